@@ -1,0 +1,84 @@
+"""Counter-based random bits: the same numbers for the same counter, on any machine and library version.
+
+Philox-4x32 with ten rounds (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3",
+SC 2011), vectorised over counters with NumPy's integer arithmetic alone. NumPy does not promise that its
+`Generator` methods give the same stream in every version, so nothing here uses them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_LOW = np.uint64(0xFFFFFFFF)
+_SHIFT = np.uint64(32)
+
+Key = tuple[int, int]
+
+
+def key_of(*parts: object) -> Key:
+    """The 64-bit key of a named stream: the first eight bytes of SHA-256 over the parts."""
+    raw = hashlib.sha256("|".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(raw[:4], "little"), int.from_bytes(raw[4:8], "little")
+
+
+def philox(counter: tuple[np.ndarray, ...], key: Key) -> tuple[np.ndarray, ...]:
+    """Four 32-bit words (as uint64 arrays) for each counter of four 32-bit words (arrays that broadcast)."""
+    c0, c1, c2, c3 = (np.asarray(word, np.uint64) for word in counter)
+    k0, k1 = key
+    for _ in range(10):
+        p0, p1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
+        c0, c1, c2, c3 = (
+            (p1 >> _SHIFT) ^ c1 ^ np.uint64(k0),
+            p1 & _LOW,
+            (p0 >> _SHIFT) ^ c3 ^ np.uint64(k1),
+            p0 & _LOW,
+        )
+        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+def words(key: Key, episodes: np.ndarray, purpose: int, count: int) -> np.ndarray:
+    """`count` random 32-bit words (uint64 [B, count]) for each episode number (int64 [B]) and purpose."""
+    numbers = np.asarray(episodes).astype(np.uint64)[:, None]
+    blocks = np.arange(-(-count // 4), dtype=np.uint64)[None]
+    out = philox((numbers & _LOW, numbers >> _SHIFT, np.uint64(purpose), blocks), key)
+    return np.stack(np.broadcast_arrays(*out), axis=-1).reshape(len(numbers), -1)[:, :count]
+
+
+def below(bits: np.ndarray, limit: np.ndarray | int) -> np.ndarray:
+    """Whole numbers 0..limit-1 (int64) from 32-bit words, by multiply and shift (bias below limit / 2**32)."""
+    return ((bits * np.asarray(limit).astype(np.uint64)) >> _SHIFT).astype(np.int64)
+
+
+def distinct(bits: np.ndarray, limit: np.ndarray | int) -> np.ndarray:
+    """Ordered draws without replacement: int64 [..., k], distinct along the last axis, each below `limit`.
+
+    `bits` is [..., k]; `limit` broadcasts against its leading axes. Every ordered choice is equally likely.
+    Draw j picks a rank among the numbers not yet taken, which is then counted up past those taken.
+    Where `limit` is below k, only the first `limit` draws mean anything.
+    """
+    count = bits.shape[-1]
+    # Draws first: the loop then works on whole contiguous planes, which is several times faster.
+    words = np.ascontiguousarray(np.moveaxis(bits, -1, 0))
+    place = np.arange(count).reshape(-1, *(1,) * (words.ndim - 1))
+    ranks = below(words, np.maximum(np.asarray(limit, np.int64) - place, 1))
+    picks = np.empty(words.shape, np.int64)
+    taken = np.full(words.shape, np.iinfo(np.int64).max)  # the first j planes: the earlier draws, rising
+    for j in range(count):
+        # taken[i] - i is the number of free places below taken[i]; the rank goes past it if it has them all.
+        pick = ranks[j] + (taken[:j] - place[:j] <= ranks[j]).sum(axis=0)
+        picks[j] = pick
+        taken[1 : j + 1] = np.minimum(taken[1 : j + 1], np.maximum(taken[:j], pick))
+        taken[0] = np.minimum(taken[0], pick)
+    return np.ascontiguousarray(np.moveaxis(picks, 0, -1))
+
+
+def shuffled(bits: np.ndarray) -> np.ndarray:
+    """A random order of 0..T-1 in each row (int64 [B, T]) from 32-bit words [B, T]."""
+    # The place in the low bits makes every key unique, so that any sorting algorithm gives the same order.
+    keys = (bits << _SHIFT) | np.arange(bits.shape[-1], dtype=np.uint64)
+    return (np.sort(keys, axis=-1) & _LOW).astype(np.int64)

@@ -1,0 +1,114 @@
+"""`harness run PROTOCOL --method NAME`: train, score, and put the row on the board."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from harness.cli.common import add_data_arguments
+from harness.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("protocol", help="a shipped protocol's name, or a YAML file")
+    parser.add_argument("--method", required=True, metavar="NAME", help="a method's name, or path/to/file.py:ClassName")
+    parser.add_argument("--budget", default="quick", choices=("smoke", "quick", "full"), help="how much training")
+    parser.add_argument("--seeds", "--seed", default="0", metavar="N", help="a seed, or several: 0-2 or 0,3,7")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the method")
+    parser.add_argument("--recipe", type=Path, metavar="FILE", help="another recipe than the method's own")
+    parser.add_argument("--init", type=Path, metavar="RUN", help="begin from the weights of a finished run or a file")
+    parser.add_argument("--episodes", type=int, metavar="N", help="at most N training episodes")
+    parser.add_argument("--time", metavar="10m", help="at most so much training time (90s, 10m, 2h)")
+    parser.add_argument("--test-episodes", type=int, metavar="N", help="score only N test episodes (marked on the row)")
+    add_data_arguments(parser)
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="this run folder instead of one named after the run")
+    parser.add_argument("--boards", type=Path, default=Path("leaderboards"), metavar="DIR", help="where boards are")
+    parser.add_argument("--no-board", action="store_true", help="write the run folder only")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with an unfinished run")
+    again.add_argument("--fresh", action="store_true", help="set an earlier run folder aside and begin again")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
+    parser.add_argument("--threads", type=int, metavar="N", help="torch threads (default: the cores at hand)")
+    parser.add_argument("--amp", choices=("none", "bf16"), help="mixed precision in training, on a GPU")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None, help="torch.compile on a GPU")
+
+
+def execute(args: argparse.Namespace) -> int:
+    for name in ("episodes", "test_episodes", "threads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
+    seconds, seeds = _seconds(args.time), _seeds(args.seeds)
+
+    from harness import board
+    from harness.provenance import cores
+    from harness.registry import parse_options
+    from harness.run import Request, prepare, run, with_seed
+
+    request = Request(
+        protocol=args.protocol,
+        method=args.method,
+        budget=args.budget,
+        options=parse_options(args.set),
+        recipe=args.recipe,
+        episodes=args.episodes,
+        seconds=seconds,
+        test_episodes=args.test_episodes,
+        stand_in=args.data == "stand-in",
+        data_root=args.data_root,
+        cache=args.cache,
+        out=args.out,
+        folder=args.run,
+        init=args.init,
+        resume=args.resume,
+        fresh=args.fresh,
+        device=args.device,
+        threads=args.threads or cores(),
+        amp=args.amp,
+        compile=args.compile,
+        command=shlex.join(["harness", *sys.argv[1:]]),
+    )
+    for seed in seeds:
+        prepared = prepare(with_seed(request, seed))
+        try:
+            record = run(prepared)
+        except KeyboardInterrupt:
+            print(f"\nstopped; go on with: {shlex.join(['harness', *_resuming(sys.argv[1:])])}", file=sys.stderr)
+            return 130
+        if not args.no_board:
+            from harness.render import publish
+
+            publish(record, prepared.loaded, args.boards)
+    if not args.no_board:
+        print(board.render_board(prepared.loaded, args.boards, stand_in=request.stand_in))
+    return 0
+
+
+def _resuming(words: list[str]) -> list[str]:
+    kept = [word for word in words if word not in {"--resume", "--fresh"}]
+    return [*kept, "--resume"]
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if not match or float(match[1]) <= 0:
+        raise UserError(f"--time is '{text}'; write it as 90s, 10m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _seeds(text: str) -> list[int]:
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if not match:
+            raise UserError(f"--seeds is '{text}'; write 0, 0-2 or 0,3,7")
+        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+    if not seeds:
+        raise UserError(f"--seeds is '{text}', which names no seed")
+    return seeds

@@ -1,0 +1,50 @@
+"""A data set in memory: uint8 images, class tables of its splits, and a fingerprint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.data.cards import Card
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of one split and which images belong to each (compressed rows).
+
+    Class c (0..len(names)-1) has the images `members[offsets[c]:offsets[c + 1]]`, each turned
+    counter-clockwise by `turns[c]` quarter turns when it is shown (Omniglot's rotated classes share pixels).
+    """
+
+    names: tuple[str, ...]
+    offsets: np.ndarray  # [classes + 1] int64
+    members: np.ndarray  # [sum of class sizes] int32, image numbers
+    turns: np.ndarray  # [classes] int8, quarter turns counter-clockwise
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Images of each class, [classes] int64."""
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Decoded images and the class tables of the splits 'train', 'validation' and 'test'.
+
+    `images` is uint8 [N, C, H, W] (usually memory-mapped); `image_ids` name each image as its source does;
+    `fingerprint` is the SHA-256 (hex) of pixels and class tables.
+    """
+
+    card: Card
+    images: np.ndarray
+    image_ids: tuple[str, ...]
+    tables: dict[str, ClassTable]
+    fingerprint: str
+    source: str
+
+    @property
+    def name(self) -> str:
+        return self.card.name

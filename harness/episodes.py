@@ -1,0 +1,137 @@
+"""Episodes: a plan's images gathered on the device, with all conversion done there in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness import bits
+from harness.data.dataset import Dataset
+from harness.plan import AUGMENT, EpisodePlan, plan_episodes, plan_key
+from harness.spec import AnyProtocol
+
+AUGMENTATIONS = ("flip", "crop")
+_PADDING = 4
+_CACHED = 2**19
+"""Pixels worked on at once on a CPU: few enough to stay in its cache from one pass to the next."""
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """B episodes of T steps as tensors on one device, time first.
+
+    x is float [T, B, C, H, W], normalised; target int64 [T, B]; scored bool [T, B].
+    """
+
+    x: Tensor
+    target: Tensor
+    scored: Tensor
+    plan: EpisodePlan
+
+
+class EpisodeSource:
+    """Episodes of one data set on one device; the uint8 images are moved there once.
+
+    It holds the data set's pixels and no other state: every call is a pure function of its arguments.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device | str = "cpu") -> None:
+        self.dataset = dataset
+        self.device = torch.device(device)
+        # torch warns that it could write to a read-only map, so that is copied; nothing here writes to it.
+        images = dataset.images if dataset.images.flags.writeable else np.array(dataset.images)
+        self._images = torch.from_numpy(images).to(self.device)
+        card = dataset.card
+        shape = (-1, 1, 1)
+        scale = torch.tensor(card.std, device=self.device).view(shape) * 255
+        shift = -torch.tensor(card.mean, device=self.device).view(shape) * 255 / scale
+        # Written out for each pixel: torch's vectorised loops do not take two operands that stand still.
+        self._scale = (1 / scale).expand(card.image_shape).contiguous()
+        self._shift = shift.expand(card.image_shape).contiguous()
+
+    def episodes(
+        self,
+        protocol: AnyProtocol,
+        split: str,
+        seed: int,
+        numbers: Sequence[int] | np.ndarray,
+        augment: Sequence[str] = (),
+    ) -> Episodes:
+        """The numbered episodes of a split under a seed; `augment` may name 'flip' and 'crop'."""
+        table = self.dataset.tables[split]
+        plan = plan_episodes(protocol, table, split, seed, numbers)
+        # Flat in time-major order from here on, so that the pixels come out as [T, B, ...] without a copy.
+        image = torch.from_numpy(plan.image.T.flatten()).to(self.device)
+        if turned := table.turns.any():
+            turns = table.turns[np.take_along_axis(plan.classes, plan.target, axis=1)].T.flatten()
+        if augment:
+            random = bits.words(plan_key(protocol, split, seed), plan.episode, AUGMENT, plan.steps)
+            words = torch.from_numpy(random.T.flatten().astype(np.int64)).to(self.device)
+        scale, shift = self._scale, self._shift
+        if augment:
+            # Convolutions round by memory layout, so the layout is part of what a training reproduces.
+            scale, shift = _channels_last(scale), _channels_last(shift)
+        x = self._empty(len(image), channels_last=bool(augment))
+        size = max(1, _CACHED // x[0].numel()) if self.device.type == "cpu" else len(image)
+        for k, (out, chosen) in enumerate(zip(x.split(size), image.split(size), strict=True)):
+            pixels = torch.index_select(self._images, 0, chosen)
+            part = slice(k * size, (k + 1) * size)
+            if turned:
+                _turn(pixels, turns[part])
+            if augment:
+                pixels = _augmented(pixels, words[part], augment)
+            torch.addcmul(shift, out.copy_(pixels), scale, out=out)
+        target = torch.from_numpy(np.ascontiguousarray(plan.target.T)).to(self.device)
+        scored = torch.from_numpy(plan.scored).to(self.device)[:, None].expand_as(target)
+        return Episodes(x.unflatten(0, target.shape), target, scored, plan)
+
+    def _empty(self, images: int, channels_last: bool) -> Tensor:
+        """Memory for float [images, C, H, W], with channels innermost where `channels_last`."""
+        channels, height, width = self.dataset.card.image_shape
+        shape = (images, height, width, channels) if channels_last else (images, channels, height, width)
+        if self.device.type == "cpu":
+            # NumPy asks the system for huge pages, torch does not: new memory is touched in a third of the time.
+            x = torch.from_numpy(np.empty(shape, np.float32))
+        else:
+            x = torch.empty(shape, device=self.device)
+        return x.movedim(-1, -3) if channels_last else x
+
+
+def _channels_last(pixels: Tensor) -> Tensor:
+    """The same [..., C, H, W] with channels innermost in memory."""
+    return pixels.movedim(-3, -1).contiguous().movedim(-1, -3)
+
+
+def _turn(pixels: Tensor, turns: np.ndarray) -> None:
+    """Turns image n of uint8 [N, C, H, W], in place, by `turns[n]` quarters counter-clockwise."""
+    for quarters in range(1, 4):
+        chosen = np.flatnonzero(turns == quarters)
+        if len(chosen):
+            at = torch.from_numpy(chosen).to(pixels.device)
+            pixels.index_copy_(0, at, torch.rot90(pixels.index_select(0, at), quarters, (-2, -1)))
+
+
+def _augmented(pixels: Tensor, words: Tensor, augment: Sequence[str]) -> Tensor:
+    """uint8 [N, C, H, W] mirrored with probability 1/2 and cropped from a zero-padded frame, image by image.
+
+    `words` is one random 32-bit word per image (int64 [N]): its lowest bit decides the flip, its second and
+    third byte the crop, so that turning one on does not move the other.
+    """
+    height, width = pixels.shape[-2:]
+    rows = torch.arange(height, device=pixels.device).expand(len(pixels), -1)
+    columns = torch.arange(width, device=pixels.device).expand(len(pixels), -1)
+    if "flip" in augment:
+        columns = torch.where((words & 1).bool()[:, None], width - 1 - columns, columns)
+    if "crop" in augment:
+        pixels = torch.nn.functional.pad(pixels, (_PADDING,) * 4)
+        span = 2 * _PADDING + 1
+        rows = rows + (((words >> 8) & 0xFF) * span >> 8)[:, None]
+        columns = columns + (((words >> 16) & 0xFF) * span >> 8)[:, None]
+    # One flat position per pixel, the same for all channels: far faster than indexing rows and columns apart.
+    at = (rows[:, :, None] * pixels.shape[-1] + columns[:, None, :]).flatten(1)[:, :, None]
+    out = pixels.flatten(2).mT.gather(1, at.expand(-1, -1, pixels.shape[1]))
+    return out.mT.unflatten(2, (height, width))

@@ -1,0 +1,117 @@
+"""The interface that every method implements, and what a method is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils import _pytree as pytree
+
+State = Any
+"""Everything a method carries from step to step: a pytree of tensors whose first dimension is B (episodes)."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method is told when it is built.
+
+    `image_shape` is (C, H, W). `label_delay` is d for methods that declare `needs_label_delay`, else None.
+    """
+
+    ways: int
+    image_shape: tuple[int, int, int]
+    kind: str
+    label_delay: int | None = None
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What is revealed before a step.
+
+    `target` holds class numbers (int64, [B] at one step, [T, B] in a rollout), or masks ([B, 1, H, W]);
+    -1 stands for null, "nothing is revealed". `x` is the sample a target belongs to where the protocol says so
+    (support pairs); in streams it is None, and the learner must work out which step is meant.
+    """
+
+    target: Tensor
+    x: Tensor | None = None
+
+
+class Method(nn.Module):
+    """A learner of episodes, batched over B episodes. Subclass it; build as `MyMethod(task, **options)`.
+
+    At each step the harness calls `observe` with the feedback and then `predict` with the input. All that a
+    method learns within an episode must be in the state it returns: attributes of the module belong to all
+    episodes at once. Nothing may be changed in place: the harness may keep and fork any state.
+    """
+
+    needs_label_delay: ClassVar[bool] = False
+    """Must be told d; keeps its pending samples in its state; marked on every board."""
+
+    learns_by_gradient: ClassVar[bool] = False
+    """Needs autograd while it is scored; marked on every board."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+
+    def start(self, episodes: int) -> State:
+        """Fresh states of `episodes` episodes, on the device of the method's parameters."""
+        raise TypeError(f"{type(self).__name__} does not define start()")
+
+    def observe(self, state: State, feedback: Feedback) -> State:
+        """The state after `feedback` (one step's: target [B]) became known."""
+        raise TypeError(f"{type(self).__name__} does not define observe()")
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        """Logits [B, ways] for the inputs x [B, C, H, W], and the state after seeing them."""
+        raise TypeError(f"{type(self).__name__} does not define predict()")
+
+    def adapt(self, state: State) -> State:
+        """Called once, after the last feedback and before the first query."""
+        return state
+
+    def query(self, state: State, x: Tensor) -> Tensor:
+        """Logits [B, Q, ways] for queries x [B, Q, C, H, W], each answered from the same state.
+
+        By default every query is a step of its own that follows the state; what it leaves behind is dropped.
+        """
+        episodes, queries = x.shape[:2]
+        forked = pytree.tree_map(lambda leaf: leaf.repeat_interleave(queries, 0), state)
+        logits, _ = self.predict(forked, x.flatten(0, 1))
+        return logits.unflatten(0, (episodes, queries))
+
+    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
+        """Logits [T, B, ways] of whole episodes at once: x [T, B, C, H, W], feedback.target [T, B].
+
+        An optional fast path for training; None means "step me". `feedback.target[t]` is what is revealed
+        before step t. It must give what stepping gives (in evaluation mode, where normalisation is fixed).
+        Scores that reach a board always come from stepping.
+        """
+        return None
+
+    def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
+        """What training minimises: cross-entropy summed over the scored steps, averaged over episodes.
+
+        logits [T, B, ways], target int64 [T, B], scored bool [T, B]; returns a scalar.
+        """
+        each = F.cross_entropy(logits.flatten(0, 1).float(), target.flatten(), reduction="none")
+        return (each * scored.flatten()).sum() / target.shape[1]
+
+
+def leaves(state: State) -> list[Tensor]:
+    """The tensors of a state."""
+    return [leaf for leaf in pytree.tree_leaves(state) if isinstance(leaf, Tensor)]
+
+
+def state_bytes(state: State) -> int:
+    """Bytes of the state of one episode."""
+    return sum(leaf.element_size() * leaf[0].numel() for leaf in leaves(state) if len(leaf))
+
+
+def one_hot(target: Tensor, ways: int) -> Tensor:
+    """Float [..., ways] from class numbers [...]; null (-1) becomes all zeros."""
+    return (target.unsqueeze(-1) == torch.arange(ways, device=target.device)).float()

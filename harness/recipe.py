@@ -1,0 +1,156 @@
+"""Recipes: how a method is trained on a protocol, as YAML (`methods/recipes/<method>.yaml`)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from harness.errors import UserError
+from harness.load import Loaded
+from harness.shipped import recipes_dir
+from harness.spec import PROTOCOL, AnyProtocol, Count, Strict
+from harness.yaml_text import read_yaml, validated
+
+BUDGETS = ("smoke", "quick", "full")
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class EpisodeChange(Strict):
+    """What a stage changes of the protocol's episode; what is left out stays as the protocol has it."""
+
+    ways: Count | None = Field(None, description="classes in an episode, at most the protocol's")
+    presentations: Count | None = Field(None, description="showings of each class")
+    label_delay: Count | None = Field(None, description="steps until a label is revealed; 1 is the online stream")
+    order: Literal["balanced", "iid"] | None = Field(None, description="order of classes")
+
+
+class Optimizer(Strict):
+    """A torch optimiser and its settings."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: Positive = Field(1e-3, description="learning rate at the start of a stage")
+    weight_decay: NotNegative = 0.0
+    momentum: NotNegative = Field(0.0, description="sgd only")
+
+
+class Stage(Strict):
+    """One stretch of training with one shape of episode."""
+
+    name: str
+    episodes: Count = Field(description="training episodes at most")
+    episode: EpisodeChange = EpisodeChange()
+    until_loss: Positive | None = Field(
+        None, description="end early once the smoothed loss per scored step falls below this"
+    )
+    lr: Positive | None = Field(None, description="learning rate, if not the optimiser's")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="of the learning rate over the stage")
+    warmup: Annotated[int, Field(strict=True, ge=0)] = Field(0, description="updates of linear rise at the start")
+    batch: Count | None = Field(None, description="episodes an update, if not the budget's")
+
+
+class Validation(Strict):
+    """Model selection: the protocol itself, on validation classes; the best checkpoint is the one scored."""
+
+    every: Count = Field(description="training episodes between two looks")
+    episodes: Count = Field(description="validation episodes of a look")
+
+
+class Budget(Strict):
+    """One way to train: options of the method, and the stages that are run one after another."""
+
+    options: dict[str, Any] = Field({}, description="options of the method under this budget")
+    batch: Count = Field(16, description="episodes an update")
+    optimizer: Optimizer = Optimizer()
+    clip_norm: Positive | None = Field(None, description="largest norm of the gradient")
+    augment: list[Literal["flip", "crop"]] = Field([], description="augmentation of training images")
+    amp: Literal["none", "bf16"] = Field("none", description="mixed precision in training, on a GPU")
+    compile: bool = Field(False, description="torch.compile of the training rollout, on a GPU")
+    stages: list[Stage] = []
+    validation: Validation | None = None
+
+    @property
+    def episodes(self) -> int:
+        """Training episodes at most."""
+        return sum(stage.episodes for stage in self.stages)
+
+
+class When(Strict):
+    """Which protocols a part of a recipe is for; what is left out matches all."""
+
+    dataset: list[str] | None = None
+    kind: list[str] | None = None
+    protocol: list[str] | None = Field(None, description="names of protocol files")
+
+    def matches(self, loaded: Loaded) -> bool:
+        asked = ((self.dataset, loaded.protocol.dataset), (self.kind, loaded.protocol.kind), (self.protocol, loaded.name))
+        return all(allowed is None or value in allowed for allowed, value in asked)
+
+
+class Part(Strict):
+    """The budgets for the protocols that `when` matches."""
+
+    when: When = When()
+    smoke: Budget
+    quick: Budget
+    full: Budget
+
+
+class Recipe(Strict):
+    """The parts of a recipe; the first whose `when` matches the protocol is taken."""
+
+    method: str
+    notes: str = ""
+    parts: Annotated[list[Part], Field(min_length=1)]
+
+
+_ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Recipe)
+
+
+def recipe_path(method: str, own_file: Path) -> Path:
+    """Where a method's recipe is: the shipped one of its name, a YAML beside its own file, or the general one."""
+    for path in (recipes_dir() / f"{method}.yaml", own_file.with_suffix(".yaml")):
+        if path.is_file():
+            return path
+    return recipes_dir() / "default.yaml"
+
+
+def load_budget(path: Path, loaded: Loaded, budget: str) -> Budget:
+    """The named budget of the part of a recipe that fits the protocol; UserError if none does."""
+    recipe = validated(read_yaml(path), _ADAPTER)
+    for part in recipe.parts:
+        if part.when.matches(loaded):
+            return getattr(part, budget)
+    raise UserError(f"{path}: no part of this recipe is for {loaded.name} (kind {loaded.protocol.kind})")
+
+
+def budget_hash(budget: Budget) -> str:
+    """SHA-256 (hex) over everything a budget says."""
+    text = json.dumps(budget.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def staged(protocol: AnyProtocol, change: EpisodeChange) -> AnyProtocol:
+    """The protocol with a stage's change of its episode, as a protocol of its own (with its own digest)."""
+    changes = change.model_dump(exclude_none=True)
+    if not changes:
+        return protocol
+    data = protocol.model_dump()
+    data["episode"].update(changes)
+    if data["kind"] in {"online_few_shot", "delayed_label"}:
+        late = data["episode"].pop("label_delay", 1)
+        data["kind"] = "delayed_label" if late > 1 else "online_few_shot"
+        if late > 1:
+            data["episode"]["label_delay"] = late
+        # What is scored does not matter in training, but a shorter stream must still be a possible protocol.
+        most = data["episode"]["presentations"] - 1
+        data["scoring"]["shots"] = [k for k in data["scoring"]["shots"] if k <= most] or [most]
+    try:
+        return PROTOCOL.validate_python(data)
+    except ValidationError as error:
+        reasons = "; ".join(each["msg"] for each in error.errors())
+        raise UserError(f"a stage of the recipe asks for an impossible episode ({changes}): {reasons}") from None

@@ -1,0 +1,303 @@
+"""What a protocol file may say: one pydantic model per kind, told apart by `kind`, unknown keys refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
+
+from harness.data.cards import CARDS, Card
+from harness.errors import nearest
+
+SEMANTICS = 1
+"""Raised when the same protocol text comes to mean other episodes; part of every digest."""
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+"""A whole number of at least one (no booleans, no text, no fractions)."""
+
+Shot = Annotated[int, Field(strict=True, ge=0)]
+Number = Annotated[float, Field(strict=True)]
+
+
+class Strict(BaseModel):
+    """Frozen, and refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Published(Strict):
+    """A result that others printed; shown beside measured rows, never ranked with them."""
+
+    method: str = Field(description="name of the method, as in `harness list methods` where it is there")
+    variant: str = Field("", description="which variant of it")
+    source: str = Field(description="where it was printed: paper and table")
+    metrics: dict[str, Number | Annotated[list[Number], Field(min_length=2, max_length=2)]] = Field(
+        description="metric name to value in per cent, or to [value, spread]"
+    )
+    note: str = Field("", description="what to know when comparing it")
+
+
+class StreamEpisode(Strict):
+    """`ways` classes shown `presentations` times each; the label of a step is revealed before the next."""
+
+    ways: Count = Field(description="classes in an episode")
+    presentations: Count = Field(description="showings of each class; an episode has ways x presentations steps")
+    order: Literal["balanced", "iid"] = Field(
+        "balanced",
+        description="balanced: each class exactly `presentations` times, shuffled; "
+        "iid: the class of each step drawn independently",
+    )
+
+
+class DelayedEpisode(StreamEpisode):
+    """A stream whose labels are revealed `label_delay` steps late."""
+
+    label_delay: Annotated[int, Field(strict=True, ge=2)] = Field(
+        description="d: the label of step t is revealed before step t + d (d = 1 is kind online_few_shot)"
+    )
+
+
+class ContinualEpisode(Strict):
+    """`subtasks` classes one after another, then queries from all of them."""
+
+    subtasks: Count = Field(description="classes, shown one after another and never revisited")
+    shots: Count = Field(description="samples of each class in the stream")
+    queries: Count = Field(description="queries per class after the stream")
+
+
+class SegmentationEpisode(Strict):
+    """One target class and, unless `distractor` is false, one distractor class."""
+
+    presentations: Count = Field(description="showings of the target, and of the distractor")
+    distractor: bool = Field(True, description="whether a second class is shown whose mask is all zero")
+
+
+class KShotEpisode(Strict):
+    """A support set of `ways` x `shots` pairs, then `queries` per class."""
+
+    ways: Count = Field(description="classes in an episode")
+    shots: Count = Field(description="labelled samples of each class in the support set")
+    queries: Count = Field(description="queries per class")
+
+
+class SupervisedEpisode(Strict):
+    """Ordinary classification: one step per episode."""
+
+
+class StreamScoring(Strict):
+    """Accuracy at the (k+1)-th presentation of a class, for each k in `shots`."""
+
+    shots: Annotated[list[Shot], Field(min_length=1)] = Field(
+        description="numbers of earlier presentations at which accuracy is reported"
+    )
+    test_episodes: Count = Field(2000, description="episodes of the test split that are scored")
+
+    @field_validator("shots")
+    @classmethod
+    def _rising(cls, shots: list[int]) -> list[int]:
+        if sorted(set(shots)) != shots:
+            raise ValueError(f"shots must rise without repeats, as in {sorted(set(shots))}")
+        return shots
+
+
+class QueryScoring(Strict):
+    """Accuracy over the queries of an episode."""
+
+    test_episodes: Count = Field(2000, description="episodes of the test split that are scored")
+
+
+class SupervisedScoring(Strict):
+    """Accuracy over the whole test split."""
+
+
+class Protocol(Strict):
+    """What every kind has. `title`, `notes`, `published` and `stand_in` do not change the digest."""
+
+    kind: str
+    title: str = Field(description="one line for people")
+    dataset: str = Field(description="a name from `harness list datasets`")
+    stand_in: str | None = Field(None, description="the generated data set used with --data stand-in")
+    notes: str = Field("", description="anything readers should know")
+    published: list[Published] = Field([], description="what others printed for this protocol")
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_dataset(cls, name: str) -> str:
+        return _known(name, CARDS)
+
+    @field_validator("stand_in")
+    @classmethod
+    def _known_stand_in(cls, name: str | None) -> str | None:
+        if name is not None:
+            _known(name, {key: card for key, card in CARDS.items() if card.stand_in})
+        return name
+
+    @property
+    def card(self) -> Card:
+        return CARDS[self.dataset]
+
+
+class _Stream(Protocol):
+    @property
+    def label_delay(self) -> int:
+        """d: the label of step t is revealed before step t + d."""
+        return getattr(self.episode, "label_delay", 1)
+
+    @property
+    def steps(self) -> int:
+        """T: steps of one episode."""
+        return self.episode.ways * self.episode.presentations
+
+    episode: StreamEpisode
+    scoring: StreamScoring
+
+    @model_validator(mode="after")
+    def _possible(self) -> _Stream:
+        shape = self.episode
+        problems = list(_too_many(self, "episode.ways", shape.ways, "episode.presentations", shape.presentations))
+        last = shape.presentations - 1 if shape.order == "balanced" else self.steps - 1
+        if self.scoring.shots[-1] > last:
+            problems.append(
+                f"scoring.shots: {self.scoring.shots[-1]}-shot is scored at presentation "
+                f"{self.scoring.shots[-1] + 1} of a class, but the most there can be is {last + 1}"
+            )
+        _refuse(problems)
+        return self
+
+
+class OnlineFewShot(_Stream):
+    """`ways` classes in random order; every step's label is revealed before the next step."""
+
+    kind: Literal["online_few_shot"]
+    episode: StreamEpisode
+    scoring: StreamScoring
+
+
+class DelayedLabel(_Stream):
+    """The online stream with labels `label_delay` steps late."""
+
+    kind: Literal["delayed_label"]
+    episode: DelayedEpisode
+    scoring: StreamScoring
+
+
+class Continual(Protocol):
+    """Classes one after another, then queries from all of them."""
+
+    kind: Literal["continual"]
+    episode: ContinualEpisode
+    scoring: QueryScoring = QueryScoring()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Continual:
+        shape = self.episode
+        _refuse(list(_too_many(self, "episode.subtasks", shape.subtasks, "episode", shape.shots + shape.queries)))
+        return self
+
+
+class SegmentationDistractors(Protocol):
+    """Segment the target class, leave the distractor out; which is which is learned from feedback."""
+
+    kind: Literal["segmentation_distractors"]
+    episode: SegmentationEpisode
+    scoring: StreamScoring
+
+    @model_validator(mode="after")
+    def _possible(self) -> SegmentationDistractors:
+        shape = self.episode
+        where = "episode.presentations"
+        problems = list(_too_many(self, where, 1 + shape.distractor, where, shape.presentations))
+        if self.scoring.shots[-1] > shape.presentations - 1:
+            problems.append(
+                f"scoring.shots: {self.scoring.shots[-1]}-shot needs {self.scoring.shots[-1] + 1} presentations, "
+                f"but episode.presentations is {shape.presentations}"
+            )
+        _refuse(problems)
+        return self
+
+
+class NWayKShot(Protocol):
+    """A support set, then queries from frozen state."""
+
+    kind: Literal["n_way_k_shot"]
+    episode: KShotEpisode
+    scoring: QueryScoring = QueryScoring()
+
+    @model_validator(mode="after")
+    def _possible(self) -> NWayKShot:
+        shape = self.episode
+        _refuse(list(_too_many(self, "episode.ways", shape.ways, "episode", shape.shots + shape.queries)))
+        return self
+
+
+class Supervised(Protocol):
+    """Train split with its labels, test split without."""
+
+    kind: Literal["supervised"]
+    episode: SupervisedEpisode = SupervisedEpisode()
+    scoring: SupervisedScoring = SupervisedScoring()
+
+
+AnyProtocol = OnlineFewShot | DelayedLabel | Continual | SegmentationDistractors | NWayKShot | Supervised
+StreamProtocol = OnlineFewShot | DelayedLabel
+KINDS: dict[str, type[Protocol]] = {
+    "online_few_shot": OnlineFewShot,
+    "delayed_label": DelayedLabel,
+    "continual": Continual,
+    "segmentation_distractors": SegmentationDistractors,
+    "n_way_k_shot": NWayKShot,
+    "supervised": Supervised,
+}
+PROTOCOL: TypeAdapter[AnyProtocol] = TypeAdapter(Annotated[AnyProtocol, Field(discriminator="kind")])
+"""Validates plain data (as read from YAML) into the model of its kind."""
+
+
+def digest(protocol: AnyProtocol) -> str:
+    """SHA-256 (hex) over the fields that change what is measured: kind, data set, episode shape, scoring."""
+    meaning = {
+        "semantics": SEMANTICS,
+        **protocol.model_dump(mode="json", include={"kind", "dataset", "episode", "scoring"}),
+    }
+    return hashlib.sha256(json.dumps(meaning, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a protocol file, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "episode protocol",
+        **PROTOCOL.json_schema(),
+    }
+
+
+def on_dataset(protocol: AnyProtocol, name: str) -> AnyProtocol:
+    """The same protocol on another data set (a stand-in), checked again for possibility."""
+    return PROTOCOL.validate_python({**protocol.model_dump(), "dataset": name})
+
+
+def _known(name: str, cards: dict[str, Card]) -> str:
+    if name not in cards:
+        guess = nearest(name, cards)
+        hint = f"; did you mean '{guess}'?" if guess else ""
+        raise ValueError(f"unknown data set '{name}'{hint} Known: {', '.join(sorted(cards))}")
+    return name
+
+
+def _too_many(protocol: Protocol, classes_key: str, classes: int, images_key: str, images: int) -> Any:
+    """Reasons why an episode of `classes` classes with `images` images each cannot be drawn from a split."""
+    for split, available in protocol.card.classes.items():
+        if classes > available:
+            yield f"{classes_key}: {classes} classes in an episode, but the {split} split of {protocol.dataset} has {available}"
+    for split, available in protocol.card.images_per_class.items():
+        if images > available:
+            yield (
+                f"{images_key}: {images} images of a class in an episode, but the {split} split of "
+                f"{protocol.dataset} has classes with {available}"
+            )
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise ValueError("; ".join(problems))

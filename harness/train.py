@@ -1,0 +1,290 @@
+"""Training: stages of a recipe, one update after another, with exact resume.
+
+The state of a training is its checkpoint and nothing else: weights, optimiser moments, and the counters of
+`Progress`. Episodes are pure functions of their number and every update has random bits of its own, so a
+training that was interrupted goes on exactly as if it had not been (bit for bit on a CPU).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness import bits, interrupts
+from harness.checkpoint import (
+    load_tensors,
+    load_weights,
+    optimizer_tensors,
+    restore_optimizer,
+    save_tensors,
+    with_prefix,
+    without_prefix,
+)
+from harness.episodes import EpisodeSource
+from harness.errors import RunError, UserError
+from harness.evaluate import evaluate
+from harness.method import Method
+from harness.recipe import Budget, Optimizer, Stage, staged
+from harness.rollout import training_loss
+from harness.score import stream_metrics
+from harness.spec import AnyProtocol, StreamProtocol
+
+SMOOTHING = 0.98
+"""Weight of the past in the smoothed loss."""
+
+
+@dataclass
+class Progress:
+    """Counters of a training; all that a resume needs besides tensors."""
+
+    stage: int = 0
+    stage_episodes: int = 0
+    episodes: int = 0
+    updates: int = 0
+    smoothed: float = 0.0
+    smoothed_weight: float = 0.0
+    best: float | None = None
+    best_episodes: int = 0
+    seconds: float = 0.0
+    done: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def loss(self) -> float:
+        """Smoothed training loss per scored step, in nats."""
+        return self.smoothed / self.smoothed_weight if self.smoothed_weight else float("nan")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What cuts a training short, and how often it is saved."""
+
+    episodes: int | None = None
+    seconds: float | None = None
+    checkpoint_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything a training is a function of."""
+
+    method: Method
+    source: EpisodeSource
+    protocol: StreamProtocol
+    budget: Budget
+    seed: int
+    checkpoint: Path
+    header: dict[str, Any]
+    limits: Limits = Limits()
+
+    @property
+    def total(self) -> int:
+        """Training episodes at most."""
+        return min(self.budget.episodes, self.limits.episodes or self.budget.episodes)
+
+
+Report = Callable[[Progress, Training, str], None]
+"""Told of every update ('update'), validation ('validation'), change of stage ('stage') and save ('saved')."""
+
+
+def train(training: Training, report: Report = lambda *_: None) -> Progress:
+    """Runs or resumes a training until its stages end or a limit cuts it; leaves the best weights in the method.
+
+    Raises RunError when the loss stops being a number (the last good checkpoint stays), and KeyboardInterrupt
+    after a stop was asked for and everything was saved.
+    """
+    method, budget = training.method, training.budget
+    progress, best = Progress(), None
+    if not budget.stages or not any(p.requires_grad for p in method.parameters()):
+        progress.done = True
+        return progress
+    optimizer = _optimizer(method, budget.optimizer)
+    if training.checkpoint.is_file():
+        progress, best = _restored(training, optimizer)
+    protocols = [_stage_protocol(training, stage) for stage in budget.stages]
+    step = torch.compile(training_loss) if budget.compile and training.source.device.type == "cuda" else training_loss
+    began, saved = time.monotonic() - progress.seconds, time.monotonic()
+    method.train()
+    with interrupts.deferred() as stop:
+        while not progress.done:
+            stage = budget.stages[progress.stage]
+            _update(training, progress, stage, protocols[progress.stage], optimizer, step)
+            progress.seconds = time.monotonic() - began
+            report(progress, training, "update")
+            if _due(training, progress):
+                best = _validated(training, progress, best)
+                report(progress, training, "validation")
+            if progress.stage_episodes >= stage.episodes or _low_enough(progress, stage):
+                _next_stage(progress, budget)
+                report(progress, training, "stage")
+            progress.done = (
+                progress.done
+                or progress.episodes >= training.total
+                or (training.limits.seconds is not None and progress.seconds >= training.limits.seconds)
+            )
+            if progress.done and budget.validation and not _fresh(progress):
+                best = _validated(training, progress, best)
+                report(progress, training, "validation")
+            late = time.monotonic() - saved >= training.limits.checkpoint_seconds
+            if progress.done or stop.asked or late:
+                _save(training, progress, optimizer, best)
+                saved = time.monotonic()
+                report(progress, training, "saved")
+            if not progress.done:
+                stop.check()
+    if best is not None:
+        method.load_state_dict(best)
+    return progress
+
+
+def _update(
+    training: Training,
+    progress: Progress,
+    stage: Stage,
+    protocol: AnyProtocol,
+    optimizer: torch.optim.Optimizer,
+    loss_of: Callable[..., Tensor],
+) -> None:
+    """One batch of episodes, one backward pass, one step of the optimiser."""
+    method, budget, device = training.method, training.budget, training.source.device
+    size = stage.batch or budget.batch
+    numbers = np.arange(progress.stage_episodes, progress.stage_episodes + size)
+    # The stage is part of the stream's name, so that two stages of one shape do not see the same episodes.
+    seed = bits.key_of("train", training.seed, progress.stage)[0]
+    episodes = training.source.episodes(protocol, "train", seed, numbers, budget.augment)
+    for group in optimizer.param_groups:
+        group["lr"] = _rate(stage, budget.optimizer, progress.stage_episodes, size)
+    optimizer.zero_grad(set_to_none=True)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(bits.key_of("update", training.seed, progress.updates)[0])
+        with torch.autocast(device.type, torch.bfloat16, enabled=budget.amp == "bf16" and device.type == "cuda"):
+            loss = loss_of(method, episodes)
+    value = loss.item() / episodes.plan.scored.sum()
+    if not math.isfinite(value):
+        raise RunError(
+            f"the training loss is {value} at update {progress.updates} (stage '{stage.name}', "
+            f"{progress.episodes} episodes); the last good checkpoint is {training.checkpoint}. "
+            "Try a lower lr or a clip_norm in the recipe."
+        )
+    loss.backward()
+    if budget.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(method.parameters(), budget.clip_norm)
+    optimizer.step()
+    progress.updates += 1
+    progress.episodes += size
+    progress.stage_episodes += size
+    progress.smoothed = SMOOTHING * progress.smoothed + (1 - SMOOTHING) * value
+    progress.smoothed_weight = SMOOTHING * progress.smoothed_weight + (1 - SMOOTHING)
+
+
+def _rate(stage: Stage, optimizer: Optimizer, done: int, batch: int) -> float:
+    """The learning rate of the next update of a stage of which `done` episodes are past."""
+    rate = stage.lr or optimizer.lr
+    if stage.schedule == "cosine":
+        rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, done / stage.episodes)))
+    if stage.warmup:
+        rate *= min(1.0, (done / batch + 1) / stage.warmup)
+    return rate
+
+
+def _low_enough(progress: Progress, stage: Stage) -> bool:
+    # Half the weight in place: a handful of easy batches right after a change must not end a stage.
+    return stage.until_loss is not None and progress.smoothed_weight > 0.5 and progress.loss < stage.until_loss
+
+
+def _next_stage(progress: Progress, budget: Budget) -> None:
+    progress.stage += 1
+    progress.stage_episodes = 0
+    progress.smoothed = progress.smoothed_weight = 0.0
+    if progress.stage == len(budget.stages):
+        progress.stage -= 1
+        progress.done = True
+
+
+def _due(training: Training, progress: Progress) -> bool:
+    validation = training.budget.validation
+    if validation is None:
+        return False
+    size = training.budget.stages[progress.stage].batch or training.budget.batch
+    return progress.episodes // validation.every > (progress.episodes - size) // validation.every
+
+
+def _fresh(progress: Progress) -> bool:
+    return bool(progress.history) and progress.history[-1]["episodes"] == progress.episodes
+
+
+def _validated(training: Training, progress: Progress, best: dict[str, Tensor] | None) -> dict[str, Tensor]:
+    """The best weights after one more look at the validation classes, which goes into the history."""
+    assert training.budget.validation is not None
+    scores = evaluate(
+        training.method, training.source, training.protocol, "validation", training.budget.validation.episodes
+    )
+    accuracy = stream_metrics(scores, training.protocol)["accuracy"][0]
+    progress.history.append(
+        {
+            "episodes": progress.episodes,
+            "stage": progress.stage,
+            "loss": progress.loss,
+            "accuracy": accuracy,
+            "seconds": round(progress.seconds, 1),
+        }
+    )
+    if best is None or progress.best is None or accuracy > progress.best:
+        progress.best, progress.best_episodes = accuracy, progress.episodes
+        return {name: tensor.detach().clone() for name, tensor in training.method.state_dict().items()}
+    return best
+
+
+def _stage_protocol(training: Training, stage: Stage) -> AnyProtocol:
+    protocol = staged(training.protocol, stage.episode)
+    told = training.method.task.label_delay
+    if told is not None and told != getattr(protocol, "label_delay", told):
+        raise UserError(
+            f"stage '{stage.name}' changes the label delay, but {type(training.method).__name__} is told the delay "
+            f"of the protocol ({told}) and cannot follow; leave label_delay out of the stage"
+        )
+    return protocol
+
+
+def _optimizer(method: Method, settings: Optimizer) -> torch.optim.Optimizer:
+    parameters = [each for each in method.parameters() if each.requires_grad]
+    if settings.name == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+        )
+    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+
+
+def _save(
+    training: Training, progress: Progress, optimizer: torch.optim.Optimizer, best: dict[str, Tensor] | None
+) -> None:
+    save_tensors(
+        training.checkpoint,
+        {
+            **with_prefix("method", training.method.state_dict()),
+            **with_prefix("optimizer", optimizer_tensors(optimizer)),
+            **with_prefix("best", best or {}),
+        },
+        {**training.header, "progress": dataclasses.asdict(progress)},
+    )
+
+
+def _restored(
+    training: Training, optimizer: torch.optim.Optimizer
+) -> tuple[Progress, dict[str, Tensor] | None]:
+    tensors, header = load_tensors(training.checkpoint)
+    load_weights(training.method, without_prefix("method", tensors), training.checkpoint)
+    restore_optimizer(optimizer, without_prefix("optimizer", tensors))
+    device = training.source.device
+    best = {name: each.to(device) for name, each in without_prefix("best", tensors).items()}
+    return Progress(**header["progress"]), best or None

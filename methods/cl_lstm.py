@@ -1,0 +1,124 @@
+"""CL+LSTM: memory in every layer (Babu, Savarese and Maire, "Online meta-learning via learning with
+layer-distributed memory", NeurIPS 2021, section 3.3 and figure 2)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.method import Feedback, Method, State, Task, one_hot
+from methods.nn.conv_lstm import ConvLSTM
+
+
+class CLLSTM(Method):
+    """Four convolutional LSTM layers, an LSTM and a linear classifier; all memory is state, none is gradient.
+
+    The newest revealed label enters as `ways` planes of ones and zeros beside the image (or a layer's input)
+    and as a one-hot vector beside the features of the LSTM; null is all zeros.
+
+    Sizes follow from the paper's cost paragraph: 64 channels and 2x2 max-pooling between the layers, which
+    gives 0.40 GFLOP a step on 28x28 images; an LSTM of 256 units gives 2.05 M parameters with the skip
+    connection by concatenation, 1.91 M by addition.
+
+    Options
+    -------
+    channels, layers : width of a convolutional LSTM layer, and how many there are.
+    lstm : units of the LSTM.
+    labels : 'lstm' (to the LSTM only; table 2, row 3), 'first' (to the first layer and the LSTM; the default,
+        table 2, row 4) or 'all' (to every layer; drawn in figure 2).
+    skip : 'concat', 'add' or 'none': the second layer's output, pooled, joins the fourth layer's input.
+    norm : 'batch' normalises each layer's output on its way up (never the recurrent path; statistics over
+        episodes, steps and space in training, running statistics in scoring), 'none' leaves it out. The paper
+        names batch normalisation without saying where; without it the net does not leave the loss of guessing.
+    resolution : side to which images are average-pooled first, or None for their own size.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        channels: int = 64,
+        layers: int = 4,
+        lstm: int = 256,
+        labels: Literal["lstm", "first", "all"] = "first",
+        skip: Literal["concat", "add", "none"] = "concat",
+        norm: Literal["batch", "none"] = "batch",
+        resolution: int | None = None,
+    ) -> None:
+        super().__init__(task)
+        if skip != "none" and layers < 4:
+            raise ValueError(f"the skip connection joins layer 2 to layer 4, but there are {layers} layers; use skip=none")
+        self.labels, self.skip, self.resolution = labels, skip, resolution
+        depth, height, width = task.image_shape
+        if resolution is not None:
+            height = width = resolution
+        self.sizes = [(height >> layer, width >> layer) for layer in range(layers)]
+        if not all(self.sizes[-1]):
+            raise ValueError(f"{height}x{width} images vanish in {layers - 1} poolings; use fewer layers or more pixels")
+        cells, norms = [], []
+        for layer in range(layers):
+            inputs = depth if layer == 0 else channels
+            if labels == "all" or (labels == "first" and layer == 0):
+                inputs += task.ways
+            if skip == "concat" and layer == 3:
+                inputs += channels
+            cells.append(ConvLSTM(inputs, channels))
+            norms.append(nn.BatchNorm2d(channels) if norm == "batch" else nn.Identity())
+        self.cells, self.norms = nn.ModuleList(cells), nn.ModuleList(norms)
+        self.lstm = nn.LSTM(channels * self.sizes[-1][0] * self.sizes[-1][1] + task.ways, lstm)
+        with torch.no_grad():
+            self.lstm.bias_ih_l0[lstm : 2 * lstm] += 1.0
+        self.classify = nn.Linear(lstm, task.ways)
+
+    def start(self, episodes: int) -> State:
+        """Zero memories in every layer, and a null label."""
+        weight = self.classify.weight
+        zero = weight.new_zeros(episodes, self.lstm.hidden_size)
+        return {
+            "label": torch.full((episodes,), -1, device=weight.device),
+            "cells": [cell.start(episodes, *size) for cell, size in zip(self.cells, self.sizes, strict=True)],
+            "lstm": (zero, zero.clone()),
+        }
+
+    def observe(self, state: State, feedback: Feedback) -> State:
+        """Keeps the label; it enters with the next image, as in the paper."""
+        return {**state, "label": feedback.target}
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        logits, state = self._run(x.unsqueeze(0), state["label"].unsqueeze(0), state)
+        return logits.squeeze(0), state
+
+    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
+        """Layer by layer over the whole episode: one input convolution a layer for all steps, cuDNN's LSTM."""
+        return self._run(x, feedback.target, self.start(x.shape[1]))[0]
+
+    def _run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
+        """Logits [T, B, ways] and the state after the steps x [T, B, C, H, W] with labels [T, B]."""
+        steps, episodes = labels.shape
+        label = one_hot(labels, self.task.ways).to(x.dtype).flatten(0, 1)
+        maps = x.flatten(0, 1)
+        if self.resolution is not None:
+            maps = F.adaptive_avg_pool2d(maps, self.resolution)
+        second, after = maps, []
+        for layer, (cell, norm, size) in enumerate(zip(self.cells, self.norms, self.sizes, strict=True)):
+            if layer:
+                maps = F.max_pool2d(maps, 2)
+            if layer == 3 and self.skip == "add":
+                maps = maps + F.max_pool2d(second, 4)
+            elif layer == 3 and self.skip == "concat":
+                maps = torch.cat([maps, F.max_pool2d(second, 4)], 1)
+            if self.labels == "all" or (self.labels == "first" and layer == 0):
+                planes = label[:, None, None, :].expand(-1, *size, -1)
+                maps = torch.cat([maps.permute(0, 2, 3, 1), planes], 3).permute(0, 3, 1, 2)
+            maps, memory = cell.sequence(maps, state["cells"][layer])
+            after.append(memory)
+            maps = norm(maps)
+            if layer == 1:
+                second = maps
+        features = torch.cat([maps.flatten(1), label], 1).unflatten(0, (steps, episodes))
+        h, c = state["lstm"]
+        hidden, (h, c) = self.lstm(features, (h.unsqueeze(0), c.unsqueeze(0)))
+        done = {"label": torch.full_like(labels[0], -1), "cells": after, "lstm": (h.squeeze(0), c.squeeze(0))}
+        return self.classify(hidden), done

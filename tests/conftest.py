@@ -1,0 +1,53 @@
+"""Shared by all tests: one torch thread, hypothesis profiles, and where the real data are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=60)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--data-root",
+        default=os.environ.get("HARNESS_DATA"),
+        help="folder with the real data sets; tests of real data skip without it",
+    )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    # Two threads on a small machine with other work are slower than one, and results depend on the number.
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _no_data_by_accident(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests see the real data only through `data_root`."""
+    monkeypatch.delenv("HARNESS_DATA", raising=False)
+
+
+@pytest.fixture(scope="session")
+def data_root(request: pytest.FixtureRequest) -> Path:
+    """The root of the real data sets; the test is skipped where there is none."""
+    given = request.config.getoption("--data-root")
+    if not given:
+        pytest.skip("no real data: give --data-root DIR or set HARNESS_DATA")
+    if not Path(given).is_dir():
+        pytest.fail(f"--data-root {given} is not a folder")
+    return Path(given).absolute()
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of decoded data sets for the whole session (HARNESS_CACHE if that is set)."""
+    given = os.environ.get("HARNESS_CACHE")
+    return Path(given) if given else tmp_path_factory.mktemp("cache")
