@@ -45,12 +45,12 @@ def words(key: Key, episodes: np.ndarray, purpose: int, count: int) -> np.ndarra
     """`count` random 32-bit words (uint64 [B, count]) for each episode number (int64 [B]) and purpose."""
     numbers = np.asarray(episodes).astype(np.uint64)[:, None]
     blocks = np.arange(-(-count // 4), dtype=np.uint64)[None]
-    out = philox((numbers & _LOW, numbers >> _SHIFT, np.uint64(purpose), blocks), key)
+    out = philox((numbers & _LOW, numbers >> _SHIFT, np.asarray(purpose, np.uint64), blocks), key)
     return np.stack(np.broadcast_arrays(*out), axis=-1).reshape(len(numbers), -1)[:, :count]
 
 
 def below(bits: np.ndarray, limit: np.ndarray | int) -> np.ndarray:
-    """Whole numbers 0..limit-1 (int64) from 32-bit words, by multiply and shift (bias below limit / 2**32)."""
+    """Whole numbers 0..limit-1 (int64) of 32-bit words, by multiply and shift (bias under limit / 2**32)."""
     return ((bits * np.asarray(limit).astype(np.uint64)) >> _SHIFT).astype(np.int64)
 
 

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harness.errors import RunError, UserError
+from harness.errors import UserError
+from harness.files import replacing
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Writes tensors and a JSON header to `path`; a kill or a full disk leaves the old file as it was."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    # Not with_suffix: names with dots would collide.
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     packed = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    try:
-        save_file(packed, temporary, metadata={"harness": json.dumps(header, sort_keys=True)})
-        os.replace(temporary, path)
-    except Exception as error:  # safetensors raises its own error type for a full disk
-        temporary.unlink(missing_ok=True)
-        raise RunError(f"{path} could not be written ({error}); the previous file, if any, is as it was") from error
+    with replacing(path) as temporary:
+        try:
+            save_file(packed, temporary, metadata={"harness": json.dumps(header, sort_keys=True)})
+        except SafetensorError as error:  # its own type for a full disk
+            raise OSError(0, str(error), str(path)) from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

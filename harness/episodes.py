@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness import bits
 from harness.data.dataset import Dataset
-from harness.plan import AUGMENT, EpisodePlan, plan_episodes, plan_key
+from harness.plan import AUGMENT, SINGLE, EpisodePlan, plan_episodes, plan_key
 from harness.spec import AnyProtocol
 
 AUGMENTATIONS = ("flip", "crop")
@@ -64,46 +64,58 @@ class EpisodeSource:
         """The numbered episodes of a split under a seed; `augment` may name 'flip' and 'crop'."""
         table = self.dataset.tables[split]
         plan = plan_episodes(protocol, table, split, seed, numbers)
-        # Flat in time-major order from here on, so that the pixels come out as [T, B, ...] without a copy.
-        image = torch.from_numpy(plan.image.T.flatten()).to(self.device)
-        if turned := table.turns.any():
-            turns = table.turns[np.take_along_axis(plan.classes, plan.target, axis=1)].T.flatten()
-        if augment:
-            random = bits.words(plan_key(protocol, split, seed), plan.episode, AUGMENT, plan.steps)
-            words = torch.from_numpy(random.T.flatten().astype(np.int64)).to(self.device)
-        scale, shift = self._scale, self._shift
-        if augment:
-            # Convolutions round by memory layout, so the layout is part of what a training reproduces.
-            scale, shift = _channels_last(scale), _channels_last(shift)
-        x = self._empty(len(image), channels_last=bool(augment))
-        size = max(1, _CACHED // x[0].numel()) if self.device.type == "cpu" else len(image)
-        for k, (out, chosen) in enumerate(zip(x.split(size), image.split(size), strict=True)):
-            pixels = torch.index_select(self._images, 0, chosen)
-            part = slice(k * size, (k + 1) * size)
-            if turned:
-                _turn(pixels, turns[part])
-            if augment:
-                pixels = _augmented(pixels, words[part], augment)
-            torch.addcmul(shift, out.copy_(pixels), scale, out=out)
+        # Flat in time-major order, so that the pixels come out as [T, B, ...] without a copy.
+        rows = np.take_along_axis(plan.classes, plan.target, axis=1)
+        words = bits.words(plan_key(protocol, split, seed), plan.episode, AUGMENT, plan.steps) if augment else None
+        x = self._gathered(
+            plan.image.T.flatten(), table.turns[rows].T.flatten(), None if words is None else words.T.flatten(), augment
+        )
         target = torch.from_numpy(np.ascontiguousarray(plan.target.T)).to(self.device)
         scored = torch.from_numpy(plan.scored).to(self.device)[:, None].expand_as(target)
         return Episodes(x.unflatten(0, target.shape), target, scored, plan)
 
-    def _empty(self, images: int, channels_last: bool) -> Tensor:
-        """Memory for float [images, C, H, W], with channels innermost where `channels_last`."""
-        channels, height, width = self.dataset.card.image_shape
-        shape = (images, height, width, channels) if channels_last else (images, channels, height, width)
+    def images(
+        self,
+        protocol: AnyProtocol,
+        split: str,
+        seed: int,
+        numbers: Sequence[int] | np.ndarray,
+        augment: Sequence[str] = (),
+    ) -> tuple[Tensor, Tensor]:
+        """Single images x [N, C, H, W] and their rows int64 [N] in the split's class table, classes drawn evenly.
+
+        Image i of a split under a seed is a pure function of (protocol digest, split, seed, i).
+        """
+        table, key = self.dataset.tables[split], plan_key(protocol, split, seed)
+        drawn = bits.words(key, np.asarray(numbers), SINGLE, 3)
+        row = bits.below(drawn[:, 0], len(table.names))
+        image = table.members[table.offsets[row] + bits.below(drawn[:, 1], table.sizes[row])].astype(np.int64)
+        x = self._gathered(image, table.turns[row], drawn[:, 2] if augment else None, augment)
+        return x, torch.from_numpy(row).to(self.device)
+
+    def _gathered(
+        self, image: np.ndarray, turns: np.ndarray, words: np.ndarray | None, augment: Sequence[str]
+    ) -> Tensor:
+        """Float [N, C, H, W], normalised, of image numbers [N], turned and augmented image by image."""
+        x = self._empty(len(image))
+        size = max(1, _CACHED // x[0].numel()) if self.device.type == "cpu" else len(image)
+        for first in range(0, len(image), size):
+            part = slice(first, first + size)
+            pixels = torch.index_select(self._images, 0, torch.from_numpy(image[part]).to(self.device))
+            _turn(pixels, turns[part])
+            if words is not None:
+                random = torch.from_numpy(words[part].astype(np.int64)).to(self.device)
+                pixels = _augmented(pixels, random, augment)
+            torch.addcmul(self._shift, x[part].copy_(pixels), self._scale, out=x[part])
+        return x
+
+    def _empty(self, images: int) -> Tensor:
+        """Memory for float [images, C, H, W]."""
+        shape = (images, *self.dataset.card.image_shape)
         if self.device.type == "cpu":
-            # NumPy asks the system for huge pages, torch does not: new memory is touched in a third of the time.
-            x = torch.from_numpy(np.empty(shape, np.float32))
-        else:
-            x = torch.empty(shape, device=self.device)
-        return x.movedim(-1, -3) if channels_last else x
-
-
-def _channels_last(pixels: Tensor) -> Tensor:
-    """The same [..., C, H, W] with channels innermost in memory."""
-    return pixels.movedim(-3, -1).contiguous().movedim(-1, -3)
+            # NumPy asks the system for huge pages, torch does not: that is far faster to touch.
+            return torch.from_numpy(np.empty(shape, np.float32))
+        return torch.empty(shape, device=self.device)
 
 
 def _turn(pixels: Tensor, turns: np.ndarray) -> None:

@@ -93,6 +93,13 @@ class Method(nn.Module):
         """
         return None
 
+    def features(self, x: Tensor) -> Tensor | None:
+        """Features [N, D] of images [N, C, H, W] seen without memory or labels; None: this method has none.
+
+        Recipes may have a stage that trains them to tell the training classes apart.
+        """
+        return None
+
     def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
         """What training minimises: cross-entropy summed over the scored steps, averaged over episodes.
 

@@ -21,7 +21,7 @@ PHASES = ("support", "stream", "query")
 NULL = -1
 """Feedback of a step before which nothing is revealed."""
 
-_CLASSES, _IMAGES, _ORDER, AUGMENT = range(4)
+_CLASSES, _IMAGES, _ORDER, AUGMENT, SINGLE = range(5)
 
 
 @dataclass(frozen=True)

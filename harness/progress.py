@@ -55,7 +55,9 @@ class Reporter:
                 f"(best {progress.best:.2f} % at {progress.best_episodes})"
             )
         elif event == "stage":
-            self.say(f"{progress.episodes} episodes: " + ("training ends" if progress.done else f"stage '{stage.name}'"))
+            self.say(
+                f"{progress.episodes} episodes: " + ("training ends" if progress.done else f"stage '{stage.name}'")
+            )
         elif not self._terminal:
             self.say(self._line(progress, training, stage.name))
 

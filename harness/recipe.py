@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from harness.errors import UserError
+from harness.explain import findings
 from harness.load import Loaded
 from harness.shipped import recipes_dir
 from harness.spec import PROTOCOL, AnyProtocol, Count, Strict
@@ -39,9 +40,14 @@ class Optimizer(Strict):
 
 
 class Stage(Strict):
-    """One stretch of training with one shape of episode."""
+    """One stretch of training with one shape of episode, from a fresh optimiser."""
 
     name: str
+    objective: Literal["episodes", "classes"] = Field(
+        "episodes",
+        description="episodes: the method's loss on episodes; classes: its memoryless features, through a linear "
+        "layer that is thrown away, tell the training classes apart (an episode is then a single image)",
+    )
     episodes: Count = Field(description="training episodes at most")
     episode: EpisodeChange = EpisodeChange()
     until_loss: Positive | None = Field(
@@ -78,6 +84,11 @@ class Budget(Strict):
         """Training episodes at most."""
         return sum(stage.episodes for stage in self.stages)
 
+    @property
+    def pretrains(self) -> bool:
+        """Whether a stage trains on classes that are the same in every episode."""
+        return any(stage.objective == "classes" for stage in self.stages)
+
 
 class When(Strict):
     """Which protocols a part of a recipe is for; what is left out matches all."""
@@ -87,7 +98,11 @@ class When(Strict):
     protocol: list[str] | None = Field(None, description="names of protocol files")
 
     def matches(self, loaded: Loaded) -> bool:
-        asked = ((self.dataset, loaded.protocol.dataset), (self.kind, loaded.protocol.kind), (self.protocol, loaded.name))
+        asked = (
+            (self.dataset, loaded.protocol.dataset),
+            (self.kind, loaded.protocol.kind),
+            (self.protocol, loaded.name),
+        )
         return all(allowed is None or value in allowed for allowed, value in asked)
 
 
@@ -152,5 +167,5 @@ def staged(protocol: AnyProtocol, change: EpisodeChange) -> AnyProtocol:
     try:
         return PROTOCOL.validate_python(data)
     except ValidationError as error:
-        reasons = "; ".join(each["msg"] for each in error.errors())
+        reasons = "; ".join(each.message for each in findings(PROTOCOL, data, error))
         raise UserError(f"a stage of the recipe asks for an impossible episode ({changes}): {reasons}") from None

@@ -86,16 +86,16 @@ def resolved_options(cls: type[Method], given: dict[str, Any]) -> dict[str, Any]
 
     Raises UserError for an unknown option (nearest name) or a value of another type than annotated.
     """
-    from pydantic import ConfigDict, ValidationError, create_model
+    from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
+
+    from harness.explain import findings
 
     known = {name: each for name, each in inspect.signature(cls).parameters.items() if name not in {"self", "task"}}
     for name in given:
         if name not in known:
             guess = nearest(name, known)
             hint = f" Did you mean '{guess}'?" if guess else ""
-            raise UserError(
-                f"{cls.__name__} has no option '{name}'.{hint} It has: {', '.join(known) or 'no options'}."
-            )
+            raise UserError(f"{cls.__name__} has no option '{name}'.{hint} It has: {', '.join(known) or 'no options'}.")
     hints = typing.get_type_hints(cls.__init__)
     fields: dict[str, Any] = {
         name: (hints.get(name, Any), ... if each.default is inspect.Parameter.empty else each.default)
@@ -129,26 +129,19 @@ def build_method(
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """Options from `key=value` texts; values are read as YAML scalars (16, 1e-3, true, none, text)."""
+    """Options from `name=value` texts; values are read as in a recipe (16, 1e-3, true, null, text)."""
+    from harness.yaml_scalars import Trap, scalar
+
     options: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise UserError(f"cannot read option '{pair}'; write it as name=value")
-        options[key.strip()] = _scalar(text.strip())
-    return options
-
-
-def _scalar(text: str) -> Any:
-    plain = {"true": True, "false": False, "none": None, "null": None}
-    if text.lower() in plain:
-        return plain[text.lower()]
-    for kind in (int, float):
         try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+            options[key.strip()] = scalar(text.strip())
+        except Trap as trap:
+            raise UserError(f"option {key.strip()}: {trap}") from None
+    return options
 
 
 def _from_file(path: Path, attribute: str) -> LoadedMethod:
@@ -164,7 +157,9 @@ def _from_file(path: Path, attribute: str) -> LoadedMethod:
     except Exception as error:  # whatever the author's file raises is the author's to read
         raise UserError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
     if not hasattr(module, attribute):
-        classes = [name for name, each in vars(module).items() if inspect.isclass(each) and each.__module__ == spec.name]
+        classes = [
+            name for name, each in vars(module).items() if inspect.isclass(each) and each.__module__ == spec.name
+        ]
         raise unknown(f"class in {path}", attribute, classes)
     return _checked(attribute, f"{path}:{attribute}", getattr(module, attribute))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.episodes import Episodes
 from harness.method import Feedback, Method, State
@@ -49,3 +49,10 @@ def training_logits(method: Method, episodes: Episodes) -> Tensor:
 def training_loss(method: Method, episodes: Episodes) -> Tensor:
     """The scalar that one update of training minimises."""
     return method.loss(training_logits(method, episodes), episodes.target, episodes.scored)
+
+
+def class_loss(method: Method, head: nn.Module, x: Tensor, rows: Tensor) -> Tensor:
+    """Mean cross-entropy of `head` over a method's memoryless features, for images x [N, ...] of classes [N]."""
+    features = method.features(x)
+    assert features is not None
+    return nn.functional.cross_entropy(head(features).float(), rows)

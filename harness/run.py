@@ -25,7 +25,8 @@ from harness.data.load import load_dataset
 from harness.episodes import EpisodeSource
 from harness.errors import RunError, UserError
 from harness.evaluate import evaluate
-from harness.load import Loaded, load_protocol
+from harness.files import replacing
+from harness.load import Loaded, for_data, load_protocol
 from harness.method import Method
 from harness.progress import Reporter
 from harness.recipe import Budget, budget_hash, load_budget, recipe_path
@@ -43,8 +44,10 @@ from harness.record import (
 from harness.record import sha256_of as json_hash
 from harness.registry import LoadedMethod, build_method, load_method, resolved_options, task_for
 from harness.score import StreamScores, stream_curves, stream_metrics
-from harness.spec import DelayedLabel, OnlineFewShot, StreamProtocol, digest, on_dataset
+from harness.spec import DelayedLabel, OnlineFewShot, StreamProtocol, digest
 from harness.train import Limits, Progress, Training, train
+
+PRETRAINED = "features pre-trained on classes"
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Request:
     episodes: int | None = None
     seconds: float | None = None
     test_episodes: int | None = None
-    stand_in: bool = False
+    data: str = "real"
     data_root: Path | None = None
     cache: Path | None = None
     out: Path = Path("runs")
@@ -95,7 +98,7 @@ def prepare(request: Request) -> Prepared:
     """Resolves names and loads the data; UserError for anything that is not there or does not fit."""
     loaded = load_protocol(request.protocol)
     method = load_method(request.method)
-    protocol = _on_data(loaded, request.stand_in)
+    protocol = _stream_protocol(loaded, request.data)
     recipe = request.recipe or recipe_path(method.name, method.own_file)
     budget = load_budget(recipe, loaded, request.budget)
     changes = {"amp": request.amp, "compile": request.compile}
@@ -140,7 +143,9 @@ def run(prepared: Prepared, quiet: bool = False) -> Record:
     except Timeout:
         raise UserError(f"{folder} is in use by another process") from None
     except OSError as error:
-        raise RunError(f"{error.strerror or error}: {error.filename or folder}; the run can go on with --resume") from error
+        raise RunError(
+            f"{error.strerror or error}: {error.filename or folder}; the run can go on with --resume"
+        ) from error
 
 
 def _run(prepared: Prepared, reporter: Reporter) -> Record:
@@ -211,7 +216,8 @@ def _record(
         for mark, holds in (
             (LABEL_DELAY_TOLD, cls.needs_label_delay),
             (GRADIENT_AT_TEST, cls.learns_by_gradient),
-            (STAND_IN, request.stand_in),
+            (STAND_IN, prepared.dataset.card.stand_in),
+            (PRETRAINED, trained and prepared.budget.pretrains),
             (PARTIAL_TEST, identity["test_episodes"] < prepared.protocol.scoring.test_episodes),
         )
         if holds
@@ -226,7 +232,7 @@ def _record(
             name=prepared.dataset.name,
             fingerprint=prepared.dataset.fingerprint,
             source=prepared.dataset.source,
-            stand_in=request.stand_in,
+            stand_in=prepared.dataset.card.stand_in,
         ),
         method=prepared.method.name,
         target=prepared.method.target,
@@ -305,28 +311,20 @@ def _note(prepared: Prepared, status: str) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    temporary.write_text(text + "\n")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n")
 
 
 def _write_scores(path: Path, scores: StreamScores) -> None:
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}.npz")
-    np.savez_compressed(temporary, **scores.arrays())
-    os.replace(temporary, path)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **scores.arrays())
 
 
-def _on_data(loaded: Loaded, stand_in: bool) -> StreamProtocol:
-    protocol = loaded.protocol
+def _stream_protocol(loaded: Loaded, data: str) -> StreamProtocol:
+    protocol = for_data(loaded, data)
     if not isinstance(protocol, OnlineFewShot | DelayedLabel):
         raise UserError(f"{loaded.name}: protocols of kind '{protocol.kind}' are validated but cannot be run yet")
-    if not stand_in:
-        return protocol
-    if protocol.stand_in is None:
-        raise UserError(f"{loaded.name} names no stand_in data set")
-    changed = on_dataset(protocol, protocol.stand_in)
-    assert isinstance(changed, OnlineFewShot | DelayedLabel)
-    return changed
+    return protocol
 
 
 def _weights_file(init: Path) -> Path:

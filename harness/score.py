@@ -19,7 +19,7 @@ def credit(logits: Tensor, target: Tensor) -> np.ndarray:
     """
     best = logits == logits.amax(-1, keepdim=True)
     right = best.gather(-1, target.unsqueeze(-1)).squeeze(-1)
-    return (right / best.sum(-1).clamp(min=1)).double().cpu().numpy()
+    return (right.double() / best.sum(-1).clamp(min=1)).cpu().numpy()
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,7 @@ class Continual(Protocol):
 
     kind: Literal["continual"]
     episode: ContinualEpisode
-    scoring: QueryScoring = QueryScoring()
+    scoring: QueryScoring = QueryScoring(test_episodes=2000)
 
     @model_validator(mode="after")
     def _possible(self) -> Continual:
@@ -223,7 +223,7 @@ class NWayKShot(Protocol):
 
     kind: Literal["n_way_k_shot"]
     episode: KShotEpisode
-    scoring: QueryScoring = QueryScoring()
+    scoring: QueryScoring = QueryScoring(test_episodes=2000)
 
     @model_validator(mode="after")
     def _possible(self) -> NWayKShot:

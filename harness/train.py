@@ -8,6 +8,7 @@ training that was interrupted goes on exactly as if it had not been (bit for bit
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness import bits, interrupts
 from harness.checkpoint import (
@@ -29,12 +30,12 @@ from harness.checkpoint import (
     with_prefix,
     without_prefix,
 )
-from harness.episodes import EpisodeSource
+from harness.episodes import Episodes, EpisodeSource
 from harness.errors import RunError, UserError
 from harness.evaluate import evaluate
 from harness.method import Method
 from harness.recipe import Budget, Optimizer, Stage, staged
-from harness.rollout import training_loss
+from harness.rollout import class_loss, training_loss
 from harness.score import stream_metrics
 from harness.spec import AnyProtocol, StreamProtocol
 
@@ -96,6 +97,16 @@ Report = Callable[[Progress, Training, str], None]
 """Told of every update ('update'), validation ('validation'), change of stage ('stage') and save ('saved')."""
 
 
+@dataclass
+class _Stage:
+    """What lasts for one stage: its protocol, its optimiser, and the linear layer of an objective on classes."""
+
+    spec: Stage
+    protocol: AnyProtocol
+    head: nn.Module | None
+    optimizer: torch.optim.Optimizer
+
+
 def train(training: Training, report: Report = lambda *_: None) -> Progress:
     """Runs or resumes a training until its stages end or a limit cuts it; leaves the best weights in the method.
 
@@ -107,24 +118,27 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
     if not budget.stages or not any(p.requires_grad for p in method.parameters()):
         progress.done = True
         return progress
-    optimizer = _optimizer(method, budget.optimizer)
+    tensors: dict[str, Tensor] = {}
     if training.checkpoint.is_file():
-        progress, best = _restored(training, optimizer)
-    protocols = [_stage_protocol(training, stage) for stage in budget.stages]
-    step = torch.compile(training_loss) if budget.compile and training.source.device.type == "cuda" else training_loss
+        tensors, header = load_tensors(training.checkpoint)
+        progress = Progress(**header["progress"])
+        load_weights(method, without_prefix("method", tensors), training.checkpoint)
+        device = training.source.device
+        best = {name: each.to(device) for name, each in without_prefix("best", tensors).items()} or None
+    stage = _begun(training, progress.stage, tensors)
     began, saved = time.monotonic() - progress.seconds, time.monotonic()
     method.train()
     with interrupts.deferred() as stop:
         while not progress.done:
-            stage = budget.stages[progress.stage]
-            _update(training, progress, stage, protocols[progress.stage], optimizer, step)
+            _update(training, progress, stage)
             progress.seconds = time.monotonic() - began
             report(progress, training, "update")
-            if _due(training, progress):
+            if _due(training, progress, stage.spec):
                 best = _validated(training, progress, best)
                 report(progress, training, "validation")
-            if progress.stage_episodes >= stage.episodes or _low_enough(progress, stage):
+            if progress.stage_episodes >= stage.spec.episodes or _low_enough(progress, stage.spec):
                 _next_stage(progress, budget)
+                stage = _begun(training, progress.stage)
                 report(progress, training, "stage")
             progress.done = (
                 progress.done
@@ -136,7 +150,7 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
                 report(progress, training, "validation")
             late = time.monotonic() - saved >= training.limits.checkpoint_seconds
             if progress.done or stop.asked or late:
-                _save(training, progress, optimizer, best)
+                _save(training, progress, stage, best)
                 saved = time.monotonic()
                 report(progress, training, "saved")
             if not progress.done:
@@ -146,44 +160,93 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
     return progress
 
 
-def _update(
-    training: Training,
-    progress: Progress,
-    stage: Stage,
-    protocol: AnyProtocol,
-    optimizer: torch.optim.Optimizer,
-    loss_of: Callable[..., Tensor],
-) -> None:
-    """One batch of episodes, one backward pass, one step of the optimiser."""
+def _begun(training: Training, number: int, tensors: dict[str, Tensor] | None = None) -> _Stage:
+    """The numbered stage at its beginning, or as it was when `tensors` were saved."""
+    spec, settings, device = training.budget.stages[number], training.budget.optimizer, training.source.device
+    head: nn.Module | None = None
+    if spec.objective == "classes":
+        head = _head(training, number).to(device)
+    trained = nn.ModuleList([training.method] + ([head] if head else []))
+    parameters = [each for each in trained.parameters() if each.requires_grad]
+    if settings.name == "sgd":
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(
+            parameters, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+        )
+    else:
+        kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+        optimizer = kind(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+    if tensors:
+        restore_optimizer(optimizer, without_prefix("optimizer", tensors))
+        if head:
+            head.load_state_dict(without_prefix("head", tensors))
+    return _Stage(spec, _stage_protocol(training, spec), head, optimizer)
+
+
+def _head(training: Training, number: int) -> nn.Module:
+    """A linear layer from the method's memoryless features to the training classes."""
+    method = training.method
+    with torch.no_grad():
+        probe = torch.zeros(2, *method.task.image_shape, device=training.source.device)
+        was_training = method.training
+        features = method.eval().features(probe)
+        method.train(was_training)
+    if features is None:
+        raise UserError(
+            f"stage '{training.budget.stages[number].name}' trains on classes, but {type(method).__name__} "
+            "has no features() to train"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(bits.key_of("head", training.seed, number)[0])
+        return nn.Linear(features.shape[1], len(training.source.dataset.tables["train"].names))
+
+
+def _update(training: Training, progress: Progress, stage: _Stage) -> None:
+    """One batch of episodes (or images), one backward pass, one step of the optimiser."""
     method, budget, device = training.method, training.budget, training.source.device
-    size = stage.batch or budget.batch
-    numbers = np.arange(progress.stage_episodes, progress.stage_episodes + size)
-    # The stage is part of the stream's name, so that two stages of one shape do not see the same episodes.
-    seed = bits.key_of("train", training.seed, progress.stage)[0]
-    episodes = training.source.episodes(protocol, "train", seed, numbers, budget.augment)
-    for group in optimizer.param_groups:
-        group["lr"] = _rate(stage, budget.optimizer, progress.stage_episodes, size)
-    optimizer.zero_grad(set_to_none=True)
+    size = stage.spec.batch or budget.batch
+    for group in stage.optimizer.param_groups:
+        group["lr"] = _rate(stage.spec, budget.optimizer, progress.stage_episodes, size)
+    stage.optimizer.zero_grad(set_to_none=True)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(bits.key_of("update", training.seed, progress.updates)[0])
         with torch.autocast(device.type, torch.bfloat16, enabled=budget.amp == "bf16" and device.type == "cuda"):
-            loss = loss_of(method, episodes)
-    value = loss.item() / episodes.plan.scored.sum()
+            loss, value = _loss(training, progress, stage, size)
     if not math.isfinite(value):
         raise RunError(
-            f"the training loss is {value} at update {progress.updates} (stage '{stage.name}', "
+            f"the training loss is {value} at update {progress.updates} (stage '{stage.spec.name}', "
             f"{progress.episodes} episodes); the last good checkpoint is {training.checkpoint}. "
             "Try a lower lr or a clip_norm in the recipe."
         )
     loss.backward()
     if budget.clip_norm is not None:
         torch.nn.utils.clip_grad_norm_(method.parameters(), budget.clip_norm)
-    optimizer.step()
+    stage.optimizer.step()
     progress.updates += 1
     progress.episodes += size
     progress.stage_episodes += size
     progress.smoothed = SMOOTHING * progress.smoothed + (1 - SMOOTHING) * value
     progress.smoothed_weight = SMOOTHING * progress.smoothed_weight + (1 - SMOOTHING)
+
+
+def _loss(training: Training, progress: Progress, stage: _Stage, size: int) -> tuple[Tensor, float]:
+    """The loss of the next `size` episodes of a stage, and its value per scored step (or image)."""
+    source, augment = training.source, training.budget.augment
+    numbers = np.arange(progress.stage_episodes, progress.stage_episodes + size)
+    # The stage is part of the seed, so that two stages of one shape do not see the same episodes.
+    seed = bits.key_of("train", training.seed, progress.stage)[0]
+    if stage.head is not None:
+        x, rows = source.images(stage.protocol, "train", seed, numbers, augment)
+        loss = class_loss(training.method, stage.head, x, rows)
+        return loss, loss.item()
+    episodes = source.episodes(stage.protocol, "train", seed, numbers, augment)
+    fast = training.budget.compile and source.device.type == "cuda"
+    loss = (_compiled_loss() if fast else training_loss)(training.method, episodes)
+    return loss, loss.item() / int(episodes.plan.scored.sum())
+
+
+@functools.cache
+def _compiled_loss() -> Callable[[Method, Episodes], Tensor]:
+    return torch.compile(training_loss)
 
 
 def _rate(stage: Stage, optimizer: Optimizer, done: int, batch: int) -> float:
@@ -210,11 +273,11 @@ def _next_stage(progress: Progress, budget: Budget) -> None:
         progress.done = True
 
 
-def _due(training: Training, progress: Progress) -> bool:
+def _due(training: Training, progress: Progress, stage: Stage) -> bool:
     validation = training.budget.validation
-    if validation is None:
+    if validation is None or stage.objective == "classes":
         return False
-    size = training.budget.stages[progress.stage].batch or training.budget.batch
+    size = stage.batch or training.budget.batch
     return progress.episodes // validation.every > (progress.episodes - size) // validation.every
 
 
@@ -255,36 +318,14 @@ def _stage_protocol(training: Training, stage: Stage) -> AnyProtocol:
     return protocol
 
 
-def _optimizer(method: Method, settings: Optimizer) -> torch.optim.Optimizer:
-    parameters = [each for each in method.parameters() if each.requires_grad]
-    if settings.name == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
-        )
-    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
-
-
-def _save(
-    training: Training, progress: Progress, optimizer: torch.optim.Optimizer, best: dict[str, Tensor] | None
-) -> None:
+def _save(training: Training, progress: Progress, stage: _Stage, best: dict[str, Tensor] | None) -> None:
     save_tensors(
         training.checkpoint,
         {
             **with_prefix("method", training.method.state_dict()),
-            **with_prefix("optimizer", optimizer_tensors(optimizer)),
+            **with_prefix("optimizer", optimizer_tensors(stage.optimizer)),
+            **with_prefix("head", stage.head.state_dict() if stage.head else {}),
             **with_prefix("best", best or {}),
         },
         {**training.header, "progress": dataclasses.asdict(progress)},
     )
-
-
-def _restored(
-    training: Training, optimizer: torch.optim.Optimizer
-) -> tuple[Progress, dict[str, Tensor] | None]:
-    tensors, header = load_tensors(training.checkpoint)
-    load_weights(training.method, without_prefix("method", tensors), training.checkpoint)
-    restore_optimizer(optimizer, without_prefix("optimizer", tensors))
-    device = training.source.device
-    best = {name: each.to(device) for name, each in without_prefix("best", tensors).items()}
-    return Progress(**header["progress"]), best or None

@@ -3,6 +3,7 @@ layer-distributed memory", NeurIPS 2021, section 3.3 and figure 2)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -11,6 +12,9 @@ from torch.nn import functional as F
 
 from harness.method import Feedback, Method, State, Task, one_hot
 from methods.nn.conv_lstm import ConvLSTM
+
+Memory = tuple[Tensor, Tensor]
+"""h and c of one layer."""
 
 
 class CLLSTM(Method):
@@ -49,15 +53,20 @@ class CLLSTM(Method):
     ) -> None:
         super().__init__(task)
         if skip != "none" and layers < 4:
-            raise ValueError(f"the skip connection joins layer 2 to layer 4, but there are {layers} layers; use skip=none")
+            raise ValueError(
+                f"the skip connection joins layer 2 to layer 4, but there are {layers} layers; use skip=none"
+            )
         self.labels, self.skip, self.resolution = labels, skip, resolution
         depth, height, width = task.image_shape
         if resolution is not None:
             height = width = resolution
         self.sizes = [(height >> layer, width >> layer) for layer in range(layers)]
         if not all(self.sizes[-1]):
-            raise ValueError(f"{height}x{width} images vanish in {layers - 1} poolings; use fewer layers or more pixels")
-        cells, norms = [], []
+            raise ValueError(
+                f"{height}x{width} images vanish in {layers - 1} poolings; use fewer layers or more pixels"
+            )
+        cells: list[ConvLSTM] = []
+        norms: list[nn.Module] = []
         for layer in range(layers):
             inputs = depth if layer == 0 else channels
             if labels == "all" or (labels == "first" and layer == 0):
@@ -66,10 +75,12 @@ class CLLSTM(Method):
                 inputs += channels
             cells.append(ConvLSTM(inputs, channels))
             norms.append(nn.BatchNorm2d(channels) if norm == "batch" else nn.Identity())
-        self.cells, self.norms = nn.ModuleList(cells), nn.ModuleList(norms)
+        self.cells: Iterable[ConvLSTM] = nn.ModuleList(cells)  # type: ignore[assignment]
+        self.norms: Iterable[nn.Module] = nn.ModuleList(norms)
         self.lstm = nn.LSTM(channels * self.sizes[-1][0] * self.sizes[-1][1] + task.ways, lstm)
         with torch.no_grad():
-            self.lstm.bias_ih_l0[lstm : 2 * lstm] += 1.0
+            bias: Tensor = self.lstm.bias_ih_l0  # type: ignore[assignment]
+            bias[lstm : 2 * lstm] += 1.0
         self.classify = nn.Linear(lstm, task.ways)
 
     def start(self, episodes: int) -> State:
@@ -94,15 +105,27 @@ class CLLSTM(Method):
         """Layer by layer over the whole episode: one input convolution a layer for all steps, cuDNN's LSTM."""
         return self._run(x, feedback.target, self.start(x.shape[1]))[0]
 
+    def features(self, x: Tensor) -> Tensor:
+        """What the convolutional layers give of a first image, with empty memory and a null label."""
+        label = x.new_zeros(len(x), self.task.ways)
+        return self._convolve(x, label, self.start(len(x))["cells"])[0]
+
     def _run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
         """Logits [T, B, ways] and the state after the steps x [T, B, C, H, W] with labels [T, B]."""
-        steps, episodes = labels.shape
         label = one_hot(labels, self.task.ways).to(x.dtype).flatten(0, 1)
-        maps = x.flatten(0, 1)
-        if self.resolution is not None:
-            maps = F.adaptive_avg_pool2d(maps, self.resolution)
+        maps, cells = self._convolve(x.flatten(0, 1), label, state["cells"])
+        inputs = torch.cat([maps, label], 1).unflatten(0, labels.shape)
+        h, c = state["lstm"]
+        hidden, (h, c) = self.lstm(inputs, (h.unsqueeze(0), c.unsqueeze(0)))
+        done = {"label": torch.full_like(labels[0], -1), "cells": cells, "lstm": (h.squeeze(0), c.squeeze(0))}
+        return self.classify(hidden), done
+
+    def _convolve(self, x: Tensor, label: Tensor, memories: list[Memory]) -> tuple[Tensor, list[Memory]]:
+        """Flat features [T * B, D] and the memories after images [T * B, ...] with one-hot labels [T * B, ways]."""
+        maps = x if self.resolution is None else F.adaptive_avg_pool2d(x, self.resolution)
         second, after = maps, []
-        for layer, (cell, norm, size) in enumerate(zip(self.cells, self.norms, self.sizes, strict=True)):
+        layers = zip(self.cells, self.norms, self.sizes, memories, strict=True)
+        for layer, (cell, norm, size, memory) in enumerate(layers):
             if layer:
                 maps = F.max_pool2d(maps, 2)
             if layer == 3 and self.skip == "add":
@@ -112,13 +135,9 @@ class CLLSTM(Method):
             if self.labels == "all" or (self.labels == "first" and layer == 0):
                 planes = label[:, None, None, :].expand(-1, *size, -1)
                 maps = torch.cat([maps.permute(0, 2, 3, 1), planes], 3).permute(0, 3, 1, 2)
-            maps, memory = cell.sequence(maps, state["cells"][layer])
+            maps, memory = cell.sequence(maps, memory)
             after.append(memory)
             maps = norm(maps)
             if layer == 1:
                 second = maps
-        features = torch.cat([maps.flatten(1), label], 1).unflatten(0, (steps, episodes))
-        h, c = state["lstm"]
-        hidden, (h, c) = self.lstm(features, (h.unsqueeze(0), c.unsqueeze(0)))
-        done = {"label": torch.full_like(labels[0], -1), "cells": after, "lstm": (h.squeeze(0), c.squeeze(0))}
-        return self.classify(hidden), done
+        return maps.flatten(1), after

@@ -85,6 +85,9 @@ class OPN(Method):
         sums = (hit.unsqueeze(-1) * awaited.unsqueeze(-2)).cumsum(0)
         return self._logits(features, sums / counts.clamp(min=1).unsqueeze(-1), counts)
 
+    def features(self, x: Tensor) -> Tensor:
+        return self.encode(x)
+
     def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
         """Cross-entropy among seen classes at steps whose class was seen, and the "unknown" loss at every step."""
         logits = logits.float()

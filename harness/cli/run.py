@@ -44,9 +44,9 @@ def execute(args: argparse.Namespace) -> int:
             raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
     seconds, seeds = _seconds(args.time), _seeds(args.seeds)
 
-    from harness import board
     from harness.provenance import cores
     from harness.registry import parse_options
+    from harness.render import publish, render_board
     from harness.run import Request, prepare, run, with_seed
 
     request = Request(
@@ -58,7 +58,7 @@ def execute(args: argparse.Namespace) -> int:
         episodes=args.episodes,
         seconds=seconds,
         test_episodes=args.test_episodes,
-        stand_in=args.data == "stand-in",
+        data=args.data,
         data_root=args.data_root,
         cache=args.cache,
         out=args.out,
@@ -80,11 +80,9 @@ def execute(args: argparse.Namespace) -> int:
             print(f"\nstopped; go on with: {shlex.join(['harness', *_resuming(sys.argv[1:])])}", file=sys.stderr)
             return 130
         if not args.no_board:
-            from harness.render import publish
-
             publish(record, prepared.loaded, args.boards)
     if not args.no_board:
-        print(board.render_board(prepared.loaded, args.boards, stand_in=request.stand_in))
+        print(render_board(prepared.loaded, args.boards, stand_in=record.data.stand_in))
     return 0
 
 

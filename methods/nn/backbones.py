@@ -29,7 +29,9 @@ class Conv4(nn.Module):
         """Number of features of one image of shape (C, H, W); raises ValueError below 16x16."""
         height, width = image_shape[1] // 16, image_shape[2] // 16
         if not height * width:
-            raise ValueError(f"images of {image_shape[1]}x{image_shape[2]} vanish in four 2x2 poolings; use 16x16 or more")
+            raise ValueError(
+                f"images of {image_shape[1]}x{image_shape[2]} vanish in four 2x2 poolings; use 16x16 or more"
+            )
         return self.channels * height * width
 
     def forward(self, x: Tensor) -> Tensor:

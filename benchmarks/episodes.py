@@ -1,0 +1,167 @@
+"""How fast episodes are made, stage by stage, beside an ordinary DataLoader that works item by item.
+
+    python benchmarks/episodes.py [--batch 32] [--episodes 2048] [--threads 1]
+
+An episode has the images of 5-way 1-shot with 15 queries per class: 5 x 16 = 80 images of 3x32x32, drawn
+from 60 000 uint8 images in memory, and planned as a stream of 5 ways x 16 presentations. Each figure is the
+median of five rounds after one that is not counted. Reading: an episode of floats is 0.98 MB, so 10 000 a
+second are 9.8 GB of writing a second; `write floats` is what this machine needs for that alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from tabulate import tabulate
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from harness.data.cards import CARDS
+from harness.data.dataset import Dataset as ImageSet
+from harness.episodes import EpisodeSource
+from harness.plan import plan_episodes
+from harness.spec import PROTOCOL
+from harness.testing import card_table
+
+WAYS, PER_CLASS, IMAGES_PER_CLASS, IMAGES, ROUNDS = 5, 16, 600, 60_000, 5
+PROTOCOL_80 = PROTOCOL.validate_python(
+    {
+        "kind": "online_few_shot",
+        "title": "80 images of 5 classes",
+        "dataset": "cifar_fs",
+        "episode": {"ways": WAYS, "presentations": PER_CLASS},
+        "scoring": {"shots": [0], "test_episodes": 1},
+    }
+)
+
+
+# The ordinary way: a sampler of item numbers, a data set of single items, collation by the loader.
+
+
+class Items(Dataset[tuple[Tensor, int]]):
+    """Single images, converted one at a time."""
+
+    def __init__(self, images: np.ndarray, mean: Tensor, std: Tensor) -> None:
+        self.images, self.mean, self.std = torch.from_numpy(images), mean.view(-1, 1, 1), std.view(-1, 1, 1)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        return (self.images[number].float() / 255 - self.mean) / self.std, number // IMAGES_PER_CLASS
+
+
+class EpisodeSampler(Sampler[list[int]]):
+    """The item numbers of one episode after another."""
+
+    def __init__(self, episodes: int, classes: int) -> None:
+        self.episodes, self.classes = episodes, classes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        draw = np.random.default_rng(0)
+        for _ in range(self.episodes):
+            yield [
+                int(row) * IMAGES_PER_CLASS + int(image)
+                for row in draw.choice(self.classes, WAYS, replace=False)
+                for image in draw.choice(IMAGES_PER_CLASS, PER_CLASS, replace=False)
+            ]
+
+    def __len__(self) -> int:
+        return self.episodes
+
+
+def rate(work: Callable[[], object], episodes: int) -> float:
+    """Episodes a second: median of the rounds."""
+    work()
+    seconds = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return episodes / statistics.median(seconds)
+
+
+def in_batches(work: Callable[[np.ndarray], object], episodes: int, batch: int) -> Callable[[], None]:
+    """Does all episode numbers, a batch at a time; other numbers in every round, so that caches stay cold."""
+    first = 0
+
+    def once() -> None:
+        nonlocal first
+        for start in range(0, episodes, batch):
+            work(np.arange(first + start, first + min(start + batch, episodes)))
+        first += episodes
+
+    return once
+
+
+def machine() -> str:
+    """One line that names the processor, its cores and the versions that matter."""
+    name = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as lines:
+            name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return f"{name}, {os.cpu_count()} cores{load}; torch {torch.__version__}, numpy {np.__version__}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=32, help="episodes made at once")
+    parser.add_argument("--episodes", type=int, default=2048, help="episodes a round")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+
+    card = replace(CARDS["cifar_fs"], classes=dict.fromkeys(CARDS["cifar_fs"].classes, 64))
+    table = card_table("cifar_fs", "train")
+    images = np.random.default_rng(0).integers(0, 256, (IMAGES, *card.image_shape), dtype=np.uint8)
+    source = EpisodeSource(ImageSet(card, images, (), {"train": table}, "", "random pixels"))
+    numbers = torch.from_numpy(np.random.default_rng(1).integers(0, IMAGES, (args.episodes, 80)))
+    pixels = torch.from_numpy(images)
+    floats = torch.empty(args.batch * 80, *card.image_shape)
+
+    def gather(batch: np.ndarray) -> Tensor:
+        return torch.index_select(pixels, 0, numbers[batch % args.episodes].flatten())
+
+    def loader(episodes: int) -> DataLoader[tuple[Tensor, int]]:
+        items = Items(images, torch.tensor(card.mean), torch.tensor(card.std))
+        return DataLoader(items, batch_sampler=EpisodeSampler(episodes, 64))
+
+    few = max(1, args.episodes // 8)
+    stages: list[tuple[str, float]] = []
+
+    def add(name: str, work: Callable[[np.ndarray], object], batch: int = args.batch) -> None:
+        stages.append((name, rate(in_batches(work, args.episodes, batch), args.episodes)))
+
+    add(
+        f"episodes as float tensors, {args.batch} at a time",
+        lambda batch: source.episodes(PROTOCOL_80, "train", 0, batch),
+    )
+    for batch in (args.batch, 256):
+        add(
+            f"  plans alone, {batch} at a time",
+            lambda numbers: plan_episodes(PROTOCOL_80, table, "train", 0, numbers),
+            batch,
+        )
+    add("  gather bytes alone", gather)
+    add("  write floats alone", lambda batch: floats[: len(batch) * 80].fill_(1.0))
+    add(
+        "episodes with flip and crop",
+        lambda batch: source.episodes(PROTOCOL_80, "train", 0, batch, ("flip", "crop")),
+    )
+    stages.append(("ordinary DataLoader, item by item", rate(lambda: [0 for _ in loader(few)], few)))
+    rows = [(name, round(each), f"{1e6 / each:.1f}") for name, each in stages]
+    print(f"{machine()}; {args.threads} thread(s), median of {ROUNDS} rounds of {args.episodes} episodes")
+    print(tabulate(rows, headers=["what", "episodes/s", "µs an episode"], tablefmt="github"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""Board files: records are appended so that none is lost, and read so that no faulty line goes unseen.
+
+A board is a text file of lines, one record each: the record's canonical JSON with one more key, `sha256`, the
+SHA-256 of the canonical JSON of all other keys. It tells a line that was edited or cut short from one that is
+as it was written; it is no signature, since whoever edits a line can compute it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.errors import RunError
+from harness.record import SCHEMA_VERSION, Record, canonical_json, sha256_of
+
+BOARDS = Path("leaderboards")
+"""Where boards are, from the current folder, unless another folder is given."""
+
+STAND_IN_FOLDER = "stand_in"
+"""The folder inside the boards' folder for boards of generated data, so that they never meet real ones."""
+
+LOCK_SECONDS = 120.0
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Board:
+    """What a board file holds: records with their line numbers (from 1); 'file:line: what' for the rest."""
+
+    records: tuple[tuple[int, Record], ...]
+    problems: tuple[str, ...]
+
+
+def to_stderr(message: str) -> None:
+    """Says something to the user without mixing it into what a command prints."""
+    print(f"harness: {message}", file=sys.stderr)
+
+
+def board_path(boards: Path, protocol: str, stand_in: bool) -> Path:
+    """The file of a protocol's board."""
+    return (boards / STAND_IN_FOLDER if stand_in else boards) / f"{protocol}.jsonl"
+
+
+def line_of(record: Record) -> str:
+    """The line of a record, without its line end."""
+    content = record.model_dump(mode="json")
+    return canonical_json({**content, "sha256": sha256_of(content)})
+
+
+def append_record(record: Record, boards: Path, report: Report = to_stderr) -> Path:
+    """Appends a record to its board and returns the board's file.
+
+    The line is on the disk when this returns. A record that is there already is not written again. A torn
+    last line, left by a writer that was killed, is moved to `<board>.jsonl.torn-<time>`; a last line that is
+    whole but for its line end gets one. `report` is told of these, and of a run with other records.
+    Raises RunError if the file cannot be written or stays locked by another process; it is then as before.
+    """
+    path = board_path(boards, record.protocol, record.data.stand_in)
+    line = line_of(record).encode()
+    try:
+        with locked(path):
+            is_new = not path.exists()
+            with path.open("a+b", buffering=0) as file:
+                lines = _mended(file, path, report)
+                if line in lines:
+                    report(f"{path.name} already has this record of run {record.run}; nothing was appended")
+                    return path
+                others = sum(_run_of(each) == record.run for each in lines)
+                if others:
+                    report(
+                        f"{path.name} has {others} of run {record.run} with other content, which stay; "
+                        "of one setting and seed the newest is shown"
+                    )
+                _append(file, line + b"\n")
+            if is_new:
+                _sync_folder(path.parent)
+    except OSError as error:
+        raise RunError(f"{path} could not be written ({error.strerror or error}); the record is not on it") from error
+    return path
+
+
+def read_board(path: Path) -> Board:
+    """Reads a board; what cannot be trusted or understood becomes a problem, the rest is read.
+
+    Problems are bad JSON, keys given twice, an unknown schema version, a line that was edited after it was
+    written, a record that breaks the schema or belongs to another board, a line that is there twice, a torn
+    last line, and tails that were set aside earlier. A file that does not exist is an empty board; RunError
+    is raised for one that cannot be read.
+    """
+    records: list[tuple[int, Record]] = []
+    problems: list[str] = []
+    try:
+        content = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror or error})") from error
+    ended = content.endswith(b"\n")
+    lines = content.split(b"\n")
+    seen: dict[bytes, int] = {}
+    for number, line in enumerate(lines, start=1):
+        line = line.strip()
+        if not line:
+            continue
+        try:
+            if line in seen:
+                raise ValueError(f"the same as line {seen[line]}; counted once")
+            seen[line] = number
+            records.append((number, _on_this_board(_record_of(line), path)))
+        except (ValueError, RecursionError) as error:
+            torn = number == len(lines) and not ended and not _is_whole(line)
+            what = f"torn: the line ends after {len(line)} bytes; the next append sets it aside" if torn else error
+            problems.append(f"{path.name}:{number}: {what}")
+    for tail in sorted(path.parent.glob(f"{glob.escape(path.name)}.torn-*")):
+        problems.append(
+            f"{tail.name}:1: a torn line of {tail.stat().st_size} bytes, set aside; delete it when looked at"
+        )
+    return Board(tuple(records), tuple(problems))
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the lock of a file that several processes write, in a folder that is made if need be.
+
+    A killed holder's lock is free at once. Raises RunError if another process holds it for longer than
+    LOCK_SECONDS, or if there can be no lock there.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(f"{path}.lock", timeout=LOCK_SECONDS)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise RunError(f"{path} has been locked by another process for {LOCK_SECONDS:.0f} s") from None
+    except OSError as error:
+        raise RunError(f"{path} cannot be written ({error.strerror or error})") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _mended(file: FileIO, path: Path, report: Report) -> list[bytes]:
+    """The lines of a board whose last line, if it has no line end, is mended or set aside first."""
+    file.seek(0)
+    content = file.readall()
+    lines = [line.strip() for line in content.split(b"\n")]
+    tail = content[content.rfind(b"\n") + 1 :]
+    if not tail:
+        return lines
+    place = f"{path.name}:{len(lines)}"
+    if _is_whole(tail):
+        _append(file, b"\n")
+        report(f"{place}: the line was whole but for its line end, which was added")
+        return lines
+    aside = _set_aside(path, tail)
+    file.truncate(len(content) - len(tail))
+    os.fsync(file.fileno())
+    report(f"{place}: torn after {len(tail)} bytes; they were moved to {aside.name}")
+    return lines[:-1]
+
+
+def _set_aside(path: Path, tail: bytes) -> Path:
+    """Writes a torn tail to a file of its own that did not exist before."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    for number in range(1, 1000):
+        aside = path.with_name(f"{path.name}.torn-{stamp}" + (f"-{number}" if number > 1 else ""))
+        try:
+            with aside.open("xb") as file:
+                file.write(tail)
+                file.flush()
+                os.fsync(file.fileno())
+        except FileExistsError:
+            continue
+        _sync_folder(path.parent)
+        return aside
+    raise RunError(f"{path.parent} has too many torn tails of {path.name}; look at them and delete them")
+
+
+def _append(file: FileIO, data: bytes) -> None:
+    """Appends all of `data` and waits for the disk; if that fails, the file is cut back to what it was."""
+    size = os.fstat(file.fileno()).st_size
+    try:
+        # Unbuffered, so that closing the file after a full disk writes nothing more.
+        while data:
+            data = data[file.write(data) :]
+        os.fsync(file.fileno())
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.ftruncate(file.fileno(), size)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a new file's name durable, where the system lets folders be opened."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _record_of(line: bytes) -> Record:
+    """The record of a line; ValueError that says what is wrong with it."""
+    content = _parsed(line)
+    version = content.get("schema_version")
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise ValueError(f"schema_version is {version!r}; this harness reads {SCHEMA_VERSION}")
+    claimed = content.pop("sha256", None)
+    if claimed is None:
+        raise ValueError("no sha256: not written by the harness")
+    if claimed != sha256_of(content):
+        raise ValueError("sha256 does not fit: the line was changed after it was written")
+    try:
+        return Record.model_validate(content)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        told = [f"{'.'.join(map(str, each['loc'])) or 'record'}: {each['msg']}" for each in found[:3]]
+        more = [f"and {len(found) - 3} more"] if len(found) > 3 else []
+        raise ValueError("; ".join([*told, *more])) from None
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """The JSON object of a line; ValueError for anything else, for a key given twice, and for NaN."""
+    try:
+        content = json.loads(line.decode(), object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 at byte {error.start + 1}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from None
+    if not isinstance(content, dict):
+        raise ValueError("not a JSON object")
+    return content
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key '{next(name for name in names if names.count(name) > 1)}' is given twice")
+    return content
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a number that a board may hold")
+
+
+def _on_this_board(record: Record, path: Path) -> Record:
+    if record.protocol != path.stem:
+        raise ValueError(f"the record is of protocol '{record.protocol}', which has a board of its own")
+    if record.data.stand_in != (path.parent.name == STAND_IN_FOLDER):
+        where = f"{STAND_IN_FOLDER}/" if record.data.stand_in else "the boards of real data"
+        raise ValueError(f"data.stand_in is {str(record.data.stand_in).lower()}: the record belongs to {where}")
+    return record
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a line is as it was written, to the last byte."""
+    try:
+        content = _parsed(line)
+        return content.pop("sha256", None) == sha256_of(content)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _run_of(line: bytes) -> str | None:
+    try:
+        return _parsed(line).get("run")
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,60 @@
+"""Comparing answers: bit for bit, or within a stated share of their size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+AGREEMENT = {torch.float64: 1e-9, torch.float32: 1e-4}
+"""Two ways of computing the same thing agree within this share of the values' size."""
+
+ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-6}
+"""A change up to this share of the values' size may be the rounding of kernels that saw other shapes."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """Where two series of answers [T, B, ...] first differ, and by how much at most there."""
+
+    step: int
+    episode: int
+    size: float
+
+    @property
+    def where(self) -> str:
+        return f"answer at step {self.step} of episode {self.episode}"
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors have one shape and type and equal values (NaN equals NaN)."""
+    return a.shape == b.shape and a.dtype == b.dtype and not bool(_differs(a, b).any())
+
+
+def first_change(before: Tensor, after: Tensor, share: float = 0.0) -> Change | None:
+    """The first step, and in it the episode, at which [T, B, ...] moved by more than `share`; None if nowhere.
+
+    `share` 0 asks for equal bits (0.0 and -0.0 count as equal). Otherwise an element may move by
+    share * (|before| + |after| + the median |before|): element-wise, so that one huge logit (-1e6 for a class
+    not yet seen) does not widen the tolerance of the others.
+    """
+    size = (before.double() - after.double()).abs()
+    if share:
+        # NaN or infinity on one side compares false, and so counts as moved.
+        bound = share * (before.double().abs() + after.double().abs() + before.double().abs().nanmedian())
+        moved = ~(size <= bound) & _differs(before, after)
+    else:
+        moved = _differs(before, after)
+    at = moved.flatten(2).any(dim=2) if moved.dim() > 2 else moved
+    if not at.any():
+        return None
+    step = int(at.any(dim=1).nonzero()[0])
+    sizes = torch.where(moved, size, 0.0).nan_to_num(nan=torch.inf).flatten(2).amax(dim=2)[step]
+    episode = int(sizes.argmax())
+    return Change(step, episode, float(sizes[episode]))
+
+
+def _differs(a: Tensor, b: Tensor) -> Tensor:
+    different = a != b
+    return different & ~(a.isnan() & b.isnan()) if a.is_floating_point() else different

@@ -1,0 +1,175 @@
+"""What an answer must not depend on: other episodes, earlier runs, and global randomness."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.check.compare import Change, first_change
+from harness.check.report import Finding
+from harness.check.subject import Subject, poisoned, random_states, scoring
+from harness.check.tasks import BATCH, changed, draw, only
+from harness.method import Method
+from harness.rollout import step_through
+
+
+def no_cross_talk(subject: Subject) -> Finding:
+    """Replaces all episodes of the batch but one: its answers keep their bits. Alone, it answers the same.
+
+    A change of bits that shrinks with the precision is rounding and reported as a note (`Subject.leaked`). A
+    batch of one runs through other kernels, so there the stated tolerance (`compare.AGREEMENT`) holds.
+    """
+    note = Finding()
+    for said, run in subject.paths():
+        for kept in (0, BATCH - 1):
+            rest = torch.arange(BATCH)[None] != kept
+            after = changed(subject.episodes, subject.others, inputs=rest, labels=rest)
+            leak = subject.leaked(run, subject.episodes, after, slice(kept, kept + 1))
+            if leak.change is not None:
+                return _mixed(subject, said, leak.change, kept, "the other episodes of the batch were replaced")
+            if leak.moved:
+                note = Finding("note", f"{said}answers moved within rounding when the other episodes were replaced")
+        kept = BATCH // 2
+        alone = run(only(subject.episodes, kept), double=subject.double)
+        together = run(subject.episodes, double=subject.double)[:, kept : kept + 1]
+        change = first_change(together, alone, subject.agreement)
+        if change is not None:
+            return _mixed(subject, said, change, kept, "the episode was answered alone")
+    return note
+
+
+def repeatable(subject: Subject) -> Finding:
+    """Two fresh instances with the same weights, under the same random states, give the same bits."""
+    again = subject.fresh()
+    before = _contents(again)
+    change = first_change(subject.stepped(subject.episodes), subject.stepped(subject.episodes, again))
+    if change is None:
+        return Finding()
+    kept = [name for name in _edited(before, again) if name.startswith("class")]
+    blame = f" ({kept[0]} changed)" if kept else ""
+    return Finding(
+        "failed",
+        f"{change.where} changed by {change.size:.3g} when a fresh instance with the same weights was asked the same: "
+        f"the method keeps something on its class or in a global{blame}, or draws randomness that no seed controls",
+        change.step,
+        change.episode,
+        change.size,
+    )
+
+
+def no_hidden_state(subject: Subject) -> Finding:
+    """Answers a batch, then another one, then the first again: the same bits, and the module as it was.
+
+    A changed parameter or buffer fails. A plain attribute that changed though the answers did not (a cached
+    mask) is a note.
+    """
+    others = draw(subject.setting, "in between", batch=BATCH - 1)
+    note = Finding()
+    for said, run in subject.paths():
+        method = subject.fresh()
+        before = _contents(method)
+        first = run(subject.episodes, method)
+        run(others, method)
+        change = first_change(first, run(subject.episodes, method))
+        kept = _edited(before, method)
+        named = f" ({', '.join(kept[:3])} changed)" if kept else ""
+        if change is not None:
+            return Finding(
+                "failed",
+                f"{said}{change.where} changed by {change.size:.3g} when another batch had been answered in between: "
+                f"the method keeps something outside its state{named}",
+                change.step,
+                change.episode,
+                change.size,
+            )
+        lasting = [name for name in kept if name.startswith(("parameter", "buffer"))]
+        if lasting:
+            return Finding("failed", f"{said}answering changed {', '.join(lasting[:3])}: scoring must not train")
+        if kept:
+            note = Finding("note", f"{said}answering changed {', '.join(kept[:3])}, though no answer with it")
+    return note
+
+
+def no_global_randomness(subject: Subject) -> Finding:
+    """Answers under two different global random states are the same bits, and neither state is advanced."""
+    for said, run in subject.paths():
+        change = first_change(run(subject.episodes, poison=1), run(subject.episodes, poison=2))
+        if change is not None:
+            return Finding(
+                "failed",
+                f"{said}{change.where} changed by {change.size:.3g} when Python's, NumPy's and torch's global random "
+                "states were others: the method draws random numbers while it answers",
+                change.step,
+                change.episode,
+                change.size,
+            )
+    method = subject.fresh()
+    with poisoned(), torch.set_grad_enabled(method.learns_by_gradient):
+        before = random_states()
+        step_through(method, subject.episodes)
+        moved = [name for name, state in random_states().items() if state != before[name]]
+    if moved:
+        return Finding("failed", f"answering advanced the global random state of {' and '.join(moved)}")
+    return Finding()
+
+
+def _mixed(subject: Subject, said: str, change: Change, episode: int, when: str) -> Finding:
+    method = subject.fresh()
+    with scoring(method):
+        step_through(method, subject.episodes)
+    # Looked at after a run: a method may switch its layers to train mode only then.
+    training = [name for name, module in method.named_modules() if module.training and "Norm" in type(module).__name__]
+    blame = f"; '{training[0]}' is in train mode while scoring" if training else ""
+    return Finding(
+        "failed",
+        f"{said}answer at step {change.step} of episode {episode} changed by {change.size:.3g} when {when}: "
+        f"the method mixes episodes (batch statistics, or a tensor they share){blame}",
+        change.step,
+        episode,
+        change.size,
+    )
+
+
+def _contents(method: Method) -> dict[str, Any]:
+    """What the module holds, by name, in a form that compares with ==: a copy, so that later edits show."""
+    return dict(_held(method))
+
+
+def _edited(before: dict[str, Any], method: Method) -> list[str]:
+    """Names of what the module holds now and did not, or held otherwise, before."""
+    return [name for name, held in _held(method) if name not in before or before[name] != held]
+
+
+def _held(method: Method) -> Iterator[tuple[str, Any]]:
+    for name, parameter in method.named_parameters():
+        yield f"parameter '{name}'", _frozen(parameter)
+    for name, buffer in method.named_buffers():
+        yield f"buffer '{name}'", _frozen(buffer)
+    own = {"_parameters", "_buffers", "_modules"}
+    for path, module in method.named_modules():
+        for name, value in vars(module).items():
+            if name not in own:
+                yield f"attribute '{path + '.' if path else ''}{name}'", _frozen(value)
+    for cls in type(method).__mro__:
+        if cls is Method:
+            break
+        for name, value in vars(cls).items():
+            yield f"class attribute '{cls.__name__}.{name}'", _frozen(value)
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        plain = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        return value.dtype, tuple(value.shape), plain.numpy().tobytes()
+    if isinstance(value, np.ndarray):
+        return str(value.dtype), value.shape, value.tobytes()
+    if isinstance(value, dict):
+        return tuple((repr(key), _frozen(each)) for key, each in value.items())
+    if isinstance(value, list | tuple | deque):
+        return tuple(_frozen(each) for each in value)
+    return value if isinstance(value, str | int | float | bool | None) else type(value)

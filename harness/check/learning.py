@@ -1,0 +1,82 @@
+"""Training reaches every parameter, and a checkpoint holds all that was learned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from harness.check.compare import first_change
+from harness.check.report import Finding
+from harness.check.subject import Subject, poisoned
+from harness.rollout import training_loss
+
+
+def trainable(subject: Subject) -> Finding:
+    """Every parameter with `requires_grad` gets a finite gradient from one training loss, in train mode.
+
+    No gradient at all fails: the parameter is not connected. A gradient of exactly zero is a note, since it can
+    be true of one batch (a gate that is shut, a class that was not shown), but fails where it is so of all.
+    """
+    method = subject.fresh().train()
+    learning = {name: each for name, each in method.named_parameters() if each.requires_grad}
+    if not learning:
+        return Finding("note", "nothing to train: no parameter requires a gradient")
+    with poisoned(), torch.enable_grad():
+        # A copy, because a rollout that edits its input is the finding of another check.
+        loss = training_loss(method, replace(subject.episodes, x=subject.episodes.x.clone()))
+        if loss.dim() or not bool(loss.isfinite()):
+            shape = f"has shape {list(loss.shape)}" if loss.dim() else f"is {loss.item()}"
+            return Finding("failed", f"the training loss {shape}; it must be one finite number")
+        if not loss.requires_grad:
+            return Finding("failed", "the training loss carries no gradient: no parameter can learn from it")
+        found = torch.autograd.grad(loss, list(learning.values()), allow_unused=True)
+    gradients = dict(zip(learning, found, strict=True))
+    missing = [name for name, each in gradients.items() if each is None]
+    if missing:
+        return Finding(
+            "failed",
+            f"{_named(missing)} no gradient from the training loss: connect it, or set requires_grad_(False) "
+            "if it is not meant to learn",
+        )
+    infinite = [name for name, each in gradients.items() if each is not None and not bool(each.isfinite().all())]
+    if infinite:
+        return Finding("failed", f"{_named(infinite)} a gradient that is not finite")
+    zero = [name for name, each in gradients.items() if each is not None and not bool(each.any())]
+    if len(zero) == len(gradients):
+        return Finding("failed", "every parameter gets a gradient of exactly zero: nothing can be learned")
+    if zero:
+        return Finding("note", f"{_named(zero)} a gradient of exactly zero on this batch")
+    return Finding(reason=f"all {len(learning)} parameter tensors get a finite gradient")
+
+
+def save_and_load(subject: Subject) -> Finding:
+    """The state_dict, written as safetensors and loaded into an instance of another seed, answers the same bits."""
+    from safetensors.torch import load, save
+
+    method = subject.fresh()
+    contents = method.state_dict()
+    odd = [name for name, each in contents.items() if not isinstance(each, torch.Tensor)]
+    if odd:
+        return Finding("failed", f"'{odd[0]}' in the state_dict is not a tensor; checkpoints hold tensors only")
+    # Clones: tied weights are one tensor under two names, which safetensors refuses.
+    raw = save({name: each.detach().clone().contiguous() for name, each in contents.items()})
+    loaded = subject.build(1).eval()
+    loaded.load_state_dict(load(raw))
+    change = first_change(subject.stepped(subject.episodes), subject.stepped(subject.episodes, loaded))
+    if change is None:
+        return Finding()
+    return Finding(
+        "failed",
+        f"{change.where} differs by {change.size:.3g} after saving and loading: something the answers depend on is "
+        "not in the state_dict (a plain tensor attribute, or a buffer with persistent=False)",
+        change.step,
+        change.episode,
+        change.size,
+    )
+
+
+def _named(names: list[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:5])
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"parameter{'s' if len(names) > 1 else ''} {shown}{more} {'get' if len(names) > 1 else 'gets'}"

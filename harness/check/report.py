@@ -1,0 +1,107 @@
+"""What a conformance check found: one result a check, printable for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Outcome = Literal["passed", "failed", "skipped", "note"]
+GRAVITY: tuple[Outcome, ...] = ("skipped", "passed", "note", "failed")
+"""From harmless to grave: of one check's findings at several label delays, the gravest is the result."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found at one label delay. `size_of_change` is in units of the logits (or gradients)."""
+
+    outcome: Outcome = "passed"
+    reason: str = ""
+    step: int | None = None
+    episode: int | None = None
+    size_of_change: float | None = None
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The verdict of one check over all label delays: the gravest finding, and the delay it was made at.
+
+    `delay` is None where the finding is not tied to one label delay.
+    """
+
+    name: str
+    proves: str
+    outcome: Outcome
+    reason: str = ""
+    step: int | None = None
+    episode: int | None = None
+    size_of_change: float | None = None
+    delay: int | None = None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one episode's state after each step, by label delay, and how they grow.
+
+    `growth` is 'constant', 'with t', 'with d' or 'with t and d'; the two rates are bytes per further step and
+    bytes per further step of label delay.
+    """
+
+    bytes_after_step: dict[int, list[int]]
+    growth: str
+    bytes_per_step: float
+    bytes_per_delay: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All results of one method, what it was checked on, and what its state costs."""
+
+    method: str
+    options: dict[str, Any]
+    tried_on: str
+    results: tuple[CheckResult, ...]
+    memory: Memory | None = field(default=None)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed (skips and notes do not fail a method)."""
+        return not self.failures
+
+    @property
+    def failures(self) -> tuple[CheckResult, ...]:
+        return tuple(result for result in self.results if result.outcome == "failed")
+
+    def result(self, name: str) -> CheckResult:
+        """The result of the check `name`; KeyError if it was not run."""
+        return {result.name: result for result in self.results}[name]
+
+    def text(self, width: int = 100) -> str:
+        """A table for people: outcome, check, and the reason (or, of a plain pass, what it proves)."""
+        label = max((len(result.name) for result in self.results), default=0)
+        margin = 2 + label + 2 + 7 + 2
+        lines = [f"{self.method} on {self.tried_on}", ""]
+        for result in self.results:
+            head = f"  {result.name:<{label}}  {result.outcome:<7}  "
+            said = _placed(result) if result.outcome != "passed" else result.reason or result.proves
+            wrapped = textwrap.wrap(said, max(40, width - margin), break_on_hyphens=False) or [""]
+            lines += [head + wrapped[0], *(" " * margin + line for line in wrapped[1:])]
+        outcomes = [result.outcome for result in self.results]
+        counts = {outcome: outcomes.count(outcome) for outcome in reversed(GRAVITY)}
+        named = {"note": "noted"}
+        lines += ["", ", ".join(f"{n} {named.get(outcome, outcome)}" for outcome, n in counts.items() if n)]
+        return "\n".join(lines)
+
+    def as_json(self) -> str:
+        """The report as JSON text; a change that is not a finite number is written as null."""
+        plain = {"schema_version": 1, "passed": self.passed, **asdict(self)}
+        for result in plain["results"]:
+            size = result["size_of_change"]
+            result["size_of_change"] = size if size is not None and math.isfinite(size) else None
+        return json.dumps(plain, indent=2, allow_nan=False, default=str)
+
+
+def _placed(result: CheckResult) -> str:
+    return f"at label delay {result.delay}: {result.reason}" if result.delay else result.reason

@@ -1,0 +1,212 @@
+"""The method under test: fresh copies of it, run under controlled conditions."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.check.compare import AGREEMENT, ROUNDING, Change, first_change
+from harness.check.tasks import Setting, draw, in_double, uniform
+from harness.episodes import Episodes
+from harness.method import Method, leaves
+from harness.rollout import feedback_of, step_through, training_logits
+
+_POISON = 20211
+EVERY = slice(None)
+Run = Callable[..., Tensor]
+"""`Subject.stepped` or `Subject.rolled`."""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A change that is more than rounding (None if there is none), and whether any bit moved at all."""
+
+    change: Change | None
+    moved: bool
+
+
+@contextmanager
+def poisoned(seed: int = _POISON) -> Iterator[None]:
+    """Python's, NumPy's and torch's global random states set from `seed`, and put back afterwards.
+
+    Every run of a check starts from the same poison: a method that draws from global randomness then fails
+    the check of that name, and not every other one.
+    """
+    kept = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])
+        torch.default_generator.set_state(kept[2])
+
+
+def random_states() -> dict[str, object]:
+    """The global random states, by the name of their owner, in a form that compares with ==."""
+    name, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.default_generator.get_state().numpy().tobytes(),
+        "numpy": (name, np.asarray(keys).tobytes(), *rest),
+        "random": random.getstate(),
+    }
+
+
+class Subject:
+    """One method in one setting. `build` makes it from a seed; runs never share an instance unless asked to.
+
+    The parameters are moved a little off their initial values, because a head or gate that starts at zero
+    would hide everything that passes through it.
+    """
+
+    def __init__(self, build: Callable[[int], Method], setting: Setting) -> None:
+        self.setting = setting
+        self.build = build
+        self._pristine = build(0).eval()
+        self._baseline: dict[tuple[str, bool], Tensor] = {}
+        _jitter(self._pristine)
+
+    def fresh(self, *, double: bool = False) -> Method:
+        """An instance that has never run, in evaluation mode."""
+        try:
+            method = copy.deepcopy(self._pristine)
+        except RuntimeError:  # torch refuses to copy tensors that were computed (old-style weight norm)
+            method = self.build(0)
+            method.load_state_dict(self._pristine.state_dict())
+        method.eval()
+        return method.double() if double else method
+
+    @cached_property
+    def episodes(self) -> Episodes:
+        """The random episodes that most checks start from."""
+        return draw(self.setting, "episodes")
+
+    @cached_property
+    def others(self) -> Episodes:
+        """Random episodes of the same shape, to replace parts of `episodes` with."""
+        return draw(self.setting, "others")
+
+    def stepped(
+        self, episodes: Episodes, method: Method | None = None, *, double: bool = False, poison: int = _POISON
+    ) -> Tensor:
+        """Logits [T, B, ways] from stepping as scoring does it."""
+        return self._run("stepped", lambda m, e: step_through(m, e)[0], episodes, method, double, poison)
+
+    def rolled(
+        self, episodes: Episodes, method: Method | None = None, *, double: bool = False, poison: int = _POISON
+    ) -> Tensor:
+        """Logits [T, B, ways] from the method's `rollout`, in evaluation mode."""
+        return self._run("rolled", training_logits, episodes, method, double, poison)
+
+    def _run(
+        self,
+        name: str,
+        path: Callable[[Method, Episodes], Tensor],
+        episodes: Episodes,
+        method: Method | None,
+        double: bool,
+        poison: int,
+    ) -> Tensor:
+        # Most checks compare with the unchanged episodes, so those answers are kept.
+        usual = episodes is self.episodes and method is None and poison == _POISON
+        if usual and (name, double) in self._baseline:
+            return self._baseline[name, double]
+        method = method or self.fresh(double=double)
+        given = replace(episodes, x=episodes.x.double() if double else episodes.x.clone())
+        with scoring(method, poison):
+            logits = path(method, given).detach()
+        if usual:
+            self._baseline[name, double] = logits
+        return logits
+
+    @cached_property
+    def has_rollout(self) -> bool:
+        """Whether the method has a fast path of its own."""
+        method = self.fresh()
+        if type(method).rollout is Method.rollout:
+            return False
+        with scoring(method):
+            return method.rollout(self.episodes.x.clone(), feedback_of(self.episodes)) is not None
+
+    def paths(self) -> list[tuple[str, Run]]:
+        """The ways to get answers: stepping, and `rollout` where there is one; named for messages."""
+        return [("", self.stepped), *([("in rollout, ", self.rolled)] if self.has_rollout else [])]
+
+    @cached_property
+    def precision(self) -> torch.dtype:
+        """float64 if the method computes in it throughout once converted with `.double()`, else float32.
+
+        Types alone do not tell: a float32 step in between rounds, though the answers are float64 again. So
+        inputs scaled by 1 + 1e-11, which float32 does not hold, must move the answers a little; unless inputs
+        scaled by 1.5 do not move them either.
+        """
+        plain = in_double(self.episodes)
+        method = self.fresh(double=True)
+        types: set[torch.dtype] = set()
+
+        def scaled_by(factor: float) -> Tensor:
+            with scoring(method):
+                logits, state = step_through(method, replace(plain, x=plain.x * factor))
+            types.update(leaf.dtype for leaf in (logits, *leaves(state)) if leaf.is_floating_point())
+            return logits.detach()
+
+        try:
+            usual, nudged = scaled_by(1.0), scaled_by(1 + 1e-11)
+            if types != {torch.float64} or first_change(usual, nudged, 1e-7):
+                return torch.float32
+            sharp = first_change(usual, nudged) or not first_change(usual, scaled_by(1.5), AGREEMENT[torch.float64])
+        except (RuntimeError, TypeError, ValueError):
+            return torch.float32
+        return torch.float64 if sharp else torch.float32
+
+    @property
+    def double(self) -> bool:
+        return self.precision == torch.float64
+
+    @property
+    def agreement(self) -> float:
+        """The share by which two ways of computing the same may differ, in this method's best precision."""
+        return AGREEMENT[self.precision]
+
+    def leaked(self, run: Run, before: Episodes, after: Episodes, episodes: slice = EVERY) -> Leak:
+        """How the answers to `episodes` of the batch differ between `before` and `after`, where rounding may.
+
+        For comparisons in which kernels may round differently though nothing leaked: a rollout may use
+        transforms whose rounding depends on later steps (FFT convolutions), a step may gather the episodes that
+        have feedback and so change the shape of a matrix product. Rounding shrinks a billionfold from float32
+        to float64; what a method really sees does not. So a change of bits counts only if the same
+        comparison in float64 moves by more than ROUNDING; a method that cannot run in float64 must stay within
+        the float32 value.
+        """
+        if first_change(run(before)[:, episodes], run(after)[:, episodes]) is None:
+            return Leak(None, False)
+        precise = run(before, double=self.double)[:, episodes], run(after, double=self.double)[:, episodes]
+        return Leak(first_change(*precise, ROUNDING[self.precision]), True)
+
+
+@contextmanager
+def scoring(method: Method, poison: int = _POISON) -> Iterator[None]:
+    """The conditions of scoring: poisoned randomness, and autograd only for methods that declare it."""
+    with poisoned(poison), torch.set_grad_enabled(method.learns_by_gradient):
+        yield
+
+
+def _jitter(method: Method) -> None:
+    """Moves every parameter by up to a tenth of its root mean square (by up to 0.02 where that is zero)."""
+    block = uniform((1 << 14,), "jitter").numpy()
+    with torch.no_grad():
+        for parameter in method.parameters():
+            if parameter.is_floating_point() and parameter.numel():
+                size = float(parameter.square().mean().sqrt())
+                noise = torch.from_numpy(np.resize(block, tuple(parameter.shape))).to(parameter)
+                parameter.add_(noise * (0.1 * size if size else 0.02))

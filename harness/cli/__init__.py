@@ -1,0 +1,102 @@
+"""The command `harness`: a table of sub-commands, each imported only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from harness import __version__
+from harness.cli.parser import Parser
+from harness.errors import HarnessError, unknown
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("harness.cli.run", "train a method on a protocol, score it, put the row on the board"),
+    "validate": ("harness.cli.validate", "check protocol files; show every error with its line"),
+    "schema": ("harness.cli.schema", "print the JSON Schema of protocol files, for editors"),
+    "show": ("harness.cli.show", "show an episode as a timeline: what is shown, revealed and scored when"),
+    # Not named after its command: a submodule `list` would take the place of the built-in in this package.
+    "list": ("harness.cli.listing", "list protocols, methods and data sets"),
+    "export": ("harness.cli.export", "write the episodes of a protocol to a file, for use elsewhere"),
+    "board": ("harness.cli.board", "show the leaderboard of a protocol, or of all"),
+    "check": ("harness.cli.check", "check that a method keeps the rules of the interface"),
+}
+
+_TOP = """usage: harness COMMAND ...
+
+A declarative episode-protocol benchmark harness: a protocol (YAML) says how a learner lives, what it sees,
+when labels arrive and what is scored; any method that speaks one small interface is trained and scored on it.
+
+commands:
+{commands}
+
+options:
+  -h, --help   show this help; 'harness COMMAND -h' shows that of a command
+  --version    show the version
+  --debug      show the traceback of an error
+
+For a start:  harness list    and    harness show cifarfs_delay5
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one sub-command; returns the exit code (2: wrong use, 1: a run failed, 3: a check failed)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()
+        return code
+    except HarnessError as error:
+        if debug:
+            raise
+        print(f"harness: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("harness: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of the pipe (head, less) has seen enough. Python would complain once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if debug:
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        print(
+            f"harness: error: {error.strerror or error}{where} (--debug shows where it happened)",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words:
+        print(_help(), end="", file=sys.stderr)
+        return 2
+    name, *rest = words
+    if name in {"-h", "--help"}:
+        print(_help(), end="")
+        return 0
+    if name == "--version":
+        print(f"harness {__version__}")
+        return 0
+    if name not in COMMANDS:
+        raise unknown("option" if name.startswith("-") else "command", name, [*COMMANDS, *_top_options(name)])
+    module, line = COMMANDS[name]
+    command = importlib.import_module(module)
+    parser = Parser(prog=f"harness {name}", description=f"{line[0].upper()}{line[1:]}.")
+    command.add_arguments(parser)
+    args = parser.parse(rest)
+    return 0 if args is None else int(command.execute(args))
+
+
+def _top_options(name: str) -> list[str]:
+    return ["--help", "--version", "--debug"] if name.startswith("-") else []
+
+
+def _help() -> str:
+    return _TOP.format(commands="\n".join(f"  {name:<10} {line}" for name, (_, line) in COMMANDS.items()))

@@ -1,0 +1,134 @@
+"""`harness board [PROTOCOL]`: show a board, or the index of all boards; write their Markdown again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from harness.load import Loaded
+    from harness.render import View
+    from harness.standings import Entry
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("protocol", nargs="?", help="a protocol's name or file; without it, the index of all boards")
+    parser.add_argument("--boards", type=Path, default=Path("leaderboards"), metavar="DIR", help="where boards are")
+    parser.add_argument(
+        "--data", choices=("real", "stand-in"), default="real", help="the board of real or of generated data"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, with every metric")
+    parser.add_argument("--write", action="store_true", help="write the Markdown files again")
+
+
+def execute(args: argparse.Namespace) -> int:
+    if args.protocol is None:
+        return _all(args)
+    from harness.render import on_data, render_board, view_board, write_board, write_index
+
+    loaded = _loaded(args.protocol, args.boards)
+    stand_in = args.data == "stand-in" or loaded.protocol.card.stand_in
+    if args.json:
+        view = view_board(loaded.name, on_data(loaded, stand_in), args.boards, stand_in)
+        print(json.dumps(board_as_json(view), indent=1, ensure_ascii=False))
+    else:
+        print(render_board(loaded, args.boards, stand_in), end="")
+    if args.write:
+        write_board(loaded, args.boards, stand_in)
+        write_index(args.boards)
+    return 0
+
+
+def _all(args: argparse.Namespace) -> int:
+    from harness.board import to_stderr
+    from harness.load import load_protocol
+    from harness.render import render_index, view_all, write_board, write_index
+    from harness.shipped import protocol_files
+
+    if args.json:
+        print(json.dumps([board_as_json(view) for view in view_all(args.boards)], indent=1, ensure_ascii=False))
+    else:
+        print(render_index(args.boards), end="")
+    if args.write:
+        shipped = protocol_files()
+        for view in view_all(args.boards):
+            if view.protocol is None:
+                to_stderr(f"'{view.name}' was left as it is; give its protocol: harness board FILE --write")
+            else:
+                write_board(load_protocol(shipped[view.name]), args.boards, view.stand_in)
+        write_index(args.boards)
+    return 0
+
+
+def board_as_json(view: View) -> dict[str, Any]:
+    """A board as plain data: ranked entries, entries apart, published results, problems."""
+    protocol = view.protocol
+    return {
+        "board": view.name,
+        "stand_in": view.stand_in,
+        "title": protocol.title if protocol else None,
+        "kind": protocol.kind if protocol else None,
+        "dataset": protocol.dataset if protocol else None,
+        "digest": view.digest,
+        "test_episodes": view.test_episodes,
+        "entries": [{"rank": rank, **_entry_as_json(entry)} for rank, entry in view.standings.ranked],
+        "apart": [
+            {
+                "reasons": [f"{heading}: {detail}" for heading, detail in entry.reasons],
+                **_entry_as_json(entry),
+            }
+            for _, entries in view.standings.apart
+            for entry in entries
+        ],
+        "published": [each.model_dump(mode="json") for each in protocol.published] if protocol else [],
+        "problems": list(view.board.problems),
+    }
+
+
+def _entry_as_json(entry: Entry) -> dict[str, Any]:
+    from harness.tables import marks_of
+
+    newest = entry.newest
+    summaries = {name: entry.summary(name) for name in sorted(newest.metrics)}
+    return {
+        "method": newest.method,
+        "target": newest.target,
+        "options": newest.options,
+        "metrics": {
+            name: {"mean": each.mean, "interval": each.interval, "spread": each.spread}
+            for name, each in summaries.items()
+            if each
+        },
+        "seeds": [record.seed for record in entry.records],
+        "runs": [record.run for record in entry.records],
+        "older": entry.older,
+        "recipe": newest.recipe,
+        "recipe_hash": newest.recipe_hash,
+        "budget": newest.budget,
+        "budget_cut": newest.budget_cut,
+        "init_episodes": newest.init_episodes,
+        "train_episodes": [record.train_episodes for record in entry.records],
+        "test_episodes": newest.test_episodes,
+        "digest": newest.digest,
+        "fingerprint": newest.data.fingerprint,
+        "cost": newest.cost.model_dump(mode="json"),
+        "marks": marks_of(entry),
+        "hardware": newest.hardware.model_dump(mode="json"),
+    }
+
+
+def _loaded(name: str, boards: Path) -> Loaded:
+    """The protocol of a board; UserError with the nearest name for one that is neither shipped nor a file."""
+    from harness.load import load_protocol
+    from harness.shipped import protocol_files
+
+    if Path(name).exists() or name in protocol_files() or Path(name).suffix in {".yaml", ".yml"}:
+        return load_protocol(name)
+    mine = {path.stem for path in [*boards.glob("*.jsonl"), *boards.glob("stand_in/*.jsonl")]}
+    if name in mine:
+        raise UserError(f"protocol '{name}' of that board is not shipped; give its file: harness board FILE")
+    raise unknown("protocol", name, {*protocol_files(), *mine})

@@ -1,0 +1,28 @@
+"""`harness check METHOD`: prove that a method keeps the contract, on small random tasks and without data."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+
+from harness.errors import VerificationError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("method", help="a method's name, or path/to/file.py:ClassName")
+    parser.add_argument("--protocol", metavar="P", help="take ways, image shape and label delay from this protocol")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the method")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Prints the report; 0 if no check failed, else 3."""
+    from harness.check import check_method
+    from harness.load import load_protocol
+    from harness.registry import load_method, parse_options
+
+    protocol = load_protocol(args.protocol).protocol if args.protocol else None
+    found = load_method(args.method)
+    report = check_method(found.cls, protocol, parse_options(args.set), name=found.name)
+    print(report.as_json() if args.json else report.text(shutil.get_terminal_size((100, 24)).columns))
+    return 0 if report.passed else VerificationError.exit_code

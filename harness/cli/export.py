@@ -1,0 +1,69 @@
+"""`harness export PROTOCOL`: the episodes as a file, one row a step."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from harness.cli.common import add_data_arguments, whole_number
+from harness.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("protocol", help="a shipped protocol's name, or a YAML file")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .jsonl or .parquet file")
+    parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="(test)")
+    parser.add_argument(
+        "--episodes", type=whole_number, metavar="N", help="episodes 0..N-1 (as many as the protocol scores)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=whole_number,
+        default=0,
+        metavar="N",
+        help="seed of the episodes; scores are taken under 0 (0)",
+    )
+    add_data_arguments(parser)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _columns_help()
+
+
+def execute(args: argparse.Namespace) -> int:
+    from harness.data.load import load_dataset
+    from harness.export import FORMATS, export_episodes
+    from harness.load import for_data, load_protocol
+    from harness.spec import DelayedLabel, OnlineFewShot, digest
+
+    loaded = load_protocol(args.protocol)
+    protocol = for_data(loaded, args.data)
+    if not isinstance(protocol, OnlineFewShot | DelayedLabel):
+        raise UserError(f"episodes of kind '{protocol.kind}' cannot be drawn yet; the protocol itself is valid")
+    if args.episodes == 0:
+        raise UserError("--episodes is 0; it must be at least 1")
+    if args.out.suffix not in FORMATS:
+        raise UserError(f"--out '{args.out}' must end in {' or '.join(FORMATS)}")
+    episodes = args.episodes or protocol.scoring.test_episodes
+    dataset = load_dataset(protocol.dataset, args.data_root, args.cache)
+    rows = export_episodes(protocol, dataset, args.split, args.seed, episodes, args.out)
+    print(
+        f"wrote {episodes} episodes ({rows} steps) of the {args.split} split to {args.out}\n"
+        f"protocol {loaded.name}, digest {digest(protocol)}\n"
+        f"data {dataset.name}, fingerprint {dataset.fingerprint}"
+    )
+    return 0
+
+
+def _columns_help() -> str:
+    from harness.export import COLUMNS
+
+    lines = [f"  {name:<12} {meaning}" for name, meaning in COLUMNS.items()]
+    return "\n".join(
+        [
+            "columns, one row a step, rows in order of episode and step:",
+            *lines,
+            "",
+            "Every row carries the short digest and fingerprint: rows of several files can be told apart,",
+            "and there is no header line to skip. Parquet files hold both in full in their schema metadata",
+            "(protocol_digest, data, data_fingerprint).",
+        ]
+    )

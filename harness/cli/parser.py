@@ -1,0 +1,45 @@
+"""An argument parser whose errors name the nearest valid option."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import NoReturn
+
+from harness.errors import UserError, nearest, unknown
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but errors are raised as UserError and options must be written in full."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False)
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace | None:
+        """The arguments; None where only help was asked for (and has been shown). Raises UserError."""
+        known = [option for action in self._actions for option in action.option_strings]
+        given = words[: words.index("--")] if "--" in words else words
+        if "-h" in given or "--help" in given:
+            self.print_help()
+            return None
+        for word in given:
+            # Before argparse looks: it would speak of what it then finds missing, not of the misspelt option.
+            name = word.split("=")[0]
+            if re.match(r"--?[A-Za-z]", name) and name not in known and not _short(name, known):
+                raise unknown(f"option of '{self.prog}'", name, known)
+        return self.parse_args(words)
+
+    def error(self, message: str) -> NoReturn:
+        choice = re.fullmatch(r"argument (.+): invalid choice: '(.*)' \(choose from (.*)\)", message)
+        if choice:
+            options = [each.strip("'") for each in choice[3].split(", ")]
+            guess = nearest(choice[2], options)
+            hint = f" Did you mean '{guess}'?" if guess else ""
+            message = f"{choice[1]} cannot be '{choice[2]}'.{hint} Allowed: {', '.join(options)}."
+        raise UserError(f"{message}\n{self.format_usage().rstrip()}\n'{self.prog} -h' says more.")
+
+
+def _short(name: str, known: Sequence[str]) -> bool:
+    """Whether a word is a one-letter option with its value attached (-n5)."""
+    return not name.startswith("--") and name[:2] in known

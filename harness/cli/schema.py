@@ -1,0 +1,34 @@
+"""`harness schema`: the JSON Schema of protocol files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from harness.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write it to this .json file instead of printing it")
+    parser.epilog = (
+        "Editors with the YAML language server take it from a first line in the protocol file: "
+        "# yaml-language-server: $schema=FILE"
+    )
+
+
+def execute(args: argparse.Namespace) -> int:
+    import json
+
+    from harness.file_schema import file_schema
+    from harness.files import replacing
+
+    text = json.dumps(file_schema(), indent=2, ensure_ascii=False) + "\n"
+    if args.out is None:
+        print(text, end="")
+        return 0
+    if args.out.suffix != ".json":
+        raise UserError(f"--out '{args.out}' must end in .json")
+    with replacing(args.out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(f"wrote {args.out}")
+    return 0

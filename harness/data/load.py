@@ -1,0 +1,107 @@
+"""Loading a data set by name: from the data root, what was downloaded or decoded before, or the internet."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from harness.data import cache as cached
+from harness.data import sources
+from harness.data.cards import CARDS, Card
+from harness.data.dataset import Dataset
+from harness.data.sources import Finder
+from harness.errors import UserError, unknown
+
+DATA_VARIABLE, CACHE_VARIABLE = "HARNESS_DATA", "HARNESS_CACHE"
+
+
+def load_dataset(name: str, data_root: Path | None = None, cache: Path | None = None, download: bool = True) -> Dataset:
+    """The named data set (a name of `harness.data.cards.CARDS`), decoded and memory-mapped.
+
+    A real one is looked for under `data_root` (None: the environment variable HARNESS_DATA if set), then
+    among what was downloaded or decoded into `cache` before (None: HARNESS_CACHE, or the user's cache
+    folder), and is then downloaded if `download`. Stand-ins are generated and need no root.
+
+    Raises UserError for an unknown name; for a real data set that is nowhere (what is missing, where it was
+    looked for, how to get it, how to run on the stand-in); for a broken source or cache.
+    """
+    if name not in CARDS:
+        raise unknown("data set", name, CARDS)
+    card, folder = CARDS[name], (cache or default_cache()).expanduser().absolute()
+    if card.stand_in:
+        from harness.data import stand_ins
+
+        return cached.load(card, stand_ins.version(name), stand_ins.source(name), folder)
+    root = data_root or _from_environment(DATA_VARIABLE)
+    if root is not None:
+        root = root.expanduser().absolute()
+        if not root.is_dir():
+            raise UserError(f"the data root {root} is not a folder (--data-root DIR or {DATA_VARIABLE})")
+    return _real(card, _finder(name), root, folder, download)
+
+
+def default_cache() -> Path:
+    """HARNESS_CACHE if it is set, else `episode-harness` in the user's cache folder on this platform."""
+    chosen = _from_environment(CACHE_VARIABLE)
+    if chosen is not None:
+        return chosen
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = _from_environment("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    else:
+        base = _from_environment("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return base / "episode-harness"
+
+
+def _from_environment(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value) if value else None
+
+
+def _finder(name: str) -> Finder:
+    if name == "cifar_fs":
+        from harness.data import cifar
+
+        return cifar.finder()
+    from harness.data import omniglot
+
+    return omniglot.finder(name)
+
+
+def _real(card: Card, finder: Finder, root: Path | None, cache: Path, may_download: bool) -> Dataset:
+    downloads = cache / "downloads"
+    for place in (root, downloads):
+        source = finder.find(place) if place is not None else None
+        if source is not None:
+            return cached.load(card, finder.version, source, cache)
+    before = cached.decoded_before(cache, card.name, finder.version)
+    if before is not None:
+        return cached.opened(card, before)
+    reason = "downloading was not allowed"
+    if may_download:
+        print(f"harness: {card.name} is not here; downloading it into {downloads}", file=sys.stderr)
+        try:
+            sources.download(finder, downloads)
+        except Exception as error:  # the network and torchvision raise many kinds
+            reason = f"downloading it failed: {error}"
+        else:
+            source = finder.find(downloads)
+            if source is not None:
+                return cached.load(card, finder.version, source, cache)
+            reason = "the download did not bring it"
+    raise _missing(card, finder, root, cache, reason)
+
+
+def _missing(card: Card, finder: Finder, root: Path | None, cache: Path, reason: str) -> UserError:
+    lines = [f"the data set '{card.name}' ({card.title}) is missing; {reason}.", "Looked for:"]
+    for place in (root, cache / "downloads"):
+        if place is not None:
+            lines += [f"  {place / wanted}" for wanted in finder.places]
+    if root is None:
+        lines.append(f"  (no data root was given: --data-root DIR or {DATA_VARIABLE})")
+    lines.append(f"  {cache / card.name}-v{finder.version}-* (decoded before)")
+    lines.append(f"{finder.advice}.")
+    lines.append("To try things without it, run on the generated stand-in: --data stand-in")
+    return UserError("\n".join(lines))

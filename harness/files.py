@@ -1,0 +1,37 @@
+"""Files that appear as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.errors import RunError, UserError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` to write to, renamed to `path` at the end.
+
+    Whatever goes wrong inside, `path` stays as it was and nothing is left beside it. Raises UserError where a
+    file cannot be made there, RunError where writing fails (a full disk).
+    """
+    if path.is_dir():
+        raise UserError(f"'{path}' is a directory; name a file")
+    if not path.parent.is_dir():
+        raise UserError(f"there is no folder '{path.parent}' to write '{path.name}' into")
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        temporary.touch()
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be written: {error.strerror or error}") from None
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        why = error.strerror or error
+        message = f"'{path}' could not be written ({why}); the previous file, if any, is as it was"
+        raise RunError(message) from error
+    finally:
+        temporary.unlink(missing_ok=True)

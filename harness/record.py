@@ -1,0 +1,238 @@
+"""The record of one run: what a line of a board says, checked when it is made and again when it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+
+SCHEMA_VERSION = 1
+"""Raised when a field is added, removed or comes to mean something else."""
+
+RANKING = "accuracy"
+"""The metric that boards rank by."""
+
+LABEL_DELAY_TOLD = "label delay told"
+GRADIENT_AT_TEST = "gradient at test"
+TRANSDUCTIVE = "transductive"
+STAND_IN = "stand-in"
+PARTIAL_TEST = "partial test"
+FAILED_CHECK = "failed check"
+"""A mark that begins with this ('failed check: no cross-talk') keeps a row out of the ranking."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Whole = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Line = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
+FileStem = Annotated[str, Field(pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$")]
+"""A name that is also the name of a file, and so can lead to no other folder."""
+
+
+class _Model(BaseModel):
+    """Frozen, takes no value of another type, no unknown key, and neither NaN nor infinity."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Metric(_Model):
+    """A mean over test episodes, in per cent."""
+
+    mean: Percent = Field(description="mean over the test episodes, per cent")
+    interval: Percent | None = Field(
+        description="half-width of the 95 % interval over episodes, per cent; null if only one was scored"
+    )
+    episodes: Positive = Field(description="episodes that the mean is over")
+
+    @model_validator(mode="after")
+    def _interval_needs_two(self) -> Self:
+        if (self.interval is None) != (self.episodes == 1):
+            raise ValueError("interval is null exactly when episodes is 1")
+        return self
+
+
+class DataInfo(_Model):
+    """The data set that a run was trained and scored on."""
+
+    name: Line = Field(description="a name from `harness list datasets`")
+    fingerprint: Sha256 = Field(description="SHA-256 over the pixels and the class tables")
+    source: str = Field(description="where the data came from, in words")
+    stand_in: bool = Field(description="whether the data were generated; such rows have boards of their own")
+
+
+class Cost(_Model):
+    """What a method costs while it is scored, for one episode."""
+
+    parameters: Whole = Field(description="numbers in the module's parameters")
+    gflop_per_step: NonNegative | None = Field(
+        description="10^9 floating-point operations of one observe and predict; null if not counted"
+    )
+    state_bytes: Whole = Field(description="bytes of the state after the last step")
+    state_growth: Literal["constant", "with t"] = Field(description="whether the state grows from step to step")
+    growth_bytes_per_step: float = Field(description="bytes that a step adds to the state; 0 if constant")
+
+    @model_validator(mode="after")
+    def _growth_agrees(self) -> Self:
+        if (self.state_growth == "constant") != (self.growth_bytes_per_step == 0):
+            raise ValueError(
+                f"state_growth is '{self.state_growth}', but growth_bytes_per_step is {self.growth_bytes_per_step}"
+            )
+        return self
+
+
+class Hardware(_Model):
+    """The machine that a run was scored on."""
+
+    device: Line = Field(description="device the tensors were on: cpu, cuda, ...")
+    cpu: str = Field(description="name of the processor")
+    gpu: str | None = Field(description="name of the accelerator, null if none was used")
+    threads: Positive = Field(description="threads that one operation may use")
+    cores: Positive = Field(description="cores that the process may use")
+
+
+class Code(_Model):
+    """The revision of the code."""
+
+    revision: str | None = Field(description="git commit; null outside a checkout")
+    dirty: bool | None = Field(description="whether files differed from that commit; null outside a checkout")
+
+
+class Record(_Model):
+    """One finished run: one training and one scoring. One line of a board."""
+
+    schema_version: Literal[1] = Field(description="version of this schema")
+    run: Line = Field(description="id of the run: the name of its folder")
+    status: Literal["done"] = Field(description="only finished runs have a record on a board")
+    protocol: FileStem = Field(description="name of the protocol: its file's name without .yaml")
+    digest: Sha256 = Field(description="digest of the protocol, on the data set that was used")
+    data: DataInfo = Field(description="the data set")
+    method: Line = Field(description="name of the method as it was asked for")
+    target: Line = Field(description="where the method's class is: 'module:ClassName' or 'file.py:ClassName'")
+    options: dict[str, JsonValue] = Field(description="options that the method was built with")
+    recipe: str = Field(description="name of the recipe; empty if the method is not trained")
+    recipe_hash: Annotated[str, Field(pattern=r"^[0-9a-f]*$")] = Field(
+        description="SHA-256 over what the recipe says for this budget; empty if the method is not trained"
+    )
+    budget: str = Field(description="smoke, quick or full; empty if the method is not trained")
+    budget_cut: str = Field(
+        "", description="what cut the budget short, as 'episodes=500' or 'time=10m'; empty if nothing did"
+    )
+    seed: Whole = Field(description="seed of initialisation and training; test episodes do not depend on it")
+    init: Sha256 | None = Field(
+        None,
+        description="SHA-256 of the checkpoint whose weights training began from; null for fresh weights",
+    )
+    init_episodes: Whole = Field(0, description="episodes that those weights had been trained on")
+    train_episodes: Whole = Field(description="episodes trained on in this run, over all stages")
+    train_updates: Whole = Field(description="optimiser steps in this run, over all stages")
+    test_episodes: Positive = Field(description="episodes of the test split that were scored")
+    metrics: Annotated[dict[Line, Metric], Field(min_length=1)] = Field(
+        description="'accuracy' (mean over the scored shots, ranks the board), 'accuracy@shot=1', ..."
+    )
+    curves: dict[Line, list[Percent]] = Field(
+        description="mean accuracy in per cent by step ('by_step') and by shot ('by_shot'), for plots"
+    )
+    cost: Cost = Field(description="parameters, computation and memory")
+    marks: list[Line] = Field(
+        description=f"'{LABEL_DELAY_TOLD}', '{GRADIENT_AT_TEST}', '{TRANSDUCTIVE}', '{STAND_IN}', "
+        f"'{PARTIAL_TEST}', '{FAILED_CHECK}: ...', or other words that a reader should see"
+    )
+    train_seconds: NonNegative = Field(description="wall time of training, over all sessions")
+    score_seconds: NonNegative = Field(description="wall time of scoring")
+    hardware: Hardware = Field(description="the machine")
+    versions: dict[str, str] = Field(description="versions of Python, this package and its main libraries")
+    code: Code = Field(description="revision of the code")
+    checkpoint: Sha256 | None = Field(description="SHA-256 of the scored weights' file; null without weights")
+    command: str = Field(description="command line that made the run")
+    finished: str = Field(description="when it was done: ISO 8601, UTC, as '2026-01-31T23:59:59Z'")
+
+    @field_validator("options")
+    @classmethod
+    def _plain(cls, options: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        try:
+            json.dumps(options, allow_nan=False)
+        except ValueError:
+            raise ValueError("an option is NaN or infinite") from None
+        return options
+
+    @field_validator("marks")
+    @classmethod
+    def _each_once(cls, marks: list[str]) -> list[str]:
+        if len(set(marks)) != len(marks):
+            raise ValueError("a mark is given twice")
+        return marks
+
+    @field_validator("finished")
+    @classmethod
+    def _utc(cls, text: str) -> str:
+        if datetime.fromisoformat(text).utcoffset() != timedelta(0):
+            raise ValueError("not a time in UTC, as '2026-01-31T23:59:59Z'")
+        return text
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.init is None and self.init_episodes:
+            raise ValueError(f"init_episodes is {self.init_episodes}, but init is null")
+        if (STAND_IN in self.marks) != self.data.stand_in:
+            raise ValueError(f"data.stand_in is {self.data.stand_in}, but marks are {self.marks}")
+        for name, metric in self.metrics.items():
+            if metric.episodes > self.test_episodes:
+                raise ValueError(
+                    f"metric '{name}' is over {metric.episodes} episodes, but only {self.test_episodes} were scored"
+                )
+        return self
+
+    @property
+    def row_key(self) -> str:
+        """SHA-256 over what two runs must share to be seeds of one entry.
+
+        That is the protocol's digest, the data's fingerprint, the method's target and options, the recipe's
+        hash, the budget and what cut it short, how long the weights it began from had been trained, and the
+        number of test episodes. The number of training episodes is not part of it: it follows from these,
+        except where time was what cut a run short.
+        """
+        shared = {
+            "digest": self.digest,
+            "fingerprint": self.data.fingerprint,
+            "target": self.target,
+            "options": self.options,
+            "recipe_hash": self.recipe_hash,
+            "budget": self.budget,
+            "budget_cut": self.budget_cut,
+            "init_episodes": None if self.init is None else self.init_episodes,
+            "test_episodes": self.test_episodes,
+        }
+        return sha256_of(shared)
+
+    @property
+    def when(self) -> datetime:
+        """`finished` as a time."""
+        return datetime.fromisoformat(self.finished)
+
+
+def utc_now() -> str:
+    """The present time as `Record.finished` wants it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def canonical_json(data: Any) -> str:
+    """One line of JSON that is the same for the same data: sorted keys, no spaces, no NaN."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sha256_of(data: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON of `data`."""
+    return hashlib.sha256(canonical_json(data).encode()).hexdigest()
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a record."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Record.model_json_schema(),
+        "title": "record of one run",
+    }

@@ -1,0 +1,193 @@
+"""What a board's records come to: entries (a method under one setting, over its seeds), ranks, rows apart."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from harness.record import FAILED_CHECK, PARTIAL_TEST, RANKING, Record
+
+OTHER_DIGEST = "Another protocol digest"
+OTHER_DATA = "Other data"
+FAILED = "Failed a check"
+PARTIAL = "Partial test"
+UNRANKED = f"Without '{RANKING}'"
+HEADINGS = (OTHER_DIGEST, OTHER_DATA, FAILED, PARTIAL, UNRANKED)
+"""Why a row may stand apart, in the order in which several reasons are weighed."""
+
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A metric of an entry, per cent. `spread` is the standard deviation over seeds, None with one seed."""
+
+    mean: float
+    interval: float | None
+    spread: float | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Records that differ in their seed alone, one a seed, in order of the seeds.
+
+    `older` counts the records that a newer one of the same setting and seed stands for.
+    `reasons` says why the entry is not ranked: (heading, detail), none for a ranked one.
+    """
+
+    records: tuple[Record, ...]
+    older: int
+    reasons: tuple[tuple[str, str], ...]
+
+    @property
+    def newest(self) -> Record:
+        """The record that was finished last; what the seeds share is read from it."""
+        return max(self.records, key=lambda record: (record.when, record.seed))
+
+    def summary(self, metric: str) -> Summary | None:
+        """A metric over the entry's seeds; None unless every seed has it.
+
+        The mean is the mean over seeds. The interval is over test episodes: all seeds answer the same
+        episodes, so their errors go together and the interval does not shrink with their number. Without
+        knowing how closely they go together, the mean of the seeds' half-widths is taken: perfect correlation
+        gives that, and no correlation gives more. It says nothing about other trainings; the spread over
+        seeds is for that.
+        """
+        found = [record.metrics[metric] for record in self.records if metric in record.metrics]
+        if len(found) < len(self.records):
+            return None
+        means = [each.mean for each in found]
+        intervals = [each.interval for each in found if each.interval is not None]
+        return Summary(
+            statistics.fmean(means),
+            statistics.fmean(intervals) if len(intervals) == len(found) else None,
+            statistics.stdev(means) if len(means) > 1 else None,
+        )
+
+
+@dataclass(frozen=True)
+class Standings:
+    """Ranked entries with their rank ('1', '2=', ...), best first, and entries apart under their headings."""
+
+    ranked: tuple[tuple[str, Entry], ...]
+    apart: tuple[tuple[str, tuple[Entry, ...]], ...]
+
+    @property
+    def entries(self) -> int:
+        """How many entries there are, ranked or not."""
+        return len(self.ranked) + sum(len(entries) for _, entries in self.apart)
+
+
+def standings(records: Iterable[tuple[int, Record]], digest: str, test_episodes: int | None) -> Standings:
+    """Groups and ranks a board's records (line number, record).
+
+    `digest` is the protocol's own. The data that rows are compared on are those of most records with that
+    digest; if two sets of data are equally common, those of the record that was finished last.
+    `test_episodes` is what the protocol asks for, None if it asks for the whole split.
+    """
+    newest, older = _newest(records)
+    fingerprint = _common_fingerprint(record for record in newest if record.digest == digest)
+    groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[Record]] = {}
+    for record in newest:
+        reasons = tuple(_reasons(record, digest, fingerprint, test_episodes))
+        groups.setdefault((record.row_key, reasons), []).append(record)
+    entries = [_entry(group, older, reasons) for (_, reasons), group in groups.items()]
+    apart = [
+        (heading, tuple(sorted((each for each in entries if _heading(each) == heading), key=_order)))
+        for heading in HEADINGS
+    ]
+    return Standings(
+        tuple(_ranks(sorted((each for each in entries if not each.reasons), key=_order))),
+        tuple((heading, found) for heading, found in apart if found),
+    )
+
+
+def usual_digest(records: Iterable[tuple[int, Record]]) -> str:
+    """The digest of the record finished last, for where the protocol's file is not at hand; '' if none."""
+    newest = max(records, key=lambda each: (each[1].when, each[0]), default=None)
+    return newest[1].digest if newest else ""
+
+
+def _newest(records: Iterable[tuple[int, Record]]) -> tuple[list[Record], Counter[Key]]:
+    """The newest record of each setting and seed (at the same time, the later line), and how many are older.
+
+    A seed that was trained twice would otherwise count twice in a mean over seeds. The run's id is not asked:
+    it is the name of a folder, and two people may give one name to different runs.
+    """
+    latest: dict[Key, Record] = {}
+    older: Counter[Key] = Counter()
+    for _, record in sorted(records, key=lambda each: (each[1].when, each[0])):
+        key = _key(record)
+        older[key] += key in latest
+        latest[key] = record
+    return list(latest.values()), older
+
+
+def _key(record: Record) -> Key:
+    return record.row_key, record.seed
+
+
+def _common_fingerprint(records: Iterable[Record]) -> str | None:
+    found = list(records)
+    counts = Counter(record.data.fingerprint for record in found)
+    last = {record.data.fingerprint: record.when for record in sorted(found, key=lambda each: each.when)}
+    return max(counts, key=lambda each: (counts[each], last[each], each), default=None)
+
+
+def _reasons(
+    record: Record, digest: str, fingerprint: str | None, test_episodes: int | None
+) -> Iterable[tuple[str, str]]:
+    """Why a record cannot be compared with the others, in the order of HEADINGS."""
+    if record.digest != digest:
+        yield OTHER_DIGEST, f"digest {record.digest[:12]}, the protocol's is {digest[:12]}"
+    elif record.data.fingerprint != fingerprint:
+        yield (
+            OTHER_DATA,
+            f"fingerprint {record.data.fingerprint[:12]}, most rows have {(fingerprint or 'none')[:12]}",
+        )
+    for mark in record.marks:
+        if mark.startswith(FAILED_CHECK):
+            yield FAILED, mark
+    if test_episodes is not None and record.test_episodes < test_episodes:
+        yield PARTIAL, f"{record.test_episodes} of {test_episodes} test episodes"
+    elif PARTIAL_TEST in record.marks:
+        yield PARTIAL, f"marked so; {record.test_episodes} test episodes"
+    if RANKING not in record.metrics:
+        yield UNRANKED, f"no metric '{RANKING}'"
+
+
+def _entry(records: list[Record], older: Counter[Key], reasons: tuple[tuple[str, str], ...]) -> Entry:
+    in_order = sorted(records, key=lambda record: record.seed)
+    return Entry(tuple(in_order), sum(older[_key(record)] for record in records), reasons)
+
+
+def _heading(entry: Entry) -> str | None:
+    return entry.reasons[0][0] if entry.reasons else None
+
+
+def _order(entry: Entry) -> tuple[float, str, str]:
+    """Best first; the name and the key settle equal accuracies, so that the order never varies."""
+    summary = entry.summary(RANKING)
+    return (-summary.mean if summary else 0.0, entry.newest.method, entry.newest.row_key)
+
+
+def _ranks(entries: list[Entry]) -> Iterable[tuple[str, Entry]]:
+    """Ranks of entries sorted by accuracy.
+
+    An entry shares the rank of the first of that rank if their intervals overlap; the next rank counts all
+    entries before it, as in a race.
+    """
+    place, leader, tied = 0, 0.0, Counter[int]()
+    places = []
+    for position, entry in enumerate(entries, start=1):
+        summary = entry.summary(RANKING)
+        assert summary is not None
+        half = summary.interval or 0.0
+        if position == 1 or summary.mean + half < leader:
+            place, leader = position, summary.mean - half
+        tied[place] += 1
+        places.append(place)
+    for place, entry in zip(places, entries, strict=True):
+        yield f"{place}{'=' if tied[place] > 1 else ''}", entry

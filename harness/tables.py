@@ -1,0 +1,158 @@
+"""The tables of boards: the columns of an entry, published results, and their Markdown."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from harness.defaults import default_options
+from harness.record import RANKING, Record
+from harness.spec import AnyProtocol, Published
+from harness.standings import Entry
+
+NOTHING = "–"
+
+
+def columns(entry: Entry, shots: Sequence[str]) -> dict[str, str]:
+    """The columns of an entry: what it is, how well it did (`shots` are names of metrics), what it cost."""
+    newest, cost = entry.newest, entry.newest.cost
+    spread = getattr(entry.summary(RANKING), "spread", None)
+    seeds = str(len(entry.records)) + (f" (± {spread:.2f})" if spread is not None else "")
+    growth = "constant" if cost.state_growth == "constant" else f"{cost.growth_bytes_per_step:+,.0f} a step"
+    return {
+        "method": newest.method,
+        "options": _options(newest) or NOTHING,
+        **{name: accuracy(entry, name) for name in shots},
+        RANKING: accuracy(entry, RANKING),
+        "seeds": seeds,
+        "training episodes": _trained(entry),
+        "budget": " ".join(filter(None, [newest.budget, newest.budget_cut])) or NOTHING,
+        "recipe": f"{newest.recipe} {newest.recipe_hash[:8]}" if newest.recipe else NOTHING,
+        "parameters": f"{cost.parameters:,}",
+        "GFLOP/step": "not counted" if cost.gflop_per_step is None else f"{cost.gflop_per_step:.3g}",
+        "state bytes": f"{cost.state_bytes:,}",
+        "state growth": growth,
+        "marks": ", ".join(marks_of(entry)) or NOTHING,
+        "hardware": _hardware(newest),
+        "run": ", ".join(record.run for record in entry.records),
+    }
+
+
+def marks_of(entry: Entry) -> list[str]:
+    """The marks of any of the entry's records, and what a reader should know besides."""
+    marks = {mark for record in entry.records for mark in record.marks}
+    if any(record.code.dirty for record in entry.records):
+        marks.add("uncommitted code")
+    if entry.older:
+        marks.add(f"{entry.older} older not shown")
+    return sorted(marks)
+
+
+def _options(record: Record) -> str:
+    defaults = default_options(record.target)
+    different = {
+        name: value
+        for name, value in sorted(record.options.items())
+        if name not in defaults or defaults[name] != value or type(defaults[name]) is not type(value)
+    }
+    return ", ".join(
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in different.items()
+    )
+
+
+def accuracy(entry: Entry, metric: str) -> str:
+    """An entry's metric as '97.1 ± 0.2'."""
+    summary = entry.summary(metric)
+    if summary is None:
+        return NOTHING
+    return f"{summary.mean:.1f}" + ("" if summary.interval is None else f" ± {summary.interval:.1f}")
+
+
+def _trained(entry: Entry) -> str:
+    found = [record.train_episodes for record in entry.records]
+    text = f"{min(found):,}" + (f" to {max(found):,}" if min(found) < max(found) else "")
+    return text + (f" after {entry.newest.init_episodes:,}" if entry.newest.init else "")
+
+
+def _hardware(record: Record) -> str:
+    machine = record.hardware
+    return machine.gpu or f"{' '.join(machine.cpu.split()) or machine.device}, {machine.threads} threads"
+
+
+def why(entry: Entry) -> str:
+    """Why an entry is not ranked."""
+    return "; ".join(detail for _, detail in entry.reasons)
+
+
+def published_table(published: Iterable[Published], shots: Sequence[str]) -> str:
+    """What others printed, with the spread they printed, whatever they meant by it."""
+    found = list(published)
+    others = sorted({name for each in found for name in each.metrics} - {*shots, RANKING})
+    names = [name for name in (*shots, RANKING, *others) if any(name in each.metrics for each in found)]
+    rows = [
+        {
+            "method": each.method,
+            "variant": each.variant or NOTHING,
+            **{name: _printed(each.metrics.get(name)) for name in names},
+            "source": each.source,
+            "note": each.note or NOTHING,
+        }
+        for each in found
+    ]
+    return table(rows)
+
+
+def _printed(value: float | list[float] | None) -> str:
+    if value is None:
+        return NOTHING
+    return " ± ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def best_published(protocol: AnyProtocol) -> str | None:
+    """The best published result in words, None if there is none.
+
+    Best by accuracy over the scored shots where all of them were printed, and otherwise by the metric that
+    was printed most often.
+    """
+    shots = [f"accuracy@shot={k}" for k in getattr(protocol.scoring, "shots", [])]
+    values: list[tuple[float, Published]] = []
+    for each in protocol.published:
+        numbers = {name: value[0] if isinstance(value, list) else value for name, value in each.metrics.items()}
+        if RANKING in numbers:
+            values.append((numbers[RANKING], each))
+        elif shots and all(name in numbers for name in shots):
+            values.append((statistics.fmean(numbers[name] for name in shots), each))
+    if values:
+        value, best = max(values, key=lambda each: each[0])
+        return f"{_titled(best)} {value:.1f} ({best.source})"
+    counts = Counter(name for each in protocol.published for name in each.metrics)
+    if not counts:
+        return None
+    metric = max(counts, key=lambda name: (counts[name], name))
+    having = [each for each in protocol.published if metric in each.metrics]
+    best = max(having, key=lambda each: _first(each.metrics[metric]))
+    return f"{_titled(best)} {_first(best.metrics[metric])} {metric} ({best.source})"
+
+
+def _first(value: float | list[float]) -> float:
+    return value[0] if isinstance(value, list) else value
+
+
+def _titled(published: Published) -> str:
+    return published.method + (f", {published.variant}," if published.variant else "")
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """Markdown of a table whose rows share their columns."""
+    import pandas
+
+    frame: Any = pandas.DataFrame([{name: safe(text) for name, text in row.items()} for row in rows])
+    return frame.to_markdown(index=False, disable_numparse=True)
+
+
+def safe(text: str) -> str:
+    """Text that cannot end a table's cell or begin HTML."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -1,0 +1,68 @@
+"""What an unquoted YAML word stands for, without YAML 1.1's surprises.
+
+YAML 1.1 (what PyYAML reads) and YAML 1.2 (what editors and most other tools read) disagree on some words:
+`no`, `010`, `1:30`, `1e-3`. Numbers are read here as everybody would; words that a reader could silently
+take for something else are refused with the way to write what was meant.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+_NULL = {"", "~", "null", "Null", "NULL"}
+_TRUE = {"true", "True", "TRUE"}
+_FALSE = {"false", "False", "FALSE"}
+_YES = {"yes", "Yes", "YES", "on", "On", "ON"}
+_NO = {"no", "No", "NO", "off", "Off", "OFF"}
+_WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_DECIMAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
+_OTHER_BASE = re.compile(r"[-+]?0(x[0-9a-fA-F_]+|o[0-7_]+|b[01_]+)")
+_BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+_UNDERSCORES = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_LARGEST = 2**63 - 1
+
+
+class Trap(Exception):
+    """A word whose meaning depends on the reader; the message says how to write what was meant."""
+
+
+def scalar(text: str) -> Any:
+    """The value of an unquoted word: None, bool, int, float or str. Raises Trap."""
+    if text in _NULL:
+        return None
+    if text in _TRUE or text in _FALSE:
+        return text in _TRUE
+    if text in _YES or text in _NO:
+        meant = "true" if text in _YES else "false"
+        raise Trap(f"some readers take {text} for {meant}, others for text; write {meant}, or '{text}' in quotes")
+    if _WHOLE.fullmatch(text):
+        return _whole(text)
+    if _LEADING_ZERO.fullmatch(text):
+        plain = text.lstrip("+-0").replace("_", "") or "0"
+        raise Trap(f"some readers take {text} for an octal number; write {plain}, or '{text}' in quotes")
+    if _DECIMAL.fullmatch(text):
+        value = float(text)
+        if math.isinf(value):
+            raise Trap(f"{text} is too large a number")
+        return value
+    if _OTHER_BASE.fullmatch(text):
+        raise Trap(f"write {text} as a decimal number ({int(text.replace('_', ''), 0)}), or '{text}' in quotes")
+    if _BASE_60.fullmatch(text):
+        raise Trap(f"some readers take {text} for a number in base 60; write a plain number, or '{text}' in quotes")
+    if _UNDERSCORES.fullmatch(text):
+        plain = text.replace("_", "")
+        raise Trap(f"some readers take {text} for a number, others for text; write {plain}, or '{text}' in quotes")
+    if _NOT_FINITE.fullmatch(text):
+        raise Trap(f"{text} is not a finite number; leave the key out if there is no number")
+    return text
+
+
+def _whole(text: str) -> int:
+    # Python refuses to convert thousands of digits, and NumPy holds 64 bits.
+    if len(text) > 20 or abs(int(text)) > _LARGEST:
+        raise Trap(f"{text[:20]}{'...' if len(text) > 20 else ''} is too large a number")
+    return int(text)

@@ -1,0 +1,22 @@
+"""Copy last: the newest revealed label."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.method import Feedback, State, one_hot
+from methods.nn.untrained import Untrained
+
+
+class CopyLast(Untrained):
+    """Answers with the newest revealed label, which is its state (int64 [B]). Before it: equal logits."""
+
+    def start(self, episodes: int) -> State:
+        return torch.full((episodes,), -1, device=self.device)
+
+    def observe(self, state: State, feedback: Feedback) -> State:
+        return torch.where(feedback.target >= 0, feedback.target, state)
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        return one_hot(state, self.task.ways), state

@@ -1,0 +1,117 @@
+"""LSTM: the recurrent baseline, over conv features (Ren et al., "Wandering within a world: online
+contextualized few-shot learning", ICLR 2021) or over pixels (Santoro et al., "Meta-learning with
+memory-augmented neural networks", ICML 2016)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.method import Feedback, Method, State, Task, one_hot
+from methods.nn.backbones import Conv4
+from methods.nn.lstm_cell import LayerNormLSTM
+
+_PIXELS = 20
+"""Side of the images that Santoro et al. feed."""
+
+
+class LSTM(Method):
+    """Features of the image beside the one-hot newest label (null: zeros), an LSTM, and a linear classifier.
+
+    The two public configurations (Babu et al. 2021 do not say which one their table 1 has):
+
+    - `features='conv'`: a conv4 net, then two layers of 256 units with layer normalisation (Ren et al.).
+    - `features='pixels'`: the image pooled to 20x20 and flattened, then 200 units (Santoro et al.).
+
+    The forget gate's bias starts at 1. The state is (h, c) of each layer and the pending label: its size is
+    constant, and the label delay need not be told.
+
+    Options
+    -------
+    features : 'conv' or 'pixels'.
+    channels : width of the conv net (unused with pixels).
+    units, layers : of the LSTM; None means 256 and 2 with conv, 200 and 1 with pixels.
+    layer_norm : normalise the gates; None means yes with conv, no with pixels.
+    resolution : side to which images are average-pooled first; None means their own size with conv, 20 with
+        pixels.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        features: Literal["conv", "pixels"] = "conv",
+        channels: int = 64,
+        units: int | None = None,
+        layers: int | None = None,
+        layer_norm: bool | None = None,
+        resolution: int | None = None,
+    ) -> None:
+        super().__init__(task)
+        if features not in ("conv", "pixels"):
+            raise ValueError(f"features is 'conv' or 'pixels', not {features!r}")
+        conv = features == "conv"
+        units = (256 if conv else 200) if units is None else units
+        layers = (2 if conv else 1) if layers is None else layers
+        for name, value in {
+            "channels": channels,
+            "units": units,
+            "layers": layers,
+            "resolution": resolution,
+        }.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, found {value}")
+        self.resolution = _PIXELS if resolution is None and not conv else resolution
+        depth, height, width = task.image_shape
+        if self.resolution is not None:
+            height = width = self.resolution
+        self.encode: nn.Module = nn.Flatten()
+        size = depth * height * width
+        if conv:
+            self.encode = Conv4(depth, channels)
+            size = self.encode.features((depth, height, width))
+        self.recur = _recurrent(size + task.ways, units, layers, conv if layer_norm is None else layer_norm)
+        self.classify = nn.Linear(units, task.ways)
+        self._memory = (layers, units)
+
+    def start(self, episodes: int) -> State:
+        """Zero h and c, each [B, layers, units], and a null label [B]."""
+        zero = self.classify.weight.new_zeros(episodes, *self._memory)
+        return {"label": torch.full((episodes,), -1, device=zero.device), "h": zero, "c": zero.clone()}
+
+    def observe(self, state: State, feedback: Feedback) -> State:
+        """Keeps the label; it enters with the next image."""
+        return {**state, "label": feedback.target}
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        logits, state = self._run(x.unsqueeze(0), state["label"].unsqueeze(0), state)
+        return logits.squeeze(0), state
+
+    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
+        """All images are encoded at once; the LSTM runs over the whole sequence in one call."""
+        return self._run(x, feedback.target, self.start(x.shape[1]))[0]
+
+    def _run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
+        """Logits [T, B, ways] and the state after the steps x [T, B, C, H, W] with labels [T, B]."""
+        images = x.flatten(0, 1)
+        if self.resolution is not None:
+            images = F.adaptive_avg_pool2d(images, self.resolution)
+        features = self.encode(images).unflatten(0, labels.shape)
+        fed = torch.cat([features, one_hot(labels, self.task.ways).to(features.dtype)], -1)
+        memory = (state["h"].transpose(0, 1).contiguous(), state["c"].transpose(0, 1).contiguous())
+        hidden, (h, c) = self.recur(fed, memory)
+        after = {"label": torch.full_like(labels[0], -1), "h": h.transpose(0, 1), "c": c.transpose(0, 1)}
+        return self.classify(hidden), after
+
+
+def _recurrent(inputs: int, units: int, layers: int, layer_norm: bool) -> nn.Module:
+    """The layer-normalised stack, or torch's own LSTM with its fused kernels; both are called alike."""
+    if layer_norm:
+        return LayerNormLSTM(inputs, units, layers)
+    plain = nn.LSTM(inputs, units, layers)
+    with torch.no_grad():
+        for layer in range(layers):
+            getattr(plain, f"bias_ih_l{layer}")[units : 2 * units] += 1.0
+    return plain

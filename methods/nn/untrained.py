@@ -1,0 +1,25 @@
+"""The base of learners without parameters."""
+
+from __future__ import annotations
+
+import torch
+
+from harness.method import Method, Task
+
+
+class Untrained(Method):
+    """A method with nothing to train, which must still know where its states belong.
+
+    An empty buffer moves with `.to(device)` in place of parameters; it is not saved.
+    """
+
+    _place: torch.Tensor
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.register_buffer("_place", torch.empty(0), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of fresh states."""
+        return self._place.device

@@ -1,0 +1,110 @@
+"""Records and a protocol for the tests of boards, and writers that run in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from harness import board
+from harness.load import Loaded
+from harness.record import Code, Cost, DataInfo, Hardware, Metric, Record
+from harness.spec import PROTOCOL, digest
+
+PROTOCOL_TEXT: dict[str, Any] = {
+    "kind": "online_few_shot",
+    "title": "Tiny | stream",
+    "dataset": "omniglot",
+    "stand_in": "glyphs",
+    "episode": {"ways": 5, "presentations": 10},
+    "scoring": {"shots": [1, 5], "test_episodes": 1000},
+    "published": [
+        {
+            "method": "opn",
+            "source": "Somebody 2020, table 1",
+            "metrics": {"accuracy@shot=1": [91.2, 1.1], "accuracy@shot=5": 94.6},
+            "note": "std over 3 runs",
+        },
+        {"method": "apl", "source": "Somebody 2020, table 1", "metrics": {"accuracy@shot=1": 99.0}},
+    ],
+}
+LOADED = Loaded("tiny_online", Path("tiny_online.yaml"), PROTOCOL.validate_python(PROTOCOL_TEXT))
+DIGEST = digest(LOADED.protocol)
+
+
+def record(accuracy: float = 80.0, interval: float = 0.5, **changes: Any) -> Record:
+    """A record on the board of LOADED; `changes` replace its fields."""
+    stand_in = changes.pop("stand_in", False)
+    test_episodes = changes.get("test_episodes", 1000)
+    metric = Metric(mean=accuracy, interval=interval, episodes=test_episodes)
+    fields: dict[str, Any] = {
+        "schema_version": 1,
+        "run": "opn-quick-s0",
+        "status": "done",
+        "protocol": LOADED.name,
+        "digest": DIGEST,
+        "data": DataInfo(name="omniglot", fingerprint="a" * 64, source="local folder", stand_in=stand_in),
+        "method": "opn",
+        "target": "methods.opn:OPN",
+        "options": {"width": 16},
+        "recipe": "opn.yaml",
+        "recipe_hash": "b" * 64,
+        "budget": "quick",
+        "seed": 0,
+        "train_episodes": 20000,
+        "train_updates": 2000,
+        "test_episodes": test_episodes,
+        "metrics": {"accuracy": metric, "accuracy@shot=1": metric, "accuracy@shot=5": metric},
+        "curves": {"by_shot": [20.0, 80.0]},
+        "cost": Cost(
+            parameters=111936,
+            gflop_per_step=0.0102,
+            state_bytes=1300,
+            state_growth="constant",
+            growth_bytes_per_step=0.0,
+        ),
+        "marks": ["stand-in"] if stand_in else [],
+        "train_seconds": 61.5,
+        "score_seconds": 3.2,
+        "hardware": Hardware(device="cpu", cpu="Some CPU", gpu=None, threads=2, cores=2),
+        "versions": {"python": "3.11.7"},
+        "code": Code(revision="c" * 40, dirty=False),
+        "checkpoint": "d" * 64,
+        "command": "harness run tiny_online --method opn",
+        "finished": "2026-01-01T12:00:00Z",
+    }
+    return Record(**{**fields, **changes})
+
+
+def board_file(boards: Path) -> Path:
+    return boards / f"{LOADED.name}.jsonl"
+
+
+def append_many(boards: str, writer: int, count: int, shared: int) -> None:
+    """Appends `count` records of its own, the first `shared` of them after one that all writers append."""
+    for number in range(count):
+        own = record(run=f"w{writer}-{number}", seed=writer * 1000 + number)
+        every = [record(run=f"shared-{number}", seed=number)] if number < shared else []
+        for each in (*every, own):
+            board.append_record(each, Path(boards), print)
+
+
+def append_without_end(boards: str, connection: Any) -> None:
+    """Appends until it is killed, and tells how many lines it has put on the disk."""
+    number = 0
+    while True:
+        board.append_record(record(run=f"endless-{number}", seed=number), Path(boards), print)
+        number += 1
+        connection.send(number)
+
+
+def die_while_appending(boards: str, share: float) -> None:
+    """Is killed with the lock held, when a share of its line is written."""
+
+    def half(file: Any, data: bytes) -> None:
+        file.write(data[: int(len(data) * share)])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    board._append = half
+    board.append_record(record(run="killed", seed=99), Path(boards), print)

@@ -1,0 +1,404 @@
+"""An honest little method, and what a real author could break in it, by mistake or on purpose."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import torch
+from torch import Tensor, nn
+
+from harness import Feedback, Method, State, Task
+from harness.method import one_hot
+
+
+class Honest(Method):
+    """Sums of features per class; the nearest mean answers. Told d, it keeps the last d features.
+
+    `late` is how many steps before its reveal a label's input is looked for.
+    """
+
+    needs_label_delay = True
+
+    def __init__(self, task: Task, units: int = 6) -> None:
+        super().__init__(task)
+        assert task.label_delay is not None
+        self.late = task.label_delay
+        self.encode = nn.Linear(math.prod(task.image_shape), units)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def start(self, episodes: int) -> State:
+        zeros, units = self.scale.new_zeros, self.encode.out_features
+        return {
+            "sums": zeros(episodes, self.task.ways, units),
+            "counts": zeros(episodes, self.task.ways),
+            "pending": zeros(episodes, self.late, units),
+        }
+
+    def observe(self, state: State, feedback: Feedback) -> State:
+        hit = one_hot(feedback.target, self.task.ways).to(self.scale.dtype)
+        sums = state["sums"] + hit.unsqueeze(-1) * state["pending"][:, :1]
+        return {**state, "sums": sums, "counts": state["counts"] + hit}
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        features = self.features(x)
+        pending = torch.cat([state["pending"], features.unsqueeze(1)], 1)[:, 1:]
+        return self.logits(features, state["sums"], state["counts"]), {**state, "pending": pending}
+
+    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
+        features = self.features(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return self.answered(features, feedback.target)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.encode(x.flatten(1)).tanh()
+
+    def answered(self, features: Tensor, told: Tensor) -> Tensor:
+        hit = one_hot(told, self.task.ways).to(features.dtype)
+        waiting = torch.cat([torch.zeros_like(features[: self.late]), features[: -self.late]])
+        sums = (hit.unsqueeze(-1) * waiting.unsqueeze(-2)).cumsum(0)
+        return self.logits(features, sums, hit.cumsum(0))
+
+    def logits(self, features: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
+        apart = (features.unsqueeze(-2) - sums / counts.clamp(min=1).unsqueeze(-1)).square().sum(-1)
+        return self.scale * -apart.masked_fill(counts == 0, 1e3)
+
+
+class PeeksAtTheNextLabel(Honest):
+    """Shifts the feedback the wrong way in its fast path."""
+
+    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
+        return super().rollout(x, Feedback(torch.cat([feedback.target[1:], feedback.target[:1]])))
+
+
+class NormalisesOverTime(Honest):
+    """Scales the features of an episode in its fast path: by their spread over steps to come as well."""
+
+    def answered(self, features: Tensor, told: Tensor) -> Tensor:
+        return super().answered(features / features.std(0), told)
+
+
+class ReadsTheCallersFrame(Honest):
+    """Looks for the targets on the stack."""
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        logits, after = super().predict(state, x)
+        caller = sys._getframe(1).f_locals
+        if "episodes" in caller and "t" in caller:
+            logits = logits + one_hot(caller["episodes"].target[caller["t"]], self.task.ways)
+        return logits, after
+
+
+class BatchNormInTrainMode(Honest):
+    """Switches its normalisation back to batch statistics whenever it answers."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.norm = nn.BatchNorm1d(self.encode.out_features)
+
+    def features(self, x: Tensor) -> Tensor:
+        self.norm.train()
+        return self.norm(super().features(x))
+
+
+class NormalisesOverTheBatch(Honest):
+    """Divides by the largest feature of any episode."""
+
+    def features(self, x: Tensor) -> Tensor:
+        features = super().features(x)
+        return features / features.abs().max()
+
+
+class AveragesOverTheBatch(Honest):
+    """Learns 1/B as fast in a batch of B: the mean of losses, where their sum belongs."""
+
+    def logits(self, features: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
+        return super().logits(features, sums / counts.shape[-2], counts)
+
+
+class RemembersTheLastEpisode(Honest):
+    """Keeps the last state it saw on the module, and starts the next episode from its counts."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.last: Tensor | None = None
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        logits, after = super().predict(state, x)
+        before, self.last = self.last, state["counts"]
+        return logits if before is None else logits - before.mean(), after
+
+    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
+        return None
+
+
+class RemembersOnTheClass(Honest):
+    """Does the same on the class, where a fresh instance finds it."""
+
+    seen: list[float] = []  # noqa: RUF012
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        self.seen.append(float(x.mean()))
+        logits, after = super().predict(state, x)
+        return logits * (1 + len(self.seen)), after
+
+    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
+        return None
+
+
+class KeepsItsStateOnTheModule(Honest):
+    """Clears its memory in start(), so that one episode after another works; but no state can be forked."""
+
+    def start(self, episodes: int) -> State:
+        self.memory = super().start(episodes)
+        return torch.zeros(episodes, 1)
+
+    def observe(self, state: State, feedback: Feedback) -> State:
+        self.memory = super().observe(self.memory, feedback)
+        return state
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        logits, self.memory = super().predict(self.memory, x)
+        return logits, state
+
+
+class PairsTooLate(Honest):
+    """Told d, pairs a label with the input of d - 1 steps before (right only at d = 1)."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.late = max(1, self.late - 1)
+
+
+class PairsTooEarly(Honest):
+    """Told d, pairs a label with the input of d + 1 steps before."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.late += 1
+
+
+class EditsItsState(Honest):
+    """Saves a copy by counting in place."""
+
+    def observe(self, state: State, feedback: Feedback) -> State:
+        after = super().observe(state, feedback)
+        after["counts"] = state["counts"].add_(after["counts"] - state["counts"])
+        return after
+
+
+class EditsItsInput(Honest):
+    """Centres the image it was given."""
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        return super().predict(state, x.sub_(x.mean((1, 2, 3), keepdim=True)))
+
+    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
+        return super().rollout(x.sub_(x.mean((2, 3, 4), keepdim=True)), feedback)
+
+
+class DrawsRandomNumbers(Honest):
+    """Breaks ties at random."""
+
+    def logits(self, features: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
+        logits = super().logits(features, sums, counts)
+        return logits + 1e-3 * torch.rand_like(logits)
+
+    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
+        return None
+
+
+class AdvancesTheRandomState(Honest):
+    """Draws a number that it does not use."""
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        torch.rand(1)
+        return super().predict(state, x)
+
+
+class IgnoresFeedback(Method):
+    """An ordinary classifier."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.classify = nn.Linear(math.prod(task.image_shape), task.ways)
+
+    def start(self, episodes: int) -> State:
+        return torch.zeros(episodes, 0)
+
+    def observe(self, state: State, feedback: Feedback) -> State:
+        return state
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        return self.classify(x.flatten(1)), state
+
+
+class SharesABuffer(Honest):
+    """One count of labels for all episodes of the batch."""
+
+    def start(self, episodes: int) -> State:
+        return {**super().start(episodes), "all": torch.zeros(self.task.ways)}
+
+    def observe(self, state: State, feedback: Feedback) -> State:
+        everyone = state["all"] + one_hot(feedback.target, self.task.ways).sum(0)
+        return {**super().observe(state, feedback), "all": everyone}
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        logits, after = super().predict(state, x)
+        return logits + state["all"], after
+
+    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
+        return None
+
+
+class CountsInAnInteger(Honest):
+    """Keeps the number of steps as a plain number."""
+
+    def start(self, episodes: int) -> State:
+        return {**super().start(episodes), "steps": 0}
+
+
+class DetachesInRollout(Honest):
+    """Cuts the gradient to the stored features, but only in the fast path."""
+
+    def logits(self, features: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
+        return super().logits(features, sums.detach() if features.dim() == 3 else sums, counts)
+
+
+class HasAnUnusedParameter(Honest):
+    """Forgot to connect a gate."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.gate = nn.Parameter(torch.ones(3))
+
+
+class KeepsAnUnsavedTensor(Honest):
+    """A random projection that no checkpoint holds."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.mix = torch.rand(self.encode.out_features)
+
+    def features(self, x: Tensor) -> Tensor:
+        return super().features(x) * self.mix
+
+
+class RulesOutWithInfinity(Honest):
+    """Minus infinity for classes without a label: the cross-entropy of the first step is infinite."""
+
+    def logits(self, features: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
+        return super().logits(features, sums, counts).masked_fill(counts == 0, -math.inf)
+
+
+class ExpectsALabelOnceTheyCome(Honest):
+    """Weighs a label by one over the labels of the step: fine until one is missing."""
+
+    def observe(self, state: State, feedback: Feedback) -> State:
+        after = super().observe(state, feedback)
+        begun = state["counts"].sum(1) > 0
+        weight = torch.where(begun, 1 / (feedback.target >= 0).to(self.scale.dtype), 1.0)
+        return {**after, "sums": after["sums"] * weight[:, None, None]}
+
+
+class AnswersForOneClassMore(Honest):
+    """A logit for "unknown", where only classes can be right."""
+
+    def logits(self, features: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
+        logits = super().logits(features, sums, counts)
+        return torch.cat([logits, logits[..., :1]], -1)
+
+
+class Raises(Honest):
+    """Takes the newest label for granted."""
+
+    def observe(self, state: State, feedback: Feedback) -> State:
+        if (feedback.target < 0).any():
+            raise KeyError("no label")
+        return super().observe(state, feedback)
+
+
+class CannotBeBuilt(Method):
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        raise ZeroDivisionError("nothing to build")
+
+
+class StartsAtZero(Honest):
+    """Honest, with a head that starts at zero and hides everything until it is trained."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        nn.init.zeros_(self.scale)
+
+
+class PeeksBehindAZeroHead(PeeksAtTheNextLabel):
+    """The leak is there, though no untrained answer shows it."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        nn.init.zeros_(self.scale)
+
+
+class CachesAMask(Honest):
+    """Honest, with a table made on first use."""
+
+    def features(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "_ones"):
+            self._ones = torch.ones(self.encode.out_features)
+        return super().features(x) * self._ones
+
+
+class RoundsWithTheFuture(Honest):
+    """Honest up to rounding: adds and takes away a number that depends on the whole episode."""
+
+    def answered(self, features: Tensor, told: Tensor) -> Tensor:
+        whole = features.sum(0)
+        return super().answered((features + whole) - whole, told)
+
+
+class TiesItsWeights(Honest):
+    """Honest, with one tensor under two names, and computed weights that torch refuses to deep-copy."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.same = self.scale
+        self.encode = nn.utils.weight_norm(self.encode)
+
+
+class ComputesInFloat32(Honest):
+    """Honest, with an encoder that is fast in float32 only."""
+
+    def features(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x.flatten(1).float(), self.encode.weight.float(), self.encode.bias.float()).tanh()
+
+
+class LearnsByGradient(Method):
+    """Honest: one step of gradient descent on the head, for each label that is revealed."""
+
+    needs_label_delay = True
+    learns_by_gradient = True
+
+    def __init__(self, task: Task, units: int = 6, rate: float = 0.1) -> None:
+        super().__init__(task)
+        assert task.label_delay is not None
+        self.late, self.rate = task.label_delay, rate
+        self.encode = nn.Linear(math.prod(task.image_shape), units)
+        self.head = nn.Parameter(torch.randn(task.ways, units) / 10)
+
+    def start(self, episodes: int) -> State:
+        return {
+            "head": self.head.expand(episodes, -1, -1),
+            "pending": self.head.new_zeros(episodes, self.late, self.encode.out_features),
+        }
+
+    def observe(self, state: State, feedback: Feedback) -> State:
+        logits = torch.einsum("bku,bu->bk", state["head"], state["pending"][:, 0])
+        known = feedback.target >= 0
+        each = nn.functional.cross_entropy(logits, feedback.target.clamp(min=0), reduction="none")
+        (slope,) = torch.autograd.grad((each * known).sum(), state["head"], create_graph=self.training)
+        return {**state, "head": state["head"] - self.rate * slope}
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        features = self.encode(x.flatten(1)).tanh()
+        pending = torch.cat([state["pending"][:, 1:], features.unsqueeze(1)], 1)
+        return torch.einsum("bku,bu->bk", state["head"], features), {**state, "pending": pending}

@@ -1,0 +1,336 @@
+"""Conformance: every built-in method passes, honest oddities are not accused, and every break is named."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from harness.check import CHECKS, Report, check_method
+from harness.check.compare import first_change
+from harness.check.subject import random_states
+from harness.check.tasks import Setting, assemble, changed, delayed, draw
+from harness.cli import main
+from harness.errors import UserError
+from harness.load import load_protocol
+from harness.method import Method
+from harness.registry import load_method, method_names
+from harness.rollout import feedback_of
+from harness.spec import PROTOCOL
+from tests.check import broken_methods as methods
+
+SMALL: dict[str, dict[str, Any]] = {
+    "cl_lstm": {"channels": 4, "lstm": 8},
+    "lstm": {"channels": 4, "units": 8},
+    "opn": {"channels": 4},
+}
+"""Options that make the nets of built-in methods small."""
+
+BROKEN: list[tuple[type[Method], str, str, set[str]]] = [
+    # the class, the check that must catch it, words of the reason, and the other checks that may truly fail with it
+    (
+        methods.PeeksAtTheNextLabel,
+        "no anticipation",
+        r"in rollout, answer at step 0 of episode \d changed by \S+ when the label of step 0, revealed before step 1, "
+        "was changed: the method sees a label before it is revealed",
+        {"label timing", "stepping equals rollout"},
+    ),
+    (
+        methods.PeeksBehindAZeroHead,
+        "no anticipation",
+        "the method sees a label before it is revealed",
+        {"label timing", "stepping equals rollout"},
+    ),
+    (
+        methods.NormalisesOverTime,
+        "no anticipation",
+        r"in rollout, .* when the input of step \d+ was changed: the method sees an input before it is shown",
+        {"stepping equals rollout"},
+    ),
+    (
+        methods.ReadsTheCallersFrame,
+        "no anticipation",
+        "^answer at step 0 of .* the method sees a label before it is revealed",
+        {"label timing", "stepping equals rollout"},
+    ),
+    (
+        methods.PairsTooLate,
+        "pairing",
+        "told that labels come 3 steps late, it pairs each label with the input of 2 steps before",
+        set(),
+    ),
+    (
+        methods.PairsTooEarly,
+        "pairing",
+        "told that labels come 1 step late, it pairs each label with the input of 2 steps before",
+        set(),
+    ),
+    (methods.IgnoresFeedback, "label timing", "the method ignores feedback", set()),
+    (
+        methods.BatchNormInTrainMode,
+        "no cross-talk",
+        r"changed by \S+ when the other episodes of the batch were replaced: the method mixes episodes "
+        r"\(batch statistics, .*'norm' is in train mode",
+        {"no anticipation", "no hidden state", "forking", "stepping equals rollout"},
+    ),
+    (
+        methods.BatchNormInTrainMode,
+        "no hidden state",
+        "answering changed buffer 'norm.running_mean'.*scoring must not train",
+        {"no anticipation", "no cross-talk", "forking", "stepping equals rollout"},
+    ),
+    (
+        methods.NormalisesOverTheBatch,
+        "no cross-talk",
+        "when the other episodes of the batch were replaced",
+        {"no anticipation", "forking", "stepping equals rollout"},
+    ),
+    (methods.AveragesOverTheBatch, "no cross-talk", "when the episode was answered alone", {"forking"}),
+    (
+        methods.RemembersTheLastEpisode,
+        "no hidden state",
+        r"when another batch had been answered in between: .* outside its state \(attribute 'last' changed\)",
+        {"forking"},
+    ),
+    (methods.RemembersOnTheClass, "repeatable", "class attribute 'RemembersOnTheClass.seen' changed", set()),
+    (
+        methods.KeepsItsStateOnTheModule,
+        "forking",
+        "answer at step 6 .* had been continued another way before: something is kept outside the state",
+        set(),
+    ),
+    (methods.EditsItsState, "nothing in place", r"observe at step 1 edited the state before step 1\['counts'\]", set()),
+    (
+        methods.EditsItsInput,
+        "nothing in place",
+        "predict at step 0 edited the input of step 0 in place",
+        {"stepping equals rollout"},
+    ),
+    (methods.DrawsRandomNumbers, "no global randomness", "the method draws random numbers while it answers", set()),
+    (methods.AdvancesTheRandomState, "no global randomness", "advanced the global random state of torch", set()),
+    (methods.SharesABuffer, "state", r"state\['all'\] has shape \[3\] for 4 episodes", {"no cross-talk"}),
+    (methods.CountsInAnInteger, "state", r"state\['steps'\] is of type int", set()),
+    (
+        methods.DetachesInRollout,
+        "stepping equals rollout",
+        "gradient through rollout differs by .* in parameter 'encode.weight'",
+        set(),
+    ),
+    (methods.HasAnUnusedParameter, "trainable", "parameter 'gate' gets no gradient", set()),
+    (methods.KeepsAnUnsavedTensor, "save and load", "not in the state_dict", set()),
+    (methods.RulesOutWithInfinity, "answers", "predict at step 0: .* not finite", set()),
+    (methods.ExpectsALabelOnceTheyCome, "null feedback", "is not finite when every other label stayed null", set()),
+    (methods.AnswersForOneClassMore, "answers", r"shape \[4, 4\] instead of \[4, 3\]", set()),
+    (methods.Raises, "answers", r"raised KeyError: 'no label' \(broken_methods.py, line \d+, in observe\)", set()),
+    (methods.CannotBeBuilt, "builds", "raised ZeroDivisionError: nothing to build", set()),
+]
+
+HONEST = [
+    methods.Honest,
+    methods.StartsAtZero,
+    methods.CachesAMask,
+    methods.RoundsWithTheFuture,
+    methods.TiesItsWeights,
+    methods.ComputesInFloat32,
+    methods.LearnsByGradient,
+]
+
+
+@cache
+def report_named(name: str) -> Report:
+    return check_method(getattr(methods, name))
+
+
+def report_of(cls: type[Method]) -> Report:
+    """The report of a class of `broken_methods`, made once for all tests."""
+    return report_named(cls.__name__)
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_every_built_in_method_conforms(name: str) -> None:
+    report = check_method(load_method(name).cls, options=SMALL.get(name, {}), name=name)
+    assert report.passed, report.text()
+
+
+@pytest.mark.parametrize(
+    ("cls", "check", "reason", "also"),
+    BROKEN,
+    ids=[f"{each[0].__name__}-{each[1].replace(' ', '_')}" for each in BROKEN],
+)
+def test_a_broken_method_is_caught_for_its_own_reason(
+    cls: type[Method], check: str, reason: str, also: set[str]
+) -> None:
+    report = report_of(cls)
+    found = report.result(check)
+    assert found.outcome == "failed", report.text()
+    assert re.search(reason, found.reason), found.reason
+    assert {each.name for each in report.failures} - {check} <= also, report.text()
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("cls", HONEST, ids=lambda cls: cls.__name__)
+def test_an_honest_method_is_not_accused(cls: type[Method]) -> None:
+    report = report_of(cls)
+    assert report.passed, report.text()
+
+
+def test_an_honest_method_earns_a_plain_pass_wherever_one_can_be_had() -> None:
+    outcomes = {result.name: result.outcome for result in report_of(methods.Honest).results}
+    assert outcomes.pop("relabelling") == "note"
+    assert set(outcomes.values()) == {"passed"}
+
+
+def test_rounding_that_depends_on_the_future_is_noted_and_not_called_a_leak() -> None:
+    found = report_of(methods.RoundsWithTheFuture).result("no anticipation")
+    assert (found.outcome, "within rounding" in found.reason) == ("note", True)
+
+
+def test_a_method_computing_in_float32_is_not_held_to_the_tolerance_of_float64() -> None:
+    assert report_of(methods.ComputesInFloat32).result("stepping equals rollout").outcome == "passed"
+    assert "float64" in report_of(methods.DetachesInRollout).result("stepping equals rollout").reason
+
+
+def test_a_failure_names_step_episode_delay_and_size_of_the_change() -> None:
+    found = report_of(methods.PeeksAtTheNextLabel).result("no anticipation")
+    assert (found.step, found.delay) == (0, 1)
+    assert found.episode in range(4)
+    assert found.size_of_change is not None
+    assert found.size_of_change > 0
+
+
+def test_a_rule_without_parameters_that_ignores_feedback_is_noted() -> None:
+    found = check_method(load_method("chance").cls).result("label timing")
+    assert found.outcome == "note"
+    assert "does not react to feedback" in found.reason
+
+
+def test_checks_that_a_failure_confounds_are_skipped_and_say_so() -> None:
+    found = report_of(methods.DrawsRandomNumbers).result("no cross-talk")
+    assert (found.outcome, "'no global randomness' fails" in found.reason) == ("skipped", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "growth", "per_step", "per_delay"),
+    [
+        ("majority", "constant", 0, 0),
+        ("opn", "with d", 0, 4 * 4),  # one vector of four float32 features for each pending sample
+        ("nearest_pixel", "with t", 28 * 28 * 4 + 8, 0),  # a float32 image and an int64 label
+    ],
+)
+def test_state_bytes_are_recorded_and_their_growth_named(
+    name: str, growth: str, per_step: float, per_delay: float
+) -> None:
+    found = check_method(load_method(name).cls, options=SMALL.get(name, {})).memory
+    assert found is not None
+    assert (found.growth, found.bytes_per_step, found.bytes_per_delay) == (growth, per_step, per_delay)
+    assert {delay: len(series) for delay, series in found.bytes_after_step.items()} == {1: 12, 3: 12}
+
+
+def test_checking_is_a_pure_function_and_leaves_global_state_alone() -> None:
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    threads, before = torch.get_num_threads(), random_states()
+    first = check_method(methods.Honest).as_json()
+    assert random_states() == before
+    assert torch.get_num_threads() == threads
+    torch.manual_seed(2)
+    assert check_method(methods.Honest).as_json() == first
+
+
+def test_a_protocol_gives_ways_image_shape_and_its_own_delay() -> None:
+    report = check_method(methods.Honest, load_protocol("cifarfs_delay5").protocol, {"units": 4})
+    assert report.tried_on == "random tasks: 5 ways, 3x32x32 images, label delays 1, 3 and 5"
+    assert report.passed, report.text()
+
+
+def test_other_delays_can_be_asked_for_and_long_ones_are_reached() -> None:
+    report = check_method(methods.Honest, delays=[15])
+    assert report.passed, report.text()
+    assert report.memory is not None
+    assert list(report.memory.bytes_after_step) == [15]
+
+
+def test_an_unknown_option_is_the_users_error_and_no_finding() -> None:
+    with pytest.raises(UserError, match="units"):
+        check_method(methods.Honest, options={"unit": 3})
+
+
+def test_a_protocol_that_is_no_stream_is_refused_with_what_to_do() -> None:
+    asked = {
+        "kind": "continual",
+        "title": "t",
+        "dataset": "glyphs",
+        "episode": {"subtasks": 3, "shots": 2, "queries": 1},
+    }
+    with pytest.raises(UserError, match="'continual' yet; leave --protocol out"):
+        check_method(methods.Honest, PROTOCOL.validate_python(asked), delays=[1])
+
+
+def test_changed_episodes_have_other_labels_and_inputs_exactly_where_asked() -> None:
+    setting = Setting(3, (1, 4, 4), "delayed_label", 3)
+    episodes, others = draw(setting, "a"), draw(setting, "b")
+    time = torch.arange(setting.steps)[:, None]
+    after = changed(episodes, others, inputs=time > 5, labels=time == 4)
+    assert torch.equal((after.target != episodes.target).any(1).nonzero().flatten(), torch.tensor([4]))
+    assert bool((after.target[4] != episodes.target[4]).all())
+    assert torch.equal(after.x[:6], episodes.x[:6])
+    assert bool((after.x[6:] != episodes.x[6:]).flatten(2).any(2).all())
+    # The label of step 4 is revealed before step 7, and nothing else of the feedback moved.
+    told = (feedback_of(after).target != feedback_of(episodes).target).any(1)
+    assert told.nonzero().flatten().tolist() == [7]
+
+
+def test_the_plan_of_made_up_episodes_counts_shots_and_reveals() -> None:
+    target = torch.tensor([[0], [1], [0], [0], [1]])
+    plan = assemble(torch.zeros(5, 1, 1, 2, 2), target, 2, delayed(5, 2)).plan
+    assert plan.shot.tolist() == [[0, 0, 1, 2, 1]]
+    assert plan.revealed.tolist() == [[0, 0, 1, 1, 1]]
+    assert plan.feedback.tolist() == [[-1, -1, 0, 1, 0]]
+
+
+def test_the_first_change_is_found_at_any_size_and_within_a_tolerance_only_beyond_it() -> None:
+    before = torch.tensor([[[1.0, -1e6]], [[1.0, -1e6]], [[1.0, -1e6]]])
+    after = before.clone()
+    after[1, 0, 0] += 1e-6
+    exact = first_change(before, after)
+    assert exact is not None
+    assert exact.step == 1
+    assert first_change(before, after, 1e-6) is None
+    after[2, 0, 0] += 0.5  # small beside the other class's -1e6, which must not excuse it
+    beyond = first_change(before, after, 1e-6)
+    assert beyond is not None
+    assert (beyond.step, beyond.size) == (2, 0.5)
+    after[2, 0, 0] = torch.nan
+    unreal = first_change(before, after, 1e-6)
+    assert unreal is not None
+    assert (unreal.step, unreal.size) == (2, torch.inf)
+
+
+def test_the_command_prints_a_table_and_exits_0_for_a_method_that_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "opn", "--set", "channels=4"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("opn on random tasks: 3 ways, 1x28x28 images, label delays 1 and 3")
+    for check in CHECKS:
+        assert check.name in shown
+
+
+def test_the_command_exits_3_with_the_reason_for_a_method_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    file = Path(methods.__file__)
+    assert main(["check", f"{file}:PairsTooLate", "--protocol", "omniglot_5way_online", "--json"]) == 3
+    report = json.loads(capsys.readouterr().out)
+    assert report["passed"] is False
+    (failed,) = [each for each in report["results"] if each["outcome"] == "failed"]
+    assert (failed["name"], failed["delay"]) == ("pairing", 3)
+
+
+def test_the_command_exits_2_for_an_unknown_method(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "onp"]) == 2
+    assert "opn" in capsys.readouterr().err

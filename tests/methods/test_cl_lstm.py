@@ -1,0 +1,179 @@
+"""CL+LSTM against independent computations, and against the sizes that the paper's own numbers fix."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from harness.cost import measured_cost
+from harness.errors import UserError
+from harness.method import Feedback, Task, one_hot
+from harness.registry import build_method
+from methods.cl_lstm import CLLSTM
+from methods.nn.conv_lstm import ConvLSTM
+
+OMNIGLOT = Task(5, (1, 28, 28), "online_few_shot")
+CIFAR = Task(5, (3, 32, 32), "online_few_shot")
+
+
+def stepped(method: CLLSTM, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    state, answers = method.start(x.shape[1]), []
+    for image, label in zip(x, labels, strict=True):
+        logits, state = method.predict(method.observe(state, Feedback(label)), image)
+        answers.append(logits)
+    return torch.stack(answers)
+
+
+def test_conv_lstm_on_one_pixel_is_torchs_lstm() -> None:
+    torch.manual_seed(0)
+    steps, episodes, inputs, units = 6, 3, 4, 5
+    conv, lstm = ConvLSTM(inputs, units, kernel=1).double(), nn.LSTM(inputs, units).double()
+    with torch.no_grad():
+        # torch orders its gates i, f, g, o; ours are i, f, o, g.
+        order = torch.cat([torch.arange(units) + units * gate for gate in (0, 1, 3, 2)])
+        lstm.weight_ih_l0.copy_(conv.inputs.weight[order, :, 0, 0])
+        lstm.weight_hh_l0.copy_(conv.hidden.weight[order, :, 0, 0])
+        lstm.bias_ih_l0.copy_(conv.inputs.bias[order])
+        lstm.bias_hh_l0.zero_()
+    x = torch.randn(steps, episodes, inputs, dtype=torch.float64)
+    ours, (h, c) = conv.sequence(x.flatten(0, 1)[:, :, None, None], conv.start(episodes, 1, 1))
+    theirs, (their_h, their_c) = lstm(x)
+    torch.testing.assert_close(ours[:, :, 0, 0].unflatten(0, (steps, episodes)), theirs)
+    torch.testing.assert_close(h[:, :, 0, 0], their_h[0])
+    torch.testing.assert_close(c[:, :, 0, 0], their_c[0])
+
+
+def test_conv_lstm_follows_the_papers_equations() -> None:
+    """Equations 1 to 5, gate by gate with a plain convolution each."""
+    torch.manual_seed(1)
+    layer = ConvLSTM(2, 3).double()
+    x, h, c = (torch.randn(2, n, 4, 4, dtype=torch.float64) for n in (2, 3, 3))
+
+    def drive(gate: int) -> torch.Tensor:
+        part = slice(3 * gate, 3 * gate + 3)
+        return nn.functional.conv2d(
+            x, layer.inputs.weight[part], layer.inputs.bias[part], padding=1
+        ) + nn.functional.conv2d(h, layer.hidden.weight[part], padding=1)
+
+    i, f, o, g = drive(0).sigmoid(), drive(1).sigmoid(), drive(2).sigmoid(), drive(3).tanh()
+    new_c = f * c + i * g
+    out, (got_h, got_c) = layer.sequence(x, (h, c))
+    torch.testing.assert_close(got_c, new_c)
+    torch.testing.assert_close(got_h, o * new_c.tanh())
+    torch.testing.assert_close(out, got_h)
+
+
+def test_flops_are_those_of_the_papers_cost_paragraph() -> None:
+    """0.40 GFLOP a step at 28x28: the four layers alone are 0.403 with an added skip, 0.405 with a joined one."""
+
+    def convolutions(skip: str, s: int, colour: int) -> float:
+        total = 0
+        for layer, inputs in enumerate((colour + 5, 64, 64, 128 if skip == "concat" else 64)):
+            total += 2 * 9 * (s >> layer) ** 2 * (inputs + 64) * 4 * 64
+        return total / 1e9
+
+    assert convolutions("add", 28, 1) == pytest.approx(0.403, abs=5e-4)
+    assert convolutions("concat", 28, 1) == pytest.approx(0.405, abs=5e-4)
+    for skip in ("add", "concat"):
+        head = 2 * (4 * 256 * (576 + 5 + 256) + 256 * 5) / 1e9
+        measured = measured_cost(CLLSTM(OMNIGLOT, skip=skip), steps=3).gflop_per_step
+        assert measured == pytest.approx(convolutions(skip, 28, 1) + head, rel=1e-6)
+    assert convolutions("add", 32, 3) == pytest.approx(0.538, abs=5e-4)
+
+
+def test_parameters_are_those_derived_from_the_paper() -> None:
+    """1.91 M with an added skip and 2.05 M with a joined one: a third of ANML's 6.04 M, about the CNN's 1.77 M."""
+
+    def count(**options: object) -> int:
+        return sum(each.numel() for each in CLLSTM(OMNIGLOT, norm="none", **options).parameters())
+
+    assert count(skip="add") == pytest.approx(1.91e6, rel=2e-3)
+    assert count(skip="concat") == pytest.approx(2.05e6, rel=3e-3)
+    assert count(labels="all") - count(labels="first") == 3 * 5 * 9 * 4 * 64
+    assert count(labels="first") - count(labels="lstm") == 5 * 9 * 4 * 64
+    with_norm = sum(each.numel() for each in CLLSTM(OMNIGLOT).parameters())
+    assert with_norm - count() == 4 * 2 * 64
+
+
+@pytest.mark.parametrize("labels", ["lstm", "first", "all"])
+@pytest.mark.parametrize("skip", ["concat", "add", "none"])
+def test_whole_net_against_a_plain_loop_over_layers(labels: str, skip: str) -> None:
+    """The net written again, step by step and layer by layer, in double precision."""
+    torch.manual_seed(2)
+    net = CLLSTM(CIFAR, channels=6, lstm=7, labels=labels, skip=skip).double().eval()
+    for norm in net.norms:
+        nn.init.uniform_(norm.running_mean)
+        nn.init.uniform_(norm.running_var, 0.5, 2)
+    steps, episodes = 4, 2
+    x = torch.randn(steps, episodes, 3, 32, 32, dtype=torch.float64)
+    given = torch.tensor([[-1, -1], [2, 0], [4, 4], [1, 3]])
+    memories = [cell.start(episodes, 32 >> n, 32 >> n) for n, cell in enumerate(net.cells)]
+    h = c = torch.zeros(1, episodes, 7, dtype=torch.float64)
+    for t in range(steps):
+        label, maps, second = one_hot(given[t], 5).double(), x[t], None
+        for n, (cell, norm) in enumerate(zip(net.cells, net.norms, strict=True)):
+            if n:
+                maps = nn.functional.max_pool2d(maps, 2)
+            if n == 3 and skip != "none":
+                short = nn.functional.max_pool2d(nn.functional.max_pool2d(second, 2), 2)
+                maps = maps + short if skip == "add" else torch.cat([maps, short], 1)
+            if labels == "all" or (labels == "first" and n == 0):
+                maps = torch.cat([maps, label[:, :, None, None] * torch.ones(1, 1, *maps.shape[2:])], 1)
+            gates = cell.inputs(maps) + cell.hidden(memories[n][0])
+            i, f, o, g = gates.chunk(4, 1)
+            cell_state = f.sigmoid() * memories[n][1] + i.sigmoid() * g.tanh()
+            memories[n] = (o.sigmoid() * cell_state.tanh(), cell_state)
+            maps = norm(memories[n][0])
+            second = maps if n == 1 else second
+        out, (h, c) = net.lstm(torch.cat([maps.flatten(1), label], 1)[None], (h, c))
+        expected = net.classify(out[0])
+        torch.testing.assert_close(stepped(net, x[: t + 1], given[: t + 1])[t], expected)
+        torch.testing.assert_close(net.rollout(x[: t + 1], Feedback(given[: t + 1]))[t], expected)
+
+
+def test_resolution_is_average_pooling_of_the_image() -> None:
+    torch.manual_seed(3)
+    small = CLLSTM(Task(5, (1, 14, 14), "online_few_shot"), channels=4, lstm=8).eval()
+    large = CLLSTM(OMNIGLOT, channels=4, lstm=8, resolution=14).eval()
+    large.load_state_dict(small.state_dict())
+    x = torch.rand(3, 2, 1, 28, 28)
+    pooled = x.unflatten(-1, (14, 2)).unflatten(-3, (14, 2)).mean((-1, -3))
+    labels = torch.tensor([[-1, -1], [0, 1], [2, 3]])
+    torch.testing.assert_close(large.rollout(x, Feedback(labels)), small.rollout(pooled, Feedback(labels)))
+
+
+def test_a_label_is_consumed_by_one_step_only() -> None:
+    net = CLLSTM(OMNIGLOT, channels=4, lstm=8, resolution=14).eval()
+    state = net.observe(net.start(2), Feedback(torch.tensor([3, 1])))
+    assert state["label"].tolist() == [3, 1]
+    _, after = net.predict(state, torch.rand(2, 1, 28, 28))
+    assert after["label"].tolist() == [-1, -1]
+
+
+def test_it_overfits_one_batch() -> None:
+    """Four short episodes are learned by heart: gradients reach whatever is needed for that."""
+    torch.manual_seed(0)
+    net = CLLSTM(Task(3, (1, 14, 14), "online_few_shot"), channels=8, lstm=32)
+    x, target = torch.rand(6, 4, 1, 14, 14), torch.randint(0, 3, (6, 4))
+    feedback = Feedback(torch.cat([torch.full((1, 4), -1), target[:-1]]))
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+    first = None
+    for _ in range(40):
+        loss = net.loss(net.rollout(x, feedback), target, torch.ones_like(target, dtype=torch.bool))
+        first = first or loss.item()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1 * first
+
+
+def test_impossible_options_are_refused_with_what_is_allowed() -> None:
+    with pytest.raises(UserError, match="layer 2 to layer 4"):
+        build_method(CLLSTM, OMNIGLOT, {"layers": 3}, seed=0)
+    with pytest.raises(UserError, match="vanish"):
+        build_method(CLLSTM, OMNIGLOT, {"resolution": 4}, seed=0)
+    with pytest.raises(UserError, match="'first'"):
+        build_method(CLLSTM, OMNIGLOT, {"labels": "everywhere"}, seed=0)
+    with pytest.raises(UserError, match="Did you mean 'channels'"):
+        build_method(CLLSTM, OMNIGLOT, {"chanels": 3}, seed=0)

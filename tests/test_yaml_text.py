@@ -1,0 +1,365 @@
+"""YAML files: every value has its line, traps and repeated keys are refused, errors are in plain words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
+
+from harness.yaml_scalars import Trap, scalar
+from harness.yaml_text import YamlError, parse_yaml, read_yaml, validated
+
+
+def written(tmp_path: Path, text: str | bytes, name: str = "a.yaml") -> Path:
+    path = tmp_path / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def problems(tmp_path: Path, text: str | bytes) -> list[str]:
+    """What is said of a YAML text, without the path."""
+    path = written(tmp_path, text)
+    with pytest.raises(YamlError) as caught:
+        read_yaml(path)
+    assert caught.value.exit_code == 2
+    return [str(each).removeprefix(str(path)).lstrip(":") for each in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("1E5", 1e5),
+        (".5e-2", 0.005),
+        ("+1.5", 1.5),
+        ("3.", 3.0),
+        ("-7", -7),
+        ("0", 0),
+        ("true", True),
+        ("False", False),
+        ("~", None),
+        ("", None),
+        ("null", None),
+        ("y", "y"),
+        ("2024-01-31", "2024-01-31"),
+        ("1e", "1e"),
+        ("e5", "e5"),
+        ("v1.0", "v1.0"),
+        ("nan", "nan"),
+        ("9223372036854775807", 2**63 - 1),
+    ],
+)
+def test_unquoted_words_mean_what_they_look_like(text: str, value: object) -> None:
+    assert scalar(text) == value
+    assert type(scalar(text)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("yes", "write true"),
+        ("No", "write false"),
+        ("on", "write true"),
+        ("OFF", "write false"),
+        ("010", "write 10"),
+        ("-08", "write 8"),
+        ("00", "write 0"),
+        ("0x1F", "(31)"),
+        ("0o17", "(15)"),
+        ("1:30", "base 60"),
+        ("1_000", "write 1000"),
+        ("1_0.5e1_0", None),
+        (".inf", "not a finite number"),
+        (".nan", "not a finite number"),
+        ("1e999", "too large"),
+        ("9223372036854775808", "too large"),
+        ("1" * 10_000, "too large"),
+    ],
+)
+def test_words_that_readers_disagree_on_are_refused_with_what_to_write(text: str, advice: str | None) -> None:
+    if advice is None:
+        assert scalar(text) == text
+        return
+    with pytest.raises(Trap) as caught:
+        scalar(text)
+    assert advice in str(caught.value)
+    assert len(str(caught.value)) < 150
+
+
+def test_a_refused_word_is_accepted_in_quotes_and_as_a_key(tmp_path: Path) -> None:
+    text = "on: 'yes'\nyes: \"010\"\nno: |\n  off\n"
+    assert read_yaml(written(tmp_path, text)).data == {"on": "yes", "yes": "010", "no": "off\n"}
+
+
+def test_every_key_and_value_keeps_its_line_and_column(tmp_path: Path) -> None:
+    document = read_yaml(written(tmp_path, "# note\na: 1\nb:\n  c: [10, 20]\n  d: {e: x}\n"))
+    assert document.data == {"a": 1, "b": {"c": [10, 20], "d": {"e": "x"}}}
+    assert document.line_of(("a",)) == (2, 4)
+    assert document.line_of(("b", "c", 1)) == (4, 11)
+    assert document.line_of(("b", "d", "e")) == (5, 10)
+    key = document.place(("b", "c"), at_key=True)
+    assert (key.line, key.column) == (4, 3)
+    assert document.line_of(("b", "c", 7)) == (4, 3), "what is not there stands at the key around it"
+    assert document.line_of(("z",)) == (2, 1)
+
+
+def test_all_repeated_keys_are_reported_with_both_lines(tmp_path: Path) -> None:
+    said = problems(tmp_path, "a: 1\nb:\n  c: 1\n  c: 2\n  'c': 3\na: 2\n")
+    assert said == [
+        "4:3: b.c: the key is given twice; it was first given on line 3",
+        "5:3: b.c: the key is given twice; it was first given on line 3",
+        "6:1: a: the key is given twice; it was first given on line 1",
+    ]
+
+
+def test_repeated_keys_traps_and_tags_are_reported_together(tmp_path: Path) -> None:
+    said = problems(tmp_path, "a: yes\nb: !!python/object/apply:os.system [ls]\na: 010\nc: !x 1\n")
+    assert [line.split(":")[0] for line in said] == ["1", "2", "3", "4"]
+    assert "tags are not allowed, found !!python/object/apply:os.system" in said[1]
+    assert "tags are not allowed, found !x" in said[3]
+
+
+def test_a_harmless_tag_is_refused_too(tmp_path: Path) -> None:
+    assert "found !!str" in problems(tmp_path, "a: !!str 010\n")[0]
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "# only a comment\n", "---\n"])
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path, text: str) -> None:
+    assert problems(tmp_path, text) == [" the file is empty"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("- a\n- b\n", "1:1", "must be a mapping (lines of 'key: value'), found a list"),
+        ("\njust words\n", "2:1", "found text"),
+        ("a: 1\n---\nb: 2\n", "2:1", "a second document begins here"),
+        ("a: 1\n\tb: 2\n", "2:1", "a tab cannot indent YAML; use spaces"),
+        ("a: b: c\n", "1:5", "text with ': ' in it must be quoted"),
+        ("title: @home\n", "1:8", "text that begins with @ must be quoted"),
+        ("a: {b: 1\nc: 2\n", "2:2", "a ',' or the closing } is missing (in what begins on line 1)"),
+        ("a: [1, 2\nb: 1\n", "2:2", "a ',' or the closing ] is missing (in what begins on line 1)"),
+        ('a: "b\nc: 1\n', "3:1", "a quotation has no closing quote (in what begins on line 1)"),
+        ("a: *b\n", "1:4", "the alias *b has no anchor &b before it"),
+        ("a:\n    b: 1\n  c: 2\n", "3:3", "does not line up with the lines above"),
+        ("a: 1\nb\nc: 2\n", "3:1", "a key without ':'"),
+        ("a: 1\nb: \x01\n", "2:4", "the character U+0001 is not allowed"),
+        ("? [1, 2]\n: 3\n", "1:3", "a key must be text, found a list or mapping"),
+    ],
+)
+def test_text_that_is_not_a_mapping_is_refused_at_its_line(tmp_path: Path, text: str, line: str, said: str) -> None:
+    (problem,) = problems(tmp_path, text)
+    assert problem.startswith(f"{line}:")
+    assert said in problem
+
+
+def test_text_that_is_not_utf8_is_refused_at_its_byte(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, "a: 1\ntitle: caf\xe9\n".encode("latin-1"))
+    assert problem.startswith("2:11: not UTF-8 text (byte 0xe9)")
+    assert problems(tmp_path, "a: 1".encode("utf-16"))[0].startswith("1:1: not UTF-8")
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> None:
+    document = read_yaml(written(tmp_path, b"\xef\xbb\xbfa: 1\r\nb: x\r\n"))
+    assert document.data == {"a": 1, "b": "x"}
+    assert document.line_of(("b",)) == (2, 4)
+
+
+def test_a_missing_file_a_directory_and_a_huge_file_are_named(tmp_path: Path) -> None:
+    for path, said in (
+        (tmp_path / "no.yaml", "there is no such file"),
+        (tmp_path, "is a directory"),
+        (written(tmp_path, b"#" * (5 * 2**20), "huge.yaml"), "is larger than 4 MiB"),
+    ):
+        with pytest.raises(YamlError, match=said) as caught:
+            read_yaml(path)
+        assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_anchors_and_merges_are_read(tmp_path: Path) -> None:
+    text = "base: &base {a: 1, b: 2}\nmore: &more {b: 3, c: 4}\nx:\n  <<: [*base, *more]\n  a: 9\nlist: *base\n"
+    document = read_yaml(written(tmp_path, text))
+    assert document.data["x"] == {"a": 9, "b": 2, "c": 4}
+    assert document.data["list"] == {"a": 1, "b": 2}
+    assert document.line_of(("x", "a"))[0] == 5
+    assert document.line_of(("x", "b"))[0] == 1, "a merged value stands where it was written"
+    assert document.data == yaml.safe_load(text)
+
+
+def test_a_problem_under_an_anchor_is_reported_once_however_often_it_is_used(tmp_path: Path) -> None:
+    said = problems(tmp_path, "a: &a {b: 1, b: 2}\nc:\n  <<: *a\nd:\n  <<: 5\n")
+    assert sum("given twice" in line for line in said) <= 2
+    assert any("d.<<: '<<' takes an alias" in line for line in said)
+
+
+def test_aliases_cannot_blow_up_and_cannot_hold_themselves(tmp_path: Path) -> None:
+    laughs = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
+    assert "more than 50000 values" in problems(tmp_path, laughs)[0]
+    assert "an alias stands for something that holds it" in problems(tmp_path, "a: &a [1, *a]\n")[0]
+
+
+def test_deep_nesting_is_an_error_not_a_crash(tmp_path: Path) -> None:
+    assert "nested too deeply" in problems(tmp_path, "a: " + "[" * 5000 + "]" * 5000)[0]
+
+
+@given(st.text(st.sampled_from("ab01:- \n\t{}[],&*!|>'\"#?%@~<.\u00e9"), max_size=60) | st.binary(max_size=40))
+def test_any_file_is_read_or_refused_with_an_error_for_people(
+    tmp_path_factory: pytest.TempPathFactory, text: str | bytes
+) -> None:
+    path = written(tmp_path_factory.mktemp("any"), text)
+    try:
+        data, said = read_yaml(path).data, None
+    except YamlError as error:
+        data, said = None, error.problems
+    assert isinstance(data, dict) or (said and all(problem.message for problem in said))
+
+
+# What is said of data that is YAML but not what the model asks for.
+
+
+class Leaf(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["leaf"]
+    size: Annotated[int, Field(strict=True, ge=1, description="how large")] = 1
+    rate: float = 0.0
+    on: bool = True
+    colour: Literal["red", "green"] = "red"
+    name: str | None = None
+    mixed: dict[str, Annotated[float, Field(strict=True)] | list[float]] = {}
+    pair: Annotated[list[float], Field(min_length=2, max_length=2)] = [0, 0]
+
+    @field_validator("rate")
+    @classmethod
+    def _small(cls, rate: float) -> float:
+        if rate > 9:
+            raise ValueError(f"the rate is {rate}; it may be 9 at most")
+        return rate
+
+
+class Branch(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["branch"]
+    children: list[Annotated[Leaf | Branch, Field(discriminator="kind")]]
+    extra: Leaf | int | None = None
+
+    @model_validator(mode="after")
+    def _few(self) -> Branch:
+        if len(self.children) > 3:
+            raise ValueError(f"children: {len(self.children)} are too many; kind: a branch holds 3")
+        return self
+
+
+TREE: TypeAdapter[Leaf | Branch] = TypeAdapter(Annotated[Leaf | Branch, Field(discriminator="kind")])
+
+
+def said(tmp_path: Path, text: str, also: tuple[str, ...] = ()) -> list[str]:
+    path = written(tmp_path, text)
+    with pytest.raises(YamlError) as caught:
+        validated(parse_yaml(path), TREE, also)
+    shown = [str(each).removeprefix(f"{path}:") for each in caught.value.problems]
+    assert not any("pydantic" in line or "http" in line or "Input should" in line for line in shown)
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("size: five", '2:7: size: found "five" (text), expected a whole number of at least 1 (how large)'),
+        (
+            "size: '5'",
+            '2:7: size: found "5" (text), expected a whole number of at least 1; remove the quotes (how large)',
+        ),
+        ("size: 0", "2:7: size: found 0, expected a whole number of at least 1 (how large)"),
+        ("size: 2.5", "2:7: size: found 2.5, expected a whole number of at least 1 (how large)"),
+        ("size: 1e3", "2:7: size: found 1000.0, expected a whole number of at least 1; write 1000 (how large)"),
+        ("size: true", "2:7: size: found true, expected a whole number of at least 1 (how large)"),
+        ("size:", "2:6: size: found nothing, expected a whole number of at least 1 (how large)"),
+        ("on: maybe", '2:5: on: found "maybe" (text), expected true or false'),
+        ("colour: rde", "2:9: colour: found \"rde\" (text), expected one of red, green; did you mean 'red'?"),
+        ("name: 5", "2:7: name: found 5, expected text or null; put it in quotes"),
+        ("rate: 10", "2:7: rate: the rate is 10.0; it may be 9 at most"),
+        ("pair: [1]", "2:7: pair: found a list of 1, expected a list of 2 numbers"),
+        ("pair: {}", "2:7: pair: found an empty mapping, expected a list of 2 numbers"),
+        ("mixed: {a: x}", '2:12: mixed.a: found "x" (text), expected a number or a list of numbers'),
+        ("mixed: {a: [1, x]}", '2:16: mixed.a[1]: found "x" (text), expected a number'),
+        ("mixed: {a: {b: 1}}", "2:12: mixed.a: found a mapping with b, expected a number or a list of numbers"),
+        ("mixed: [1]", "2:8: mixed: found a list of 1, expected a mapping"),
+        (
+            "colur: red",
+            "2:1: colur: unknown key. Did you mean 'colour'? "
+            "Allowed here: kind, size, rate, on, colour, name, mixed, pair",
+        ),
+    ],
+)
+def test_errors_of_a_model_are_in_plain_words(tmp_path: Path, text: str, expected: str) -> None:
+    assert said(tmp_path, f"kind: leaf\n{text}\n") == [expected]
+
+
+def test_whole_numbers_are_numbers(tmp_path: Path) -> None:
+    leaf = validated(read_yaml(written(tmp_path, "kind: leaf\nrate: 5\nmixed: {a: 55, b: [1, 2]}\n")), TREE)
+    assert isinstance(leaf, Leaf)
+    assert (leaf.rate, leaf.mixed) == (5.0, {"a": 55.0, "b": [1.0, 2.0]})
+
+
+def test_a_missing_key_is_reported_at_the_mapping_that_lacks_it(tmp_path: Path) -> None:
+    assert said(tmp_path, "\nkind: branch\n") == ["2:1: children: missing; expected a list of mappings"]
+    assert said(tmp_path, "kind: branch\nchildren:\n  - size: 1\n")[0].startswith(
+        "3:5: children[0].kind: missing. Did you mean 'leaf'? Known: leaf, branch"
+    )
+
+
+def test_an_unknown_kind_is_guessed_and_the_rest_is_checked_as_the_guess(tmp_path: Path) -> None:
+    assert said(tmp_path, "kind: leav\nsize: 0\n") == [
+        "1:7: kind: found \"leav\" (text), which is not a kind. Did you mean 'leaf'? Known: leaf, branch",
+        "2:7: size: found 0, expected a whole number of at least 1 (how large)",
+    ]
+    for odd in ("5", "[leaf]", "", "{a: 1}"):
+        assert "which is not a kind." in said(tmp_path, f"kind: {odd}\n")[0]
+
+
+def test_a_missing_kind_is_guessed_from_the_keys(tmp_path: Path) -> None:
+    assert said(tmp_path, "size: 3\n") == ["1:1: kind: missing. Did you mean 'leaf'? Known: leaf, branch"]
+
+
+def test_errors_inside_nested_unions_are_placed_in_the_data(tmp_path: Path) -> None:
+    text = (
+        "kind: branch\n"
+        "children:\n"
+        "  - {kind: leaf, size: 0}\n"
+        "  - kind: branch\n"
+        "    children: [{kind: leaf, leaf: 1}]\n"
+        "    branch: 2\n"
+        "extra: {kind: leaf, size: x}\n"
+    )
+    shown = said(tmp_path, text)
+    assert [line.split(": ")[:2] for line in shown] == [
+        ["3:24", "children[0].size"],
+        ["5:29", "children[1].children[0].leaf"],
+        ["6:5", "children[1].branch"],
+        ["7:27", "extra.size"],
+    ]
+
+
+def test_a_validators_sentences_go_to_the_keys_they_name(tmp_path: Path) -> None:
+    leaves = "".join("  - {kind: leaf}\n" for _ in range(4))
+    assert said(tmp_path, f"kind: branch\nchildren:\n{leaves}") == [
+        "1:7: kind: a branch holds 3",
+        "3:3: children: 4 are too many",
+    ]
+
+
+def test_keys_of_the_loader_itself_are_allowed_and_offered(tmp_path: Path) -> None:
+    shown = said(tmp_path, "kind: leaf\nextends: x\nextend: y\n", also=("extends",))
+    assert len(shown) == 1
+    assert "extend: unknown key. Did you mean 'extends'?" in shown[0]
+
+
+def test_problems_of_the_text_and_of_the_model_are_shown_together_but_not_twice(tmp_path: Path) -> None:
+    shown = said(tmp_path, "kind: leaf\nsize: yes\ncolour: blue\ncolour: red\n")
+    assert [line.split(":")[0] for line in shown] == ["2", "3", "4"]
+    assert "some readers take yes for true" in shown[0]
