@@ -38,6 +38,9 @@ class CLLSTM(Method):
         episodes, steps and space in training, running statistics in scoring), 'none' leaves it out. The paper
         names batch normalisation without saying where; without it the net does not leave the loss of guessing.
     resolution : side to which images are average-pooled first, or None for their own size.
+    forget_bias : where the forget gates' biases of the convolutional layers start. At 1 a layer begins as a slow
+        average over images; at -2 it begins as a plain feature of the present image, which keeps features that
+        were pre-trained on single images intact (the LSTM's forget bias starts at 1 either way).
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class CLLSTM(Method):
         skip: Literal["concat", "add", "none"] = "concat",
         norm: Literal["batch", "none"] = "batch",
         resolution: int | None = None,
+        forget_bias: float = 1.0,
     ) -> None:
         super().__init__(task)
         if skip != "none" and layers < 4:
@@ -73,7 +77,7 @@ class CLLSTM(Method):
                 inputs += task.ways
             if skip == "concat" and layer == 3:
                 inputs += channels
-            cells.append(ConvLSTM(inputs, channels))
+            cells.append(ConvLSTM(inputs, channels, forget_bias=forget_bias))
             norms.append(nn.BatchNorm2d(channels) if norm == "batch" else nn.Identity())
         self.cells: Iterable[ConvLSTM] = nn.ModuleList(cells)  # type: ignore[assignment]
         self.norms: Iterable[nn.Module] = nn.ModuleList(norms)

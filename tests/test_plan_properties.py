@@ -353,6 +353,24 @@ def test_class_numbers_carry_no_information_about_time() -> None:
         assert np.abs(share - 1 / ways).max() < 4.5 * np.sqrt(0.2 * 0.8 / episodes)
 
 
+@pytest.mark.parametrize("order", ["balanced", "iid"])
+def test_classes_images_and_order_are_drawn_independently_of_each_other(order: str) -> None:
+    episodes, ways = 20_000, 5
+    found = many(stream(ways, 3, order=order), episodes)
+    # What each kind of draw decided first, in few enough values for a table of two of them.
+    draws = {
+        "class": (found.classes[:, 0] // 16, 4),
+        "order": (found.target[:, 0], ways),
+        "image": (found.image[:, 0] % 600 // 150, 4),
+    }
+    for (one, (a, many_a)), (other, (b, many_b)) in itertools.combinations(draws.items(), 2):
+        counts = np.bincount(a * many_b + b, minlength=many_a * many_b).reshape(many_a, many_b)
+        expected = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0) / episodes
+        freedom = (many_a - 1) * (many_b - 1)
+        statistic = ((counts - expected) ** 2 / expected).sum()
+        assert statistic - freedom < 4.5 * np.sqrt(2 * freedom), f"{one} and {other} go together"
+
+
 def test_balanced_order_is_uniform_over_arrangements() -> None:
     episodes = 30_000
     found = many(stream(3, 2), episodes)

@@ -146,6 +146,21 @@ def test_a_method_that_writes_over_what_it_is_handed_harms_nobody(episodes: Epis
     assert all(torch.equal(a[1], b[1]) for a, b in zip(quiet.log, scribbler.log, strict=True))
 
 
+class Sniffer(Probe):
+    """Measures the memory behind what it is handed."""
+
+    def _note(self, event: str, seen: Tensor) -> None:
+        assert seen._base is None
+        assert seen.untyped_storage().nbytes() == seen.numel() * seen.element_size()
+        super()._note(event, seen)
+
+
+@given(drawn_episodes())
+def test_no_future_lies_in_memory_behind_what_a_method_is_handed(episodes: Episodes) -> None:
+    # A view of row t would give away every other row of its tensor, later labels among them.
+    step_through(Sniffer(task_of(episodes)), episodes)
+
+
 @given(drawn_episodes())
 def test_the_loss_of_equal_logits_is_the_log_of_ways_at_every_scored_step(episodes: Episodes) -> None:
     ways = episodes.plan.classes.shape[1]

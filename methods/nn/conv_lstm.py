@@ -10,17 +10,17 @@ class ConvLSTM(nn.Module):
     """One layer: i, f, o = sig(Wx * x + Wh * h), g = tanh(Wx * x + Wh * h), c' = f c + i g, h' = o tanh(c').
 
     `*` is a 3x3 convolution that keeps the size. The four gates share one input convolution (with the only bias)
-    and one hidden convolution, in the order i, f, o, g. The forget gate's bias starts at 1.
+    and one hidden convolution, in the order i, f, o, g. `forget_bias` is added to the forget gate's bias at the start.
     """
 
-    def __init__(self, in_channels: int, channels: int, kernel: int = 3) -> None:
+    def __init__(self, in_channels: int, channels: int, kernel: int = 3, forget_bias: float = 1.0) -> None:
         super().__init__()
         self.channels = channels
         self.inputs = nn.Conv2d(in_channels, 4 * channels, kernel, padding=kernel // 2)
         self.hidden = nn.Conv2d(channels, 4 * channels, kernel, padding=kernel // 2, bias=False)
         with torch.no_grad():
             assert self.inputs.bias is not None
-            self.inputs.bias[channels : 2 * channels] += 1.0
+            self.inputs.bias[channels : 2 * channels] += forget_bias
 
     def start(self, episodes: int, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Zero h and c, each [B, channels, height, width]."""
