@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError, nearest
-from harness.places import YamlError, problem_at, shown
 from harness.shipped import protocol_files
-from harness.yaml_text import Document, parse_yaml, validated
+from harness.text.document import Document, parse_yaml, validated
+from harness.text.places import YamlError, problem_at, shown
 
 if TYPE_CHECKING:
     from harness.spec import AnyProtocol

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from harness.errors import UserError
-from harness.explain import findings
 from harness.load import Loaded
 from harness.shipped import recipes_dir
 from harness.spec import PROTOCOL, AnyProtocol, Count, Strict
-from harness.yaml_text import read_yaml, validated
+from harness.text.document import read_yaml, validated
+from harness.text.explain import findings
 
 BUDGETS = ("smoke", "quick", "full")
 Positive = Annotated[float, Field(gt=0)]
@@ -76,7 +76,7 @@ class Budget(Strict):
     augment: list[Literal["flip", "crop"]] = Field([], description="augmentation of training images")
     amp: Literal["none", "bf16"] = Field("none", description="mixed precision in training, on a GPU")
     compile: bool = Field(False, description="torch.compile of the training rollout, on a GPU")
-    stages: list[Stage] = []
+    stages: list[Stage] = Field([], description="what is run, one after another; none for no training")
     validation: Validation | None = None
 
     @property

@@ -86,9 +86,7 @@ def resolved_options(cls: type[Method], given: dict[str, Any]) -> dict[str, Any]
 
     Raises UserError for an unknown option (nearest name) or a value of another type than annotated.
     """
-    from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
-
-    from harness.explain import findings
+    from pydantic import ConfigDict, ValidationError, create_model
 
     known = {name: each for name, each in inspect.signature(cls).parameters.items() if name not in {"self", "task"}}
     for name in given:
@@ -130,7 +128,7 @@ def build_method(
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
     """Options from `name=value` texts; values are read as in a recipe (16, 1e-3, true, null, text)."""
-    from harness.yaml_scalars import Trap, scalar
+    from harness.text.scalars import Trap, scalar
 
     options: dict[str, Any] = {}
     for pair in pairs:

@@ -289,7 +289,10 @@ def _too_many(protocol: Protocol, classes_key: str, classes: int, images_key: st
     """Reasons why an episode of `classes` classes with `images` images each cannot be drawn from a split."""
     for split, available in protocol.card.classes.items():
         if classes > available:
-            yield f"{classes_key}: {classes} classes in an episode, but the {split} split of {protocol.dataset} has {available}"
+            yield (
+                f"{classes_key}: {classes} classes in an episode, but the {split} split of "
+                f"{protocol.dataset} has {available}"
+            )
     for split, available in protocol.card.images_per_class.items():
         if images > available:
             yield (

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from harness import board
+from harness.boards import store as board
 from harness.load import Loaded
 from harness.record import Code, Cost, DataInfo, Hardware, Metric, Record
 from harness.spec import PROTOCOL, digest

@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from board_material import DIGEST, LOADED, PROTOCOL_TEXT, board_file, record
 
-from harness import board as board_module
-from harness import cli, render
-from harness.board import append_record, line_of, read_board
-from harness.defaults import default_options
+from harness import cli
+from harness.boards import render
+from harness.boards import store as board_module
+from harness.boards.defaults import default_options
+from harness.boards.render import MADE, publish, render_board, render_index, view_board, write_board, write_index
+from harness.boards.standings import Standings, standings
+from harness.boards.store import append_record, line_of, read_board
 from harness.errors import RunError, UserError
 from harness.load import Loaded
 from harness.record import Metric, Record, canonical_json, sha256_of
-from harness.render import MADE, publish, render_board, render_index, view_board, write_board, write_index
 from harness.spec import PROTOCOL, digest
-from harness.standings import Standings, standings
+from tests.board_material import DIGEST, LOADED, PROTOCOL_TEXT, board_file, record
 
 STAND_IN_DIGEST = digest(PROTOCOL.validate_python({**PROTOCOL_TEXT, "dataset": "glyphs"}))
 
@@ -436,7 +437,7 @@ def test_a_board_of_a_protocol_that_is_not_at_hand_is_ranked_by_its_newest_recor
 def test_only_options_that_differ_from_the_defaults_of_a_built_in_method_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.tables.default_options", lambda target: {"width": 16, "deep": True})
+    monkeypatch.setattr("harness.boards.tables.default_options", lambda target: {"width": 16, "deep": True})
     append_record(record(options={"width": 16, "deep": False, "rate": 0.1, "name": "x"}), tmp_path)
     text = render_board(LOADED, tmp_path)
     assert "deep=false, name=x, rate=0.1" in text

@@ -7,9 +7,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from board_material import append_many, append_without_end, board_file, die_while_appending, record
 
-from harness.board import append_record, line_of, read_board
+from harness.boards.store import append_record, line_of, read_board
+from tests.board_material import append_many, append_without_end, board_file, die_while_appending, record
 
 SPAWN = multiprocessing.get_context("spawn")
 

@@ -14,7 +14,7 @@ from harness import load, shipped
 from harness.errors import UserError
 from harness.load import for_data, inherited, load_protocol
 from harness.spec import digest
-from harness.yaml_text import YamlError
+from harness.text.document import YamlError
 
 GOOD = """\
 kind: delayed_label

@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from harness.data.cards import CARDS
-from harness.file_schema import file_schema
 from harness.load import for_data, load_protocol
 from harness.shipped import protocol_files
 from harness.spec import PROTOCOL, digest, json_schema
-from harness.yaml_text import YamlError, read_yaml
+from harness.text.document import YamlError, read_yaml
+from harness.text.file_schema import file_schema
 
 DIGESTS = {
     "cifarfs_5way_online": "d4fc8d52dcf2455a99a4dcf76526c38d071a080adbdc4484f83204721fefdce9",

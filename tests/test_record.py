@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from board_material import record
 from pydantic import ValidationError
 
 from harness.record import Record, canonical_json, json_schema, sha256_of
+from tests.board_material import record
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +19,9 @@ WORDS = ["run", "cifarfs_delay5", "--method", "cl_lstm", "--budget", "smoke", "-
 
 
 @pytest.fixture(autouse=True)
-def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(run, "load_dataset", lambda name, **_: tiny_dataset(name, classes=8, images=10))
     monkeypatch.chdir(tmp_path)
-    yield
 
 
 def the_run(folder: Path = Path("runs")) -> Path:
@@ -149,7 +147,8 @@ def test_weights_of_one_run_begin_another_and_the_row_says_so() -> None:
     first = the_run(Path("first"))
     recipe = Path("none.yaml")
     recipe.write_text(
-        "method: cl_lstm\nparts:\n  - {smoke: &s {options: {channels: 4, lstm: 16, resolution: 14}}, quick: *s, full: *s}\n"
+        "method: cl_lstm\nparts:\n"
+        "  - {smoke: &s {options: {channels: 4, lstm: 16, resolution: 14}}, quick: *s, full: *s}\n"
     )
     assert cli.main([*WORDS, "--init", str(first), "--recipe", str(recipe), "--out", "then", "--no-board"]) == 0
     record = record_of(the_run(Path("then")))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UserError, unknown
 
 if TYPE_CHECKING:
+    from harness.boards.render import View
+    from harness.boards.standings import Entry
     from harness.load import Loaded
-    from harness.render import View
-    from harness.standings import Entry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     if args.protocol is None:
         return _all(args)
-    from harness.render import on_data, render_board, view_board, write_board, write_index
+    from harness.boards.render import on_data, render_board, view_board, write_board, write_index
 
     loaded = _loaded(args.protocol, args.boards)
     stand_in = args.data == "stand-in" or loaded.protocol.card.stand_in
@@ -44,9 +44,9 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _all(args: argparse.Namespace) -> int:
-    from harness.board import to_stderr
+    from harness.boards.render import render_index, view_all, write_board, write_index
+    from harness.boards.store import to_stderr
     from harness.load import load_protocol
-    from harness.render import render_index, view_all, write_board, write_index
     from harness.shipped import protocol_files
 
     if args.json:
@@ -90,7 +90,7 @@ def board_as_json(view: View) -> dict[str, Any]:
 
 
 def _entry_as_json(entry: Entry) -> dict[str, Any]:
-    from harness.tables import marks_of
+    from harness.boards.tables import marks_of
 
     newest = entry.newest
     summaries = {name: entry.summary(name) for name in sorted(newest.metrics)}

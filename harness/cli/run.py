@@ -44,9 +44,9 @@ def execute(args: argparse.Namespace) -> int:
             raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
     seconds, seeds = _seconds(args.time), _seeds(args.seeds)
 
+    from harness.boards.render import publish, render_board
     from harness.provenance import cores
     from harness.registry import parse_options
-    from harness.render import publish, render_board
     from harness.run import Request, prepare, run, with_seed
 
     request = Request(

@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     import json
 
-    from harness.file_schema import file_schema
     from harness.files import replacing
+    from harness.text.file_schema import file_schema
 
     text = json.dumps(file_schema(), indent=2, ensure_ascii=False) + "\n"
     if args.out is None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from harness.errors import UserError
-from harness.places import YamlError, shown
+from harness.text.places import YamlError, shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

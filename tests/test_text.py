@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
-from harness.yaml_scalars import Trap, scalar
-from harness.yaml_text import YamlError, parse_yaml, read_yaml, validated
+from harness.text.document import YamlError, parse_yaml, read_yaml, validated
+from harness.text.scalars import Trap, scalar
 
 
 def written(tmp_path: Path, text: str | bytes, name: str = "a.yaml") -> Path:

@@ -17,8 +17,8 @@ from yaml.reader import Reader
 from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
 
-from harness.places import Loc, Place, Problem, YamlError, problem_at
-from harness.yaml_scalars import Trap, scalar
+from harness.text.places import Loc, Place, Problem, YamlError, problem_at
+from harness.text.scalars import Trap, scalar
 
 MOST_VALUES = 50_000
 """Values of a file after aliases are expanded; a few nested aliases can stand for billions."""

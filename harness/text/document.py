@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.places import Loc, Place, Problem, YamlError, problem_at, shown
-from harness.yaml_nodes import Builder
+from harness.text.nodes import Builder
+from harness.text.places import Loc, Place, Problem, YamlError, problem_at, shown
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -72,7 +72,7 @@ def validated(document: Document, adapter: TypeAdapter[T], also: tuple[str, ...]
     """
     from pydantic import ValidationError
 
-    from harness.explain import findings
+    from harness.text.explain import findings
 
     value: list[T] = []
     problems = list(document.problems)

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.core_schema import Core, Schema, Spot, at, suits, walk
 from harness.errors import nearest
-from harness.places import Loc
-from harness.yaml_scalars import Trap, scalar
+from harness.text.core_schema import Core, Schema, Spot, at, suits, walk
+from harness.text.places import Loc
+from harness.text.scalars import Trap, scalar
 
 
 @dataclass(frozen=True)

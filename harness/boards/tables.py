@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from harness.defaults import default_options
+from harness.boards.defaults import default_options
+from harness.boards.standings import Entry
 from harness.record import RANKING, Record
 from harness.spec import AnyProtocol, Published
-from harness.standings import Entry
 
 NOTHING = "–"
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from harness.board import (
+from harness.boards.standings import Standings, standings, usual_digest
+from harness.boards.store import (
     STAND_IN_FOLDER,
     Board,
     Report,
@@ -17,12 +18,11 @@ from harness.board import (
     read_board,
     to_stderr,
 )
+from harness.boards.tables import NOTHING, accuracy, best_published, columns, published_table, safe, table, why
 from harness.errors import UserError
 from harness.files import replacing
 from harness.record import RANKING, Record
 from harness.spec import AnyProtocol, digest
-from harness.standings import Standings, standings, usual_digest
-from harness.tables import NOTHING, accuracy, best_published, columns, published_table, safe, table, why
 
 if TYPE_CHECKING:
     from harness.load import Loaded

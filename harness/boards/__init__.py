@@ -1,0 +1,1 @@
+"""Leaderboards: records kept line by line, ranked, and rendered."""

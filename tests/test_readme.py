@@ -1,0 +1,76 @@
+"""The README says what is so: its code runs as written, and its commands are ones the parser takes."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import cli
+from harness.cli.parser import Parser
+from harness.load import load_protocol
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def block(kind: str, first_line: str) -> str:
+    (found,) = [text for language, text in BLOCKS if language == kind and text.startswith(first_line)]
+    return found
+
+
+def test_the_method_in_the_readme_passes_the_checks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(block("python", "# mine.py"))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["check", "mine.py:NewestMean"]) == 0
+    assert "failed" not in capsys.readouterr().out
+
+
+def test_the_property_test_in_the_readme_passes_and_can_fail(tmp_path: Path) -> None:
+    text = block("python", "# test_mine.py")
+    assert len(text.splitlines()) <= 22
+    broken = text.replace("protocol.label_delay)", "protocol.label_delay + 1)")
+    assert broken != text
+    for name, source, code in (("test_mine.py", text, 0), ("test_broken.py", broken, 1)):
+        (tmp_path / name).write_text(source)
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", name],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code, done.stdout
+
+
+def test_the_protocol_in_the_readme_is_the_shipped_one(tmp_path: Path) -> None:
+    path = tmp_path / "shown.yaml"
+    path.write_text(block("yaml", "# protocols/cifarfs_delay5.yaml"))
+    shown, shipped = load_protocol(path).protocol, load_protocol("cifarfs_delay5").protocol
+    assert shown.model_dump(exclude={"published", "notes"}) == shipped.model_dump(exclude={"published", "notes"})
+
+
+def commands() -> list[str]:
+    lines = [line for language, text in BLOCKS if language == "bash" for line in text.splitlines()]
+    found = [part.split("#")[0].strip() for line in lines for part in re.split(r"&&|>", line) if "harness " in part]
+    return [re.sub(r"^\S*harness ", "", part) for part in found]
+
+
+@pytest.mark.parametrize("words", commands())
+def test_every_command_in_the_readme_is_one_the_parser_takes(words: str) -> None:
+    name, *rest = shlex.split(words)
+    module, line = cli.COMMANDS[name]
+    parser = Parser(prog=name, description=line)
+    importlib.import_module(module).add_arguments(parser)
+    assert parser.parse(rest) is not None
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(commands()) >= 9
+    assert {"run", "list", "validate", "schema", "export", "check"} <= {words.split()[0] for words in commands()}
