@@ -100,6 +100,13 @@ class Method(nn.Module):
         """
         return None
 
+    def head(self, features: Tensor, feedback: Feedback) -> Tensor | None:
+        """Logits [T, B, ways] from such features [T, B, D] and feedback.target [T, B]; None: not divided so.
+
+        Recipes may have a stage that trains it alone, over features that are computed once.
+        """
+        return None
+
     def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
         """What training minimises: cross-entropy summed over the scored steps, averaged over episodes.
 

@@ -27,6 +27,7 @@ from harness.errors import RunError, UserError
 from harness.evaluate import evaluate
 from harness.files import replacing
 from harness.load import Loaded, for_data, load_protocol
+from harness.memory import keep_freed_memory
 from harness.method import Method
 from harness.progress import Reporter
 from harness.recipe import Budget, budget_hash, load_budget, recipe_path
@@ -151,6 +152,7 @@ def run(prepared: Prepared, quiet: bool = False) -> Record:
 def _run(prepared: Prepared, reporter: Reporter) -> Record:
     request, protocol, folder = prepared.request, prepared.protocol, prepared.folder
     device = _device(request.device)
+    keep_freed_memory()
     if request.threads:
         torch.set_num_threads(request.threads)
     source = EpisodeSource(prepared.dataset, device)

@@ -41,6 +41,9 @@ class CLLSTM(Method):
     forget_bias : where the forget gates' biases of the convolutional layers start. At 1 a layer begins as a slow
         average over images; at -2 it begins as a plain feature of the present image, which keeps features that
         were pre-trained on single images intact (the LSTM's forget bias starts at 1 either way).
+    memory_init : scale, at the start, of the weights through which the convolutional layers see their own past
+        and the labels. At 0 (with a low forget_bias) the net begins as a plain convolutional net under an LSTM,
+        and learns layer by layer what to remember; whatever was pre-trained without memory then still holds.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class CLLSTM(Method):
         norm: Literal["batch", "none"] = "batch",
         resolution: int | None = None,
         forget_bias: float = 1.0,
+        memory_init: float = 1.0,
     ) -> None:
         super().__init__(task)
         if skip != "none" and layers < 4:
@@ -79,6 +83,11 @@ class CLLSTM(Method):
                 inputs += channels
             cells.append(ConvLSTM(inputs, channels, forget_bias=forget_bias))
             norms.append(nn.BatchNorm2d(channels) if norm == "batch" else nn.Identity())
+        with torch.no_grad():
+            for layer, cell in enumerate(cells):
+                cell.hidden.weight *= memory_init
+                if labels == "all" or (labels == "first" and layer == 0):
+                    cell.inputs.weight[:, -task.ways :] *= memory_init
         self.cells: Iterable[ConvLSTM] = nn.ModuleList(cells)  # type: ignore[assignment]
         self.norms: Iterable[nn.Module] = nn.ModuleList(norms)
         self.lstm = nn.LSTM(channels * self.sizes[-1][0] * self.sizes[-1][1] + task.ways, lstm)
@@ -111,8 +120,12 @@ class CLLSTM(Method):
 
     def features(self, x: Tensor) -> Tensor:
         """What the convolutional layers give of a first image, with empty memory and a null label."""
-        label = x.new_zeros(len(x), self.task.ways)
-        return self._convolve(x, label, self.start(len(x))["cells"])[0]
+        return self._convolve(x, x.new_zeros(len(x), self.task.ways), None)[0]
+
+    def head(self, features: Tensor, feedback: Feedback) -> Tensor:
+        """The LSTM and the classifier over features that were computed without memory."""
+        label = one_hot(feedback.target, self.task.ways).to(features.dtype)
+        return self.classify(self.lstm(torch.cat([features, label], -1))[0])
 
     def _run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
         """Logits [T, B, ways] and the state after the steps x [T, B, C, H, W] with labels [T, B]."""
@@ -124,12 +137,14 @@ class CLLSTM(Method):
         done = {"label": torch.full_like(labels[0], -1), "cells": cells, "lstm": (h.squeeze(0), c.squeeze(0))}
         return self.classify(hidden), done
 
-    def _convolve(self, x: Tensor, label: Tensor, memories: list[Memory]) -> tuple[Tensor, list[Memory]]:
-        """Flat features [T * B, D] and the memories after images [T * B, ...] with one-hot labels [T * B, ways]."""
+    def _convolve(self, x: Tensor, label: Tensor, memories: list[Memory] | None) -> tuple[Tensor, list[Memory]]:
+        """Flat features [T * B, D] and the memories after images [T * B, ...] with one-hot labels [T * B, ways].
+
+        Without `memories` every image is a first image: nothing is remembered from one to the next.
+        """
         maps = x if self.resolution is None else F.adaptive_avg_pool2d(x, self.resolution)
         second, after = maps, []
-        layers = zip(self.cells, self.norms, self.sizes, memories, strict=True)
-        for layer, (cell, norm, size, memory) in enumerate(layers):
+        for layer, (cell, norm, size) in enumerate(zip(self.cells, self.norms, self.sizes, strict=True)):
             if layer:
                 maps = F.max_pool2d(maps, 2)
             if layer == 3 and self.skip == "add":
@@ -139,8 +154,11 @@ class CLLSTM(Method):
             if self.labels == "all" or (self.labels == "first" and layer == 0):
                 planes = label[:, None, None, :].expand(-1, *size, -1)
                 maps = torch.cat([maps.permute(0, 2, 3, 1), planes], 3).permute(0, 3, 1, 2)
-            maps, memory = cell.sequence(maps, memory)
-            after.append(memory)
+            if memories is None:
+                maps = cell.first(maps)
+            else:
+                maps, memory = cell.sequence(maps, memories[layer])
+                after.append(memory)
             maps = norm(maps)
             if layer == 1:
                 second = maps

@@ -43,6 +43,11 @@ class ConvLSTM(nn.Module):
             outputs.append(state[0].permute(0, 2, 3, 1))
         return torch.stack(outputs).flatten(0, 1).permute(0, 3, 1, 2), state
 
+    def first(self, x: Tensor) -> Tensor:
+        """h' [N, channels, H, W] of inputs [N, in_channels, H, W] seen with empty memory: no hidden convolution."""
+        i, _, o, candidate = self.inputs(x.contiguous(memory_format=torch.channels_last)).chunk(4, 1)
+        return o.sigmoid() * (i.sigmoid() * candidate.tanh()).tanh()
+
     def _gate(self, drive: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         h, c = state
         gates, candidate = (drive + self.hidden(h)).split([3 * self.channels, self.channels], 1)
