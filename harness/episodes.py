@@ -93,6 +93,10 @@ class EpisodeSource:
         x = self._gathered(image, table.turns[row], drawn[:, 2] if augment else None, augment)
         return x, torch.from_numpy(row).to(self.device)
 
+    def pictures(self, image: np.ndarray, turns: np.ndarray) -> Tensor:
+        """Float [N, C, H, W], normalised, of image numbers [N], each turned by `turns` quarters [N]."""
+        return self._gathered(image, turns, None, ())
+
     def _gathered(
         self, image: np.ndarray, turns: np.ndarray, words: np.ndarray | None, augment: Sequence[str]
     ) -> Tensor:

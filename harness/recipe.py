@@ -43,10 +43,11 @@ class Stage(Strict):
     """One stretch of training with one shape of episode, from a fresh optimiser."""
 
     name: str
-    objective: Literal["episodes", "classes"] = Field(
+    objective: Literal["episodes", "classes", "head"] = Field(
         "episodes",
         description="episodes: the method's loss on episodes; classes: its memoryless features, through a linear "
-        "layer that is thrown away, tell the training classes apart (an episode is then a single image)",
+        "layer that is thrown away, tell the training classes apart (an episode is then a single image); head: "
+        "the method's loss on episodes, with memoryless features that are frozen and computed once",
     )
     episodes: Count = Field(description="training episodes at most")
     episode: EpisodeChange = EpisodeChange()

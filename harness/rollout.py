@@ -56,3 +56,10 @@ def class_loss(method: Method, head: nn.Module, x: Tensor, rows: Tensor) -> Tens
     features = method.features(x)
     assert features is not None
     return nn.functional.cross_entropy(head(features).float(), rows)
+
+
+def head_loss(method: Method, episodes: Episodes) -> Tensor:
+    """The loss of a method's head over frozen features: `episodes.x` is [T, B, D]."""
+    logits = method.head(episodes.x, feedback_of(episodes))
+    assert logits is not None
+    return method.loss(logits, episodes.target, episodes.scored)

@@ -33,9 +33,11 @@ from harness.checkpoint import (
 from harness.episodes import Episodes, EpisodeSource
 from harness.errors import RunError, UserError
 from harness.evaluate import evaluate
-from harness.method import Method
+from harness.frozen import FrozenFeatures
+from harness.method import Feedback, Method
+from harness.plan import NULL
 from harness.recipe import Budget, Optimizer, Stage, staged
-from harness.rollout import class_loss, training_loss
+from harness.rollout import class_loss, head_loss, training_loss
 from harness.score import stream_metrics
 from harness.spec import AnyProtocol, StreamProtocol
 
@@ -99,11 +101,15 @@ Report = Callable[[Progress, Training, str], None]
 
 @dataclass
 class _Stage:
-    """What lasts for one stage: its protocol, its optimiser, and the linear layer of an objective on classes."""
+    """What lasts for one stage: its protocol, its optimiser, and what its objective needs.
+
+    `head` is the linear layer of an objective on classes, `frozen` the features under an objective on the head.
+    """
 
     spec: Stage
     protocol: AnyProtocol
     head: nn.Module | None
+    frozen: FrozenFeatures | None
     optimizer: torch.optim.Optimizer
 
 
@@ -137,6 +143,9 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
                 best = _validated(training, progress, best)
                 report(progress, training, "validation")
             if progress.stage_episodes >= stage.spec.episodes or _low_enough(progress, stage.spec):
+                if budget.validation and stage.spec.objective == "head":
+                    best = _validated(training, progress, best)
+                    report(progress, training, "validation")
                 _next_stage(progress, budget)
                 stage = _begun(training, progress.stage)
                 report(progress, training, "stage")
@@ -163,9 +172,9 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
 def _begun(training: Training, number: int, tensors: dict[str, Tensor] | None = None) -> _Stage:
     """The numbered stage at its beginning, or as it was when `tensors` were saved."""
     spec, settings, device = training.budget.stages[number], training.budget.optimizer, training.source.device
-    head: nn.Module | None = None
-    if spec.objective == "classes":
-        head = _head(training, number).to(device)
+    width = None if spec.objective == "episodes" else _feature_width(training, spec)
+    head = None if width is None or spec.objective != "classes" else _head(training, number, width).to(device)
+    frozen = FrozenFeatures(training.method, training.source, "train") if spec.objective == "head" else None
     trained = nn.ModuleList([training.method] + ([head] if head else []))
     parameters = [each for each in trained.parameters() if each.requires_grad]
     if settings.name == "sgd":
@@ -179,25 +188,33 @@ def _begun(training: Training, number: int, tensors: dict[str, Tensor] | None = 
         restore_optimizer(optimizer, without_prefix("optimizer", tensors))
         if head:
             head.load_state_dict(without_prefix("head", tensors))
-    return _Stage(spec, _stage_protocol(training, spec), head, optimizer)
+    return _Stage(spec, _stage_protocol(training, spec), head, frozen, optimizer)
 
 
-def _head(training: Training, number: int) -> nn.Module:
-    """A linear layer from the method's memoryless features to the training classes."""
-    method = training.method
+def _feature_width(training: Training, stage: Stage) -> int:
+    """The width of the method's memoryless features; UserError if it has not what the stage's objective needs."""
+    method, device = training.method, training.source.device
+    was_training = method.training
+    method.eval()
     with torch.no_grad():
-        probe = torch.zeros(2, *method.task.image_shape, device=training.source.device)
-        was_training = method.training
-        features = method.eval().features(probe)
-        method.train(was_training)
-    if features is None:
+        features = method.features(torch.zeros(2, *method.task.image_shape, device=device))
+        null = Feedback(torch.full((1, 2), NULL, device=device))
+        lacks = "features()" if features is None else ""
+        if features is not None and stage.objective == "head" and method.head(features.unsqueeze(0), null) is None:
+            lacks = "head()"
+    method.train(was_training)
+    if lacks or features is None:
         raise UserError(
-            f"stage '{training.budget.stages[number].name}' trains on classes, but {type(method).__name__} "
-            "has no features() to train"
+            f"stage '{stage.name}' has the objective '{stage.objective}', but {type(method).__name__} has no {lacks}"
         )
+    return features.shape[1]
+
+
+def _head(training: Training, number: int, width: int) -> nn.Module:
+    """A linear layer from features to the training classes."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(bits.key_of("head", training.seed, number)[0])
-        return nn.Linear(features.shape[1], len(training.source.dataset.tables["train"].names))
+        return nn.Linear(width, len(training.source.dataset.tables["train"].names))
 
 
 def _update(training: Training, progress: Progress, stage: _Stage) -> None:
@@ -238,6 +255,10 @@ def _loss(training: Training, progress: Progress, stage: _Stage, size: int) -> t
         x, rows = source.images(stage.protocol, "train", seed, numbers, augment)
         loss = class_loss(training.method, stage.head, x, rows)
         return loss, loss.item()
+    if stage.frozen is not None:
+        episodes = stage.frozen.episodes(stage.protocol, seed, numbers)
+        loss = head_loss(training.method, episodes)
+        return loss, loss.item() / int(episodes.plan.scored.sum())
     episodes = source.episodes(stage.protocol, "train", seed, numbers, augment)
     fast = training.budget.compile and source.device.type == "cuda"
     loss = (_compiled_loss() if fast else training_loss)(training.method, episodes)
@@ -275,7 +296,7 @@ def _next_stage(progress: Progress, budget: Budget) -> None:
 
 def _due(training: Training, progress: Progress, stage: Stage) -> bool:
     validation = training.budget.validation
-    if validation is None or stage.objective == "classes":
+    if validation is None or stage.objective != "episodes":
         return False
     size = stage.batch or training.budget.batch
     return progress.episodes // validation.every > (progress.episodes - size) // validation.every

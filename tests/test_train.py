@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,21 @@ import pytest
 import torch
 
 from harness.checkpoint import load_tensors
+from harness.episodes import EpisodeSource
 from harness.errors import RunError, UserError
 from harness.evaluate import evaluate
-from harness.method import Method
+from harness.frozen import FrozenFeatures
+from harness.method import Method, Task
 from harness.recipe import Optimizer, Stage
+from harness.registry import build_method
 from harness.score import stream_metrics
+from harness.testing import tiny_dataset
 from harness.train import Limits, Progress, Training, _rate, train
+from methods.cl_lstm import CLLSTM
+from methods.opn import OPN
 from tests.training_material import STAGES, training, weights
 
-UPDATES = 3 + 4 + 6
+UPDATES = 3 + 3 + 4 + 6
 
 
 def interrupting(at: int) -> Callable[[Progress, Training, str], None]:
@@ -152,12 +159,13 @@ def test_stages_follow_each_other_with_their_own_episodes(tmp_path: Path) -> Non
         ),
     )
     assert seen[:3] == [("classes", 4), ("classes", 8), ("classes", 12)]
-    assert seen[3:7] == [("2 ways", 2), ("2 ways", 4), ("2 ways", 6), ("2 ways", 8)]
+    assert seen[3:6] == [("head", 2), ("head", 4), ("head", 6)]
+    assert seen[6:10] == [("2 ways", 2), ("2 ways", 4), ("2 ways", 6), ("2 ways", 8)]
     assert seen[-1] == ("the protocol", 12)
 
 
 def test_a_stage_ends_early_once_its_loss_is_low(tmp_path: Path) -> None:
-    stages = [{**STAGES[1], "episodes": 400, "until_loss": 100.0}, STAGES[2]]
+    stages = [{**STAGES[2], "episodes": 400, "until_loss": 100.0}, STAGES[3]]
     progress = train(training(tmp_path, stages=stages))
     # 0.98 ** 35 is the first power below one half: so many updates must be in the smoothed loss.
     assert progress.updates == 35 + 6
@@ -203,9 +211,7 @@ class Diverging(Method):
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    each = training(tmp_path, stages=STAGES[2:])
+    each = training(tmp_path, stages=STAGES[3:])
     each = replace(each, method=Diverging(each.method))
     with pytest.raises(RunError, match=r"nan at update 3 .*last good checkpoint .*lower lr"):
         train(each)
@@ -215,11 +221,6 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(tmp_p
 
 
 def test_a_stage_cannot_move_the_delay_of_a_method_that_is_told_it(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    from harness.method import Task
-    from methods.opn import OPN
-
     each = training(tmp_path, stages=[{"name": "late", "episodes": 4, "episode": {"label_delay": 3}}])
     each = replace(each, method=OPN(Task(3, (3, 32, 32), "online_few_shot", 1), channels=2))
     with pytest.raises(UserError, match="'late' changes the label delay, but OPN is told"):
@@ -236,3 +237,32 @@ def test_an_objective_on_classes_learns_the_training_classes(tmp_path: Path) -> 
     # 8 classes of 6 random images: chance is ln 8 = 2.08 nats, and only learning by heart goes below.
     assert losses[0] > 1.8
     assert losses[-1] < 1.2
+
+
+def test_an_objective_on_the_head_moves_the_head_only(tmp_path: Path) -> None:
+    each = training(tmp_path, stages=[STAGES[1]], validation=None)
+    before = weights(each)
+    train(each)
+    after = weights(each)
+    moved = {name.split(".")[0] for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert moved == {"lstm", "classify"}
+
+
+def test_frozen_features_are_those_of_the_same_episodes_images(tmp_path: Path) -> None:
+    each = training(tmp_path)
+    source = EpisodeSource(tiny_dataset("omniglot", classes=5, images=6, turned=True))
+    method = build_method(CLLSTM, Task(3, (1, 28, 28), "online_few_shot"), {"channels": 4, "lstm": 8}, 0).eval()
+    frozen = FrozenFeatures(method, source, "train").episodes(each.protocol, 7, [3, 0])
+    shown = source.episodes(each.protocol, "train", 7, [3, 0])
+    with torch.no_grad():
+        expected = torch.stack([method.features(x) for x in shown.x])
+    torch.testing.assert_close(frozen.x, expected)
+    assert torch.equal(frozen.target, shown.target)
+
+
+@pytest.mark.parametrize("objective", ["classes", "head"])
+def test_an_objective_that_the_method_cannot_have_is_refused(tmp_path: Path, objective: str) -> None:
+    each = training(tmp_path, stages=[{"name": "odd", "objective": objective, "episodes": 4}])
+    each = replace(each, method=Diverging(each.method))
+    with pytest.raises(UserError, match=rf"stage 'odd' has the objective '{objective}', but Diverging has no"):
+        train(each)

@@ -17,6 +17,7 @@ from harness.train import Limits, Training, train
 
 STAGES: list[dict[str, Any]] = [
     {"name": "classes", "objective": "classes", "episodes": 12, "batch": 4},
+    {"name": "head", "objective": "head", "episodes": 6},
     {"name": "2 ways", "episodes": 8, "episode": {"ways": 2, "presentations": 2, "order": "iid"}},
     {"name": "the protocol", "episodes": 12, "schedule": "cosine", "warmup": 2},
 ]
