@@ -32,7 +32,9 @@ class FrozenFeatures:
         with torch.no_grad():
             for first in range(0, len(table.members), _BATCH):
                 part = slice(first, first + _BATCH)
-                features = method.features(source.pictures(table.members[part].astype(np.int64), turns[part]))
+                features = method.memoryless_features(
+                    source.pictures(table.members[part].astype(np.int64), turns[part])
+                )
                 assert features is not None
                 parts.append(features)
         method.train(was_training)

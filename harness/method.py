@@ -93,14 +93,14 @@ class Method(nn.Module):
         """
         return None
 
-    def features(self, x: Tensor) -> Tensor | None:
+    def memoryless_features(self, x: Tensor) -> Tensor | None:
         """Features [N, D] of images [N, C, H, W] seen without memory or labels; None: this method has none.
 
         Recipes may have a stage that trains them to tell the training classes apart.
         """
         return None
 
-    def head(self, features: Tensor, feedback: Feedback) -> Tensor | None:
+    def answer_features(self, features: Tensor, feedback: Feedback) -> Tensor | None:
         """Logits [T, B, ways] from such features [T, B, D] and feedback.target [T, B]; None: not divided so.
 
         Recipes may have a stage that trains it alone, over features that are computed once.

@@ -97,14 +97,16 @@ class When(Strict):
     dataset: list[str] | None = None
     kind: list[str] | None = None
     protocol: list[str] | None = Field(None, description="names of protocol files")
+    init: bool | None = Field(None, description="whether training begins from another run's weights (--init)")
 
-    def matches(self, loaded: Loaded) -> bool:
+    def matches(self, loaded: Loaded, init: bool) -> bool:
         asked = (
             (self.dataset, loaded.protocol.dataset),
             (self.kind, loaded.protocol.kind),
             (self.protocol, loaded.name),
         )
-        return all(allowed is None or value in allowed for allowed, value in asked)
+        fits = all(allowed is None or value in allowed for allowed, value in asked)
+        return fits and self.init in (None, init)
 
 
 class Part(Strict):
@@ -135,11 +137,14 @@ def recipe_path(method: str, own_file: Path) -> Path:
     return recipes_dir() / "default.yaml"
 
 
-def load_budget(path: Path, loaded: Loaded, budget: str) -> Budget:
-    """The named budget of the part of a recipe that fits the protocol; UserError if none does."""
+def load_budget(path: Path, loaded: Loaded, budget: str, init: bool = False) -> Budget:
+    """The named budget of the part of a recipe that fits the protocol; UserError if none does.
+
+    `init` tells whether training begins from another run's weights.
+    """
     recipe = validated(read_yaml(path), _ADAPTER)
     for part in recipe.parts:
-        if part.when.matches(loaded):
+        if part.when.matches(loaded, init):
             return getattr(part, budget)
     raise UserError(f"{path}: no part of this recipe is for {loaded.name} (kind {loaded.protocol.kind})")
 

@@ -53,13 +53,13 @@ def training_loss(method: Method, episodes: Episodes) -> Tensor:
 
 def class_loss(method: Method, head: nn.Module, x: Tensor, rows: Tensor) -> Tensor:
     """Mean cross-entropy of `head` over a method's memoryless features, for images x [N, ...] of classes [N]."""
-    features = method.features(x)
+    features = method.memoryless_features(x)
     assert features is not None
     return nn.functional.cross_entropy(head(features).float(), rows)
 
 
 def head_loss(method: Method, episodes: Episodes) -> Tensor:
     """The loss of a method's head over frozen features: `episodes.x` is [T, B, D]."""
-    logits = method.head(episodes.x, feedback_of(episodes))
+    logits = method.answer_features(episodes.x, feedback_of(episodes))
     assert logits is not None
     return method.loss(logits, episodes.target, episodes.scored)

@@ -101,7 +101,7 @@ def prepare(request: Request) -> Prepared:
     method = load_method(request.method)
     protocol = _stream_protocol(loaded, request.data)
     recipe = request.recipe or recipe_path(method.name, method.own_file)
-    budget = load_budget(recipe, loaded, request.budget)
+    budget = load_budget(recipe, loaded, request.budget, init=request.init is not None)
     changes = {"amp": request.amp, "compile": request.compile}
     budget = budget.model_copy(update={name: value for name, value in changes.items() if value is not None})
     options = resolved_options(method.cls, {**budget.options, **request.options})

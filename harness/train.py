@@ -197,11 +197,15 @@ def _feature_width(training: Training, stage: Stage) -> int:
     was_training = method.training
     method.eval()
     with torch.no_grad():
-        features = method.features(torch.zeros(2, *method.task.image_shape, device=device))
+        features = method.memoryless_features(torch.zeros(2, *method.task.image_shape, device=device))
         null = Feedback(torch.full((1, 2), NULL, device=device))
-        lacks = "features()" if features is None else ""
-        if features is not None and stage.objective == "head" and method.head(features.unsqueeze(0), null) is None:
-            lacks = "head()"
+        lacks = "memoryless_features()" if features is None else ""
+        if (
+            features is not None
+            and stage.objective == "head"
+            and method.answer_features(features.unsqueeze(0), null) is None
+        ):
+            lacks = "answer_features()"
     method.train(was_training)
     if lacks or features is None:
         raise UserError(

@@ -118,11 +118,11 @@ class CLLSTM(Method):
         """Layer by layer over the whole episode: one input convolution a layer for all steps, cuDNN's LSTM."""
         return self._run(x, feedback.target, self.start(x.shape[1]))[0]
 
-    def features(self, x: Tensor) -> Tensor:
+    def memoryless_features(self, x: Tensor) -> Tensor:
         """What the convolutional layers give of a first image, with empty memory and a null label."""
         return self._convolve(x, x.new_zeros(len(x), self.task.ways), None)[0]
 
-    def head(self, features: Tensor, feedback: Feedback) -> Tensor:
+    def answer_features(self, features: Tensor, feedback: Feedback) -> Tensor:
         """The LSTM and the classifier over features that were computed without memory."""
         label = one_hot(feedback.target, self.task.ways).to(features.dtype)
         return self.classify(self.lstm(torch.cat([features, label], -1))[0])

@@ -85,7 +85,7 @@ class OPN(Method):
         sums = (hit.unsqueeze(-1) * awaited.unsqueeze(-2)).cumsum(0)
         return self._logits(features, sums / counts.clamp(min=1).unsqueeze(-1), counts)
 
-    def features(self, x: Tensor) -> Tensor:
+    def memoryless_features(self, x: Tensor) -> Tensor:
         return self.encode(x)
 
     def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:

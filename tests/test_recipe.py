@@ -96,3 +96,15 @@ def test_the_hash_of_a_budget_follows_what_it_says() -> None:
     longer = budget.model_copy(update={"stages": [*budget.stages, Stage(name="more", episodes=1)]})
     assert budget_hash(budget) != budget_hash(longer)
     assert longer.episodes == budget.episodes + 1
+
+
+def test_a_part_can_be_for_runs_that_begin_from_weights(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "method: mine\nparts:\n"
+        "  - {when: {init: true}, smoke: &a {batch: 3}, quick: *a, full: *a}\n"
+        "  - {smoke: &b {batch: 5}, quick: *b, full: *b}\n"
+    )
+    protocol = load_protocol("cifarfs_delay5")
+    assert load_budget(path, protocol, "quick", init=True).batch == 3
+    assert load_budget(path, protocol, "quick").batch == 5
