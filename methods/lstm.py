@@ -93,12 +93,21 @@ class LSTM(Method):
         """All images are encoded at once; the LSTM runs over the whole sequence in one call."""
         return self._run(x, feedback.target, self.start(x.shape[1]))[0]
 
+    def memoryless_features(self, x: Tensor) -> Tensor:
+        if self.resolution is not None:
+            x = F.adaptive_avg_pool2d(x, self.resolution)
+        return self.encode(x)
+
+    def answer_features(self, features: Tensor, feedback: Feedback) -> Tensor:
+        return self._recall(features, feedback.target, self.start(features.shape[1]))[0]
+
     def _run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
         """Logits [T, B, ways] and the state after the steps x [T, B, C, H, W] with labels [T, B]."""
-        images = x.flatten(0, 1)
-        if self.resolution is not None:
-            images = F.adaptive_avg_pool2d(images, self.resolution)
-        features = self.encode(images).unflatten(0, labels.shape)
+        features = self.memoryless_features(x.flatten(0, 1)).unflatten(0, labels.shape)
+        return self._recall(features, labels, state)
+
+    def _recall(self, features: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
+        """The same from features [T, B, D]."""
         fed = torch.cat([features, one_hot(labels, self.task.ways).to(features.dtype)], -1)
         memory = (state["h"].transpose(0, 1).contiguous(), state["c"].transpose(0, 1).contiguous())
         hidden, (h, c) = self.recur(fed, memory)
