@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from harness.data.cards import CARDS
 from harness.data.dataset import Dataset as ImageSet
 from harness.episodes import EpisodeSource
+from harness.memory import keep_freed_memory
 from harness.plan import plan_episodes
 from harness.spec import PROTOCOL
 from harness.testing import card_table
@@ -119,6 +120,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()  # as every run does
 
     card = replace(CARDS["cifar_fs"], classes=dict.fromkeys(CARDS["cifar_fs"].classes, 64))
     table = card_table("cifar_fs", "train")
