@@ -16,7 +16,7 @@ from harness import bits
 from harness.data.dataset import Dataset
 from harness.episodes import AUGMENTATIONS, EpisodeSource
 from harness.plan import AUGMENT, plan_episodes, plan_key
-from harness.spec import StreamProtocol
+from harness.spec import PROTOCOL, StreamProtocol
 from harness.testing import protocols, tiny_dataset
 
 PADDING = 4
@@ -266,3 +266,24 @@ def test_a_read_only_memory_map_gives_the_same_episodes_without_a_warning(
     one, other = (EpisodeSource(each).episodes(protocol_of("objects"), "test", 0, [3]) for each in (dataset, mapped))
     assert torch.equal(one.x, other.x)
     assert not recwarn.list
+
+
+@pytest.mark.parametrize("name", ["omniglot", "cifar_fs"])
+def test_stored_pixels_are_those_that_episodes_normalise(name: str) -> None:
+    protocol = PROTOCOL.validate_python(
+        {
+            "kind": "online_few_shot",
+            "title": "t",
+            "dataset": name,
+            "episode": {"ways": 4, "presentations": 3},
+            "scoring": {"shots": [1]},
+        }
+    )
+    source = EpisodeSource(tiny_dataset(name, turned=True))
+    stored, plan = source.pixels(protocol, "test", 3, [5, 1])
+    shown = source.episodes(protocol, "test", 3, [5, 1])
+    card = source.dataset.card
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (card.mean, card.std))
+    assert stored.dtype == torch.uint8
+    torch.testing.assert_close((stored / 255 - mean) / std, shown.x, rtol=1e-4, atol=1e-5)
+    assert np.array_equal(plan.image, shown.plan.image)
