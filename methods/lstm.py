@@ -23,7 +23,8 @@ class LSTM(Method):
 
     The two public configurations (Babu et al. 2021 do not say which one their table 1 has):
 
-    - `features='conv'`: a conv4 net, then two layers of 256 units with layer normalisation (Ren et al.).
+    - `features='conv'`: a conv4 net whose features are batch-normalised without scale or shift (ours), then two
+      layers of 256 units with layer normalisation (Ren et al.).
     - `features='pixels'`: the image pooled to 20x20 and flattened, then 200 units (Santoro et al.).
 
     The forget gate's bias starts at 1. The state is (h, c) of each layer and the pending label: its size is
@@ -52,9 +53,9 @@ class LSTM(Method):
         super().__init__(task)
         if features not in ("conv", "pixels"):
             raise ValueError(f"features is 'conv' or 'pixels', not {features!r}")
-        conv = features == "conv"
-        units = (256 if conv else 200) if units is None else units
-        layers = (2 if conv else 1) if layers is None else layers
+        of_conv = features == "conv"
+        units = (256 if of_conv else 200) if units is None else units
+        layers = (2 if of_conv else 1) if layers is None else layers
         for name, value in {
             "channels": channels,
             "units": units,
@@ -63,16 +64,19 @@ class LSTM(Method):
         }.items():
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, found {value}")
-        self.resolution = _PIXELS if resolution is None and not conv else resolution
+        self.resolution = _PIXELS if resolution is None and not of_conv else resolution
         depth, height, width = task.image_shape
         if self.resolution is not None:
             height = width = self.resolution
         self.encode: nn.Module = nn.Flatten()
         size = depth * height * width
-        if conv:
-            self.encode = Conv4(depth, channels)
-            size = self.encode.features((depth, height, width))
-        self.recur = _recurrent(size + task.ways, units, layers, conv if layer_norm is None else layer_norm)
+        if of_conv:
+            conv = Conv4(depth, channels)
+            size = conv.features((depth, height, width))
+            # Centred and scaled: over the bare, never negative features the LSTM stayed on the plateau of guessing
+            # for 4000 two-way updates, over these it leaves it after 1000.
+            self.encode = nn.Sequential(conv, nn.BatchNorm1d(size, affine=False))
+        self.recur = _recurrent(size + task.ways, units, layers, of_conv if layer_norm is None else layer_norm)
         self.classify = nn.Linear(units, task.ways)
         self._memory = (layers, units)
 
