@@ -44,10 +44,11 @@ class StreamEpisode(Strict):
 
     ways: Count = Field(description="classes in an episode")
     presentations: Count = Field(description="showings of each class; an episode has ways x presentations steps")
-    order: Literal["balanced", "iid"] = Field(
+    order: Literal["balanced", "iid", "cyclic"] = Field(
         "balanced",
         description="balanced: each class exactly `presentations` times, shuffled; "
-        "iid: the class of each step drawn independently",
+        "iid: the class of each step drawn independently; "
+        "cyclic: the classes take turns, in one random order",
     )
 
 
@@ -157,7 +158,7 @@ class _Stream(Protocol):
     def _possible(self) -> _Stream:
         shape = self.episode
         problems = list(_too_many(self, "episode.ways", shape.ways, "episode.presentations", shape.presentations))
-        last = shape.presentations - 1 if shape.order == "balanced" else self.steps - 1
+        last = self.steps - 1 if shape.order == "iid" else shape.presentations - 1
         if self.scoring.shots[-1] > last:
             problems.append(
                 f"scoring.shots: {self.scoring.shots[-1]}-shot is scored at presentation "
@@ -261,6 +262,25 @@ def digest(protocol: AnyProtocol) -> str:
         **protocol.model_dump(mode="json", include={"kind", "dataset", "episode", "scoring"}),
     }
     return hashlib.sha256(json.dumps(meaning, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def ranking(protocol: AnyProtocol) -> str:
+    """The metric that a protocol's board is ranked by."""
+    if isinstance(protocol, Continual | NWayKShot):
+        return "query_accuracy"
+    if isinstance(protocol, SegmentationDistractors):
+        return "joint" if protocol.episode.distractor else "iou"
+    return "accuracy"
+
+
+def reported(protocol: AnyProtocol) -> tuple[str, ...]:
+    """The metrics that a protocol's board shows beside the one it is ranked by, in order."""
+    if isinstance(protocol, Continual):
+        return ("query_accuracy@earlier", "query_accuracy@last")
+    if isinstance(protocol, SegmentationDistractors):
+        names = ("iou", "masking") if protocol.episode.distractor else ("iou",)
+        return tuple(f"{name}@shot={k}" for name in names for k in protocol.scoring.shots)
+    return tuple(f"accuracy@shot={k}" for k in getattr(protocol.scoring, "shots", ()))
 
 
 def json_schema() -> dict[str, Any]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class Card:
     """Facts of one data set.
 
-    `classes` and `images_per_class` are per split ('train', 'validation', 'test');
-    `images_per_class` is the smallest number of images that any class of the split has.
+    `classes` and `images_per_class` are per split ('train', 'validation', 'test'; a data set for supervised
+    learning may lack 'validation'); `images_per_class` is the smallest number of images that any class of the
+    split has. `disjoint` tells whether the splits have different classes (few-shot) or the same (supervised).
     `image_shape` is (channels, height, width). `mean` and `std` (per channel, of values in 0..1, over the
     training classes) are what images are normalised with on the device.
     """
@@ -24,6 +25,7 @@ class Card:
     std: tuple[float, ...]
     stand_in: bool = False
     disjoint: bool = True
+    masks: bool = False
 
 
 def _splits(train: int, validation: int, test: int) -> dict[str, int]:

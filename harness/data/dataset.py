@@ -9,6 +9,7 @@ import numpy as np
 from harness.data.cards import Card
 
 SPLITS = ("train", "validation", "test")
+"""Splits in the order in which they are always gone through; a data set may lack 'validation'."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ class ClassTable:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Decoded images and the class tables of the splits 'train', 'validation' and 'test'.
+    """Decoded images and the class tables of its splits (of `SPLITS`).
 
     `images` is uint8 [N, C, H, W] (usually memory-mapped); `image_ids` name each image as its source does;
-    `fingerprint` is the SHA-256 (hex) of pixels and class tables.
+    `masks` is uint8 [N, 1, H, W] with 1 on the object and 0 elsewhere, None where the data set has no masks;
+    `fingerprint` is the SHA-256 (hex) of pixels, masks and class tables.
     """
 
     card: Card
@@ -44,6 +46,7 @@ class Dataset:
     tables: dict[str, ClassTable]
     fingerprint: str
     source: str
+    masks: np.ndarray | None = None
 
     @property
     def name(self) -> str:
