@@ -11,8 +11,9 @@ from torch import Tensor
 
 from harness import bits
 from harness.data.dataset import Dataset
+from harness.errors import UserError
 from harness.plan import AUGMENT, SINGLE, EpisodePlan, plan_episodes, plan_key
-from harness.spec import AnyProtocol
+from harness.spec import AnyProtocol, SegmentationDistractors
 
 AUGMENTATIONS = ("flip", "crop")
 _PADDING = 4
@@ -24,13 +25,16 @@ _CACHED = 2**19
 class Episodes:
     """B episodes of T steps as tensors on one device, time first.
 
-    x is float [T, B, C, H, W], normalised; target int64 [T, B]; scored bool [T, B].
+    x is float [T, B, C, H, W], normalised; scored bool [T, B]. `target` is the right answer: class numbers
+    int64 [T, B], or masks float [T, B, 1, H, W] (1 on the object of the target class, all 0 for a distractor).
+    `objects` are the masks of whatever object is shown, a distractor's too, for scoring; None without masks.
     """
 
     x: Tensor
     target: Tensor
     scored: Tensor
     plan: EpisodePlan
+    objects: Tensor | None = None
 
 
 class EpisodeSource:
@@ -45,6 +49,8 @@ class EpisodeSource:
         # torch warns that it could write to a read-only map, so that is copied; nothing here writes to it.
         images = dataset.images if dataset.images.flags.writeable else np.array(dataset.images)
         self._images = torch.from_numpy(images).to(self.device)
+        masks = dataset.masks
+        self._masks = None if masks is None else torch.from_numpy(np.array(masks)).to(self.device)
         card = dataset.card
         shape = (-1, 1, 1)
         scale = torch.tensor(card.std, device=self.device).view(shape) * 255
@@ -61,18 +67,25 @@ class EpisodeSource:
         numbers: Sequence[int] | np.ndarray,
         augment: Sequence[str] = (),
     ) -> Episodes:
-        """The numbered episodes of a split under a seed; `augment` may name 'flip' and 'crop'."""
+        """The numbered episodes of a split under a seed; `augment` may name 'flip' and 'crop'.
+
+        Raises UserError where the protocol asks for masks and the data set has none.
+        """
         table = self.dataset.tables[split]
         plan = plan_episodes(protocol, table, split, seed, numbers)
         # Flat in time-major order, so that the pixels come out as [T, B, ...] without a copy.
         rows = np.take_along_axis(plan.classes, plan.target, axis=1)
-        words = bits.words(plan_key(protocol, split, seed), plan.episode, AUGMENT, plan.steps) if augment else None
-        x = self._gathered(
-            plan.image.T.flatten(), table.turns[rows].T.flatten(), None if words is None else words.T.flatten(), augment
-        )
+        image, turns, words = plan.image.T.flatten(), table.turns[rows].T.flatten(), None
+        if augment:
+            words = bits.words(plan_key(protocol, split, seed), plan.episode, AUGMENT, plan.steps).T.flatten()
+        x = self._gathered(image, turns, words, augment)
         target = torch.from_numpy(np.ascontiguousarray(plan.target.T)).to(self.device)
         scored = torch.from_numpy(plan.scored).to(self.device)[:, None].expand_as(target)
-        return Episodes(x.unflatten(0, target.shape), target, scored, plan)
+        x = x.unflatten(0, target.shape)
+        if not isinstance(protocol, SegmentationDistractors):
+            return Episodes(x, target, scored, plan)
+        objects = self._objects(image, turns, words, augment).unflatten(0, target.shape)
+        return Episodes(x, objects * (target == 0)[:, :, None, None, None], scored, plan, objects)
 
     def pixels(
         self, protocol: AnyProtocol, split: str, seed: int, numbers: Sequence[int] | np.ndarray
@@ -111,6 +124,18 @@ class EpisodeSource:
     def pictures(self, image: np.ndarray, turns: np.ndarray) -> Tensor:
         """Float [N, C, H, W], normalised, of image numbers [N], each turned by `turns` quarters [N]."""
         return self._gathered(image, turns, None, ())
+
+    def _objects(
+        self, image: np.ndarray, turns: np.ndarray, words: np.ndarray | None, augment: Sequence[str]
+    ) -> Tensor:
+        """Float [N, 1, H, W] of 0 and 1: the masks of images [N], turned and augmented as the images are."""
+        if self._masks is None:
+            raise UserError(f"the data set '{self.dataset.name}' has no masks, which this kind of protocol needs")
+        masks = torch.index_select(self._masks, 0, torch.from_numpy(image).to(self.device))
+        _turn(masks, turns)
+        if words is not None:
+            masks = _augmented(masks, torch.from_numpy(words.astype(np.int64)).to(self.device), augment)
+        return masks.float()
 
     def _gathered(
         self, image: np.ndarray, turns: np.ndarray, words: np.ndarray | None, augment: Sequence[str]

@@ -18,7 +18,9 @@ State = Any
 class Task:
     """What a method is told when it is built.
 
-    `image_shape` is (C, H, W). `label_delay` is d for methods that declare `needs_label_delay`, else None.
+    `ways` is the number of classes that it tells apart (the most of any stage of training), 1 where it answers with
+    masks. `image_shape` is (C, H, W). `label_delay` is d for methods that declare `needs_label_delay` on kinds with
+    a stream, else None.
     """
 
     ways: int
@@ -32,21 +34,34 @@ class Feedback:
     """What is revealed before a step.
 
     `target` holds class numbers (int64, [B] at one step, [T, B] in a rollout), or masks ([B, 1, H, W]);
-    -1 stands for null, "nothing is revealed". `x` is the sample a target belongs to where the protocol says so
-    (support pairs); in streams it is None, and the learner must work out which step is meant.
+    -1 stands for null, "nothing is revealed" (a plane of -1 for masks). `x` is the sample a target belongs to where
+    the protocol says so (support pairs: [B, C, H, W], or [T, B, C, H, W] in `absorb`); in streams it is None, and the
+    learner must work out which step is meant.
     """
 
     target: Tensor
     x: Tensor | None = None
 
 
+CLASSES = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot", "supervised")
+"""Kinds of protocols that ask for class numbers."""
+
+MASKS = ("segmentation_distractors",)
+"""Kinds of protocols that ask for masks."""
+
+
 class Method(nn.Module):
     """A learner of episodes, batched over B episodes. Subclass it; build as `MyMethod(task, **options)`.
 
-    At each step the harness calls `observe` with the feedback and then `predict` with the input. All that a
-    method learns within an episode must be in the state it returns: attributes of the module belong to all
-    episodes at once. Nothing may be changed in place: the harness may keep and fork any state.
+    At each step of a stream the harness calls `observe` with the feedback and then `predict` with the input. Support
+    pairs are given to `observe` alone, with `feedback.x`. Before the queries, `observe` is called once if a label is
+    still due then, and `adapt` once. All that a method learns within an episode must be in the state it returns:
+    attributes of the module belong to all episodes at once. Nothing may be changed in place: the harness may keep and
+    fork any state.
     """
+
+    kinds: ClassVar[tuple[str, ...]] = CLASSES
+    """The kinds of protocols that it can be run on."""
 
     needs_label_delay: ClassVar[bool] = False
     """Must be told d; keeps its pending samples in its state; marked on every board."""
@@ -63,11 +78,11 @@ class Method(nn.Module):
         raise TypeError(f"{type(self).__name__} does not define start()")
 
     def observe(self, state: State, feedback: Feedback) -> State:
-        """The state after `feedback` (one step's: target [B]) became known."""
+        """The state after `feedback` (one step's: target [B], or [B, 1, H, W]) became known."""
         raise TypeError(f"{type(self).__name__} does not define observe()")
 
     def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        """Logits [B, ways] for the inputs x [B, C, H, W], and the state after seeing them."""
+        """Logits [B, ways] (or [B, 1, H, W]) for the inputs x [B, C, H, W], and the state after seeing them."""
         raise TypeError(f"{type(self).__name__} does not define predict()")
 
     def adapt(self, state: State) -> State:
@@ -89,7 +104,15 @@ class Method(nn.Module):
 
         An optional fast path for training; None means "step me". `feedback.target[t]` is what is revealed
         before step t. It must give what stepping gives (in evaluation mode, where normalisation is fixed).
-        Scores that reach a board always come from stepping.
+        Scores that reach a board always come from stepping. Not used where there are queries: see `absorb`.
+        """
+        return None
+
+    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State | None:
+        """The state after all steps before the queries at once: x [T, B, C, H, W], feedback.target [T, B].
+
+        An optional fast path for training where queries follow; None means "step me". Where the steps are support
+        pairs, `feedback.x` is x and target t belongs to x[t]. It must give the state that stepping gives.
         """
         return None
 
@@ -110,9 +133,14 @@ class Method(nn.Module):
     def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
         """What training minimises: cross-entropy summed over the scored steps, averaged over episodes.
 
-        logits [T, B, ways], target int64 [T, B], scored bool [T, B]; returns a scalar.
+        logits [T, B, ways], target int64 [T, B], scored bool [T, B]; returns a scalar. For masks, logits and target
+        are [T, B, 1, H, W], and the cross-entropy of a step is the mean over its pixels.
         """
-        each = F.cross_entropy(logits.flatten(0, 1).float(), target.flatten(), reduction="none")
+        if logits.dim() == 5:
+            pixels = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
+            each = pixels.mean((2, 3, 4)).flatten()
+        else:
+            each = F.cross_entropy(logits.flatten(0, 1).float(), target.flatten(), reduction="none")
         return (each * scored.flatten()).sum() / target.shape[1]
 
 

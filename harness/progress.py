@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from harness.spec import ranking
 from harness.train import Progress, Training
 
 _SECONDS_BETWEEN_LINES = 15.0
@@ -47,12 +48,12 @@ class Reporter:
             "seconds": round(progress.seconds, 1),
         }
         if event == "validation":
-            entry["validation_accuracy"] = progress.history[-1]["accuracy"]
+            entry["validation"] = progress.history[-1]["score"]
         self._write(entry)
         if event == "validation":
             self.say(
-                f"{progress.episodes} episodes: validation accuracy {progress.history[-1]['accuracy']:.2f} % "
-                f"(best {progress.best:.2f} % at {progress.best_episodes})"
+                f"{progress.episodes} episodes: validation {ranking(training.protocol)} "
+                f"{progress.history[-1]['score']:.2f} % (best {progress.best:.2f} % at {progress.best_episodes})"
             )
         elif event == "stage":
             self.say(

@@ -27,7 +27,11 @@ class EpisodeChange(Strict):
     ways: Count | None = Field(None, description="classes in an episode, at most the protocol's")
     presentations: Count | None = Field(None, description="showings of each class")
     label_delay: Count | None = Field(None, description="steps until a label is revealed; 1 is the online stream")
-    order: Literal["balanced", "iid"] | None = Field(None, description="order of classes")
+    order: Literal["balanced", "iid", "cyclic"] | None = Field(None, description="order of classes")
+    subtasks: Count | None = Field(None, description="continual: classes, one after another")
+    shots: Count | None = Field(None, description="continual, n_way_k_shot: labelled samples of each class")
+    queries: Count | None = Field(None, description="continual, n_way_k_shot: queries per class")
+    distractor: bool | None = Field(None, description="segmentation: whether a second class is shown")
 
 
 class Optimizer(Strict):
@@ -161,12 +165,20 @@ def staged(protocol: AnyProtocol, change: EpisodeChange) -> AnyProtocol:
     if not changes:
         return protocol
     data = protocol.model_dump()
+    stream = data["kind"] in {"online_few_shot", "delayed_label"}
+    for name in changes:
+        if name not in data["episode"] and not (stream and name == "label_delay"):
+            raise UserError(
+                f"a stage of the recipe changes 'episode.{name}', but a protocol of kind {protocol.kind} has "
+                f"{', '.join(data['episode']) or 'nothing that can be changed'}"
+            )
     data["episode"].update(changes)
-    if data["kind"] in {"online_few_shot", "delayed_label"}:
+    if stream:
         late = data["episode"].pop("label_delay", 1)
         data["kind"] = "delayed_label" if late > 1 else "online_few_shot"
         if late > 1:
             data["episode"]["label_delay"] = late
+    if "presentations" in data["episode"]:
         # What is scored does not matter in training, but a shorter stream must still be a possible protocol.
         most = data["episode"]["presentations"] - 1
         data["scoring"]["shots"] = [k for k in data["scoring"]["shots"] if k <= most] or [most]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from harness.method import Method, Task
-    from harness.spec import StreamProtocol
+    from harness.spec import AnyProtocol
 
 GROUP = "harness.methods"
 """Entry points of this group name methods of installed packages."""
@@ -73,12 +73,32 @@ def load_method(name: str) -> LoadedMethod:
     raise unknown("method", name, method_names())
 
 
-def task_for(cls: type[Method], protocol: StreamProtocol, image_shape: tuple[int, int, int]) -> Task:
-    """What a method of this class is told on this protocol; the label delay only if it declares the need."""
-    from harness.method import Task
+def task_for(
+    cls: type[Method], protocol: AnyProtocol, image_shape: tuple[int, int, int], classes: int | None = None
+) -> Task:
+    """What a method of this class is told on this protocol; the label delay only if it declares the need.
 
-    delay = protocol.label_delay if cls.needs_label_delay else None
-    return Task(protocol.episode.ways, image_shape, protocol.kind, delay)
+    `classes` is the number of classes of the data set, all of which a supervised protocol asks for. Raises UserError
+    if the method does not run on protocols of this kind.
+    """
+    from harness.method import MASKS, Task
+    from harness.plan import delay_of
+
+    if protocol.kind not in cls.kinds:
+        raise UserError(
+            f"{cls.__name__} does not run on protocols of kind {protocol.kind}; it runs on {', '.join(cls.kinds)}"
+        )
+    shape: Any = protocol.episode
+    if protocol.kind in MASKS:
+        ways = 1
+    elif protocol.kind == "continual":
+        ways = shape.subtasks
+    elif protocol.kind == "supervised":
+        assert classes is not None, "a supervised protocol asks for all classes of its data set"
+        ways = classes
+    else:
+        ways = shape.ways
+    return Task(ways, image_shape, protocol.kind, delay_of(protocol) if cls.needs_label_delay else None)
 
 
 def resolved_options(cls: type[Method], given: dict[str, Any]) -> dict[str, Any]:

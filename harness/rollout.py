@@ -5,50 +5,122 @@ A method is handed feedback and inputs, one step at a time; targets and the futu
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from harness.episodes import Episodes
-from harness.method import Feedback, Method, State
-from harness.plan import NULL
-from harness.score import credit
+from harness.errors import UserError
+from harness.method import MASKS, Feedback, Method, State
+from harness.plan import NULL, SUPPORT
+from harness.score.earned import credit, overlap
+
+ASKED_AT_ONCE = 1000
+"""Queries (of all episodes together) that a method is asked at once while it is scored; bounds their forked states."""
 
 
 def feedback_of(episodes: Episodes) -> Feedback:
-    """What is revealed before each step, [T, B]: the target of step `plan.reveals[t]`, or null."""
+    """What is revealed before each step, [T, B] or masks [T, B, 1, H, W].
+
+    It is the target of step `plan.reveals[t]` (a support pair's own), or null.
+    """
     source = torch.as_tensor(episodes.plan.reveals, device=episodes.target.device)
     shown = episodes.target[source.clamp(min=0)]
-    return Feedback(torch.where(source[:, None] >= 0, shown, NULL))
+    known = (source >= 0).view(-1, *(1,) * (shown.dim() - 1))
+    return Feedback(torch.where(known, shown, NULL))
+
+
+def steps(method: Method, episodes: Episodes) -> Iterator[tuple[Tensor | None, State]]:
+    """Logits [B, ...] (None for a support pair) and the state after each step before the queries."""
+    plan, feedback = episodes.plan, feedback_of(episodes).target
+    state = method.start(episodes.target.shape[1])
+    for t in range(plan.asked_from):
+        # Clones: a method that edits its inputs in place must not reach the harness's own copy.
+        revealed, x = feedback[t].clone(), episodes.x[t].clone()
+        if plan.phase[t] == SUPPORT:
+            state = method.observe(state, Feedback(revealed, x))
+            yield None, state
+        else:
+            state = method.observe(state, Feedback(revealed))
+            logits, state = method.predict(state, x)
+            yield _shaped(method, "predict", logits, x), state
+
+
+def asked(method: Method, episodes: Episodes, state: State) -> Tensor:
+    """Logits [Q, B, ways] of the queries, from the state after the last step before them.
+
+    What is still due then (the label of a stream's last step) is revealed first, once. While a method is scored it is
+    asked a bounded number of queries at once; in training all, since normalisation may look at them together.
+    """
+    plan = episodes.plan
+    source = int(plan.reveals[plan.asked_from])
+    if source != NULL:
+        state = method.observe(state, Feedback(episodes.target[source].clone()))
+    state = method.adapt(state)
+    x = episodes.x[plan.asked_from :].transpose(0, 1)
+    at_once = x.shape[1] if method.training else max(1, ASKED_AT_ONCE // len(x))
+    answers = [_shaped(method, "query", method.query(state, part.clone()), part) for part in x.split(at_once, dim=1)]
+    return torch.cat(answers, 1).transpose(0, 1)
 
 
 def step_through(method: Method, episodes: Episodes) -> tuple[Tensor, State]:
-    """Logits [T, B, ways] from stepping, one observe and one predict a step, and the last state."""
-    feedback = feedback_of(episodes).target
-    state = method.start(episodes.target.shape[1])
-    answers = []
-    for t in range(len(feedback)):
-        # Clones: a method that edits its inputs in place must not reach the harness's own copy.
-        state = method.observe(state, Feedback(feedback[t].clone()))
-        logits, state = method.predict(state, episodes.x[t].clone())
-        answers.append(logits)
-    return torch.stack(answers), state
+    """Logits [A, B, ways] (or masks [A, B, 1, H, W]) of the A answered steps, and the last state before the queries.
+
+    By stepping: one observe and one predict a step of the stream, one observe a support pair.
+    """
+    answers, state = [], None
+    for logits, after in steps(method, episodes):
+        state = after
+        if logits is not None:
+            answers.append(logits)
+    told = [torch.stack(answers)] if answers else []
+    if episodes.plan.asked_from < episodes.plan.steps:
+        told.append(asked(method, episodes, state))
+    return torch.cat(told), state
 
 
 def answered(method: Method, episodes: Episodes) -> np.ndarray:
-    """Credit [T, B] that a method earns on episodes, by stepping: what reaches a board."""
-    return credit(step_through(method, episodes)[0], episodes.target)
+    """What a method earns on episodes by stepping, float64 [T, B]; NaN at support pairs: what reaches a board."""
+    logits, _ = step_through(method, episodes)
+    where = torch.from_numpy(episodes.plan.answered)
+    earned = np.full(episodes.plan.target.T.shape, np.nan)
+    if episodes.objects is None:
+        earned[where.numpy()] = credit(logits, episodes.target[where])
+    else:
+        earned[where.numpy()] = overlap(logits, episodes.target[where], episodes.objects[where])
+    return earned
 
 
 def training_logits(method: Method, episodes: Episodes) -> Tensor:
-    """Logits [T, B, ways] for training: the method's own `rollout` where it has one, else stepping."""
-    fast = method.rollout(episodes.x, feedback_of(episodes))
-    return step_through(method, episodes)[0] if fast is None else fast
+    """Logits for training: of the queries where there are some, else of all steps.
+
+    By the method's own `rollout` or `absorb` where it has one, else by stepping.
+    """
+    plan, feedback = episodes.plan, feedback_of(episodes)
+    if plan.asked_from == plan.steps:
+        fast = method.rollout(episodes.x, feedback)
+        return step_through(method, episodes)[0] if fast is None else fast
+    return asked(method, episodes, absorbed(method, episodes))
+
+
+def absorbed(method: Method, episodes: Episodes) -> State:
+    """The state after the last step before the queries, by the method's own `absorb` where it has one."""
+    plan, first = episodes.plan, episodes.plan.asked_from
+    x, target = episodes.x[:first], feedback_of(episodes).target[:first]
+    pairs = bool((plan.phase[:first] == SUPPORT).all())
+    state = method.absorb(method.start(x.shape[1]), x, Feedback(target, x if pairs else None))
+    if state is None:
+        for _, after in steps(method, episodes):
+            state = after
+    return state
 
 
 def training_loss(method: Method, episodes: Episodes) -> Tensor:
     """The scalar that one update of training minimises."""
-    return method.loss(training_logits(method, episodes), episodes.target, episodes.scored)
+    first = 0 if episodes.plan.asked_from == episodes.plan.steps else episodes.plan.asked_from
+    return method.loss(training_logits(method, episodes), episodes.target[first:], episodes.scored[first:])
 
 
 def class_loss(method: Method, head: nn.Module, x: Tensor, rows: Tensor) -> Tensor:
@@ -63,3 +135,16 @@ def head_loss(method: Method, episodes: Episodes) -> Tensor:
     logits = method.answer_features(episodes.x, feedback_of(episodes))
     assert logits is not None
     return method.loss(logits, episodes.target, episodes.scored)
+
+
+def _shaped(method: Method, what: str, logits: Tensor, x: Tensor) -> Tensor:
+    """The logits, if they have the shape that was asked for; UserError if not."""
+    task = method.task
+    answer = (1, *x.shape[-2:]) if task.kind in MASKS else (task.ways,)
+    wanted = (*x.shape[: x.dim() - 3], *answer)
+    if tuple(logits.shape) != wanted:
+        raise UserError(
+            f"{type(method).__name__}.{what} answered inputs of shape {tuple(x.shape)} with logits of shape "
+            f"{tuple(logits.shape)}; expected {wanted}"
+        )
+    return logits

@@ -24,11 +24,12 @@ from harness.data.dataset import Dataset
 from harness.data.load import load_dataset
 from harness.episodes import EpisodeSource
 from harness.errors import RunError, UserError
-from harness.evaluate import evaluate
+from harness.evaluate import EVALUATION_SEED, evaluate, whole_test
 from harness.files import replacing
 from harness.load import Loaded, for_data, load_protocol
 from harness.memory import keep_freed_memory
 from harness.method import Method
+from harness.plan import plan_episodes
 from harness.progress import Reporter
 from harness.recipe import Budget, budget_hash, load_budget, recipe_path
 from harness.record import (
@@ -44,8 +45,8 @@ from harness.record import (
 )
 from harness.record import sha256_of as json_hash
 from harness.registry import LoadedMethod, build_method, load_method, resolved_options, task_for
-from harness.score import StreamScores, stream_curves, stream_metrics
-from harness.spec import DelayedLabel, OnlineFewShot, StreamProtocol, digest
+from harness.score import Scores, curves, metrics
+from harness.spec import AnyProtocol, digest
 from harness.train import Limits, Progress, Training, train
 
 PRETRAINED = "features pre-trained on classes"
@@ -85,7 +86,7 @@ class Prepared:
 
     request: Request
     loaded: Loaded
-    protocol: StreamProtocol
+    protocol: AnyProtocol
     dataset: Dataset
     method: LoadedMethod
     options: dict[str, Any]
@@ -99,7 +100,7 @@ def prepare(request: Request) -> Prepared:
     """Resolves names and loads the data; UserError for anything that is not there or does not fit."""
     loaded = load_protocol(request.protocol)
     method = load_method(request.method)
-    protocol = _stream_protocol(loaded, request.data)
+    protocol = for_data(loaded, request.data)
     recipe = request.recipe or recipe_path(method.name, method.own_file)
     budget = load_budget(recipe, loaded, request.budget, init=request.init is not None)
     changes = {"amp": request.amp, "compile": request.compile}
@@ -120,7 +121,7 @@ def prepare(request: Request) -> Prepared:
         "budget_cut": _cut(request),
         "seed": request.seed,
         "init": None if request.init is None else sha256_of(_weights_file(request.init)),
-        "test_episodes": request.test_episodes or protocol.scoring.test_episodes,
+        "test_episodes": request.test_episodes or whole_test(protocol, dataset),
     }
     name = f"{method.name}-{request.budget}-s{request.seed}-{json_hash(identity)[:10]}"
     folder = request.folder or request.out / loaded.name / name
@@ -156,7 +157,8 @@ def _run(prepared: Prepared, reporter: Reporter) -> Record:
     if request.threads:
         torch.set_num_threads(request.threads)
     source = EpisodeSource(prepared.dataset, device)
-    task = task_for(prepared.method.cls, protocol, prepared.dataset.card.image_shape)
+    card = prepared.dataset.card
+    task = task_for(prepared.method.cls, protocol, card.image_shape, card.classes["train"])
     method = build_method(prepared.method.cls, task, prepared.options, request.seed, device)
     trained_before = _load_init(method, request.init)
     training = Training(
@@ -206,21 +208,23 @@ def _record(
     prepared: Prepared,
     method: Method,
     progress: Progress,
-    scores: StreamScores,
+    scores: Scores,
     score_seconds: float,
     trained_before: int,
     weights: Path,
 ) -> Record:
     identity, request, cls = prepared.identity, prepared.request, prepared.method.cls
     trained = progress.updates > 0
+    table = prepared.dataset.tables["test"]
+    plan = plan_episodes(prepared.protocol, table, "test", EVALUATION_SEED, [0])
     marks = [
         mark
         for mark, holds in (
-            (LABEL_DELAY_TOLD, cls.needs_label_delay),
+            (LABEL_DELAY_TOLD, method.task.label_delay is not None),
             (GRADIENT_AT_TEST, cls.learns_by_gradient),
             (STAND_IN, prepared.dataset.card.stand_in),
             (PRETRAINED, trained and prepared.budget.pretrains),
-            (PARTIAL_TEST, identity["test_episodes"] < prepared.protocol.scoring.test_episodes),
+            (PARTIAL_TEST, identity["test_episodes"] < whole_test(prepared.protocol, prepared.dataset)),
         )
         if holds
     ]
@@ -251,10 +255,10 @@ def _record(
         test_episodes=identity["test_episodes"],
         metrics={
             name: Metric(mean=mean, interval=interval if episodes > 1 else None, episodes=episodes)
-            for name, (mean, interval, episodes) in stream_metrics(scores, prepared.protocol).items()
+            for name, (mean, interval, episodes) in metrics(prepared.protocol, scores).items()
         },
-        curves=stream_curves(scores),
-        cost=measured_cost(method, prepared.protocol.steps),
+        curves=curves(prepared.protocol, scores),
+        cost=measured_cost(method, plan),
         marks=marks,
         train_seconds=round(progress.seconds, 1),
         score_seconds=round(score_seconds, 1),
@@ -317,16 +321,9 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text + "\n")
 
 
-def _write_scores(path: Path, scores: StreamScores) -> None:
+def _write_scores(path: Path, scores: Scores) -> None:
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **scores.arrays())
-
-
-def _stream_protocol(loaded: Loaded, data: str) -> StreamProtocol:
-    protocol = for_data(loaded, data)
-    if not isinstance(protocol, OnlineFewShot | DelayedLabel):
-        raise UserError(f"{loaded.name}: protocols of kind '{protocol.kind}' are validated but cannot be run yet")
-    return protocol
+        np.savez_compressed(file, allow_pickle=False, **scores)
 
 
 def _weights_file(init: Path) -> Path:

@@ -35,11 +35,11 @@ from harness.errors import RunError, UserError
 from harness.evaluate import evaluate
 from harness.frozen import FrozenFeatures
 from harness.method import Feedback, Method
-from harness.plan import NULL
+from harness.plan import NULL, STREAM, plan_episodes
 from harness.recipe import Budget, Optimizer, Stage, staged
 from harness.rollout import class_loss, head_loss, training_loss
-from harness.score import stream_metrics
-from harness.spec import AnyProtocol, StreamProtocol
+from harness.score import metrics
+from harness.spec import AnyProtocol, ranking
 
 SMOOTHING = 0.98
 """Weight of the past in the smoothed loss."""
@@ -82,7 +82,7 @@ class Training:
 
     method: Method
     source: EpisodeSource
-    protocol: StreamProtocol
+    protocol: AnyProtocol
     budget: Budget
     seed: int
     checkpoint: Path
@@ -124,6 +124,11 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
     if not budget.stages or not any(p.requires_grad for p in method.parameters()):
         progress.done = True
         return progress
+    if budget.validation and "validation" not in training.source.dataset.tables:
+        raise UserError(
+            f"the recipe selects by validation classes, but the data set '{training.source.dataset.name}' has no "
+            "validation split; leave 'validation' out of the recipe's budget"
+        )
     tensors: dict[str, Tensor] = {}
     if training.checkpoint.is_file():
         tensors, header = load_tensors(training.checkpoint)
@@ -207,6 +212,12 @@ def _feature_width(training: Training, stage: Stage) -> int:
         ):
             lacks = "answer_features()"
     method.train(was_training)
+    streams = plan_episodes(training.protocol, training.source.dataset.tables["train"], "train", 0, [0])
+    if stage.objective == "head" and (streams.phase != STREAM).any():
+        raise UserError(
+            f"stage '{stage.name}' has the objective 'head', which is for streams, but the kind of the protocol is "
+            f"{training.protocol.kind}"
+        )
     if lacks or features is None:
         raise UserError(
             f"stage '{stage.name}' has the objective '{stage.objective}', but {type(method).__name__} has no {lacks}"
@@ -316,18 +327,18 @@ def _validated(training: Training, progress: Progress, best: dict[str, Tensor] |
     scores = evaluate(
         training.method, training.source, training.protocol, "validation", training.budget.validation.episodes
     )
-    accuracy = stream_metrics(scores, training.protocol)["accuracy"][0]
+    found = metrics(training.protocol, scores)[ranking(training.protocol)][0]
     progress.history.append(
         {
             "episodes": progress.episodes,
             "stage": progress.stage,
             "loss": progress.loss,
-            "accuracy": accuracy,
+            "score": found,
             "seconds": round(progress.seconds, 1),
         }
     )
-    if best is None or progress.best is None or accuracy > progress.best:
-        progress.best, progress.best_episodes = accuracy, progress.episodes
+    if best is None or progress.best is None or found > progress.best:
+        progress.best, progress.best_episodes = found, progress.episodes
         return {name: tensor.detach().clone() for name, tensor in training.method.state_dict().items()}
     return best
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from harness.method import Feedback, Method, State, Task, one_hot
 from methods.nn.conv_lstm import ConvLSTM
+from methods.nn.pairs import labels_with_images
 
 Memory = tuple[Tensor, Tensor]
 """h and c of one layer."""
@@ -107,7 +108,9 @@ class CLLSTM(Method):
         }
 
     def observe(self, state: State, feedback: Feedback) -> State:
-        """Keeps the label; it enters with the next image, as in the paper."""
+        """Keeps the label; it enters with the next image, as in the paper. A support pair's image is seen first."""
+        if feedback.x is not None:
+            _, state = self.predict(state, feedback.x)
         return {**state, "label": feedback.target}
 
     def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
@@ -117,6 +120,10 @@ class CLLSTM(Method):
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
         """Layer by layer over the whole episode: one input convolution a layer for all steps, cuDNN's LSTM."""
         return self._run(x, feedback.target, self.start(x.shape[1]))[0]
+
+    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
+        labels, last = labels_with_images(feedback)
+        return {**self._run(x, labels, state)[1], "label": last}
 
     def memoryless_features(self, x: Tensor) -> Tensor:
         """What the convolutional layers give of a first image, with empty memory and a null label."""

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from harness.method import Feedback, Method, State, Task, one_hot
 from methods.nn.backbones import Conv4
 from methods.nn.lstm_cell import LayerNormLSTM
+from methods.nn.pairs import labels_with_images
 
 _PIXELS = 20
 """Side of the images that Santoro et al. feed."""
@@ -87,7 +88,9 @@ class LSTM(Method):
         return {"label": torch.full((episodes,), -1, device=zero.device), "h": zero, "c": zero.clone()}
 
     def observe(self, state: State, feedback: Feedback) -> State:
-        """Keeps the label; it enters with the next image."""
+        """Keeps the label; it enters with the next image. A support pair's image is seen first."""
+        if feedback.x is not None:
+            _, state = self.predict(state, feedback.x)
         return {**state, "label": feedback.target}
 
     def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
@@ -97,6 +100,10 @@ class LSTM(Method):
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
         """All images are encoded at once; the LSTM runs over the whole sequence in one call."""
         return self._run(x, feedback.target, self.start(x.shape[1]))[0]
+
+    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
+        labels, last = labels_with_images(feedback)
+        return {**self._run(x, labels, state)[1], "label": last}
 
     def memoryless_features(self, x: Tensor) -> Tensor:
         if self.resolution is not None:

@@ -23,7 +23,8 @@ class OPN(Method):
     u = (min_k d_k - beta) / gamma, with beta and gamma learned, is trained to tell first presentations; it adds
     its loss and never answers, since protocols here have no "unknown" class.
 
-    It must be told the label delay d, and keeps the features of the last d samples in its state.
+    It must be told the label delay d, and keeps the features of the last d samples in its state. On support pairs,
+    which need no delay, it is a prototypical network (Snell, Swersky and Zemel, NeurIPS 2017).
 
     Options
     -------
@@ -33,6 +34,7 @@ class OPN(Method):
     """
 
     needs_label_delay = True
+    kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
 
     def __init__(
         self,
@@ -52,21 +54,20 @@ class OPN(Method):
 
     def start(self, episodes: int) -> State:
         """Prototypes [B, ways, D], their counts [B, ways], and features [B, d, D] that await their labels."""
-        assert self.task.label_delay is not None
         zeros = self.beta.new_zeros
         return {
             "prototypes": zeros(episodes, self.task.ways, self.dim),
             "counts": zeros(episodes, self.task.ways),
-            "pending": zeros(episodes, self.task.label_delay, self.dim),
+            "pending": zeros(episodes, self.task.label_delay or 0, self.dim),
         }
 
     def observe(self, state: State, feedback: Feedback) -> State:
-        """Moves the prototype of the revealed class towards the oldest pending features."""
+        """Moves the prototype of the revealed class towards the pair's features, or the oldest pending ones."""
         hit = one_hot(feedback.target, self.task.ways).to(self.beta.dtype)
         counts = state["counts"] + hit
         step = (hit / counts.clamp(min=1)).unsqueeze(-1)
-        oldest = state["pending"][:, :1]
-        prototypes = state["prototypes"] + step * (oldest - state["prototypes"])
+        shown = state["pending"][:, :1] if feedback.x is None else self.encode(feedback.x).unsqueeze(1)
+        prototypes = state["prototypes"] + step * (shown - state["prototypes"])
         return {**state, "prototypes": prototypes, "counts": counts}
 
     def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
@@ -84,6 +85,23 @@ class OPN(Method):
         counts = hit.cumsum(0)
         sums = (hit.unsqueeze(-1) * awaited.unsqueeze(-2)).cumsum(0)
         return self._logits(features, sums / counts.clamp(min=1).unsqueeze(-1), counts)
+
+    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
+        """All images through the conv net at once, and the means as one sum."""
+        delay = self.task.label_delay or 0
+        features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        fed = torch.cat([state["pending"].transpose(0, 1), features])
+        hit = one_hot(feedback.target, self.task.ways).to(features.dtype)
+        counts = state["counts"] + hit.sum(0)
+        shown = torch.einsum("tbk,tbd->bkd", hit, fed[: len(x)])
+        old = state["counts"].unsqueeze(-1) * state["prototypes"]
+        prototypes = (old + shown) / counts.clamp(min=1).unsqueeze(-1)
+        return {"prototypes": prototypes, "counts": counts, "pending": fed[len(fed) - delay :].transpose(0, 1)}
+
+    def query(self, state: State, x: Tensor) -> Tensor:
+        """All queries beside the same prototypes, which need no copy for each."""
+        features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return self._logits(features, state["prototypes"].unsqueeze(1), state["counts"].unsqueeze(1))
 
     def memoryless_features(self, x: Tensor) -> Tensor:
         return self.encode(x)

@@ -52,7 +52,7 @@ def planned_with_key(protocol: StreamProtocol, table: ClassTable, seed: int, num
 
     The digest, and with it the key, differs between protocols; here two protocols can be compared.
     """
-    return plan._stream(protocol, table, bits.key_of("fixed", seed), np.array(numbers))
+    return plan._stream(protocol, table, "test", bits.key_of("fixed", seed), np.array(numbers))
 
 
 def same(one: EpisodePlan, other: EpisodePlan) -> bool:
@@ -204,7 +204,7 @@ def test_an_episode_that_the_split_cannot_hold_is_refused_with_the_numbers(order
     offsets = np.concatenate([table.offsets[:-1], table.offsets[-2:-1] + 2])
     uneven = dataclasses.replace(table, offsets=offsets)
     for number in range(5):
-        with pytest.raises(UserError, match="3 presentations of a class, but a class has only 2 images"):
+        with pytest.raises(UserError, match="3 images of a class in an episode, but the class 'test class 19' has only 2"):
             plan_episodes(stream(2, 3, order=order), uneven, "test", 0, [number])
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from harness.plan import plan_episodes
-from harness.score import credit, joined, score_stream, stream_curves, stream_metrics
+from harness.score import curves, first, joined, metrics, score
+from harness.score.earned import credit
 from harness.spec import PROTOCOL, StreamProtocol
 from harness.testing import card_table
 
@@ -31,7 +32,7 @@ def test_metrics_are_what_counting_step_by_step_gives(episode: dict[str, object]
     protocol = a_protocol(**episode)
     plan = plan_episodes(protocol, card_table("cifar_fs", "test"), "test", 0, range(40))
     earned = np.random.default_rng(0).choice([0.0, 0.5, 1.0], size=(12, 40))
-    metrics = stream_metrics(score_stream(earned, plan), protocol)
+    found = metrics(protocol, score(protocol, earned, plan))
     by_shot: dict[int, list[float]] = {1: [], 3: []}
     by_revealed: dict[int, list[float]] = {1: [], 3: []}
     overall, nonfirst = [], []
@@ -48,8 +49,8 @@ def test_metrics_are_what_counting_step_by_step_gives(episode: dict[str, object]
                 if values:
                     into[k].append(100 * float(np.mean(values)))
                     means += [into[k][-1]] if column == 0 else []
-        if means:
-            overall.append(float(np.mean(means)))
+        iid = episode.get("order") == "iid"
+        overall.append(100 * float(earned[:, b].mean()) if iid else float(np.mean(means)))
         nonfirst.append(100 * float(np.mean([row[2] for row in rows if row[0] > 0])))
     expected = {
         "accuracy@shot=1": by_shot[1],
@@ -59,9 +60,9 @@ def test_metrics_are_what_counting_step_by_step_gives(episode: dict[str, object]
     }
     if delay > 1:
         expected |= {f"accuracy@revealed={k}": by_revealed[k] for k in (1, 3) if by_revealed[k]}
-    assert metrics.keys() == expected.keys()
+    assert found.keys() == expected.keys()
     for name, values in expected.items():
-        mean, interval, episodes = metrics[name]
+        mean, interval, episodes = found[name]
         assert episodes == len(values)
         assert mean == pytest.approx(np.mean(values))
         assert interval == pytest.approx(1.96 * np.std(values, ddof=1) / np.sqrt(len(values)))
@@ -71,20 +72,20 @@ def test_scores_of_batches_join_into_those_of_the_whole() -> None:
     protocol = a_protocol()
     table = card_table("cifar_fs", "test")
     earned = np.random.default_rng(1).random((12, 10))
-    whole = score_stream(earned, plan_episodes(protocol, table, "test", 0, range(10)))
+    whole = score(protocol, earned, plan_episodes(protocol, table, "test", 0, range(10)))
     parts = [
-        score_stream(earned[:, part], plan_episodes(protocol, table, "test", 0, range(10)[part]))
+        score(protocol, earned[:, part], plan_episodes(protocol, table, "test", 0, range(10)[part]))
         for part in (slice(0, 3), slice(3, 10))
     ]
-    for name, values in joined(parts).arrays().items():
-        assert np.array_equal(values, whole.arrays()[name])
-    assert whole.first(4).by_step.shape == (4, 12)
+    for name, values in joined(parts).items():
+        assert np.array_equal(values, whole[name])
+    assert first(whole, 4)["by_step"].shape == (4, 12)
 
 
 def test_curves_are_means_by_step_and_by_shot() -> None:
     protocol = a_protocol()
     plan = plan_episodes(protocol, card_table("cifar_fs", "test"), "test", 0, range(5))
     earned = np.random.default_rng(2).random((12, 5))
-    curves = stream_curves(score_stream(earned, plan))
-    assert curves["by_step"] == pytest.approx(100 * earned.mean(1), abs=1e-4)
-    assert curves["by_shot"] == pytest.approx([100 * earned.T[plan.shot == k].mean() for k in range(4)], abs=1e-4)
+    found = curves(protocol, score(protocol, earned, plan))
+    assert found["by_step"] == pytest.approx(100 * earned.mean(1), abs=1e-4)
+    assert found["by_shot"] == pytest.approx([100 * earned.T[plan.shot == k].mean() for k in range(4)], abs=1e-4)

@@ -24,7 +24,7 @@ from harness.frozen import FrozenFeatures
 from harness.method import Method, Task
 from harness.recipe import Optimizer, Stage
 from harness.registry import build_method
-from harness.score import stream_metrics
+from harness.score import metrics
 from harness.testing import tiny_dataset
 from harness.train import Limits, Progress, Training, _rate, train
 from methods.cl_lstm import CLLSTM
@@ -69,7 +69,7 @@ def test_interrupted_at_any_update_it_ends_with_the_same_bits(tmp_path: Path) ->
             done.best,
             done.best_episodes,
         )
-        assert [each["accuracy"] for each in progress.history] == [each["accuracy"] for each in done.history]
+        assert [each["score"] for each in progress.history] == [each["score"] for each in done.history]
 
 
 def test_killed_outright_it_ends_with_the_same_bits(tmp_path: Path) -> None:
@@ -133,8 +133,8 @@ def test_the_weights_kept_are_those_best_on_validation_classes(tmp_path: Path) -
     each = training(tmp_path)
     progress = train(each)
     scores = evaluate(each.method, each.source, each.protocol, "validation", 6)
-    assert stream_metrics(scores, each.protocol)["accuracy"][0] == progress.best
-    assert progress.best == max(entry["accuracy"] for entry in progress.history)
+    assert metrics(each.protocol, scores)["accuracy"][0] == progress.best
+    assert progress.best == max(entry["score"] for entry in progress.history)
     # Images of the objective on classes count too, but are never followed by a look at the protocol.
     assert all(entry["episodes"] > 12 for entry in progress.history)
 

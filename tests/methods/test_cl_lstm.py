@@ -9,7 +9,10 @@ from torch import nn
 from harness.cost import measured_cost
 from harness.errors import UserError
 from harness.method import Feedback, Task, one_hot
+from harness.plan import plan_episodes
 from harness.registry import build_method
+from harness.spec import PROTOCOL
+from harness.testing import card_table
 from methods.cl_lstm import CLLSTM
 from methods.nn.conv_lstm import ConvLSTM
 
@@ -75,9 +78,19 @@ def test_flops_are_those_of_the_papers_cost_paragraph() -> None:
 
     assert convolutions("add", 28, 1) == pytest.approx(0.403, abs=5e-4)
     assert convolutions("concat", 28, 1) == pytest.approx(0.405, abs=5e-4)
+    protocol = PROTOCOL.validate_python(
+        {
+            "kind": "online_few_shot",
+            "title": "x",
+            "dataset": "omniglot",
+            "episode": {"ways": 5, "presentations": 1},
+            "scoring": {"shots": [0]},
+        }
+    )
+    plan = plan_episodes(protocol, card_table("omniglot", "test"), "test", 0, [0])
     for skip in ("add", "concat"):
         head = 2 * (4 * 256 * (576 + 5 + 256) + 256 * 5) / 1e9
-        measured = measured_cost(CLLSTM(OMNIGLOT, skip=skip), steps=3).gflop_per_step
+        measured = measured_cost(CLLSTM(OMNIGLOT, skip=skip), plan).gflop_per_step
         assert measured == pytest.approx(convolutions(skip, 28, 1) + head, rel=1e-6)
     assert convolutions("add", 32, 3) == pytest.approx(0.538, abs=5e-4)
 

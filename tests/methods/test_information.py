@@ -21,7 +21,7 @@ from harness.episodes import Episodes, EpisodeSource
 from harness.load import load_protocol
 from harness.registry import load_method, task_for
 from harness.rollout import step_through
-from harness.score import credit
+from harness.score.earned import credit
 from harness.shipped import protocol_files
 from harness.spec import PROTOCOL, DelayedLabel, OnlineFewShot, StreamProtocol
 
