@@ -1,8 +1,9 @@
 """The decoded cache: a data set is decoded once into a folder, verified and memory-mapped from then on.
 
-`<cache>/<name>-v<version>-<source>/` holds images.npy (uint8 [N, C, H, W]), tables.json (class tables, image
-names, source) and meta.json (checksums). A folder of that name is always whole: it is written under another
-name, while a file lock keeps other processes waiting, and renamed when it is complete.
+`<cache>/<name>-v<version>-<source>/` holds images.npy (uint8 [N, C, H, W]), masks.npy (uint8 [N, 1, H, W], only
+where the data set has masks), tables.json (class tables, image names, source) and meta.json (checksums). A
+folder of that name is always whole: it is written under another name, while a file lock keeps other processes
+waiting, and renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +29,25 @@ from harness.data.sources import Decoded, Source
 from harness.errors import UserError
 
 FORMAT = 1
-_IMAGES, _TABLES, _META = "images.npy", "tables.json", "meta.json"
+_IMAGES, _MASKS, _TABLES, _META = "images.npy", "masks.npy", "tables.json", "meta.json"
 
 
-def fingerprint(images: np.ndarray, tables: dict[str, ClassTable]) -> str:
-    """SHA-256 (hex) over the pixels and, for each split, its name and its classes' names, members and turns.
+def fingerprint(images: np.ndarray, tables: dict[str, ClassTable], masks: np.ndarray | None = None) -> str:
+    """SHA-256 (hex) over pixels, masks (if any) and, for each split, its name and its classes' names, members, turns.
 
     Two data sets with the same fingerprint give the same episodes, wherever they came from.
     """
-    total = hashlib.sha256(json.dumps(["images", str(images.dtype), list(images.shape)]).encode())
-    total.update(np.ascontiguousarray(images).data)
+    total = hashlib.sha256()
+    for name, array in (("images", images), ("masks", masks)):
+        if array is not None:
+            total.update(json.dumps([name, str(array.dtype), list(array.shape)]).encode())
+            total.update(np.ascontiguousarray(array).data)
     for split in (each for each in SPLITS if each in tables):
         table = tables[split]
         total.update(json.dumps([split, table.names]).encode())
-        for array, kind in ((table.offsets, "<i8"), (table.members, "<i4"), (table.turns, "<i1")):
-            total.update(json.dumps([kind, len(array)]).encode())
-            total.update(np.ascontiguousarray(array, kind).tobytes())
+        for column, kind in ((table.offsets, "<i8"), (table.members, "<i4"), (table.turns, "<i1")):
+            total.update(json.dumps([kind, len(column)]).encode())
+            total.update(np.ascontiguousarray(column, kind).tobytes())
     return total.hexdigest()
 
 
@@ -78,11 +83,16 @@ def opened(card: Card, folder: Path) -> Dataset:
         _expect(meta["format"] == FORMAT, f"it has format {meta['format']}, this version reads {FORMAT}")
         _expect(hashlib.sha256(raw).hexdigest() == meta["tables_sha256"], f"{_TABLES} is damaged")
         index = json.loads(raw)
-        tables = {split: _table(index["tables"][split]) for split in SPLITS}
+        tables = {split: _table(index["tables"][split]) for split in SPLITS if split in index["tables"]}
         images = np.load(folder / _IMAGES, mmap_mode="r", allow_pickle=False)
-        _expect(fingerprint(images, tables) == meta["fingerprint"], f"{_IMAGES} is damaged")
+        masks = np.load(folder / _MASKS, mmap_mode="r", allow_pickle=False) if meta.get("masks") else None
+        pixels = _IMAGES if masks is None else f"{_IMAGES} or {_MASKS}"
+        _expect(fingerprint(images, tables, masks) == meta["fingerprint"], f"{pixels} is damaged")
         _expect(images.shape[1:] == card.image_shape, f"images are {images.shape[1:]}, not {card.image_shape}")
-        return Dataset(card, images, tuple(index["image_ids"]), tables, meta["fingerprint"], index["source"])
+        _expect(card.masks == (masks is not None), f"it has {'no ' if masks is None else ''}masks, unlike its card")
+        if index.get("mean"):
+            card = _measured(card, tables, index)
+        return Dataset(card, images, tuple(index["image_ids"]), tables, meta["fingerprint"], index["source"], masks)
     except Exception as error:  # damaged bytes can make the readers raise nearly anything
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
             raise UserError(f"cannot read the decoded data set {folder}: {error}") from error
@@ -106,6 +116,17 @@ def _table(entry: dict[str, Any]) -> ClassTable:
     )
 
 
+def _measured(card: Card, tables: dict[str, ClassTable], index: dict[str, Any]) -> Card:
+    """The card with what was measured when the data set was decoded."""
+    return replace(
+        card,
+        classes={split: len(table.names) for split, table in tables.items()},
+        images_per_class={split: int(table.sizes.min()) for split, table in tables.items()},
+        mean=tuple(index["mean"]),
+        std=tuple(index["std"]),
+    )
+
+
 def _build(card: Card, source: Source, folder: Path) -> None:
     from filelock import FileLock
 
@@ -124,8 +145,9 @@ def _build(card: Card, source: Source, folder: Path) -> None:
                 scratch = part / "scratch"
                 scratch.mkdir()
                 decoded = source.decode(scratch)
-                shutil.rmtree(scratch)
                 _write(decoded, source, part)
+                del decoded  # its arrays may be mapped from files in the scratch folder
+                shutil.rmtree(scratch)
                 part.chmod(0o755)  # mkdtemp's folders are private; a cache may be shared
                 os.rename(part, folder)
             finally:
@@ -145,16 +167,21 @@ def _write(decoded: Decoded, source: Source, part: Path) -> None:
             for split, table in decoded.tables.items()
         },
         "image_ids": decoded.image_ids,
+        "mean": decoded.mean,
+        "std": decoded.std,
     }
     raw = json.dumps(index, separators=(",", ":")).encode()
     meta = {
         "format": FORMAT,
-        "fingerprint": fingerprint(decoded.images, decoded.tables),
+        "fingerprint": fingerprint(decoded.images, decoded.tables, decoded.masks),
         "tables_sha256": hashlib.sha256(raw).hexdigest(),
+        "masks": decoded.masks is not None,
     }
-    with (part / _IMAGES).open("wb") as file:
-        np.save(file, decoded.images, allow_pickle=False)
-        _settle(file)
+    for name, array in ((_IMAGES, decoded.images), (_MASKS, decoded.masks)):
+        if array is not None:
+            with (part / name).open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+                _settle(file)
     for name, content in ((_TABLES, raw), (_META, json.dumps(meta, indent=1).encode())):
         with (part / name).open("wb") as file:
             file.write(content)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.data.cards import Card
+from harness.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 """Splits in the order in which they are always gone through; a data set may lack 'validation'."""
@@ -51,3 +52,26 @@ class Dataset:
     @property
     def name(self) -> str:
         return self.card.name
+
+    def table(self, split: str) -> ClassTable:
+        """The class table of a split; UserError where the data set has none of that name."""
+        if split not in self.tables:
+            raise UserError(f"the data set '{self.name}' has no {split} split; it has {', '.join(self.tables)}")
+        return self.tables[split]
+
+
+def card_table(card: Card, split: str) -> ClassTable:
+    """A class table with as many classes and images as a card says that the split has, and no pixels.
+
+    Plans drawn from it are those of the real data wherever the card's sizes are exact. UserError where the data set has
+    no such split.
+    """
+    if split not in card.classes:
+        raise UserError(f"the data set '{card.name}' has no {split} split; it has {', '.join(card.classes)}")
+    classes, images = card.classes[split], card.images_per_class[split]
+    return ClassTable(
+        names=tuple(f"class {c}" for c in range(classes)),
+        offsets=np.arange(classes + 1, dtype=np.int64) * images,
+        members=np.arange(classes * images, dtype=np.int32),
+        turns=np.zeros(classes, np.int8),
+    )

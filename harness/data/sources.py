@@ -22,11 +22,19 @@ _PART = ".part-"
 
 @dataclass(frozen=True)
 class Decoded:
-    """A data set as it comes out of its source: uint8 images [N, C, H, W], their names, and class tables."""
+    """A data set as it comes out of its source: uint8 images [N, C, H, W], their names, and class tables.
+
+    `masks` is uint8 [N, 1, H, W] with 1 on the object and 0 elsewhere, None where there are none. Arrays may be
+    mapped from files in the folder that `Source.decode` was given. `mean` and `std` (per channel) are measured
+    where no card can know them before: of a user's own data.
+    """
 
     images: np.ndarray
     image_ids: tuple[str, ...]
     tables: dict[str, ClassTable]
+    masks: np.ndarray | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

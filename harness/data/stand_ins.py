@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from harness.data.sources import Source
+from importlib import import_module
+from pathlib import Path
+
+from harness.data.sources import Decoded, Source
+
+_GENERATORS = {
+    "glyphs": ("glyphs", "generate"),
+    "objects": ("objects", "generate"),
+    "objects_supervised": ("objects", "generate_supervised"),
+    "scenes": ("scenes", "generate"),
+}
+"""Module of `harness.data` and the function in it that generates each stand-in."""
 
 
 def version(name: str) -> int:
     """The version of a stand-in's generator: another version draws other pixels."""
-    from harness.data import glyphs, objects
-
-    return {"glyphs": glyphs, "objects": objects}[name].VERSION
+    return int(import_module(f"harness.data.{_GENERATORS[name][0]}").VERSION)
 
 
 def source(name: str) -> Source:
     """The generator of a stand-in as a source that is always there."""
-    from harness.data import glyphs, objects
+    module, function = _GENERATORS[name]
 
-    generate = {"glyphs": glyphs.generate, "objects": objects.generate}[name]
-    return Source("generated", "generated", lambda scratch: generate())
+    def decode(scratch: Path) -> Decoded:
+        made: Decoded = getattr(import_module(f"harness.data.{module}"), function)()
+        return made
+
+    return Source("generated", "generated", decode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -33,6 +34,16 @@ def decoded() -> Decoded:
 
 
 SOURCE = Source("made for the test", "0" * 64, lambda scratch: decoded())
+FINGERPRINT = "0989a2b91574c7d35cf5a4148e5ec31fe8a923ebc89004dc2eff864b6df86692"
+MASKED = replace(CARD, masks=True)
+
+
+def masked() -> Decoded:
+    masks = (decoded().images > 20).astype(np.uint8)
+    return replace(decoded(), masks=masks)
+
+
+WITH_MASKS = replace(SOURCE, decode=lambda scratch: masked())
 
 
 def folder(where: Path) -> Path:
@@ -60,6 +71,53 @@ def test_images_are_memory_mapped_and_cannot_be_written(tmp_path: Path) -> None:
     images = cache.load(CARD, 1, SOURCE, tmp_path).images
     assert isinstance(images, np.memmap)
     assert not images.flags.writeable
+
+
+def test_masks_are_kept_beside_the_images_and_memory_mapped(tmp_path: Path) -> None:
+    loaded, made = cache.load(MASKED, 1, WITH_MASKS, tmp_path), masked()
+    assert isinstance(loaded.masks, np.memmap)
+    assert not loaded.masks.flags.writeable
+    assert loaded.masks.dtype == np.uint8
+    assert (loaded.masks == made.masks).all()
+    assert sorted(os.listdir(folder(tmp_path))) == ["images.npy", "masks.npy", "meta.json", "tables.json"]
+    assert cache.load(CARD, 2, SOURCE, tmp_path).masks is None
+
+
+def test_a_data_set_without_a_validation_split_is_read_as_it_is(tmp_path: Path) -> None:
+    tables = {split: table for split, table in decoded().tables.items() if split != "validation"}
+    loaded = cache.load(CARD, 1, replace(SOURCE, decode=lambda scratch: replace(decoded(), tables=tables)), tmp_path)
+    assert list(loaded.tables) == ["train", "test"]
+    assert loaded.fingerprint == cache.fingerprint(decoded().images, tables)
+
+
+def test_folders_built_before_there_were_masks_are_still_read(tmp_path: Path) -> None:
+    whole = cache.load(CARD, 1, SOURCE, tmp_path)
+    file = folder(tmp_path) / "meta.json"
+    meta = json.loads(file.read_text())
+    del meta["masks"]
+    file.write_text(json.dumps(meta))
+    assert cache.load(CARD, 1, SOURCE, tmp_path).fingerprint == whole.fingerprint == FINGERPRINT
+
+
+def test_a_card_that_promises_other_masks_than_there_are_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no masks, unlike its card"):
+        cache.load(MASKED, 1, SOURCE, tmp_path)
+    with pytest.raises(UserError, match="it has masks, unlike its card"):
+        cache.load(CARD, 2, WITH_MASKS, tmp_path)
+
+
+def test_pixels_may_be_mapped_from_temporary_files(tmp_path: Path) -> None:
+    def decode(scratch: Path) -> Decoded:
+        made, maps = masked(), []
+        for name, array in (("images", made.images), ("masks", made.masks)):
+            assert array is not None
+            array.tofile(scratch / name)
+            maps.append(np.memmap(scratch / name, np.uint8, "r", shape=array.shape))
+        return replace(made, images=maps[0], masks=maps[1])
+
+    loaded, made = cache.load(MASKED, 1, replace(SOURCE, decode=decode), tmp_path), masked()
+    assert loaded.fingerprint == cache.fingerprint(made.images, made.tables, made.masks)
+    assert left_in(tmp_path) == [folder(tmp_path).name]
 
 
 def test_a_decoded_data_set_is_not_decoded_again_and_nothing_is_written(tmp_path: Path) -> None:
@@ -98,11 +156,19 @@ def test_the_fingerprint_changes_with_every_part_that_changes_episodes() -> None
         changed.append(cache.fingerprint(made.images, {**made.tables, "train": other}))
     swapped = {**made.tables, "validation": made.tables["test"], "test": made.tables["validation"]}
     changed.append(cache.fingerprint(made.images, swapped))
+    masks = masked().masks
+    assert masks is not None
+    changed.append(cache.fingerprint(made.images, made.tables, masks))
+    changed.append(cache.fingerprint(made.images, made.tables, 1 - masks))
     assert len({whole, *changed}) == 1 + len(changed)
 
 
+def test_the_fingerprint_without_masks_is_what_it_was_before_there_were_any() -> None:
+    assert cache.fingerprint(decoded().images, decoded().tables) == FINGERPRINT
+
+
 def test_a_flipped_byte_is_found_wherever_it_is(tmp_path: Path) -> None:
-    whole = cache.load(CARD, 1, SOURCE, tmp_path)
+    whole = cache.load(MASKED, 1, WITH_MASKS, tmp_path)
     harmless = 0
     for file in sorted(folder(tmp_path).iterdir()):
         good = file.read_bytes()
@@ -117,6 +183,7 @@ def test_a_flipped_byte_is_found_wherever_it_is(tmp_path: Path) -> None:
                 # White space in a header may read the same; what was loaded must be the same, then.
                 harmless += 1
                 assert (np.asarray(found.images) == np.asarray(whole.images)).all()
+                assert (np.asarray(found.masks) == np.asarray(whole.masks)).all()
                 assert (found.fingerprint, found.image_ids) == (whole.fingerprint, whole.image_ids)
             assert file.read_bytes() == bad
         file.write_bytes(good)
@@ -125,25 +192,25 @@ def test_a_flipped_byte_is_found_wherever_it_is(tmp_path: Path) -> None:
 
 def opened_or_told(where: Path) -> Dataset | str:
     try:
-        return cache.opened(CARD, where)
+        return cache.opened(MASKED, where)
     except UserError as error:
         return str(error)
 
 
-@pytest.mark.parametrize("name", ["images.npy", "tables.json", "meta.json"])
+@pytest.mark.parametrize("name", ["images.npy", "masks.npy", "tables.json", "meta.json"])
 def test_a_truncated_or_missing_file_is_named_and_left_as_it_is(tmp_path: Path, name: str) -> None:
-    cache.load(CARD, 1, SOURCE, tmp_path)
+    cache.load(MASKED, 1, WITH_MASKS, tmp_path)
     file = folder(tmp_path) / name
     good = file.read_bytes()
     for length in (0, 10, len(good) // 2, len(good) - 1):
         file.write_bytes(good[:length])
         with pytest.raises(UserError, match="corrupt") as caught:
-            cache.load(CARD, 1, SOURCE, tmp_path)
+            cache.load(MASKED, 1, WITH_MASKS, tmp_path)
         assert str(folder(tmp_path)) in str(caught.value)
         assert len(file.read_bytes()) == length
     file.unlink()
     with pytest.raises(UserError, match="corrupt"):
-        cache.load(CARD, 1, SOURCE, tmp_path)
+        cache.load(MASKED, 1, WITH_MASKS, tmp_path)
 
 
 def test_a_failed_decoding_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -9,22 +9,15 @@ import numpy as np
 import pytest
 
 from harness import bits
-from harness.data import glyphs, objects
+from harness.data import glyphs, objects, painting, scenes
 from harness.data.cards import CARDS
 from harness.data.dataset import ClassTable, Dataset
-from harness.data.load import load_dataset
 
 FINGERPRINTS = {
     "glyphs": "966b05f4b018fbf8b7d8c99302a63964f5a328860a369069f10803a11899311e",
     "objects": "e766921956517fc967054d3d9afc4fc61a9894cef1ace5a731d03f73cda727ac",
+    "scenes": "a453fe060b2152ab6e5019f89d747d5eb4ba8b6fee13783e5646e217e0cd70de",
 }
-
-
-@pytest.fixture(scope="module")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
-    """Freshly generated, never from a cache that an earlier generator may have filled."""
-    fresh = tmp_path_factory.mktemp("stand-ins")
-    return {name: load_dataset(name, cache=fresh) for name in FINGERPRINTS}
 
 
 @pytest.fixture(params=list(FINGERPRINTS))
@@ -40,7 +33,7 @@ def test_pixels_and_classes_are_the_same_on_every_machine(data: Dataset) -> None
     assert data.fingerprint == FINGERPRINTS[data.name]
 
 
-@pytest.mark.parametrize("module", [glyphs, objects, bits])
+@pytest.mark.parametrize("module", [glyphs, objects, scenes, painting, bits])
 def test_generators_use_no_floating_point(module: object) -> None:
     for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):  # type: ignore[attr-defined]
         assert not isinstance(node, ast.Div)
@@ -62,11 +55,12 @@ def test_a_stand_in_is_what_its_card_says(data: Dataset) -> None:
             assert all(data.image_ids[image].startswith(f"{name}/") for image in members(table, c))
 
 
-def test_objects_are_normalised_by_what_was_measured(generated: dict[str, Dataset]) -> None:
-    data = generated["objects"]
+@pytest.mark.parametrize("name", ["objects", "scenes"])
+def test_colours_are_normalised_by_what_was_measured(generated: dict[str, Dataset], name: str) -> None:
+    data = generated[name]
     pixels = data.images[np.sort(data.tables["train"].members)] / 255
-    assert np.abs(pixels.mean(axis=(0, 2, 3)) - CARDS["objects"].mean).max() < 0.0006
-    assert np.abs(pixels.std(axis=(0, 2, 3)) - CARDS["objects"].std).max() < 0.0006
+    assert np.abs(pixels.mean(axis=(0, 2, 3)) - CARDS[name].mean).max() < 0.0006
+    assert np.abs(pixels.std(axis=(0, 2, 3)) - CARDS[name].std).max() < 0.0006
 
 
 def test_no_two_images_are_the_same(data: Dataset) -> None:
@@ -97,7 +91,7 @@ def test_every_glyph_is_drawn_and_lies_inside_the_frame(generated: dict[str, Dat
 
 def test_nearest_pixels_know_something_but_not_much(data: Dataset) -> None:
     """5-way 1-shot on the test classes, nearest neighbour in squared pixel difference, per cent."""
-    low, high = {"glyphs": (50, 65), "objects": (28, 40)}[data.name]
+    low, high = {"glyphs": (50, 65), "objects": (28, 40), "scenes": (21, 30)}[data.name]
     table, rng = data.tables["test"], np.random.default_rng(0)
     flat = np.asarray(data.images).reshape(len(data.images), -1).astype(np.float32)
     hits = 0
