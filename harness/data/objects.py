@@ -1,5 +1,9 @@
 """`objects`, the stand-in for CIFAR and mini-ImageNet: coloured, textured shapes on varied ground.
 
+`objects_supervised` is the stand-in for CIFAR-10 and CIFAR-100 as they are used for ordinary classification: the same
+classes in train and test, with many images each. So that these are not learned at once, its classes share colours and
+layout and differ by shape and texture alone.
+
 A class is a shape, a pair of colours, a texture and a layout (one large shape, or several). An image of it
 puts that at some place, size and angle, shifts its colours, and chooses ground, lighting and noise.
 Everything is whole numbers: lengths in 1/16 pixels around the image's centre, x to the right, y down, colours
@@ -14,15 +18,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness import bits
+from harness.data.painting import ONE, Draws, lit, turned, wave
 from harness.data.sources import Decoded, table_of
 
 VERSION = 2
 CLASSES = {"train": 64, "validation": 16, "test": 20}
 IMAGES = 60
+SUPERVISED_IMAGES = {"train": 200, "test": 50}
 
 _SIDE, _UNIT = 32, 16
 _RADIUS = 12 * _UNIT  # of a single shape, before an image's own scale
-_ONE = 1024  # 1 in fixed point
 
 Field = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
@@ -118,7 +123,7 @@ class Kind:
 def generate() -> Decoded:
     """All 100 classes x 60 images, uint8 [6000, 3, 32, 32], classes in order of their splits."""
     found = kinds()
-    images = np.concatenate([_painted(kind, number) for number, kind in enumerate(found)])
+    images = np.concatenate([_painted(kind, np.arange(IMAGES) + IMAGES * i) for i, kind in enumerate(found)])
     names = [kind.name for kind in found]
     ids = tuple(f"{name}/{image:02d}" for name in names for image in range(IMAGES))
     tables, first = {}, 0
@@ -127,6 +132,21 @@ def generate() -> Decoded:
         tables[split] = table_of(
             (names[number] for number in numbers), (np.arange(IMAGES) + IMAGES * number for number in numbers)
         )
+        first += size
+    return Decoded(images, ids, tables)
+
+
+def generate_supervised() -> Decoded:
+    """20 classes x 250 images, uint8 [5000, 3, 32, 32], the first 200 of each class to train, 50 to test."""
+    found = supervised_kinds()
+    each, before = sum(SUPERVISED_IMAGES.values()), IMAGES * sum(CLASSES.values())
+    # Numbers that no image of `objects` has, so that no image is in both.
+    images = np.concatenate([_painted(kind, before + np.arange(each) + each * i) for i, kind in enumerate(found)])
+    names = [kind.name for kind in found]
+    ids = tuple(f"{name}/{image:03d}" for name in names for image in range(each))
+    tables, first = {}, 0
+    for split, size in SUPERVISED_IMAGES.items():
+        tables[split] = table_of(names, (np.arange(first, first + size) + each * i for i in range(len(names))))
         first += size
     return Decoded(images, ids, tables)
 
@@ -143,6 +163,13 @@ def kinds() -> list[Kind]:
     return list(found)[:wanted]
 
 
+def supervised_kinds() -> list[Kind]:
+    """The 20 classes of `objects_supervised`: ten shapes, plain or dotted, three of a kind."""
+    shapes = ("disc", "box", "diamond", "triangle", "ring", "cross", "half", "crescent", "arrow", "star")
+    pair = ("teal", "green")
+    return [Kind(shape, *look) for shape in shapes for look in (("plain", "three", pair[:1]), ("dots", "three", pair))]
+
+
 _ASPECTS = (tuple(SHAPES), tuple(TEXTURES), tuple(LAYOUTS))
 _CHOICES = (len(SHAPES), len(TEXTURES), len(LAYOUTS), len(COLOURS), len(COLOURS) - 1)
 
@@ -151,19 +178,9 @@ def _words(purpose: str, numbers: np.ndarray, count: int) -> np.ndarray:
     return bits.words(bits.key_of("objects", VERSION, purpose), numbers, 0, count)
 
 
-class _Draws:
-    """Random whole numbers for a batch of images, handed out one after another, int64 [B, 1, 1]."""
-
-    def __init__(self, words: np.ndarray) -> None:
-        self._columns = iter(words.T)
-
-    def between(self, low: int, high: int) -> np.ndarray:
-        return bits.below(next(self._columns), high - low + 1)[:, None, None] + low
-
-
-def _painted(kind: Kind, number: int) -> np.ndarray:
-    """The 60 images of a class, uint8 [60, 3, 32, 32]."""
-    draws = _Draws(_words("image", number * IMAGES + np.arange(IMAGES), 64))
+def _painted(kind: Kind, numbers: np.ndarray) -> np.ndarray:
+    """Images of a class with these numbers [B], uint8 [B, 3, 32, 32]."""
+    draws = Draws(_words("image", numbers, 64))
     centres = (np.arange(_SIDE) - _SIDE // 2) * _UNIT + _UNIT // 2
     x, y = centres[None, None, :], centres[None, :, None]
     canvas = _ground(x, y, draws)
@@ -172,57 +189,28 @@ def _painted(kind: Kind, number: int) -> np.ndarray:
         for name in kind.colours
     ]
     x, y = x - draws.between(-4 * _UNIT, 4 * _UNIT), y - draws.between(-4 * _UNIT, 4 * _UNIT)
-    x, y = _turned(x, y, draws.between(-180, 180))
+    x, y = turned(x, y, draws.between(-180, 180))
     scale = draws.between(760, 1150)
     for across, down, size in LAYOUTS[kind.layout]:
-        radius = _RADIUS * size * scale // (16 * _ONE)
+        radius = _RADIUS * size * scale // (16 * ONE)
         wobble = draws.between(-_UNIT, _UNIT), draws.between(-_UNIT, _UNIT)
-        u = x - _RADIUS * across * scale // (16 * _ONE) - wobble[0]
-        v = y - _RADIUS * down * scale // (16 * _ONE) - wobble[1]
+        u = x - _RADIUS * across * scale // (16 * ONE) - wobble[0]
+        v = y - _RADIUS * down * scale // (16 * ONE) - wobble[1]
         # Full inside, none outside, fading over one pixel at the rim: 0.._UNIT.
         cover = np.clip(SHAPES[kind.shape](u, v, radius) + _UNIT // 2, 0, _UNIT)[:, None]
         paint = np.where(TEXTURES[kind.texture](u, v, radius)[:, None] == 1, colours[-1], colours[0])
         canvas = (canvas * (_UNIT - cover) + paint * cover) // _UNIT
-    return _lit(canvas, draws, number)
+    return lit(canvas, draws, _words("noise", numbers, canvas[0].size // 4))
 
 
-def _turned(x: np.ndarray, y: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points turned by the angle whose half has the tangent half / 1024 (so that the turn keeps lengths)."""
-    square = half * half
-    cosine = (_ONE**2 - square) * _ONE // (_ONE**2 + square)
-    sine = 2 * half * _ONE * _ONE // (_ONE**2 + square)
-    return (cosine * x + sine * y) // _ONE, (cosine * y - sine * x) // _ONE
-
-
-def _ground(x: np.ndarray, y: np.ndarray, draws: _Draws) -> np.ndarray:
-    """Ground int64 [60, 3, 32, 32]: two colours mixed along a slope and in waves."""
+def _ground(x: np.ndarray, y: np.ndarray, draws: Draws) -> np.ndarray:
+    """Ground int64 [B, 3, 32, 32]: two colours mixed along a slope and in waves."""
     level = draws.between(95, 165)
     first, second = (
         np.clip(np.stack([level + draws.between(-40, 40) for _ in range(3)], axis=1), 0, 255) for _ in range(2)
     )
     slope = draws.between(-128, 128) * x + draws.between(-128, 128) * y
-    waves = _wave(draws.between(1, 5) * x + draws.between(-5, 5) * y + draws.between(0, 1023))
-    waves = waves + _wave(draws.between(-9, 9) * x + draws.between(1, 9) * y + draws.between(0, 1023)) // 2
+    waves = wave(draws.between(1, 5) * x + draws.between(-5, 5) * y + draws.between(0, 1023))
+    waves = waves + wave(draws.between(-9, 9) * x + draws.between(1, 9) * y + draws.between(0, 1023)) // 2
     mix = np.clip(128 + slope // 256 + waves // 4, 0, 255)[:, None]
     return (first * (255 - mix) + second * mix) // 255
-
-
-def _wave(phase: np.ndarray) -> np.ndarray:
-    """A smooth wave, -256..256, of period 1024: parabolas, in place of a sine."""
-    place = phase % 1024
-    half = place % 512
-    arch = half * (512 - half) // 256
-    return np.where(place < 512, arch, -arch)
-
-
-def _lit(canvas: np.ndarray, draws: _Draws, number: int) -> np.ndarray:
-    """The canvas under uneven light of some strength and colour, with noise: uint8 of the same shape."""
-    across, down, strength = draws.between(-7, 7), draws.between(-7, 7), draws.between(800, 1180)
-    tint = np.stack([draws.between(930, 1100) for _ in range(3)], axis=1)
-    place = np.arange(_SIDE) - _SIDE // 2
-    light = (strength + across * place[None, None, :] + down * place[None, :, None])[:, None]
-    noise = _words("noise", number * IMAGES + np.arange(IMAGES), canvas[0].size // 4)
-    # Each word gives four bytes of noise.
-    parts = np.stack([(noise >> np.uint64(8 * i)) & np.uint64(0xFF) for i in range(4)], axis=-1)
-    grain = parts.astype(np.int64).reshape(canvas.shape) * draws.between(4, 28)[:, None] // 256
-    return np.clip(canvas * light // _ONE * tint // _ONE + grain - 8, 0, 255).astype(np.uint8)
