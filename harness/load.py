@@ -19,11 +19,16 @@ EXTENDS = "extends"
 
 @dataclass(frozen=True)
 class Loaded:
-    """A protocol with its name (the file's name without '.yaml') and the file it was read from."""
+    """A protocol with its name (the file's name without '.yaml') and the file it was read from.
+
+    `base` is the folder that a data set of the user's own lies relative to: that of the file which says where it
+    lies (this one, or one that it extends).
+    """
 
     name: str
     path: Path
     protocol: AnyProtocol
+    base: Path | None = None
 
 
 def load_protocol(name_or_path: str | Path) -> Loaded:
@@ -32,11 +37,15 @@ def load_protocol(name_or_path: str | Path) -> Loaded:
     Raises UserError for an unknown name (with the nearest), and YamlError (with every problem at its line)
     for a file that is not a possible protocol.
     """
+    from harness.data.own import PLACES
     from harness.spec import PROTOCOL
+    from harness.text.class_lists import with_class_lists
 
     path = find_protocol(name_or_path)
-    protocol = validated(inherited(path), PROTOCOL, also=(EXTENDS,))
-    return Loaded(path.stem, path, protocol)
+    document = with_class_lists(inherited(path))
+    protocol = validated(document, PROTOCOL, also=(EXTENDS,))
+    places = [document.keys[loc] for loc in (("dataset", key) for key in PLACES) if loc in document.keys]
+    return Loaded(path.stem, path, protocol, places[0].path.parent if places else None)
 
 
 def find_protocol(name_or_path: str | Path) -> Path:

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
+from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from harness.data.cards import CARDS, Card
+from harness.data.own import OwnData, unfit
 from harness.errors import nearest
+from harness.strict import Count, Strict
 
 SEMANTICS = 1
 """Raised when the same protocol text comes to mean other episodes; part of every digest."""
 
-Count = Annotated[int, Field(strict=True, ge=1)]
-"""A whole number of at least one (no booleans, no text, no fractions)."""
-
 Shot = Annotated[int, Field(strict=True, ge=0)]
 Number = Annotated[float, Field(strict=True)]
-
-
-class Strict(BaseModel):
-    """Frozen, and refuses keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Published(Strict):
@@ -113,20 +107,29 @@ class SupervisedScoring(Strict):
     """Accuracy over the whole test split."""
 
 
+class Needs(NamedTuple):
+    """Classes that each split must have for an episode, images that each class must have, and the keys that say so."""
+
+    classes: int
+    images: int
+    classes_key: str
+    images_key: str
+
+
 class Protocol(Strict):
     """What every kind has. `title`, `notes`, `published` and `stand_in` do not change the digest."""
 
     kind: str
     title: str = Field(description="one line for people")
-    dataset: str = Field(description="a name from `harness list datasets`")
+    dataset: str | OwnData = Field(description="a name from `harness list datasets`, or a data set of your own")
     stand_in: str | None = Field(None, description="the generated data set used with --data stand-in")
     notes: str = Field("", description="anything readers should know")
     published: list[Published] = Field([], description="what others printed for this protocol")
 
     @field_validator("dataset")
     @classmethod
-    def _known_dataset(cls, name: str) -> str:
-        return _known(name, CARDS)
+    def _known_dataset(cls, dataset: str | OwnData) -> str | OwnData:
+        return _known(dataset, CARDS) if isinstance(dataset, str) else dataset
 
     @field_validator("stand_in")
     @classmethod
@@ -135,9 +138,26 @@ class Protocol(Strict):
             _known(name, {key: card for key, card in CARDS.items() if card.stand_in})
         return name
 
+    @model_validator(mode="after")
+    def _fits_own_data(self) -> Protocol:
+        if isinstance(self.dataset, OwnData):
+            _refuse(list(unfit(self.dataset, self.kind)))
+        return self
+
+    @property
+    def data_name(self) -> str:
+        """The name of the data set, one of the harness's or the user's own."""
+        return self.dataset if isinstance(self.dataset, str) else self.dataset.name
+
     @property
     def card(self) -> Card:
-        return CARDS[self.dataset]
+        """What is known of the data set; of the user's own, what is known before it is decoded."""
+        return CARDS[self.dataset] if isinstance(self.dataset, str) else self.dataset.card
+
+    @property
+    def needs(self) -> Needs:
+        """What an episode asks of every split."""
+        return Needs(1, 1, "episode", "episode")
 
 
 class _Stream(Protocol):
@@ -151,13 +171,17 @@ class _Stream(Protocol):
         """T: steps of one episode."""
         return self.episode.ways * self.episode.presentations
 
+    @property
+    def needs(self) -> Needs:
+        return Needs(self.episode.ways, self.episode.presentations, "episode.ways", "episode.presentations")
+
     episode: StreamEpisode
     scoring: StreamScoring
 
     @model_validator(mode="after")
     def _possible(self) -> _Stream:
         shape = self.episode
-        problems = list(_too_many(self, "episode.ways", shape.ways, "episode.presentations", shape.presentations))
+        problems = list(_too_many(self))
         last = self.steps - 1 if shape.order == "iid" else shape.presentations - 1
         if self.scoring.shots[-1] > last:
             problems.append(
@@ -191,10 +215,14 @@ class Continual(Protocol):
     episode: ContinualEpisode
     scoring: QueryScoring = QueryScoring(test_episodes=2000)
 
+    @property
+    def needs(self) -> Needs:
+        shape = self.episode
+        return Needs(shape.subtasks, shape.shots + shape.queries, "episode.subtasks", "episode")
+
     @model_validator(mode="after")
     def _possible(self) -> Continual:
-        shape = self.episode
-        _refuse(list(_too_many(self, "episode.subtasks", shape.subtasks, "episode", shape.shots + shape.queries)))
+        _refuse(list(_too_many(self)))
         return self
 
 
@@ -205,11 +233,15 @@ class SegmentationDistractors(Protocol):
     episode: SegmentationEpisode
     scoring: StreamScoring
 
+    @property
+    def needs(self) -> Needs:
+        where = "episode.presentations"
+        return Needs(1 + self.episode.distractor, self.episode.presentations, where, where)
+
     @model_validator(mode="after")
     def _possible(self) -> SegmentationDistractors:
         shape = self.episode
-        where = "episode.presentations"
-        problems = list(_too_many(self, where, 1 + shape.distractor, where, shape.presentations))
+        problems = list(_too_many(self))
         if self.scoring.shots[-1] > shape.presentations - 1:
             problems.append(
                 f"scoring.shots: {self.scoring.shots[-1]}-shot needs {self.scoring.shots[-1] + 1} presentations, "
@@ -226,10 +258,14 @@ class NWayKShot(Protocol):
     episode: KShotEpisode
     scoring: QueryScoring = QueryScoring(test_episodes=2000)
 
+    @property
+    def needs(self) -> Needs:
+        shape = self.episode
+        return Needs(shape.ways, shape.shots + shape.queries, "episode.ways", "episode")
+
     @model_validator(mode="after")
     def _possible(self) -> NWayKShot:
-        shape = self.episode
-        _refuse(list(_too_many(self, "episode.ways", shape.ways, "episode", shape.shots + shape.queries)))
+        _refuse(list(_too_many(self)))
         return self
 
 
@@ -257,9 +293,11 @@ PROTOCOL: TypeAdapter[AnyProtocol] = TypeAdapter(Annotated[AnyProtocol, Field(di
 
 def digest(protocol: AnyProtocol) -> str:
     """SHA-256 (hex) over the fields that change what is measured: kind, data set, episode shape, scoring."""
+    dataset = protocol.dataset
     meaning = {
         "semantics": SEMANTICS,
-        **protocol.model_dump(mode="json", include={"kind", "dataset", "episode", "scoring"}),
+        **protocol.model_dump(mode="json", include={"kind", "episode", "scoring"}),
+        "dataset": dataset.meaning if isinstance(dataset, OwnData) else dataset,
     }
     return hashlib.sha256(json.dumps(meaning, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -305,19 +343,20 @@ def _known(name: str, cards: dict[str, Card]) -> str:
     return name
 
 
-def _too_many(protocol: Protocol, classes_key: str, classes: int, images_key: str, images: int) -> Any:
-    """Reasons why an episode of `classes` classes with `images` images each cannot be drawn from a split."""
+def _too_many(protocol: Protocol) -> Iterator[str]:
+    """Reasons why an episode cannot be drawn from a split, as far as the card of the data set tells."""
+    needs = protocol.needs
     for split, available in protocol.card.classes.items():
-        if classes > available:
+        if needs.classes > available:
             yield (
-                f"{classes_key}: {classes} classes in an episode, but the {split} split of "
-                f"{protocol.dataset} has {available}"
+                f"{needs.classes_key}: {needs.classes} classes in an episode, but the {split} split of "
+                f"{protocol.data_name} has {available}"
             )
     for split, available in protocol.card.images_per_class.items():
-        if images > available:
+        if needs.images > available:
             yield (
-                f"{images_key}: {images} images of a class in an episode, but the {split} split of "
-                f"{protocol.dataset} has classes with {available}"
+                f"{needs.images_key}: {needs.images} images of a class in an episode, but the {split} split of "
+                f"{protocol.data_name} has classes with {available}"
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.data import cache as cached
 from harness.data import sources
@@ -13,32 +14,40 @@ from harness.data.dataset import Dataset
 from harness.data.sources import Finder
 from harness.errors import UserError, unknown
 
+if TYPE_CHECKING:
+    from harness.data.own import OwnData
+
 DATA_VARIABLE, CACHE_VARIABLE = "HARNESS_DATA", "HARNESS_CACHE"
 
 
-def load_dataset(name: str, data_root: Path | None = None, cache: Path | None = None, download: bool = True) -> Dataset:
-    """The named data set (a name of `harness.data.cards.CARDS`), decoded and memory-mapped.
+def load_dataset(
+    data: str | OwnData,
+    data_root: Path | None = None,
+    cache: Path | None = None,
+    download: bool = True,
+    base: Path | None = None,
+) -> Dataset:
+    """A named data set (a name of `harness.data.cards.CARDS`) or a user's own, decoded and memory-mapped.
 
     A real one is looked for under `data_root` (None: the environment variable HARNESS_DATA if set), then
     among what was downloaded or decoded into `cache` before (None: HARNESS_CACHE, or the user's cache
-    folder), and is then downloaded if `download`. Stand-ins are generated and need no root.
+    folder), and is then downloaded if `download`. Stand-ins are generated and need no root. A user's own is
+    looked for in `base` (None: the working directory) and then under the root; a hub repository is fetched once.
 
     Raises UserError for an unknown name; for a real data set that is nowhere (what is missing, where it was
     looked for, how to get it, how to run on the stand-in); for a broken source or cache.
     """
-    if name not in CARDS:
-        raise unknown("data set", name, CARDS)
-    card, folder = CARDS[name], (cache or default_cache()).expanduser().absolute()
+    folder = (cache or default_cache()).expanduser().absolute()
+    if not isinstance(data, str):
+        return _own(data, base, _root(data_root), folder, download)
+    if data not in CARDS:
+        raise unknown("data set", data, CARDS)
+    card = CARDS[data]
     if card.stand_in:
         from harness.data import stand_ins
 
-        return cached.load(card, stand_ins.version(name), stand_ins.source(name), folder)
-    root = data_root or _from_environment(DATA_VARIABLE)
-    if root is not None:
-        root = root.expanduser().absolute()
-        if not root.is_dir():
-            raise UserError(f"the data root {root} is not a folder (--data-root DIR or {DATA_VARIABLE})")
-    return _real(card, _finder(name), root, folder, download)
+        return cached.load(card, stand_ins.version(data), stand_ins.source(data), folder)
+    return _real(card, _finder(data), _root(data_root), folder, download)
 
 
 def default_cache() -> Path:
@@ -55,19 +64,49 @@ def default_cache() -> Path:
     return base / "episode-harness"
 
 
+def _root(given: Path | None) -> Path | None:
+    root = given or _from_environment(DATA_VARIABLE)
+    if root is None:
+        return None
+    root = root.expanduser().absolute()
+    if not root.is_dir():
+        raise UserError(f"the data root {root} is not a folder (--data-root DIR or {DATA_VARIABLE})")
+    return root
+
+
 def _from_environment(variable: str) -> Path | None:
     value = os.environ.get(variable)
     return Path(value) if value else None
 
 
+def _own(data: OwnData, base: Path | None, root: Path | None, cache: Path, may_download: bool) -> Dataset:
+    from harness.data import own_sources
+
+    source = own_sources.source_of(data, base, root)
+    folder = cached.folder_of(cache, data.name, own_sources.VERSION, source.digest)
+    if data.hub is not None and not may_download and not folder.exists():
+        raise UserError(f"the data set '{data.name}' ({data.hub} on the Hugging Face hub) has not been fetched yet")
+    return cached.load(data.card, own_sources.VERSION, source, cache)
+
+
 def _finder(name: str) -> Finder:
-    if name == "cifar_fs":
+    if name in ("cifar_fs", "cifar10", "cifar100"):
         from harness.data import cifar
 
-        return cifar.finder()
-    from harness.data import omniglot
+        return cifar.finder(CARDS[name])
+    if name == "mini_imagenet":
+        from harness.data import mini_imagenet
 
-    return omniglot.finder(name)
+        return mini_imagenet.finder(CARDS[name])
+    if name == "fss1000":
+        from harness.data import fss1000
+
+        return fss1000.finder()
+    if name in ("omniglot", "omniglot_lake"):
+        from harness.data import omniglot
+
+        return omniglot.finder(name)
+    raise LookupError(f"the card '{name}' has no finder")
 
 
 def _real(card: Card, finder: Finder, root: Path | None, cache: Path, may_download: bool) -> Dataset:

@@ -74,19 +74,26 @@ class Core:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """A plain union at `loc`, and the schema of its member that raised an error."""
+
+    loc: tuple[str | int, ...]
+    union: Schema
+    member: Schema
+
+
+@dataclass(frozen=True)
 class Spot:
     """What an error speaks of.
 
     `loc` is its path in the data; `schema` what is allowed there (None for an unknown key); `owner` the
-    schema of the nearest model around it; `union` the path and schema of the outermost plain union on the
-    way, `member` the schema of its member that raised the error.
+    schema of the nearest model around it; `unions` the plain unions on the way, outermost first.
     """
 
     loc: tuple[str | int, ...]
     schema: Schema | None
     owner: Schema | None
-    union: tuple[tuple[str | int, ...], Schema] | None = None
-    member: Schema | None = None
+    unions: tuple[Choice, ...] = ()
 
 
 def walk(core: Core, error_loc: tuple[Any, ...], data: Any) -> Spot:
@@ -94,8 +101,7 @@ def walk(core: Core, error_loc: tuple[Any, ...], data: Any) -> Spot:
     loc: list[str | int] = []
     schema: Schema | None = core.root
     owner: Schema | None = None
-    union: tuple[tuple[str | int, ...], Schema] | None = None
-    member: Schema | None = None
+    unions: list[Choice] = []
     for part in error_loc:
         assert schema is not None
         here = core.plain(schema)
@@ -104,10 +110,8 @@ def walk(core: Core, error_loc: tuple[Any, ...], data: Any) -> Spot:
             schema = here["choices"][part]
             continue
         if kind == "union":
-            chosen = _member(core, here, str(part), at(data, loc))
-            if union is None:
-                union, member = (tuple(loc), here), chosen
-            schema = chosen
+            schema = _member(core, here, str(part), at(data, loc))
+            unions.append(Choice(tuple(loc), here, schema))
             continue
         if part == "[key]":
             break
@@ -125,7 +129,7 @@ def walk(core: Core, error_loc: tuple[Any, ...], data: Any) -> Spot:
             schema = {"type": "any"}
         if schema is None:
             break
-    return Spot(tuple(loc), schema, owner, union, member)
+    return Spot(tuple(loc), schema, owner, tuple(unions))
 
 
 def suits(core: Core, schema: Schema, value: Any) -> bool:
@@ -150,7 +154,7 @@ def _member(core: Core, union: Schema, label: str, value: Any) -> Schema:
         if cls is not None and cls.__name__ in label:
             return each
     for each in members:
-        if label.startswith(core.plain(each)["type"]):
+        if core.plain(each)["type"] in label.partition("[")[0]:
             return each
     return next((each for each in members if suits(core, each, value)), members[0])
 

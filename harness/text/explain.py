@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import nearest
-from harness.text.core_schema import Core, Schema, Spot, at, suits, walk
+from harness.text.core_schema import Choice, Core, Schema, Spot, at, suits, walk
 from harness.text.places import Loc
 from harness.text.scalars import Trap, scalar
 
@@ -34,6 +34,9 @@ _ORDER = {
     "multiple_of",
     "finite_number",
 }
+_SENTENCE = re.compile(r"([a-z_]+(?:\.[a-z_]+|\[\d+\])*): (.*)", re.DOTALL)
+"""What a validator says of one key: its path, and the rest."""
+
 _SIZE = {"too_short", "too_long", "string_too_short", "string_too_long"}
 _FORM = {"literal_error", "enum", "int_from_float", "string_pattern_mismatch", "none_required"}
 
@@ -53,14 +56,14 @@ def _findings(
     for each in error.errors(include_url=False):
         kind = each["type"]
         spot = walk(core, each["loc"], data)
+        other = next((choice for choice in spot.unions if not _meant(core, choice, data)), None)
         if kind in {"union_tag_invalid", "union_tag_not_found"}:
             yield from _no_such_kind(core, adapter, data, spot, also)
-        elif spot.union is not None and not _meant(core, spot, data):
+        elif other is not None:
             # Told once for the union as a whole, unless a member of the right form tells more.
-            loc, union = spot.union
-            value = at(data, loc)
-            if not (isinstance(value, list | dict) and suits(core, union, value)):
-                yield Finding(loc, _expected(core, union, value), loc)
+            value = at(data, other.loc)
+            if not (isinstance(value, list | dict) and suits(core, other.union, value)):
+                yield Finding(other.loc, _expected(core, other.union, value), other.loc)
         elif kind == "extra_forbidden":
             if not (spot.loc[:-1] == () and spot.loc[-1] in also):
                 yield Finding(spot.loc, _unknown_key(core, spot, also), spot.loc, at_key=True)
@@ -74,24 +77,27 @@ def _findings(
             yield from _said(said, spot.loc, data)
 
 
-def _meant(core: Core, spot: Spot, data: Any) -> bool:
+def _meant(core: Core, choice: Choice, data: Any) -> bool:
     """Whether an error inside a union's member is worth telling: the value has the form it wants."""
-    assert spot.union is not None
-    assert spot.member is not None
-    value = at(data, spot.union[0])
-    return isinstance(value, list | dict) and suits(core, spot.member, value)
+    value = at(data, choice.loc)
+    return isinstance(value, list | dict) and suits(core, choice.member, value)
 
 
 def _said(message: str, loc: Loc, data: Any) -> Iterator[Finding]:
     """A validator's own words. Where every sentence begins with the path of a key, each goes to its key."""
-    parts = [re.fullmatch(r"([a-z_]+(?:\.[a-z_]+)*): (.*)", part, re.DOTALL) for part in message.split("; ")]
-    paths = [(*loc, *part[1].split(".")) if part else () for part in parts]
+    parts = [_SENTENCE.fullmatch(part) for part in message.split("; ")]
+    paths = [(*loc, *_path(part[1])) if part else () for part in parts]
     if all(part and at(data, path) is not None for part, path in zip(parts, paths, strict=True)):
         for part, path in zip(parts, paths, strict=True):
             assert part is not None
             yield Finding(path, part[2], path)
     else:
         yield Finding(loc, message, loc)
+
+
+def _path(text: str) -> Loc:
+    """A location from how people write it: 'classes.test[1]'."""
+    return tuple(int(part) if part.isdigit() else part for part in re.findall(r"[a-z_]+|\d+", text))
 
 
 def _no_such_kind(

@@ -13,7 +13,7 @@ def file_schema() -> dict[str, Any]:
 
     A file without `extends` must be a whole protocol of its kind. One with `extends` may leave out whatever
     it inherits: the same keys are known, at the top and in the mappings that are merged key by key
-    (`episode`, `scoring`), but none is required. Lists are replaced, so their entries must be whole.
+    (`episode`, `scoring`, `dataset`), but none is required. Lists are replaced, so their entries must be whole.
     """
     whole = json_schema()
     head = {key: whole.pop(key) for key in ("$schema", "title")}
@@ -23,7 +23,7 @@ def file_schema() -> dict[str, Any]:
     for model in models:
         for key, schema in model["properties"].items():
             allowed = properties.setdefault(key, [])
-            partial = _partial(schema, definitions) if key in {"episode", "scoring"} else schema
+            partial = _partial(schema, definitions) if key in {"episode", "scoring", "dataset"} else schema
             if partial not in allowed:
                 allowed.append(partial)
     extends = {"type": "string", "minLength": 1, "description": "the file whose keys this one takes over"}
@@ -42,9 +42,15 @@ def file_schema() -> dict[str, Any]:
 
 
 def _partial(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a mapping of which any key may be missing."""
-    name = schema["$ref"].rpartition("/")[2]
-    return {key: value for key, value in definitions[name].items() if key not in {"required", "default"}}
+    """The schema of a mapping (or of one among other things) of which any key may be missing."""
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [_partial(each, definitions) for each in schema["anyOf"]]}
+    if "$ref" not in schema:
+        return schema
+    whole = definitions[schema["$ref"].rpartition("/")[2]]
+    kept = {key: value for key, value in whole.items() if key not in {"required", "default"}}
+    kept["properties"] = {key: _partial(each, definitions) for key, each in whole.get("properties", {}).items()}
+    return kept
 
 
 def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
