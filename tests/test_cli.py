@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from harness import __version__, cli
 from harness.cli.parser import Parser
@@ -195,6 +197,80 @@ def test_list_names_everything_and_json_holds_the_same(capsys: pytest.CaptureFix
     assert {row["name"] for row in everything["protocols"]} == set(protocol_files())
     delayed = next(row for row in everything["protocols"] if row["name"] == "cifarfs_delay2")
     assert (delayed["kind"], delayed["dataset"]) == ("delayed_label", "cifar_fs")
+    assert delayed["episode"] == {"ways": 5, "presentations": 10, "label_delay": 2}, "with what it extends"
+    assert delayed["published"][0]["metrics"]["accuracy@shot=8"] == [60.0, 0.0]
     omniglot = next(row for row in everything["datasets"] if row["name"] == "omniglot")
     assert omniglot["classes"] == {"train": 4112, "validation": 688, "test": 1692}
     assert "4112/688/1692 classes (train/validation/test)" in text
+    assert "100/100 classes (train/test)" in text
+
+
+OWN = "dataset: {name: my_birds, folder: birds, size: 32, splits: {train: a, test: b}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "cells", "shape"),
+    [
+        (
+            "kind: online_few_shot\ntitle: T, t\ndataset: x\nepisode: {ways: 5}\nscoring: {shots: [1, 5]}\n",
+            ["online_few_shot", "x", "5", "1,5", "1", "T, t"],
+            (5, [1, 5], 1),
+        ),
+        (
+            "kind: delayed_label\ndataset: x\nepisode: {ways: 2, label_delay: 9}\nscoring: {shots: [3]}\n",
+            ["delayed_label", "x", "2", "3", "9", "-"],
+            (2, [3], 9),
+        ),
+        (
+            "kind: continual\ndataset: x\nepisode: {subtasks: 20, shots: 5, queries: 3}\n",
+            ["continual", "x", "20", "5", "1", "-"],
+            (20, 5, 1),
+        ),
+        (
+            "kind: segmentation_distractors\ndataset: x\nepisode: {presentations: 9}\nscoring: {shots: [1, 6]}\n",
+            ["segmentation_distractors", "x", "1+1", "1,6", "1", "-"],
+            (1, [1, 6], 1),
+        ),
+        (
+            "kind: segmentation_distractors\ndataset: x\nepisode: {distractor: false}\nscoring: {shots: [1]}\n",
+            ["segmentation_distractors", "x", "1", "1", "1", "-"],
+            (1, [1], 1),
+        ),
+        (
+            "kind: n_way_k_shot\ndataset: x\nepisode: {ways: 20, shots: 1, queries: 15}\n",
+            ["n_way_k_shot", "x", "20", "1", "-", "-"],
+            (20, 1, None),
+        ),
+        (f"kind: supervised\n{OWN}", ["supervised", "my_birds", "-", "-", "-", "-"], (None, None, None)),
+        ("kind: [5]\nepisode: 7\ndataset: {}\n", ["5", "-", "-", "-", "-", "-"], (None, None, None)),
+    ],
+)
+def test_a_protocol_of_each_kind_is_listed_in_words_of_its_own(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    cells: list[str],
+    shape: tuple[object, ...],
+) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    monkeypatch.setattr("harness.shipped.protocol_files", lambda: {"mine": tmp_path / "mine.yaml"})
+    assert cli.main(["list", "protocols"]) == 0
+    head, line = capsys.readouterr().out.splitlines()
+    assert re.split(r" {2,}", head) == ["name", "kind", "data set", "ways", "shots", "delay", "title"]
+    assert re.split(r" {2,}", line) == ["mine", *cells]
+    assert cli.main(["list", "protocols", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["ways"], row["shots"], row["label_delay"]) == shape
+    assert all(row[key] == value for key, value in yaml.safe_load(text).items())
+
+
+def test_listed_protocols_stand_in_columns_in_the_order_people_count(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list", "protocols"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    names = [line.split()[0] for line in lines]
+    continual = [name for name in names if name.startswith("omniglot_continual")]
+    assert continual == [f"omniglot_continual{count}" for count in (5, 10, 15, 20)]
+    for title in ("kind", "data set", "ways", "shots", "delay", "title"):
+        column = head.index(title)
+        assert all(line[column - 1] == " " and line[column] != " " for line in lines), title

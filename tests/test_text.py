@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,8 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
+from harness.text import nodes
 from harness.text.document import YamlError, parse_yaml, read_yaml, validated
 from harness.text.scalars import Trap, scalar
+
+PARSERS = nodes.PARSERS
+
+
+@pytest.fixture(scope="module", autouse=True, params=["as installed", "without libyaml"])
+def _every_parser(request: pytest.FixtureRequest) -> Iterator[None]:
+    """PyYAML may come without libyaml: all that is said of a file must be the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "without libyaml":
+            patch.setattr(nodes, "PARSERS", nodes.PARSERS[-1:])
+        yield
 
 
 def written(tmp_path: Path, text: str | bytes, name: str = "a.yaml") -> Path:
@@ -217,6 +230,93 @@ def test_any_file_is_read_or_refused_with_an_error_for_people(
     except YamlError as error:
         data, said = None, error.problems
     assert isinstance(data, dict) or (said and all(problem.message for problem in said))
+
+
+PIECES = (
+    *(
+        "a: ",
+        "b: ",
+        "- ",
+        "\n",
+        "\n  ",
+        "\n    ",
+        "\n- ",
+        " ",
+        "\t",
+        "{",
+        "}",
+        "[",
+        "]",
+        ", ",
+        ": ",
+        ":",
+        "'",
+        '"',
+        "#",
+        " # c",
+    ),
+    *(
+        "&x ",
+        "*x",
+        "<<: *x",
+        "!t ",
+        "!!str ",
+        "|",
+        ">-",
+        "\n  x\n",
+        "? ",
+        "%YAML 1.1\n",
+        "---\n",
+        "...\n",
+        "@",
+        "~",
+        "yes",
+    ),
+    *("010", "\\n", "\\x41", "\u00e9", "\ufeff", "\x85", "\u2028", "\r\n", "http://x", "\U0001f600", "text with words"),
+)
+
+
+def check_that_parsers_agree(path: Path) -> None:
+    """With libyaml and without it: the same data, places and problems."""
+    found: list[object] = []
+    for parsers in (PARSERS, PARSERS[-1:]):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(nodes, "PARSERS", parsers)
+            try:
+                document = parse_yaml(path)
+                found.append((document.data, document.keys, document.values, document.problems))
+            except YamlError as error:
+                found.append(error.problems)
+    assert found[0] == found[1]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14), st.booleans())
+def test_libyaml_reads_what_the_slow_parser_reads(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[str], mapping: bool
+) -> None:
+    text = ("k: " if mapping else "") + "".join(pieces)
+    check_that_parsers_agree(written(tmp_path_factory.mktemp("any"), text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: b\tc\n",
+        "a: {b? c: 1}\n",
+        "? ",
+        "a: |# c\n",
+        "a: >-# c\n",
+        "a: # c\u2028\ufeff",
+        "a: {b: , c: 1}\n",
+    ],
+)
+def test_what_libyaml_would_read_otherwise_is_left_to_the_slow_parser(tmp_path: Path, text: str) -> None:
+    check_that_parsers_agree(written(tmp_path, text))
+
+
+def test_a_text_is_split_by_libyaml_where_it_is_there() -> None:
+    names = [parser.__name__ for parser in PARSERS]
+    assert names == (["CBaseLoader", "BaseLoader"] if yaml.__with_libyaml__ else ["BaseLoader"])
 
 
 # What is said of data that is YAML but not what the model asks for.

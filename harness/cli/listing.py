@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from typing import Any
 
 TOPICS = ("protocols", "methods", "datasets")
 Rows = list[dict[str, Any]]
+NOTHING = "-"
+"""What stands in a column that a kind does not have."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,22 +26,52 @@ def execute(args: argparse.Namespace) -> int:
         return 0
     parts = []
     for topic in topics:
-        lines = _table([_cells(topic, row) for row in rows[topic]])
+        lines = _table([*_HEADS.get(topic, ()), *(_CELLS[topic](row) for row in rows[topic])])
         parts.append("\n".join(lines if args.topic else [f"{topic}:", *(f"  {line}" for line in lines)]))
     print("\n\n".join(parts))
     return 0
 
 
 def _protocols() -> Rows:
-    from harness.load import inherited
+    from harness.load import EXTENDS, inherited
     from harness.shipped import protocol_files
 
     rows = []
-    for name, path in protocol_files().items():
+    files = protocol_files()
+    for name in sorted(files, key=_counted):
         # Read, not validated: building the models would take longer than all the rest.
-        data = inherited(path).data
-        rows.append({"name": name, **{key: data.get(key) for key in ("kind", "dataset", "stand_in", "title")}})
+        data = inherited(files[name]).data
+        written = {key: value for key, value in data.items() if key != EXTENDS}
+        rows.append({"name": name, **written, **_shape(data)})
     return rows
+
+
+def _counted(name: str) -> list[str | int]:
+    """A name as people sort it: continual5 before continual10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
+
+
+def _shape(data: dict[str, Any]) -> dict[str, Any]:
+    """Ways, shots and label delay in the words of the protocol's kind; None where the kind has no such thing.
+
+    `shots` are those that are scored (streams, segmentation) or the one number of labelled samples of a class
+    (continual, N-way K-shot).
+    """
+    kind, episode, scoring = data.get("kind"), _mapping(data.get("episode")), _mapping(data.get("scoring"))
+    if kind == "n_way_k_shot":
+        return {"ways": episode.get("ways"), "shots": episode.get("shots"), "label_delay": None}
+    if kind == "continual":
+        return {"ways": episode.get("subtasks"), "shots": episode.get("shots"), "label_delay": 1}
+    if kind == "segmentation_distractors":
+        return {"ways": 1, "shots": scoring.get("shots"), "label_delay": 1}
+    if kind in ("online_few_shot", "delayed_label"):
+        delay = episode.get("label_delay", 1)
+        return {"ways": episode.get("ways"), "shots": scoring.get("shots"), "label_delay": delay}
+    return {"ways": None, "shots": None, "label_delay": None}
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _methods() -> Rows:
@@ -55,16 +88,35 @@ def _datasets() -> Rows:
     return [dataclasses.asdict(card) for card in CARDS.values()]
 
 
-_ROWS = {"protocols": _protocols, "methods": _methods, "datasets": _datasets}
+def _protocol_cells(row: dict[str, Any]) -> list[str]:
+    # A user's own data set is described where it is named.
+    dataset = row.get("dataset")
+    name = dataset.get("name") if isinstance(dataset, dict) else dataset
+    ways = row["ways"]
+    if row.get("kind") == "segmentation_distractors":
+        ways = "1+1" if _mapping(row.get("episode")).get("distractor", True) else "1"
+    values = [row["name"], row.get("kind"), name, ways, row["shots"], row["label_delay"], row.get("title")]
+    return [_text(value) for value in values]
 
 
-def _cells(topic: str, row: dict[str, Any]) -> list[str]:
-    if topic == "protocols":
-        return [row["name"], row["kind"] or "", row["dataset"] or "", row["title"] or ""]
-    if topic == "methods":
-        return [row["name"], row["description"]]
+def _text(value: Any) -> str:
+    if value is None:
+        return NOTHING
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _method_cells(row: dict[str, Any]) -> list[str]:
+    return [row["name"], row["description"]]
+
+
+def _dataset_cells(row: dict[str, Any]) -> list[str]:
     sizes = "/".join(str(count) for count in row["classes"].values())
-    return [row["name"], f"{sizes} classes (train/validation/test)", row["title"]]
+    return [row["name"], f"{sizes} classes ({'/'.join(row['classes'])})", row["title"]]
+
+
+_ROWS = {"protocols": _protocols, "methods": _methods, "datasets": _datasets}
+_CELLS = {"protocols": _protocol_cells, "methods": _method_cells, "datasets": _dataset_cells}
+_HEADS = {"protocols": [["name", "kind", "data set", "ways", "shots", "delay", "title"]]}
 
 
 def _table(rows: list[list[str]]) -> list[str]:

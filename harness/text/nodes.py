@@ -1,7 +1,7 @@
 """From YAML text to plain data, with the place of every key and value.
 
 PyYAML only splits the text into nodes here; values are built by this module, so that nothing in a file can
-run code, keys given twice are refused, and words that YAML readers disagree on are refused (`yaml_scalars`).
+run code, keys given twice are refused, and words that YAML readers disagree on are refused (`harness.text.scalars`).
 """
 
 from __future__ import annotations
@@ -12,16 +12,23 @@ from typing import Any
 
 import yaml
 from yaml.composer import Composer
-from yaml.parser import Parser
-from yaml.reader import Reader
 from yaml.resolver import BaseResolver
-from yaml.scanner import Scanner
 
 from harness.text.places import Loc, Place, Problem, YamlError, problem_at
 from harness.text.scalars import Trap, scalar
 
 MOST_VALUES = 50_000
 """Values of a file after aliases are expanded; a few nested aliases can stand for billions."""
+
+
+PARSERS: tuple[Any, ...] = tuple(getattr(yaml, name) for name in ("CBaseLoader", "BaseLoader") if hasattr(yaml, name))
+"""What splits a text into events: libyaml where PyYAML was built with it (many times faster), and PyYAML itself.
+
+The last one has the last word: its are the errors that are shown, the same on every machine.
+"""
+
+_DISPUTED = re.compile(r"[\t?\ufeff]|[|>][-+0-9]*#|:\s*[,\]}]")
+"""What libyaml takes where PyYAML does not, or places elsewhere: a text that holds it is read by the last parser."""
 
 
 class Builder:
@@ -38,9 +45,9 @@ class Builder:
     def data_of(self, text: str) -> Any:
         """The data of a YAML text whose top is a mapping; YamlError where there is none."""
         try:
-            loader = _Loader(text)
-            root = self._mapping_of(loader.get_single_node())
-            self.problems += [problem_at(self._place(mark), message) for mark, message in loader.refused]
+            node, refused = _nodes(text)
+            root = self._mapping_of(node)
+            self.problems += [problem_at(self._place(mark), message) for mark, message in refused]
             return self._build(root, ())
         except yaml.reader.ReaderError as error:
             raise YamlError(self._unprintable(text, error)) from None
@@ -113,7 +120,7 @@ class Builder:
         return data
 
     def _scalar(self, node: yaml.ScalarNode, loc: Loc) -> Any:
-        if node.style is not None:
+        if node.style:
             return node.value
         try:
             return scalar(node.value)
@@ -148,15 +155,29 @@ class Builder:
         )
 
 
-class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
-    """PyYAML up to nodes, without its guessing of types; explicit tags are noted."""
+def _nodes(text: str) -> tuple[yaml.Node | None, list[tuple[Any, str]]]:
+    """The top node of a text, and what of it is refused, with its mark; the errors of the last parser."""
+    *fast, last = PARSERS
+    for parser in fast if not _DISPUTED.search(text) else ():
+        try:
+            return _composed(text, parser)
+        except yaml.YAMLError:
+            continue
+    return _composed(text, last)
 
-    def __init__(self, text: str) -> None:
-        Reader.__init__(self, text)
-        Scanner.__init__(self)
-        Parser.__init__(self)
+
+def _composed(text: str, parser: Any) -> tuple[yaml.Node | None, list[tuple[Any, str]]]:
+    composer = _Composer(parser(text))
+    return composer.get_single_node(), composer.refused
+
+
+class _Composer(Composer, BaseResolver):
+    """PyYAML from a parser's events to nodes, without its guessing of types; explicit tags are noted."""
+
+    def __init__(self, parser: Any) -> None:
         Composer.__init__(self)
         BaseResolver.__init__(self)
+        self.check_event, self.peek_event, self.get_event = parser.check_event, parser.peek_event, parser.get_event
         self.refused: list[tuple[Any, str]] = []
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -185,4 +206,4 @@ _PLAIN_WORDS = (
 
 
 def _is_merge(key: yaml.Node) -> bool:
-    return isinstance(key, yaml.ScalarNode) and key.value == "<<" and key.style is None
+    return isinstance(key, yaml.ScalarNode) and key.value == "<<" and not key.style
