@@ -10,10 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 SCHEMA_VERSION = 1
-"""Raised when a field is added, removed or comes to mean something else."""
-
-RANKING = "accuracy"
-"""The metric that boards rank by."""
+"""Raised when a field without a default is added, or one is removed or comes to mean something else."""
 
 LABEL_DELAY_TOLD = "label delay told"
 GRADIENT_AT_TEST = "gradient at test"
@@ -69,7 +66,11 @@ class Cost(_Model):
 
     parameters: Whole = Field(description="numbers in the module's parameters")
     gflop_per_step: NonNegative | None = Field(
-        description="10^9 floating-point operations of one observe and predict; null if not counted"
+        description="10^9 floating-point operations of one step (observe and predict; for a support pair observe "
+        "alone); null if not counted"
+    )
+    gflop_per_query: NonNegative | None = Field(
+        None, description="10^9 floating-point operations of a query, its share of adapting included; null without"
     )
     state_bytes: Whole = Field(description="bytes of the state after the last step")
     state_growth: Literal["constant", "with t"] = Field(description="whether the state grows from step to step")
@@ -131,10 +132,12 @@ class Record(_Model):
     train_updates: Whole = Field(description="optimiser steps in this run, over all stages")
     test_episodes: Positive = Field(description="episodes of the test split that were scored")
     metrics: Annotated[dict[Line, Metric], Field(min_length=1)] = Field(
-        description="'accuracy' (mean over the scored shots, ranks the board), 'accuracy@shot=1', ..."
+        description="the metric that the board is ranked by ('accuracy', 'query_accuracy', 'joint' or 'iou'), "
+        "and others: 'accuracy@shot=1', 'query_accuracy@last', 'masking@shot=6', ..."
     )
     curves: dict[Line, list[Percent]] = Field(
-        description="mean accuracy in per cent by step ('by_step') and by shot ('by_shot'), for plots"
+        description="means in per cent for plots: accuracy by step ('by_step') and shot ('by_shot'), query accuracy "
+        "by subtask ('by_subtask'), masks by shot ('iou_by_shot', 'masking_by_shot')"
     )
     cost: Cost = Field(description="parameters, computation and memory")
     marks: list[Line] = Field(

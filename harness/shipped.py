@@ -28,6 +28,11 @@ def recipes_dir() -> Path:
     return _first(_PACKAGE.parent / "methods" / "recipes")
 
 
+def papers_dir() -> Path:
+    """The folder of the papers' tables: inside the package, in a wheel too."""
+    return _first(_PACKAGE / "papers")
+
+
 def _first(*folders: Path) -> Path:
     for folder in folders:
         if folder.is_dir():

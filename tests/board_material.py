@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.boards import store as board
-from harness.load import Loaded
+from harness.load import Loaded, load_protocol
 from harness.record import Code, Cost, DataInfo, Hardware, Metric, Record
-from harness.spec import PROTOCOL, digest
+from harness.shipped import protocol_files
+from harness.spec import PROTOCOL, AnyProtocol, digest, ranking, reported
 
 PROTOCOL_TEXT: dict[str, Any] = {
     "kind": "online_few_shot",
@@ -75,6 +76,26 @@ def record(accuracy: float = 80.0, interval: float = 0.5, **changes: Any) -> Rec
         "finished": "2026-01-01T12:00:00Z",
     }
     return Record(**{**fields, **changes})
+
+
+def record_of(protocol: AnyProtocol, name: str, value: float = 50.0, **changes: Any) -> Record:
+    """A record of a whole test on the board of a protocol: `value` is its ranking metric, the n-th reported metric
+    is `value` - n; a continual protocol's curve falls from 90 by one a subtask."""
+    episodes = changes.get("test_episodes", getattr(protocol.scoring, "test_episodes", 1000))
+    names = (ranking(protocol), *reported(protocol))
+    defaults: dict[str, Any] = {
+        "protocol": name,
+        "digest": digest(protocol),
+        "test_episodes": episodes,
+        "metrics": {each: Metric(mean=value - n, interval=0.5, episodes=episodes) for n, each in enumerate(names)},
+        "curves": {"by_subtask": [90.0 - n for n in range(getattr(protocol.episode, "subtasks", 0))]},
+    }
+    return record(**{**defaults, **changes})
+
+
+def shipped_record(name: str, value: float = 50.0, **changes: Any) -> Record:
+    """As `record_of`, on the board of a shipped protocol."""
+    return record_of(load_protocol(protocol_files()[name]).protocol, name, value, **changes)
 
 
 def board_file(boards: Path) -> Path:

@@ -27,7 +27,7 @@ STAND_IN_DIGEST = digest(PROTOCOL.validate_python({**PROTOCOL_TEXT, "dataset": "
 
 
 def ranking(*records: Record, test_episodes: int | None = 1000) -> Standings:
-    return standings(list(enumerate(records, start=1)), DIGEST, test_episodes)
+    return standings(list(enumerate(records, start=1)), DIGEST, test_episodes, "accuracy")
 
 
 def signed(content: dict[str, Any]) -> str:

@@ -53,6 +53,7 @@ def test_a_record_survives_json() -> None:
         ("options/rate", float("nan")),
         ("options/deep", {"list": [float("inf")]}),
         ("cost/gflop_per_step", float("nan")),
+        ("cost/gflop_per_query", -0.1),
         ("cost/state_growth", "with t"),
         ("cost/state_growth", "slowly"),
         ("marks", ["transductive", "transductive"]),
@@ -87,6 +88,12 @@ def test_a_single_episode_has_no_interval() -> None:
     assert Record.model_validate(changed("metrics", single)).metrics["accuracy"].interval is None
     with pytest.raises(ValidationError, match="interval"):
         Record.model_validate(changed("metrics/accuracy", {**single["accuracy"], "interval": 0.0}))
+
+
+def test_a_record_from_before_queries_were_counted_is_still_read() -> None:
+    content = record().model_dump(mode="json")
+    del content["cost"]["gflop_per_query"]
+    assert Record.model_validate(content).cost.gflop_per_query is None
 
 
 def test_a_record_cannot_be_changed() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from harness.boards.standings import Standings, standings, usual_digest
+from harness.boards.legend import legend
+from harness.boards.standings import RANKINGS, Standings, standings, usual_digest, usual_ranking
 from harness.boards.store import (
     STAND_IN_FOLDER,
     Board,
@@ -18,11 +19,11 @@ from harness.boards.store import (
     read_board,
     to_stderr,
 )
-from harness.boards.tables import NOTHING, accuracy, best_published, columns, published_table, safe, table, why
+from harness.boards.tables import NOTHING, best_published, columns, measured, published_table, safe, table, why
 from harness.errors import UserError
 from harness.files import replacing
-from harness.record import RANKING, Record
-from harness.spec import AnyProtocol, digest
+from harness.record import Record
+from harness.spec import AnyProtocol, digest, ranking, reported
 
 if TYPE_CHECKING:
     from harness.load import Loaded
@@ -31,12 +32,6 @@ MADE = "<!-- Written by `harness board --write` from the records; changes made h
 """The first line of every file written here. A file without it is somebody's own and is left alone."""
 
 INDEX = "README.md"
-LEGEND = f"""\
-Numbers are per cent: the mean over seeds ± half the width of the 95 % interval over test episodes. All seeds
-answer the same episodes, so the interval is the mean of the seeds' own and does not shrink with their number.
-In the column of seeds, ± is the standard deviation of the {RANKING} over them. Entries share a rank, marked
-'=', if their intervals overlap that of the first entry of the rank. Options are those that differ from the
-method's defaults. State is what one episode keeps in memory after its last step."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +48,16 @@ class View:
 
 
 def view_board(name: str, protocol: AnyProtocol | None, boards: Path, stand_in: bool) -> View:
-    """Reads and ranks a board. Without its protocol, rows are compared with the one finished last."""
+    """Reads and ranks a board. Without its protocol, rows are compared with the one finished last, and ranked by
+    the metric that boards of its kind are ranked by."""
     board = read_board(board_path(boards, name, stand_in))
     asked = None
     if protocol is None:
-        own = usual_digest(board.records)
+        own, by = usual_digest(board.records), usual_ranking(board.records)
     else:
-        own, asked = digest(protocol), getattr(protocol.scoring, "test_episodes", None)
-    return View(name, stand_in, protocol, own, asked, board, standings(board.records, own, asked))
+        own, by = digest(protocol), ranking(protocol)
+        asked = getattr(protocol.scoring, "test_episodes", None)
+    return View(name, stand_in, protocol, own, asked, board, standings(board.records, own, asked, by))
 
 
 def view_all(boards: Path) -> list[View]:
@@ -79,46 +76,47 @@ def render_board(loaded: Loaded, boards: Path, stand_in: bool = False) -> str:
     """
     protocol = on_data(loaded, stand_in)
     view = view_board(loaded.name, protocol, boards, stand_in)
-    shots = [f"accuracy@shot={k}" for k in getattr(protocol.scoring, "shots", [])]
+    by, others = ranking(protocol), reported(protocol)
     episodes = "the whole test split" if view.test_episodes is None else f"{view.test_episodes} test episodes"
     parts = [f"# {safe(protocol.title)}"]
     if stand_in:
         parts.append("**Stand-in data: generated, for trying things out. Not to be compared with real data.**")
     parts.append(
-        f"Board `{view.name}`: kind `{protocol.kind}`, data set `{protocol.dataset}`, "
+        f"Board `{view.name}`: kind `{protocol.kind}`, data set `{protocol.data_name}`, "
         f"protocol digest `{view.digest[:12]}`, {episodes}."
     )
     parts.append("## Measured")
     if view.standings.ranked:
-        rows = [{"rank": rank, **columns(entry, shots)} for rank, entry in view.standings.ranked]
-        parts += [table(rows), LEGEND]
+        rows = [{"rank": rank, **columns(entry, by, others)} for rank, entry in view.standings.ranked]
+        parts += [table(rows), legend(protocol, by)]
     else:
         parts.append("Nothing measured yet.")
     if protocol.published and not stand_in:
-        parts += ["## Published elsewhere, not measured here", published_table(protocol.published, shots)]
+        parts += ["## Published elsewhere, not measured here", published_table(protocol.published, (*others, by))]
     if view.standings.apart:
         parts += [
             "## Apart: not ranked",
             "These rows cannot be compared with those above, or with each other.",
         ]
     for heading, entries in view.standings.apart:
-        parts += [f"### {heading}", table([{"why": why(each), **columns(each, shots)} for each in entries])]
+        parts += [f"### {heading}", table([{"why": why(each), **columns(each, by, others)} for each in entries])]
     if view.board.problems:
         parts += ["## Problems in the file", "\n".join(f"- {safe(each)}" for each in view.board.problems)]
     return "\n\n".join(parts) + "\n"
 
 
 def render_index(boards: Path) -> str:
-    """Markdown of the index: one line a board."""
+    """Markdown of the index: one line a board, and one table for each metric that boards are ranked by."""
     parts = ["# Leaderboards"]
     views = view_all(boards)
     for stand_in, heading in (
         (False, "Real data"),
         (True, "Stand-in data (generated; for trying things out)"),
     ):
-        rows = [_index_row(view) for view in views if view.stand_in == stand_in]
-        if rows:
-            parts += [f"## {heading}", table(rows)]
+        for by in RANKINGS:
+            rows = [_index_row(view) for view in views if (view.stand_in, view.standings.ranking) == (stand_in, by)]
+            if rows:
+                parts += [f"## {heading}, ranked by `{by}`", table(rows)]
     if len(parts) == 1:
         parts.append("No boards yet: `harness run PROTOCOL --method NAME` writes the first row.")
     return "\n\n".join(parts) + "\n"
@@ -198,7 +196,7 @@ def _shipped_protocol(name: str, stand_in: bool) -> AnyProtocol | None:
 
 def _index_row(view: View) -> dict[str, str]:
     ranked = view.standings.ranked
-    best = f"{ranked[0][1].newest.method} {accuracy(ranked[0][1], RANKING)}" if ranked else NOTHING
+    best = f"{ranked[0][1].newest.method} {measured(ranked[0][1], view.standings.ranking)}" if ranked else NOTHING
     problems = len(view.board.problems)
     folder = f"{STAND_IN_FOLDER}/" if view.stand_in else ""
     published = None if view.protocol is None or view.stand_in else best_published(view.protocol)

@@ -7,15 +7,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.record import FAILED_CHECK, PARTIAL_TEST, RANKING, Record
+from harness.record import FAILED_CHECK, PARTIAL_TEST, Record
 
 OTHER_DIGEST = "Another protocol digest"
 OTHER_DATA = "Other data"
 FAILED = "Failed a check"
 PARTIAL = "Partial test"
-UNRANKED = f"Without '{RANKING}'"
-HEADINGS = (OTHER_DIGEST, OTHER_DATA, FAILED, PARTIAL, UNRANKED)
-"""Why a row may stand apart, in the order in which several reasons are weighed."""
+RANKINGS = ("accuracy", "query_accuracy", "joint", "iou")
+"""The metrics that boards are ranked by, in the order in which a record without its protocol is asked for them."""
 
 Key = tuple[str, int]
 
@@ -69,8 +68,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Standings:
-    """Ranked entries with their rank ('1', '2=', ...), best first, and entries apart under their headings."""
+    """Ranked entries with their rank ('1', '2=', ...), best first by the metric `ranking`, and entries apart
+    under their headings."""
 
+    ranking: str
     ranked: tuple[tuple[str, Entry], ...]
     apart: tuple[tuple[str, tuple[Entry, ...]], ...]
 
@@ -80,8 +81,8 @@ class Standings:
         return len(self.ranked) + sum(len(entries) for _, entries in self.apart)
 
 
-def standings(records: Iterable[tuple[int, Record]], digest: str, test_episodes: int | None) -> Standings:
-    """Groups and ranks a board's records (line number, record).
+def standings(records: Iterable[tuple[int, Record]], digest: str, test_episodes: int | None, ranking: str) -> Standings:
+    """Groups a board's records (line number, record) and ranks them by the metric `ranking`.
 
     `digest` is the protocol's own. The data that rows are compared on are those of most records with that
     digest; if two sets of data are equally common, those of the record that was finished last.
@@ -91,15 +92,14 @@ def standings(records: Iterable[tuple[int, Record]], digest: str, test_episodes:
     fingerprint = _common_fingerprint(record for record in newest if record.digest == digest)
     groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[Record]] = {}
     for record in newest:
-        reasons = tuple(_reasons(record, digest, fingerprint, test_episodes))
+        reasons = tuple(_reasons(record, digest, fingerprint, test_episodes, ranking))
         groups.setdefault((record.row_key, reasons), []).append(record)
     entries = [_entry(group, older, reasons) for (_, reasons), group in groups.items()]
-    apart = [
-        (heading, tuple(sorted((each for each in entries if _heading(each) == heading), key=_order)))
-        for heading in HEADINGS
-    ]
+    entries.sort(key=lambda each: _order(each, ranking))
+    apart = [(heading, tuple(each for each in entries if _heading(each) == heading)) for heading in _headings(ranking)]
     return Standings(
-        tuple(_ranks(sorted((each for each in entries if not each.reasons), key=_order))),
+        ranking,
+        tuple(_ranks([each for each in entries if not each.reasons], ranking)),
         tuple((heading, found) for heading, found in apart if found),
     )
 
@@ -108,6 +108,13 @@ def usual_digest(records: Iterable[tuple[int, Record]]) -> str:
     """The digest of the record finished last, for where the protocol's file is not at hand; '' if none."""
     newest = max(records, key=lambda each: (each[1].when, each[0]), default=None)
     return newest[1].digest if newest else ""
+
+
+def usual_ranking(records: Iterable[tuple[int, Record]]) -> str:
+    """What records without a protocol at hand are ranked by: the first of RANKINGS that the newest of them has."""
+    newest = max(records, key=lambda each: (each[1].when, each[0]), default=None)
+    metrics = newest[1].metrics if newest else {}
+    return next((name for name in RANKINGS if name in metrics), RANKINGS[0])
 
 
 def _newest(records: Iterable[tuple[int, Record]]) -> tuple[list[Record], Counter[Key]]:
@@ -136,10 +143,19 @@ def _common_fingerprint(records: Iterable[Record]) -> str | None:
     return max(counts, key=lambda each: (counts[each], last[each], each), default=None)
 
 
+def _headings(ranking: str) -> tuple[str, ...]:
+    """Why a row may stand apart, in the order in which several reasons are weighed."""
+    return (OTHER_DIGEST, OTHER_DATA, FAILED, PARTIAL, _without(ranking))
+
+
+def _without(ranking: str) -> str:
+    return f"Without '{ranking}'"
+
+
 def _reasons(
-    record: Record, digest: str, fingerprint: str | None, test_episodes: int | None
+    record: Record, digest: str, fingerprint: str | None, test_episodes: int | None, ranking: str
 ) -> Iterable[tuple[str, str]]:
-    """Why a record cannot be compared with the others, in the order of HEADINGS."""
+    """Why a record cannot be compared with the others, in the order of the headings."""
     if record.digest != digest:
         yield OTHER_DIGEST, f"digest {record.digest[:12]}, the protocol's is {digest[:12]}"
     elif record.data.fingerprint != fingerprint:
@@ -154,8 +170,8 @@ def _reasons(
         yield PARTIAL, f"{record.test_episodes} of {test_episodes} test episodes"
     elif PARTIAL_TEST in record.marks:
         yield PARTIAL, f"marked so; {record.test_episodes} test episodes"
-    if RANKING not in record.metrics:
-        yield UNRANKED, f"no metric '{RANKING}'"
+    if ranking not in record.metrics:
+        yield _without(ranking), f"no metric '{ranking}'"
 
 
 def _entry(records: list[Record], older: Counter[Key], reasons: tuple[tuple[str, str], ...]) -> Entry:
@@ -167,14 +183,14 @@ def _heading(entry: Entry) -> str | None:
     return entry.reasons[0][0] if entry.reasons else None
 
 
-def _order(entry: Entry) -> tuple[float, str, str]:
-    """Best first; the name and the key settle equal accuracies, so that the order never varies."""
-    summary = entry.summary(RANKING)
+def _order(entry: Entry, ranking: str) -> tuple[float, str, str]:
+    """Best first; the name and the key settle equal values, so that the order never varies."""
+    summary = entry.summary(ranking)
     return (-summary.mean if summary else 0.0, entry.newest.method, entry.newest.row_key)
 
 
-def _ranks(entries: list[Entry]) -> Iterable[tuple[str, Entry]]:
-    """Ranks of entries sorted by accuracy.
+def _ranks(entries: list[Entry], ranking: str) -> Iterable[tuple[str, Entry]]:
+    """Ranks of entries sorted by `ranking`.
 
     An entry shares the rank of the first of that rank if their intervals overlap; the next rank counts all
     entries before it, as in a race.
@@ -182,7 +198,7 @@ def _ranks(entries: list[Entry]) -> Iterable[tuple[str, Entry]]:
     place, leader, tied = 0, 0.0, Counter[int]()
     places = []
     for position, entry in enumerate(entries, start=1):
-        summary = entry.summary(RANKING)
+        summary = entry.summary(ranking)
         assert summary is not None
         half = summary.interval or 0.0
         if position == 1 or summary.mean + half < leader:

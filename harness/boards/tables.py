@@ -10,29 +10,32 @@ from typing import Any
 
 from harness.boards.defaults import default_options
 from harness.boards.standings import Entry
-from harness.record import RANKING, Record
-from harness.spec import AnyProtocol, Published
+from harness.record import Record
+from harness.spec import AnyProtocol, Published, StreamScoring, ranking, reported
 
 NOTHING = "–"
 
 
-def columns(entry: Entry, shots: Sequence[str]) -> dict[str, str]:
-    """The columns of an entry: what it is, how well it did (`shots` are names of metrics), what it cost."""
+def columns(entry: Entry, by: str, others: Sequence[str]) -> dict[str, str]:
+    """The columns of an entry: what it is, how well it did, what it cost.
+
+    `by` is the metric that the board is ranked by, `others` those shown before it.
+    """
     newest, cost = entry.newest, entry.newest.cost
-    spread = getattr(entry.summary(RANKING), "spread", None)
+    spread = getattr(entry.summary(by), "spread", None)
     seeds = str(len(entry.records)) + (f" (± {spread:.2f})" if spread is not None else "")
     growth = "constant" if cost.state_growth == "constant" else f"{cost.growth_bytes_per_step:+,.0f} a step"
     return {
         "method": newest.method,
-        "options": _options(newest) or NOTHING,
-        **{name: accuracy(entry, name) for name in shots},
-        RANKING: accuracy(entry, RANKING),
+        "options": options_of(newest) or NOTHING,
+        **{name: measured(entry, name) for name in (*others, by)},
         "seeds": seeds,
-        "training episodes": _trained(entry),
-        "budget": " ".join(filter(None, [newest.budget, newest.budget_cut])) or NOTHING,
+        "training episodes": trained(entry),
+        "budget": budget_of(newest) or NOTHING,
         "recipe": f"{newest.recipe} {newest.recipe_hash[:8]}" if newest.recipe else NOTHING,
         "parameters": f"{cost.parameters:,}",
-        "GFLOP/step": "not counted" if cost.gflop_per_step is None else f"{cost.gflop_per_step:.3g}",
+        "GFLOP/step": _gflop(cost.gflop_per_step),
+        **({"GFLOP/query": _gflop(cost.gflop_per_query)} if by == "query_accuracy" else {}),
         "state bytes": f"{cost.state_bytes:,}",
         "state growth": growth,
         "marks": ", ".join(marks_of(entry)) or NOTHING,
@@ -51,7 +54,8 @@ def marks_of(entry: Entry) -> list[str]:
     return sorted(marks)
 
 
-def _options(record: Record) -> str:
+def options_of(record: Record) -> str:
+    """The options of a record that differ from the method's defaults, as 'channels=16, lstm=128'; '' if none do."""
     defaults = default_options(record.target)
     different = {
         name: value
@@ -63,7 +67,12 @@ def _options(record: Record) -> str:
     )
 
 
-def accuracy(entry: Entry, metric: str) -> str:
+def budget_of(record: Record) -> str:
+    """The budget of a record and what cut it short, as 'quick time=10m'; '' if it was not trained."""
+    return " ".join(filter(None, [record.budget, record.budget_cut]))
+
+
+def measured(entry: Entry, metric: str) -> str:
     """An entry's metric as '97.1 ± 0.2'."""
     summary = entry.summary(metric)
     if summary is None:
@@ -71,7 +80,8 @@ def accuracy(entry: Entry, metric: str) -> str:
     return f"{summary.mean:.1f}" + ("" if summary.interval is None else f" ± {summary.interval:.1f}")
 
 
-def _trained(entry: Entry) -> str:
+def trained(entry: Entry) -> str:
+    """Training episodes of an entry's records, and those that the weights had seen from which they began."""
     found = [record.train_episodes for record in entry.records]
     text = f"{min(found):,}" + (f" to {max(found):,}" if min(found) < max(found) else "")
     return text + (f" after {entry.newest.init_episodes:,}" if entry.newest.init else "")
@@ -82,16 +92,23 @@ def _hardware(record: Record) -> str:
     return machine.gpu or f"{' '.join(machine.cpu.split()) or machine.device}, {machine.threads} threads"
 
 
+def _gflop(value: float | None) -> str:
+    return "not counted" if value is None else f"{value:.3g}"
+
+
 def why(entry: Entry) -> str:
     """Why an entry is not ranked."""
     return "; ".join(detail for _, detail in entry.reasons)
 
 
-def published_table(published: Iterable[Published], shots: Sequence[str]) -> str:
-    """What others printed, with the spread they printed, whatever they meant by it."""
+def published_table(published: Iterable[Published], names: Sequence[str]) -> str:
+    """What others printed, with the spread they printed, whatever they meant by it.
+
+    `names` are the metrics of the board, whose columns come first.
+    """
     found = list(published)
-    others = sorted({name for each in found for name in each.metrics} - {*shots, RANKING})
-    names = [name for name in (*shots, RANKING, *others) if any(name in each.metrics for each in found)]
+    others = sorted({name for each in found for name in each.metrics} - {*names})
+    names = [name for name in (*names, *others) if any(name in each.metrics for each in found)]
     rows = [
         {
             "method": each.method,
@@ -114,17 +131,17 @@ def _printed(value: float | list[float] | None) -> str:
 def best_published(protocol: AnyProtocol) -> str | None:
     """The best published result in words, None if there is none.
 
-    Best by accuracy over the scored shots where all of them were printed, and otherwise by the metric that
-    was printed most often.
+    Best by the metric that the board is ranked by, where it was printed or follows from what was printed, and
+    otherwise by the metric that was printed most often.
     """
-    shots = [f"accuracy@shot={k}" for k in getattr(protocol.scoring, "shots", [])]
+    by, parts = ranking(protocol), _parts(protocol)
     values: list[tuple[float, Published]] = []
     for each in protocol.published:
-        numbers = {name: value[0] if isinstance(value, list) else value for name, value in each.metrics.items()}
-        if RANKING in numbers:
-            values.append((numbers[RANKING], each))
-        elif shots and all(name in numbers for name in shots):
-            values.append((statistics.fmean(numbers[name] for name in shots), each))
+        numbers = {name: _first(value) for name, value in each.metrics.items()}
+        if by in numbers:
+            values.append((numbers[by], each))
+        elif parts and all(name in numbers for name in parts):
+            values.append((statistics.fmean(numbers[name] for name in parts), each))
     if values:
         value, best = max(values, key=lambda each: each[0])
         return f"{_titled(best)} {value:.1f} ({best.source})"
@@ -135,6 +152,12 @@ def best_published(protocol: AnyProtocol) -> str | None:
     having = [each for each in protocol.published if metric in each.metrics]
     best = max(having, key=lambda each: _first(each.metrics[metric]))
     return f"{_titled(best)} {_first(best.metrics[metric])} {metric} ({best.source})"
+
+
+def _parts(protocol: AnyProtocol) -> tuple[str, ...]:
+    """The metrics whose mean is the one that the board is ranked by; () where it is not a mean of reported ones."""
+    shots = isinstance(protocol.scoring, StreamScoring) and getattr(protocol.episode, "order", None) != "iid"
+    return reported(protocol) if shots else ()
 
 
 def _first(value: float | list[float]) -> float:

@@ -72,8 +72,9 @@ def board_as_json(view: View) -> dict[str, Any]:
         "stand_in": view.stand_in,
         "title": protocol.title if protocol else None,
         "kind": protocol.kind if protocol else None,
-        "dataset": protocol.dataset if protocol else None,
+        "dataset": protocol.data_name if protocol else None,
         "digest": view.digest,
+        "ranking": view.standings.ranking,
         "test_episodes": view.test_episodes,
         "entries": [{"rank": rank, **_entry_as_json(entry)} for rank, entry in view.standings.ranked],
         "apart": [

@@ -1,0 +1,154 @@
+"""Filling a table: the published number of each cell from its protocol file, the measured one from its board."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.boards.defaults import default_options
+from harness.boards.render import View, view_board
+from harness.boards.standings import Entry
+from harness.boards.tables import budget_of, marks_of, options_of, trained
+from harness.errors import UserError, unknown
+from harness.load import load_protocol
+from harness.record import Record
+from harness.shipped import protocol_files
+from harness.spec import Published
+from harness.tables.definition import Column, CurvePoint, Printed, Row
+
+
+@dataclass(frozen=True)
+class MeasuredValue:
+    """What was measured here: the mean over seeds, in the column's unit (per cent unless it is a cost).
+
+    `interval` is half the width of the 95 % interval over test episodes, `spread` the standard deviation over
+    seeds; None where there is none. `entry` is what was measured, the best that fits on the board `board`.
+    """
+
+    value: float
+    interval: float | None
+    spread: float | None
+    board: str
+    entry: Entry
+
+
+@dataclass(frozen=True)
+class PublishedValue:
+    """What was printed elsewhere, the spread printed with it, and what to know when comparing it."""
+
+    value: float
+    spread: float | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One system under one condition; None for what was not measured here, or not published."""
+
+    protocol: str
+    measured: MeasuredValue | None
+    published: PublishedValue | None
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A table with its cells: `cells[i][j]` is row i under column j."""
+
+    printed: Printed
+    cells: tuple[tuple[Cell, ...], ...]
+
+
+def fill(printed: Printed, boards: Path) -> Filled:
+    """Fills a table from the shipped protocols and from the boards of real data in `boards`.
+
+    Raises UserError for a table that names an unknown protocol, or a cell that two published rows fit.
+    """
+    table = printed.table
+    needed = sorted({row.protocol or column.protocol for row in table.rows for column in table.columns})
+    views = {name: _view(name, boards) for name in needed}
+
+    def cell(row: Row, column: Column) -> Cell:
+        view = views[row.protocol or column.protocol]
+        return Cell(view.name, _measured(view, row, column), _published(view, row, column, table.source))
+
+    return Filled(printed, tuple(tuple(cell(row, column) for column in table.columns) for row in table.rows))
+
+
+def account(measured: MeasuredValue) -> str:
+    """What a reader must know of a measured entry, which need not be the very system of the paper."""
+    entry, newest = measured.entry, measured.entry.newest
+    options, marks = options_of(newest), marks_of(entry)
+    parts = [
+        f"options {options}" if options else "default options",
+        f"budget {budget_of(newest)}, training episodes {trained(entry)}" if newest.budget else "not trained",
+        f"marks: {', '.join(marks)}" if marks else "",
+        f"{'runs' if len(entry.records) > 1 else 'run'} {', '.join(record.run for record in entry.records)}",
+    ]
+    return f"measured, {newest.method} on {measured.board}: " + "; ".join(filter(None, parts))
+
+
+def _view(name: str, boards: Path) -> View:
+    shipped = protocol_files()
+    if name not in shipped:
+        raise unknown("protocol", name, shipped)
+    return view_board(name, load_protocol(shipped[name]).protocol, boards, stand_in=False)
+
+
+def _measured(view: View, row: Row, column: Column) -> MeasuredValue | None:
+    """The best ranked entry that is the row's system; what stands apart on its board never counts."""
+    entry = next((entry for _, entry in view.standings.ranked if _fits(entry.newest, row)), None)
+    if entry is None:
+        return None
+    if column.metric:
+        found = entry.summary(column.metric)
+        return MeasuredValue(found.mean, found.interval, found.spread, view.name, entry) if found else None
+    values = [_single(record, column) for record in entry.records]
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    spread = statistics.stdev(known) if len(known) > 1 else None
+    return MeasuredValue(statistics.fmean(known), None, spread, view.name, entry)
+
+
+def _fits(record: Record, row: Row) -> bool:
+    options = {**default_options(record.target), **record.options}
+    return (
+        record.method == row.method
+        and row.init in (None, record.init is not None)
+        and all(name in options and options[name] == value for name, value in row.options.items())
+    )
+
+
+def _single(record: Record, column: Column) -> float | None:
+    """What one record has for a column without a metric."""
+    if column.curve:
+        return _point(record, column.curve)
+    if column.cost == "million parameters":
+        return record.cost.parameters / 1e6
+    return record.cost.gflop_per_step if column.cost == "GFLOP per step" else record.cost.gflop_per_query
+
+
+def _point(record: Record, point: CurvePoint) -> float | None:
+    curve = record.curves.get(point.name, [])
+    return curve[point.number - 1] if len(curve) >= point.number else None
+
+
+def _published(view: View, row: Row, column: Column, source: str) -> PublishedValue | None:
+    if not column.metric:
+        return PublishedValue(row.printed[column.name], None, "") if column.name in row.printed else None
+    found = list(_printed_rows(view, row, column.metric, source))
+    if len(found) > 1:
+        raise UserError(f"{view.name} has {len(found)} published rows for {row.method} ({row.variant}), {source}")
+    if not found:
+        return None
+    value = found[0].metrics[column.metric]
+    mean, *spread = value if isinstance(value, list) else [value]
+    return PublishedValue(mean, spread[0] if spread else None, found[0].note)
+
+
+def _printed_rows(view: View, row: Row, metric: str, source: str) -> Iterable[Published]:
+    for each in view.protocol.published if view.protocol else []:
+        if (each.method, each.variant, each.source) == (row.method, row.variant, source) and metric in each.metrics:
+            yield each
