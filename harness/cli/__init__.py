@@ -13,12 +13,14 @@ from harness.errors import HarnessError, unknown
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("harness.cli.run", "train a method on a protocol, score it, put the row on the board"),
     "validate": ("harness.cli.validate", "check protocol files; show every error with its line"),
+    "lint": ("harness.cli.lint", "find what spoils a protocol: scores without learning, leaking splits"),
     "schema": ("harness.cli.schema", "print the JSON Schema of protocol files, for editors"),
     "show": ("harness.cli.show", "show an episode as a timeline: what is shown, revealed and scored when"),
     # Not named after its command: a submodule `list` would take the place of the built-in in this package.
     "list": ("harness.cli.listing", "list protocols, methods and data sets"),
     "export": ("harness.cli.export", "write the episodes of a protocol to a file, for use elsewhere"),
     "board": ("harness.cli.board", "show the leaderboard of a protocol, or of all"),
+    "table": ("harness.cli.table", "show a table of a paper: what was measured beside what was published"),
     "check": ("harness.cli.check", "check that a method keeps the rules of the interface"),
 }
 

@@ -1,0 +1,55 @@
+"""`harness lint PROTOCOL`: what is allowed in a protocol and yet spoils it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+from harness.cli.common import add_data_arguments
+from harness.errors import UserError, VerificationError
+
+if TYPE_CHECKING:
+    from harness.lint import Finding
+    from harness.load import Loaded
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("protocol", help="a protocol file, or the name of a shipped protocol")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    add_data_arguments(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Prints what was found; 3 if any of it is an error, else 0."""
+    from harness.load import load_protocol
+
+    loaded = load_protocol(args.protocol)
+    findings = linted(loaded, args)
+    if args.json:
+        print(json.dumps([dataclasses.asdict(each) for each in findings], indent=2, ensure_ascii=False))
+    else:
+        print(*findings, sep="\n")
+    failed = any(each.severity == "error" for each in findings)
+    if not args.json:
+        print(f"{loaded.name}: {'this protocol measures something else than it says' if failed else 'no errors'}")
+    return VerificationError.exit_code if failed else 0
+
+
+def linted(loaded: Loaded, args: argparse.Namespace) -> tuple[Finding, ...]:
+    """The findings on a protocol, on its data if they are here already; nothing is downloaded."""
+    from harness.data.load import load_dataset
+    from harness.lint import lint
+    from harness.load import for_data
+
+    protocol = for_data(loaded, args.data)
+    dataset = None
+    try:
+        dataset = load_dataset(
+            protocol.dataset, data_root=args.data_root, cache=args.cache, download=False, base=loaded.base
+        )
+    except UserError:
+        if args.data_root is not None:
+            raise
+    return lint(dataclasses.replace(loaded, protocol=protocol), dataset)
