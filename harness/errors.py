@@ -18,6 +18,10 @@ class UserError(HarnessError):
     exit_code = 2
 
 
+class MissingData(UserError):
+    """A data set that is not at hand; commands that can do something without it catch this."""
+
+
 class RunError(HarnessError):
     """A run failed after it had begun: a loss that is not a number, a full disk. Exit code 1."""
 

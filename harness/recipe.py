@@ -24,11 +24,11 @@ NotNegative = Annotated[float, Field(ge=0)]
 class EpisodeChange(Strict):
     """What a stage changes of the protocol's episode; what is left out stays as the protocol has it."""
 
-    ways: Count | None = Field(None, description="classes in an episode, at most the protocol's")
+    ways: Count | None = Field(None, description="classes in an episode; left out where the protocol has fewer")
     presentations: Count | None = Field(None, description="showings of each class")
     label_delay: Count | None = Field(None, description="steps until a label is revealed; 1 is the online stream")
     order: Literal["balanced", "iid", "cyclic"] | None = Field(None, description="order of classes")
-    subtasks: Count | None = Field(None, description="continual: classes, one after another")
+    subtasks: Count | None = Field(None, description="continual: classes, one after another; likewise")
     shots: Count | None = Field(None, description="continual, n_way_k_shot: labelled samples of each class")
     queries: Count | None = Field(None, description="continual, n_way_k_shot: queries per class")
     distractor: bool | None = Field(None, description="segmentation: whether a second class is shown")
@@ -44,15 +44,22 @@ class Optimizer(Strict):
 
 
 class Stage(Strict):
-    """One stretch of training with one shape of episode, from a fresh optimiser."""
+    """One stretch of training with one shape of episode, from a fresh optimiser.
+
+    A stage with more ways or subtasks than the protocol has is left out, so that one curriculum serves many protocols.
+    """
 
     name: str
-    objective: Literal["episodes", "classes", "head"] = Field(
+    objective: Literal["episodes", "classes", "head", "pretext"] = Field(
         "episodes",
         description="episodes: the method's loss on episodes; classes: its memoryless features, through a linear "
         "layer that is thrown away, tell the training classes apart (an episode is then a single image); head: "
-        "the method's loss on episodes, with memoryless features that are frozen and computed once",
+        "the method's loss on episodes, with memoryless features that are frozen and computed once; pretext: the "
+        "loss of the method's pretext, another method that shares parts of it",
     )
+    kind: (
+        Literal["online_few_shot", "delayed_label", "continual", "segmentation_distractors", "n_way_k_shot"] | None
+    ) = Field(None, description="another kind of episode than the protocol's; `episode` then says all of its shape")
     episodes: Count = Field(description="training episodes at most")
     episode: EpisodeChange = EpisodeChange()
     until_loss: Positive | None = Field(
@@ -90,6 +97,11 @@ class Budget(Strict):
         return sum(stage.episodes for stage in self.stages)
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether a stage trains on another kind of episode, or through a pretext."""
+        return any(stage.kind is not None or stage.objective == "pretext" for stage in self.stages)
+
+    @property
     def pretrains(self) -> bool:
         """Whether a stage trains on classes that are the same in every episode."""
         return any(stage.objective == "classes" for stage in self.stages)
@@ -105,7 +117,7 @@ class When(Strict):
 
     def matches(self, loaded: Loaded, init: bool) -> bool:
         asked = (
-            (self.dataset, loaded.protocol.dataset),
+            (self.dataset, loaded.protocol.data_name),
             (self.kind, loaded.protocol.kind),
             (self.protocol, loaded.name),
         )
@@ -144,24 +156,45 @@ def recipe_path(method: str, own_file: Path) -> Path:
 def load_budget(path: Path, loaded: Loaded, budget: str, init: bool = False) -> Budget:
     """The named budget of the part of a recipe that fits the protocol; UserError if none does.
 
-    `init` tells whether training begins from another run's weights.
+    Stages with more classes than the protocol's episodes are left out, so that growing episodes can be written down
+    once for protocols of all lengths. `init` tells whether training begins from another run's weights.
     """
     recipe = validated(read_yaml(path), _ADAPTER)
     for part in recipe.parts:
         if part.when.matches(loaded, init):
-            return getattr(part, budget)
+            whole: Budget = getattr(part, budget)
+            found = _fitting(whole, loaded.protocol)
+            if whole.stages and not found.stages:
+                raise UserError(f"{path}: every stage of '{budget}' has more classes than episodes of {loaded.name}")
+            return found
     raise UserError(f"{path}: no part of this recipe is for {loaded.name} (kind {loaded.protocol.kind})")
 
 
+def _fitting(budget: Budget, protocol: AnyProtocol) -> Budget:
+    """The budget without the stages that have more ways (or subtasks) than the protocol."""
+    most = getattr(protocol.episode, "ways", None) or getattr(protocol.episode, "subtasks", None)
+    if most is None:
+        return budget
+    kept = [stage for stage in budget.stages if max(stage.episode.ways or 0, stage.episode.subtasks or 0) <= most]
+    return budget.model_copy(update={"stages": kept})
+
+
 def budget_hash(budget: Budget) -> str:
-    """SHA-256 (hex) over everything a budget says."""
-    text = json.dumps(budget.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    """SHA-256 (hex) over what a budget says; what it leaves at its default has no say, so new keys change nothing."""
+    text = json.dumps(budget.model_dump(mode="json", exclude_defaults=True), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def staged(protocol: AnyProtocol, change: EpisodeChange) -> AnyProtocol:
-    """The protocol with a stage's change of its episode, as a protocol of its own (with its own digest)."""
+def staged(protocol: AnyProtocol, change: EpisodeChange, kind: str | None = None) -> AnyProtocol:
+    """The protocol with a stage's change of its episode, as a protocol of its own (with its own digest).
+
+    With `kind`, an episode of that kind on the same data, of which `change` says everything. Raises UserError for an
+    episode that is not possible.
+    """
     changes = change.model_dump(exclude_none=True)
+    if kind is not None:
+        scoring = {"shots": [0]} if "presentations" in changes else {}
+        return _possible({**_frame(protocol), "kind": kind, "episode": changes, "scoring": scoring}, changes)
     if not changes:
         return protocol
     data = protocol.model_dump()
@@ -182,6 +215,14 @@ def staged(protocol: AnyProtocol, change: EpisodeChange) -> AnyProtocol:
         # What is scored does not matter in training, but a shorter stream must still be a possible protocol.
         most = data["episode"]["presentations"] - 1
         data["scoring"]["shots"] = [k for k in data["scoring"]["shots"] if k <= most] or [most]
+    return _possible(data, changes)
+
+
+def _frame(protocol: AnyProtocol) -> dict[str, Any]:
+    return {"title": protocol.title, "dataset": protocol.model_dump()["dataset"]}
+
+
+def _possible(data: dict[str, Any], changes: dict[str, Any]) -> AnyProtocol:
     try:
         return PROTOCOL.validate_python(data)
     except ValidationError as error:

@@ -22,6 +22,7 @@ from harness.checkpoint import load_tensors, load_weights, save_tensors, sha256_
 from harness.cost import measured_cost
 from harness.data.dataset import Dataset
 from harness.data.load import load_dataset
+from harness.data.possible import check_possible
 from harness.episodes import EpisodeSource
 from harness.errors import RunError, UserError
 from harness.evaluate import EVALUATION_SEED, evaluate, whole_test
@@ -37,6 +38,7 @@ from harness.record import (
     LABEL_DELAY_TOLD,
     PARTIAL_TEST,
     STAND_IN,
+    TRANSDUCTIVE,
     DataInfo,
     Metric,
     Record,
@@ -50,6 +52,7 @@ from harness.spec import AnyProtocol, digest
 from harness.train import Limits, Progress, Training, train
 
 PRETRAINED = "features pre-trained on classes"
+ELSEWHERE = "pre-trained on another kind of episode"
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,10 @@ def prepare(request: Request) -> Prepared:
     changes = {"amp": request.amp, "compile": request.compile}
     budget = budget.model_copy(update={name: value for name, value in changes.items() if value is not None})
     options = resolved_options(method.cls, {**budget.options, **request.options})
-    dataset = load_dataset(protocol.dataset, data_root=request.data_root, cache=request.cache)
+    dataset = load_dataset(protocol.dataset, data_root=request.data_root, cache=request.cache, base=loaded.base)
+    check_possible(protocol, dataset)
+    if "validation" not in dataset.tables:
+        budget = budget.model_copy(update={"validation": None})
     identity = {
         "protocol": loaded.name,
         "digest": digest(protocol),
@@ -172,6 +178,8 @@ def _run(prepared: Prepared, reporter: Reporter) -> Record:
         Limits(request.episodes, request.seconds),
     )
     reporter.say(f"{prepared.loaded.name} with {prepared.method.name} on {prepared.dataset.name}, run folder {folder}")
+    if any(True for _ in method.parameters()) and prepared.budget.stages and prepared.budget.validation is None:
+        reporter.say("no validation classes to select by: the last weights are kept")
     _note(prepared, "training")
     try:
         progress = train(training, reporter.training)
@@ -222,8 +230,10 @@ def _record(
         for mark, holds in (
             (LABEL_DELAY_TOLD, method.task.label_delay is not None),
             (GRADIENT_AT_TEST, cls.learns_by_gradient),
+            (TRANSDUCTIVE, method.transductive),
             (STAND_IN, prepared.dataset.card.stand_in),
             (PRETRAINED, trained and prepared.budget.pretrains),
+            (ELSEWHERE, trained and prepared.budget.elsewhere),
             (PARTIAL_TEST, identity["test_episodes"] < whole_test(prepared.protocol, prepared.dataset)),
         )
         if holds

@@ -1,13 +1,9 @@
-"""Protocols and episodes in words: a summary, what is revealed when, and a timeline of one episode."""
+"""Protocols in words: a line for lists, and what is given, shown, revealed, asked and scored."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-import numpy as np
-
-from harness.data.dataset import ClassTable
-from harness.plan import NULL, PHASES, EpisodePlan
 from harness.spec import (
     AnyProtocol,
     Continual,
@@ -15,42 +11,36 @@ from harness.spec import (
     NWayKShot,
     OnlineFewShot,
     SegmentationDistractors,
-    StreamProtocol,
+    StreamEpisode,
+    Supervised,
     digest,
+    ranking,
 )
 
 _EXAMPLE = 12
 
-LEGEND = (
-    "At each step the learner receives the feedback, is shown an image of a class, and must answer its "
-    "number.\n"
-    "k-shot: k earlier presentations of the class (* a shot that the protocol reports); revealed: how many "
-    "of them have a known label."
-)
-"""What the columns of a timeline mean."""
-
 
 def summary(protocol: AnyProtocol) -> str:
     """One line: data set, shape of an episode, label timing, scoring."""
-    return f"on {protocol.dataset}, {_shape(protocol)}, {_scoring(protocol)}"
+    return f"on {protocol.data_name}, {_shape(protocol)}, {_scoring(protocol)}"
 
 
 def heading(name: str, protocol: AnyProtocol) -> str:
-    """What the protocol is, when labels are revealed, and what is scored, in sentences."""
-    lines = [
-        f"{name}: {protocol.title}",
-        f"Kind {protocol.kind}, digest {digest(protocol)[:12]}.",
-        f"Data: {protocol.dataset} ({protocol.card.title}).",
-        f"An episode: {_shape(protocol)}.",
-    ]
-    if isinstance(protocol, OnlineFewShot | DelayedLabel):
-        lines += [timing(protocol.label_delay, protocol.steps)]
-    lines += [f"Test: {_scoring(protocol)}."]
-    return "\n".join(lines)
+    """What the protocol is, what a learner is given and told when, and what is scored, in sentences."""
+    return "\n".join(
+        [
+            f"{name}: {protocol.title}",
+            f"Kind {protocol.kind}, digest {digest(protocol)[:12]}.",
+            f"Data: {protocol.data_name} ({protocol.card.title}).",
+            f"An episode: {_shape(protocol)}.",
+            *_course(protocol),
+            f"Test: {_scoring(protocol)}; ranked by {ranking(protocol)}.",
+        ]
+    )
 
 
 def timing(delay: int, steps: int) -> str:
-    """When labels are revealed in an episode of `steps` steps, with an example."""
+    """When labels are revealed in a stream of `steps` steps, with an example."""
     if delay >= steps:
         return f"Labels would be revealed {delay} steps late: never, as an episode has {steps} steps."
     example = min(max(_EXAMPLE, delay), steps - 1)
@@ -59,42 +49,6 @@ def timing(delay: int, steps: int) -> str:
         f"The label of step t is revealed before step t + {delay}: "
         f"at step {example} {_labels(range(example - delay + 1))} known.\n"
         f"{never[0].upper()}{never[1:]} never revealed."
-    )
-
-
-def class_list(plan: EpisodePlan, table: ClassTable, row: int = 0) -> str:
-    """Which class of the split each class number stands for in episode `row` of the plan."""
-    names = [table.names[index] for index in plan.classes[row]]
-    return "Classes: " + ", ".join(f"{number} = {name}" for number, name in enumerate(names))
-
-
-def timeline(plan: EpisodePlan, table: ClassTable, shots: Sequence[int], row: int = 0) -> str:
-    """One line a step of episode `row`: what is shown, revealed, known and scored.
-
-    `shots` are the shots that the protocol reports; they are marked with a star.
-    """
-    names = [table.names[index] for index in plan.classes[row]]
-    known: list[int] = []
-    cells = [["step", "feedback", "labels known", "shown", "scored as", "revealed"]]
-    for t in range(plan.steps):
-        source = int(plan.reveals[t])
-        if source != NULL:
-            known.append(source)
-        target, shot = int(plan.target[row, t]), int(plan.shot[row, t])
-        phase = PHASES[plan.phase[t]]
-        cells.append(
-            [
-                str(t) if phase == "stream" else f"{t} ({phase})",
-                "null" if source == NULL else f"{plan.target[row, source]} (of step {source})",
-                ranges(known) or "none",
-                f"{target} {names[target]}",
-                (f"{shot}-shot{' *' if shot in shots else ''}") if plan.scored[t] else "not scored",
-                str(plan.revealed[row, t]),
-            ]
-        )
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(each, widths, strict=True)).rstrip() for each in cells
     )
 
 
@@ -110,17 +64,25 @@ def ranges(steps: Sequence[int] | range) -> str:
     return ", ".join(str(first) if first == last else f"{first}..{last}" for first, last in runs)
 
 
-def table_of_card(protocol: StreamProtocol, split: str) -> ClassTable:
-    """The class table of a split as its card describes it, with class numbers for names.
-
-    Plans drawn from it are those of the real data wherever the card's sizes are exact.
-    """
-    count, size = protocol.card.classes[split], protocol.card.images_per_class[split]
-    return ClassTable(
-        names=tuple(f"class {index}" for index in range(count)),
-        offsets=np.arange(count + 1, dtype=np.int64) * size,
-        members=np.arange(count * size, dtype=np.int32),
-        turns=np.zeros(count, np.int8),
+def legend(protocol: AnyProtocol) -> str:
+    """What a step asks of the learner, and what the columns of its timeline mean."""
+    if isinstance(protocol, Supervised):
+        return "The learner is shown an image of a class and must answer its number."
+    if isinstance(protocol, Continual):
+        return (
+            "At each step of the stream the learner receives the feedback and is shown an image of a class; its answer "
+            "is not scored.\nsubtask: place of the class in the stream, from 0."
+        )
+    if isinstance(protocol, NWayKShot):
+        return "The learner is given the support pairs; of each query it must answer the number of the class."
+    asked = "an image of a class, and must answer its number"
+    known = "label"
+    if isinstance(protocol, SegmentationDistractors):
+        asked, known = "an image, and must mark the object of the target class", "mask"
+    return (
+        f"At each step the learner receives the feedback, is shown {asked}.\n"
+        "k-shot: k earlier presentations of the class (* a shot that the protocol reports); revealed: how many "
+        f"of them have a known {known}."
     )
 
 
@@ -130,12 +92,8 @@ def _labels(steps: range) -> str:
 
 def _shape(protocol: AnyProtocol) -> str:
     if isinstance(protocol, OnlineFewShot | DelayedLabel):
-        shape = protocol.episode
         late = "one step" if protocol.label_delay == 1 else f"{protocol.label_delay} steps"
-        if shape.order == "iid":
-            return f"{protocol.steps} steps, each of a class drawn anew from {shape.ways}, labels {late} late"
-        shown = f"{shape.ways} classes x {shape.presentations} presentations in random order"
-        return f"{shown} = {protocol.steps} steps, labels {late} late"
+        return f"{_stream(protocol.episode, protocol.steps)}, labels {late} late"
     if isinstance(protocol, Continual):
         continual = protocol.episode
         return (
@@ -153,6 +111,41 @@ def _shape(protocol: AnyProtocol) -> str:
     return "one image, classes as in training"
 
 
+def _stream(shape: StreamEpisode, steps: int) -> str:
+    if shape.order == "iid":
+        return f"{steps} steps, each of a class drawn anew from {shape.ways}"
+    order = "taking turns in one random order" if shape.order == "cyclic" else "in random order"
+    return f"{shape.ways} classes x {shape.presentations} presentations {order} = {steps} steps"
+
+
+def _course(protocol: AnyProtocol) -> Iterator[str]:
+    """What happens in an episode beside its shape."""
+    if isinstance(protocol, OnlineFewShot | DelayedLabel):
+        yield timing(protocol.label_delay, protocol.steps)
+    elif isinstance(protocol, Continual):
+        shape = protocol.episode
+        steps, queries = shape.subtasks * shape.shots, shape.subtasks * shape.queries
+        yield "The label of step t of the stream is revealed before step t + 1; no class comes back."
+        yield (
+            f"Then {queries} queries come in random order. Each is asked as the step that would follow the stream, "
+            f"when {_labels(range(steps))} known: from the same state, which no query changes."
+        )
+    elif isinstance(protocol, NWayKShot):
+        support = protocol.episode
+        pairs, queries = support.ways * support.shots, support.ways * support.queries
+        yield f"The learner is given {pairs} pairs of an image and its label, one after another in random order."
+        yield f"Then {queries} queries come in random order, each asked from the same state, which no query changes."
+    elif isinstance(protocol, SegmentationDistractors):
+        yield "The mask of step t is revealed before step t + 1; before step 0 the feedback is a plane of -1."
+        if protocol.episode.distractor:
+            yield (
+                "The mask of the distractor is all background. Which class is the target can be learned from revealed "
+                "masks alone."
+            )
+    else:
+        yield "No label is revealed. Training shows every training image once in each pass, in a new order."
+
+
 def _scoring(protocol: AnyProtocol) -> str:
     scoring = protocol.scoring
     count = getattr(scoring, "test_episodes", None)
@@ -162,4 +155,7 @@ def _scoring(protocol: AnyProtocol) -> str:
     if shots is None:
         return f"scored by query accuracy over {count} episodes"
     which = f"{'shots' if len(shots) > 1 else 'shot'} {', '.join(map(str, shots))}"
+    if isinstance(protocol, SegmentationDistractors):
+        what = "IoU of the target and masking of the distractor" if protocol.episode.distractor else "IoU"
+        return f"scored by {what} at {which} over {count} episodes"
     return f"scored at {which} over {count} episodes"

@@ -37,6 +37,7 @@ from harness.frozen import FrozenFeatures
 from harness.method import Feedback, Method
 from harness.plan import NULL, STREAM, plan_episodes
 from harness.recipe import Budget, Optimizer, Stage, staged
+from harness.registry import task_of
 from harness.rollout import class_loss, head_loss, training_loss
 from harness.score import metrics
 from harness.spec import AnyProtocol, ranking
@@ -103,12 +104,13 @@ Report = Callable[[Progress, Training, str], None]
 class _Stage:
     """What lasts for one stage: its protocol, its optimiser, and what its objective needs.
 
-    `head` is the linear layer of an objective on classes, `frozen` the features under an objective on the head.
+    `beside` is what is trained along with the method and then thrown away: the linear layer of an objective on
+    classes, or the pretext. `frozen` are the features under an objective on the head.
     """
 
     spec: Stage
     protocol: AnyProtocol
-    head: nn.Module | None
+    beside: nn.Module | None
     frozen: FrozenFeatures | None
     optimizer: torch.optim.Optimizer
 
@@ -124,11 +126,6 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
     if not budget.stages or not any(p.requires_grad for p in method.parameters()):
         progress.done = True
         return progress
-    if budget.validation and "validation" not in training.source.dataset.tables:
-        raise UserError(
-            f"the recipe selects by validation classes, but the data set '{training.source.dataset.name}' has no "
-            "validation split; leave 'validation' out of the recipe's budget"
-        )
     tensors: dict[str, Tensor] = {}
     if training.checkpoint.is_file():
         tensors, header = load_tensors(training.checkpoint)
@@ -177,10 +174,15 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
 def _begun(training: Training, number: int, tensors: dict[str, Tensor] | None = None) -> _Stage:
     """The numbered stage at its beginning, or as it was when `tensors` were saved."""
     spec, settings, device = training.budget.stages[number], training.budget.optimizer, training.source.device
-    width = None if spec.objective == "episodes" else _feature_width(training, spec)
-    head = None if width is None or spec.objective != "classes" else _head(training, number, width).to(device)
+    protocol = _stage_protocol(training, spec)
+    beside: nn.Module | None = None
+    if spec.objective == "pretext":
+        beside = _pretext(training, spec, protocol, number).to(device)
+    elif spec.objective in {"classes", "head"}:
+        width = _feature_width(training, spec, protocol)
+        beside = _head(training, number, width).to(device) if spec.objective == "classes" else None
     frozen = FrozenFeatures(training.method, training.source, "train") if spec.objective == "head" else None
-    trained = nn.ModuleList([training.method] + ([head] if head else []))
+    trained = nn.ModuleList([training.method] + ([beside] if beside else []))
     parameters = [each for each in trained.parameters() if each.requires_grad]
     if settings.name == "sgd":
         optimizer: torch.optim.Optimizer = torch.optim.SGD(
@@ -191,12 +193,12 @@ def _begun(training: Training, number: int, tensors: dict[str, Tensor] | None = 
         optimizer = kind(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
     if tensors:
         restore_optimizer(optimizer, without_prefix("optimizer", tensors))
-        if head:
-            head.load_state_dict(without_prefix("head", tensors))
-    return _Stage(spec, _stage_protocol(training, spec), head, frozen, optimizer)
+        if beside:
+            beside.load_state_dict(without_prefix("beside", tensors))
+    return _Stage(spec, protocol, beside, frozen, optimizer)
 
 
-def _feature_width(training: Training, stage: Stage) -> int:
+def _feature_width(training: Training, stage: Stage, protocol: AnyProtocol) -> int:
     """The width of the method's memoryless features; UserError if it has not what the stage's objective needs."""
     method, device = training.method, training.source.device
     was_training = method.training
@@ -212,17 +214,29 @@ def _feature_width(training: Training, stage: Stage) -> int:
         ):
             lacks = "answer_features()"
     method.train(was_training)
-    streams = plan_episodes(training.protocol, training.source.dataset.tables["train"], "train", 0, [0])
+    streams = plan_episodes(protocol, training.source.dataset.tables["train"], "train", 0, [0])
     if stage.objective == "head" and (streams.phase != STREAM).any():
         raise UserError(
-            f"stage '{stage.name}' has the objective 'head', which is for streams, but the kind of the protocol is "
-            f"{training.protocol.kind}"
+            f"stage '{stage.name}' has the objective 'head', which is for streams, but its episodes are of kind "
+            f"{protocol.kind}"
         )
     if lacks or features is None:
         raise UserError(
             f"stage '{stage.name}' has the objective '{stage.objective}', but {type(method).__name__} has no {lacks}"
         )
     return features.shape[1]
+
+
+def _pretext(training: Training, stage: Stage, protocol: AnyProtocol, number: int) -> Method:
+    """The method's pretext for a stage; UserError if it has none."""
+    method, card = training.method, training.source.dataset.card
+    task = task_of(protocol, card.image_shape, card.classes["train"], delay_told=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(bits.key_of("pretext", training.seed, number)[0])
+        pretext = method.pretext(task)
+    if pretext is None:
+        raise UserError(f"stage '{stage.name}' has the objective 'pretext', but {type(method).__name__} has none")
+    return pretext
 
 
 def _head(training: Training, number: int, width: int) -> nn.Module:
@@ -266,9 +280,10 @@ def _loss(training: Training, progress: Progress, stage: _Stage, size: int) -> t
     numbers = np.arange(progress.stage_episodes, progress.stage_episodes + size)
     # The stage is part of the seed, so that two stages of one shape do not see the same episodes.
     seed = bits.key_of("train", training.seed, progress.stage)[0]
-    if stage.head is not None:
+    if stage.spec.objective == "classes":
+        assert stage.beside is not None
         x, rows = source.images(stage.protocol, "train", seed, numbers, augment)
-        loss = class_loss(training.method, stage.head, x, rows)
+        loss = class_loss(training.method, stage.beside, x, rows)
         return loss, loss.item()
     if stage.frozen is not None:
         episodes = stage.frozen.episodes(stage.protocol, seed, numbers)
@@ -276,7 +291,8 @@ def _loss(training: Training, progress: Progress, stage: _Stage, size: int) -> t
         return loss, loss.item() / int(episodes.plan.scored.sum())
     episodes = source.episodes(stage.protocol, "train", seed, numbers, augment)
     fast = training.budget.compile and source.device.type == "cuda"
-    loss = (_compiled_loss() if fast else training_loss)(training.method, episodes)
+    method = stage.beside if isinstance(stage.beside, Method) else training.method
+    loss = (_compiled_loss() if fast else training_loss)(method, episodes)
     return loss, loss.item() / int(episodes.plan.scored.sum())
 
 
@@ -344,7 +360,9 @@ def _validated(training: Training, progress: Progress, best: dict[str, Tensor] |
 
 
 def _stage_protocol(training: Training, stage: Stage) -> AnyProtocol:
-    protocol = staged(training.protocol, stage.episode)
+    protocol = staged(training.protocol, stage.episode, stage.kind)
+    if stage.objective == "pretext":
+        return protocol
     told = training.method.task.label_delay
     if told is not None and told != getattr(protocol, "label_delay", told):
         raise UserError(
@@ -360,7 +378,7 @@ def _save(training: Training, progress: Progress, stage: _Stage, best: dict[str,
         {
             **with_prefix("method", training.method.state_dict()),
             **with_prefix("optimizer", optimizer_tensors(stage.optimizer)),
-            **with_prefix("head", stage.head.state_dict() if stage.head else {}),
+            **with_prefix("beside", stage.beside.state_dict() if stage.beside else {}),
             **with_prefix("best", best or {}),
         },
         {**training.header, "progress": dataclasses.asdict(progress)},

@@ -10,7 +10,9 @@ from harness.errors import VerificationError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("method", help="a method's name, or path/to/file.py:ClassName")
-    parser.add_argument("--protocol", metavar="P", help="take ways, image shape and label delay from this protocol")
+    parser.add_argument(
+        "--protocol", metavar="P", help="check on its kind alone, with its ways, image shape and label delay"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the method")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 

@@ -14,7 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .jsonl or .parquet file")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="(test)")
     parser.add_argument(
-        "--episodes", type=whole_number, metavar="N", help="episodes 0..N-1 (as many as the protocol scores)"
+        "--episodes",
+        type=whole_number,
+        metavar="N",
+        help="episodes 0..N-1 (as many as the protocol scores; of a supervised one, one for each image)",
     )
     parser.add_argument(
         "--seed",
@@ -32,18 +35,17 @@ def execute(args: argparse.Namespace) -> int:
     from harness.data.load import load_dataset
     from harness.export import FORMATS, export_episodes
     from harness.load import for_data, load_protocol
-    from harness.spec import DelayedLabel, OnlineFewShot, digest
+    from harness.spec import digest
 
     loaded = load_protocol(args.protocol)
     protocol = for_data(loaded, args.data)
-    if not isinstance(protocol, OnlineFewShot | DelayedLabel):
-        raise UserError(f"episodes of kind '{protocol.kind}' cannot be drawn yet; the protocol itself is valid")
     if args.episodes == 0:
         raise UserError("--episodes is 0; it must be at least 1")
     if args.out.suffix not in FORMATS:
         raise UserError(f"--out '{args.out}' must end in {' or '.join(FORMATS)}")
-    episodes = args.episodes or protocol.scoring.test_episodes
-    dataset = load_dataset(protocol.dataset, args.data_root, args.cache)
+    dataset = load_dataset(protocol.dataset, args.data_root, args.cache, base=loaded.base)
+    images = int(dataset.table(args.split).offsets[-1])
+    episodes = args.episodes or getattr(protocol.scoring, "test_episodes", images)
     rows = export_episodes(protocol, dataset, args.split, args.seed, episodes, args.out)
     print(
         f"wrote {episodes} episodes ({rows} steps) of the {args.split} split to {args.out}\n"
@@ -54,13 +56,15 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _columns_help() -> str:
-    from harness.export import COLUMNS
+    from harness.export import COLUMNS, KINDS
 
     lines = [f"  {name:<12} {meaning}" for name, meaning in COLUMNS.items()]
     return "\n".join(
         [
             "columns, one row a step, rows in order of episode and step:",
             *lines,
+            "",
+            *KINDS,
             "",
             "Every row carries the short digest and fingerprint: rows of several files can be told apart,",
             "and there is no header line to skip. Parquet files hold both in full in their schema metadata",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 from typing import TYPE_CHECKING
 
 from harness.cli.common import add_data_arguments
-from harness.errors import UserError, VerificationError
+from harness.errors import MissingData, VerificationError
 
 if TYPE_CHECKING:
     from harness.lint import Finding
@@ -45,11 +46,8 @@ def linted(loaded: Loaded, args: argparse.Namespace) -> tuple[Finding, ...]:
 
     protocol = for_data(loaded, args.data)
     dataset = None
-    try:
+    with contextlib.suppress(MissingData):
         dataset = load_dataset(
             protocol.dataset, data_root=args.data_root, cache=args.cache, download=False, base=loaded.base
         )
-    except UserError:
-        if args.data_root is not None:
-            raise
     return lint(dataclasses.replace(loaded, protocol=protocol), dataset)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from harness.cli.common import add_data_arguments, whole_number
-from harness.errors import UserError
+from harness.errors import MissingData
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,31 +20,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seed of the episodes; scores are taken under 0 (0)",
     )
     add_data_arguments(parser)
-    parser.epilog = "Without the data, the episode is shown with numbers in place of class names."
+    parser.epilog = (
+        "Without the data, the episode is shown with numbers in place of class names, or not at all where the data set "
+        "is your own."
+    )
 
 
 def execute(args: argparse.Namespace) -> int:
     from harness import show
+    from harness.data.dataset import card_table
+    from harness.data.load import load_dataset
     from harness.load import for_data, load_protocol
     from harness.plan import plan_episodes
-    from harness.spec import DelayedLabel, OnlineFewShot
+    from harness.timeline import class_list, timeline
 
     loaded = load_protocol(args.protocol)
     protocol = for_data(loaded, args.data)
     print(show.heading(loaded.name, protocol))
-    if not isinstance(protocol, OnlineFewShot | DelayedLabel):
-        raise UserError(f"episodes of kind '{protocol.kind}' cannot be drawn yet; the protocol itself is valid")
     note = ""
     try:
-        from harness.data.load import load_dataset
-
-        table = load_dataset(protocol.dataset, args.data_root, args.cache, download=False).tables[args.split]
-    except UserError as error:
-        table = show.table_of_card(protocol, args.split)
+        dataset = load_dataset(protocol.dataset, args.data_root, args.cache, download=False, base=loaded.base)
+    except MissingData as error:
+        if not protocol.card.images_per_class:
+            print(f"\nNo episode is shown: the classes of {protocol.data_name} are known once it is loaded.\n{error}")
+            return 0
+        table = card_table(protocol.card, args.split)
         reason = str(error).splitlines()[0].rstrip(".")
         note = f"Classes are shown by number only: {reason}.\n"
+    else:
+        table = dataset.table(args.split)
     plan = plan_episodes(protocol, table, args.split, args.seed, [args.episode])
     print(f"\nEpisode {args.episode} of the {args.split} split under seed {args.seed}.")
-    print(f"{note}{show.class_list(plan, table)}\n{show.LEGEND}\n")
-    print(show.timeline(plan, table, protocol.scoring.shots))
+    print(f"{note}{class_list(protocol, plan, table)}\n{show.legend(protocol)}\n")
+    print(timeline(protocol, plan, table))
     return 0

@@ -12,7 +12,7 @@ from harness.data import sources
 from harness.data.cards import CARDS, Card
 from harness.data.dataset import Dataset
 from harness.data.sources import Finder
-from harness.errors import UserError, unknown
+from harness.errors import MissingData, UserError, unknown
 
 if TYPE_CHECKING:
     from harness.data.own import OwnData
@@ -85,7 +85,7 @@ def _own(data: OwnData, base: Path | None, root: Path | None, cache: Path, may_d
     source = own_sources.source_of(data, base, root)
     folder = cached.folder_of(cache, data.name, own_sources.VERSION, source.digest)
     if data.hub is not None and not may_download and not folder.exists():
-        raise UserError(f"the data set '{data.name}' ({data.hub} on the Hugging Face hub) has not been fetched yet")
+        raise MissingData(f"the data set '{data.name}' ({data.hub} on the Hugging Face hub) has not been fetched yet")
     return cached.load(data.card, own_sources.VERSION, source, cache)
 
 
@@ -133,7 +133,7 @@ def _real(card: Card, finder: Finder, root: Path | None, cache: Path, may_downlo
     raise _missing(card, finder, root, cache, reason)
 
 
-def _missing(card: Card, finder: Finder, root: Path | None, cache: Path, reason: str) -> UserError:
+def _missing(card: Card, finder: Finder, root: Path | None, cache: Path, reason: str) -> MissingData:
     lines = [f"the data set '{card.name}' ({card.title}) is missing; {reason}.", "Looked for:"]
     for place in (root, cache / "downloads"):
         if place is not None:
@@ -143,4 +143,4 @@ def _missing(card: Card, finder: Finder, root: Path | None, cache: Path, reason:
     lines.append(f"  {cache / card.name}-v{finder.version}-* (decoded before)")
     lines.append(f"{finder.advice}.")
     lines.append("To try things without it, run on the generated stand-in: --data stand-in")
-    return UserError("\n".join(lines))
+    return MissingData("\n".join(lines))

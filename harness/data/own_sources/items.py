@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.data.own import OwnData
 from harness.data.pictures import NAMED, listed
-from harness.errors import UserError, nearest
+from harness.errors import MissingData, UserError, nearest
 
 Encoded = bytes | Path | None
 """An encoded image, the file it is in, or None where there is none."""
@@ -73,12 +73,12 @@ def places(path: str, base: Path | None, root: Path | None) -> list[Path]:
     return [given] if given.is_absolute() else [each.absolute() / given for each in (base or Path(), root) if each]
 
 
-def missing(data: OwnData, what: str, looked: Iterable[Path]) -> UserError:
+def missing(data: OwnData, what: str, looked: Iterable[Path]) -> MissingData:
     """The error for files that are nowhere."""
     lines = [f"the data set '{data.name}' is missing: there is no {what}. Looked for:"]
     lines += [f"  {place}" for place in looked]
     lines.append("A relative path is taken from the folder of the protocol file, then from --data-root DIR")
-    return UserError("\n".join(lines))
+    return MissingData("\n".join(lines))
 
 
 def _by_lists(data: OwnData, found: Found) -> tuple[Grouped, list[str]]:
