@@ -27,11 +27,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from harness.data.cards import CARDS
 from harness.data.dataset import Dataset as ImageSet
+from harness.data.dataset import card_table
 from harness.episodes import EpisodeSource
 from harness.memory import keep_freed_memory
 from harness.plan import plan_episodes
 from harness.spec import PROTOCOL
-from harness.testing import card_table
 
 WAYS, PER_CLASS, IMAGES_PER_CLASS, IMAGES, ROUNDS = 5, 16, 600, 60_000, 5
 PROTOCOL_80 = PROTOCOL.validate_python(
@@ -124,7 +124,7 @@ def main() -> None:
     keep_freed_memory()  # as every run does
 
     card = replace(CARDS["cifar_fs"], classes=dict.fromkeys(CARDS["cifar_fs"].classes, 64))
-    table = card_table("cifar_fs", "train")
+    table = card_table(CARDS["cifar_fs"], "train")
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, *card.image_shape), dtype=np.uint8)
     source = EpisodeSource(ImageSet(card, images, (), {"train": table}, "", "random pixels"))
     numbers = torch.from_numpy(np.random.default_rng(1).integers(0, IMAGES, (args.episodes, 80)))

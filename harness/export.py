@@ -33,12 +33,22 @@ COLUMNS = {
     "image_id": "image that is shown, as the data set names it",
     "turns": "quarter turns counter-clockwise at which the image is shown",
     "target": "class number within the episode, the right answer",
-    "feedback": "class number revealed before the step, or null",
+    "feedback": "target revealed before the step, or null",
+    "reveals": "step whose target that is, or null",
     "scored": "whether the answer counts",
-    "shot": "earlier presentations of the class",
+    "shot": "earlier presentations of the class (queries do not count)",
     "revealed": "how many of them have a known label",
 }
 """The columns of an exported file, one row a step, and what they hold."""
+
+KINDS = (
+    "A support pair reveals its own target. All queries of an episode follow the same step, and what they reveal is",
+    "revealed once, before the first of them. Where masks are asked for, a target of 0 stands for the mask of the",
+    "image shown, which is of the target class, and a target of 1 for an empty mask, since it shows the distractor.",
+)
+"""What rows of some kinds mean."""
+
+_NULLABLE = ("feedback", "reveals")
 
 Columns = dict[str, Any]
 
@@ -65,7 +75,7 @@ def export_episodes(protocol: AnyProtocol, dataset: Dataset, split: str, seed: i
 
 def _chunks(protocol: AnyProtocol, dataset: Dataset, split: str, seed: int, episodes: int) -> Iterator[Columns]:
     """The rows of `CHUNK` episodes at a time, by column: arrays of equal length, or one value for all."""
-    table = dataset.tables[split]
+    table = dataset.table(split)
     names, images = np.array(table.names, object), np.array(dataset.image_ids, object)
     phases = np.array(PHASES, object)
     for first in range(0, episodes, CHUNK):
@@ -86,6 +96,7 @@ def _chunks(protocol: AnyProtocol, dataset: Dataset, split: str, seed: int, epis
             "turns": table.turns[classes],
             "target": plan.target.ravel(),
             "feedback": plan.feedback.ravel(),
+            "reveals": np.tile(plan.reveals, count),
             "scored": np.tile(plan.scored, count),
             "shot": plan.shot.ravel(),
             "revealed": plan.revealed.ravel(),
@@ -97,7 +108,8 @@ def _write_jsonl(path: Path, chunks: Iterator[Columns]) -> int:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for chunk in chunks:
             size = len(chunk["step"])
-            chunk["feedback"] = [None if value == NULL else value for value in chunk["feedback"].tolist()]
+            for name in _NULLABLE:
+                chunk[name] = [None if value == NULL else value for value in chunk[name].tolist()]
             columns = [_values(chunk[name], size) for name in COLUMNS]
             for row in zip(*columns, strict=True):
                 file.write(json.dumps(dict(zip(COLUMNS, row, strict=True)), ensure_ascii=False) + "\n")
@@ -116,7 +128,7 @@ def _write_parquet(path: Path, chunks: Iterator[Columns], header: dict[str, str]
     import pyarrow.parquet as pq
 
     types = {"seed": pa.int64(), "episode": pa.int64(), "turns": pa.int8(), "scored": pa.bool_()}
-    types |= dict.fromkeys(("step", "target", "feedback", "shot", "revealed"), pa.int32())
+    types |= dict.fromkeys(("step", "target", *_NULLABLE, "shot", "revealed"), pa.int32())
     schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS], metadata=header)
     rows = 0
     with pq.ParquetWriter(path, schema) as writer:
@@ -126,7 +138,7 @@ def _write_parquet(path: Path, chunks: Iterator[Columns], header: dict[str, str]
                 pa.array(
                     _values(chunk[name], size) if not isinstance(chunk[name], np.ndarray) else chunk[name],
                     type=schema.field(name).type,
-                    mask=chunk[name] == NULL if name == "feedback" else None,
+                    mask=chunk[name] == NULL if name in _NULLABLE else None,
                 )
                 for name in COLUMNS
             ]

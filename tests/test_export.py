@@ -18,6 +18,8 @@ from harness.export import COLUMNS, export_episodes
 from harness.files import replacing
 from harness.plan import plan_episodes
 from harness.spec import PROTOCOL, AnyProtocol, digest
+from harness.testing import reference_tally, reference_timeline
+from tests.plan_material import of_kind
 
 
 def table(classes: int, first: int) -> ClassTable:
@@ -82,11 +84,65 @@ def test_each_row_is_a_step_of_the_plan(
             "turns": shown % 4,
             "target": target,
             "feedback": None if t < 3 else int(plan.target[b, t - 3]),
+            "reveals": None if t < 3 else t - 3,
             "scored": True,
             "shot": int((plan.target[b, :t] == target).sum()),
             "revealed": int((plan.target[b, : max(t - 2, 0)] == target).sum()),
         }
         assert list(row) == list(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "episode"),
+    [
+        ("continual", {"subtasks": 3, "shots": 2, "queries": 2}),
+        ("n_way_k_shot", {"ways": 3, "shots": 2, "queries": 2}),
+        ("segmentation_distractors", {"presentations": 4}),
+        ("supervised", {}),
+    ],
+)
+def test_rows_of_other_kinds_can_be_replayed_by_the_reference(
+    tmp_path: Path, kind: str, episode: dict[str, Any]
+) -> None:
+    protocol, out = of_kind(kind, **episode), tmp_path / "e.parquet"
+    export_episodes(protocol, DATA, "test", 0, 5, out)
+    steps: dict[int, list[dict[str, Any]]] = {}
+    for row in rows_of(out):
+        steps.setdefault(row["episode"], []).append(row)
+    assert list(steps) == list(range(5))
+    for rows in steps.values():
+        targets = [row["target"] for row in rows]
+        events: list[Any] = []
+        for t, row in enumerate(rows):
+            assert row["step"] == t
+            source = row["reveals"]
+            assert row["feedback"] == (None if source is None else targets[source])
+            first_query = row["phase"] == "query" and rows[t - 1]["phase"] != "query"
+            if row["phase"] == "support":
+                assert source == t
+                events.append(("pair", t, row["feedback"]))
+                continue
+            if source is not None and (row["phase"] == "stream" or first_query):
+                events.append(("reveal", source, row["feedback"]))
+            if first_query:
+                events.append(("adapt",))
+            events.append(("show" if row["phase"] == "stream" else "ask", t))
+        assert events == list(reference_timeline(protocol, targets))
+        assert [(row["shot"], row["revealed"]) for row in rows] == reference_tally(protocol, targets)
+        queried = any(row["phase"] == "query" for row in rows)
+        assert all(row["scored"] == (row["phase"] == "query" or not queried) for row in rows)
+
+
+def test_a_supervised_split_is_exported_whole(tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "e.parquet"
+    words = ["export", "cifar10_supervised", "--data", "stand-in", "--cache", str(cache), "--out", str(out)]
+    assert cli.main(words) == 0
+    card = CARDS["objects_supervised"]
+    images = card.classes["test"] * card.images_per_class["test"]
+    assert capsys.readouterr().out.startswith(f"wrote {images} episodes ({images} steps) of the test split")
+    assert len({row["image_id"] for row in rows_of(out)}) == images
+    assert cli.main([*words, "--split", "validation"]) == 2
+    assert "has no validation split" in capsys.readouterr().err
 
 
 def test_both_formats_hold_the_same_and_parquet_names_protocol_and_data_in_full(tmp_path: Path) -> None:
