@@ -69,6 +69,10 @@ class Method(nn.Module):
     learns_by_gradient: ClassVar[bool] = False
     """Needs autograd while it is scored; marked on every board."""
 
+    transductive: bool = False
+    """An answer to a query may depend on the queries asked with it, which are then asked all together; an option may
+    set it on an instance. Marked on every board."""
+
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.task = task
@@ -127,6 +131,14 @@ class Method(nn.Module):
         """Logits [T, B, ways] from such features [T, B, D] and feedback.target [T, B]; None: not divided so.
 
         Recipes may have a stage that trains it alone, over features that are computed once.
+        """
+        return None
+
+    def pretext(self, task: Task) -> Method | None:
+        """Another method that shares parts of this one, told `task`; None: this method has none.
+
+        Recipes may have a stage that trains it, and so what it shares, by its own loss before this method is trained
+        (as when a conv net is first trained to be adapted by gradient, then put under a memory).
         """
         return None
 

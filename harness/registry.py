@@ -81,13 +81,18 @@ def task_for(
     `classes` is the number of classes of the data set, all of which a supervised protocol asks for. Raises UserError
     if the method does not run on protocols of this kind.
     """
-    from harness.method import MASKS, Task
-    from harness.plan import delay_of
-
     if protocol.kind not in cls.kinds:
         raise UserError(
             f"{cls.__name__} does not run on protocols of kind {protocol.kind}; it runs on {', '.join(cls.kinds)}"
         )
+    return task_of(protocol, image_shape, classes, cls.needs_label_delay)
+
+
+def task_of(protocol: AnyProtocol, image_shape: tuple[int, int, int], classes: int | None, delay_told: bool) -> Task:
+    """What there is to know of a protocol before its episodes begin, with or without its label delay."""
+    from harness.method import MASKS, Task
+    from harness.plan import delay_of
+
     shape: Any = protocol.episode
     if protocol.kind in MASKS:
         ways = 1
@@ -98,7 +103,7 @@ def task_for(
         ways = classes
     else:
         ways = shape.ways
-    return Task(ways, image_shape, protocol.kind, delay_of(protocol) if cls.needs_label_delay else None)
+    return Task(ways, image_shape, protocol.kind, delay_of(protocol) if delay_told else None)
 
 
 def resolved_options(cls: type[Method], given: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from harness.episodes import Episodes
 from harness.errors import UserError
-from harness.method import MASKS, Feedback, Method, State
+from harness.method import MASKS, Feedback, Method, State, Task
 from harness.plan import NULL, SUPPORT
 from harness.score.earned import credit, overlap
 
@@ -52,7 +52,8 @@ def asked(method: Method, episodes: Episodes, state: State) -> Tensor:
     """Logits [Q, B, ways] of the queries, from the state after the last step before them.
 
     What is still due then (the label of a stream's last step) is revealed first, once. While a method is scored it is
-    asked a bounded number of queries at once; in training all, since normalisation may look at them together.
+    asked a bounded number of queries at once; in training, or if it is transductive, all, since normalisation may look at
+    them together.
     """
     plan = episodes.plan
     source = int(plan.reveals[plan.asked_from])
@@ -60,7 +61,8 @@ def asked(method: Method, episodes: Episodes, state: State) -> Tensor:
         state = method.observe(state, Feedback(episodes.target[source].clone()))
     state = method.adapt(state)
     x = episodes.x[plan.asked_from :].transpose(0, 1)
-    at_once = x.shape[1] if method.training else max(1, ASKED_AT_ONCE // len(x))
+    whole = method.training or method.transductive
+    at_once = x.shape[1] if whole else max(1, ASKED_AT_ONCE // len(x))
     answers = [_shaped(method, "query", method.query(state, part.clone()), part) for part in x.split(at_once, dim=1)]
     return torch.cat(answers, 1).transpose(0, 1)
 
@@ -107,14 +109,20 @@ def training_logits(method: Method, episodes: Episodes) -> Tensor:
 
 def absorbed(method: Method, episodes: Episodes) -> State:
     """The state after the last step before the queries, by the method's own `absorb` where it has one."""
-    plan, first = episodes.plan, episodes.plan.asked_from
-    x, target = episodes.x[:first], feedback_of(episodes).target[:first]
-    pairs = bool((plan.phase[:first] == SUPPORT).all())
-    state = method.absorb(method.start(x.shape[1]), x, Feedback(target, x if pairs else None))
+    x, feedback = before_queries(episodes)
+    state = method.absorb(method.start(x.shape[1]), x, feedback)
     if state is None:
         for _, after in steps(method, episodes):
             state = after
     return state
+
+
+def before_queries(episodes: Episodes) -> tuple[Tensor, Feedback]:
+    """What `absorb` is given: the inputs before the queries [T, B, C, H, W] and their feedback."""
+    first = episodes.plan.asked_from
+    x, target = episodes.x[:first], feedback_of(episodes).target[:first]
+    pairs = bool((episodes.plan.phase[:first] == SUPPORT).all())
+    return x, Feedback(target, x if pairs else None)
 
 
 def training_loss(method: Method, episodes: Episodes) -> Tensor:
@@ -137,14 +145,19 @@ def head_loss(method: Method, episodes: Episodes) -> Tensor:
     return method.loss(logits, episodes.target, episodes.scored)
 
 
+def misshapen(task: Task, logits: object, x: Tensor) -> str | None:
+    """Why `logits` cannot be the answers to inputs x [..., C, H, W], or None if they can be."""
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        return f"the answer is {getattr(logits, 'dtype', type(logits).__name__)}, not a tensor of floats"
+    wanted = [*x.shape[:-3], *((1, *x.shape[-2:]) if task.kind in MASKS else (task.ways,))]
+    if list(logits.shape) != wanted:
+        return f"the answer has shape {list(logits.shape)} instead of {wanted}"
+    return None
+
+
 def _shaped(method: Method, what: str, logits: Tensor, x: Tensor) -> Tensor:
-    """The logits, if they have the shape that was asked for; UserError if not."""
-    task = method.task
-    answer = (1, *x.shape[-2:]) if task.kind in MASKS else (task.ways,)
-    wanted = (*x.shape[: x.dim() - 3], *answer)
-    if tuple(logits.shape) != wanted:
-        raise UserError(
-            f"{type(method).__name__}.{what} answered inputs of shape {tuple(x.shape)} with logits of shape "
-            f"{tuple(logits.shape)}; expected {wanted}"
-        )
+    """The logits, if they can be answers to x; UserError if not."""
+    problem = misshapen(method.task, logits, x)
+    if problem:
+        raise UserError(f"{type(method).__name__}.{what}: {problem}, for inputs of shape {list(x.shape)}")
     return logits

@@ -36,8 +36,9 @@ class CLLSTM(Method):
         table 2, row 4) or 'all' (to every layer; drawn in figure 2).
     skip : 'concat', 'add' or 'none': the second layer's output, pooled, joins the fourth layer's input.
     norm : 'batch' normalises each layer's output on its way up (never the recurrent path; statistics over
-        episodes, steps and space in training, running statistics in scoring), 'none' leaves it out. The paper
-        names batch normalisation without saying where; without it the net does not leave the loss of guessing.
+        episodes, steps and space in training, running statistics in scoring and for queries), 'none' leaves it out.
+        The paper names batch normalisation without saying where; without it the net does not leave the loss of
+        guessing.
     resolution : side to which images are average-pooled first, or None for their own size.
     forget_bias : where the forget gates' biases of the convolutional layers start. At 1 a layer begins as a slow
         average over images; at -2 it begins as a plain feature of the present image, which keeps features that
@@ -119,11 +120,22 @@ class CLLSTM(Method):
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
         """Layer by layer over the whole episode: one input convolution a layer for all steps, cuDNN's LSTM."""
+        if self.task.kind == "supervised":  # a first image and no label: nothing is remembered yet
+            return self.answer_features(self.memoryless_features(x[0]).unsqueeze(0), feedback)
         return self._run(x, feedback.target, self.start(x.shape[1]))[0]
 
     def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
-        labels, last = labels_with_images(feedback)
+        labels, last = labels_with_images(feedback, state["label"])
         return {**self._run(x, labels, state)[1], "label": last}
+
+    def query(self, state: State, x: Tensor) -> Tensor:
+        """As one more step from the state, whose own convolutions are done once for all queries of an episode."""
+        episodes, queries = x.shape[:2]
+        label = one_hot(state["label"], self.task.ways).to(x.dtype).repeat_interleave(queries, 0)
+        maps, _ = self._convolve(x.flatten(0, 1), label, state["cells"], apart=True)
+        h, c = (each.repeat_interleave(queries, 0).unsqueeze(0) for each in state["lstm"])
+        hidden, _ = self.lstm(torch.cat([maps, label], 1).unsqueeze(0), (h, c))
+        return self.classify(hidden[0]).unflatten(0, (episodes, queries))
 
     def memoryless_features(self, x: Tensor) -> Tensor:
         """What the convolutional layers give of a first image, with empty memory and a null label."""
@@ -144,10 +156,13 @@ class CLLSTM(Method):
         done = {"label": torch.full_like(labels[0], -1), "cells": cells, "lstm": (h.squeeze(0), c.squeeze(0))}
         return self.classify(hidden), done
 
-    def _convolve(self, x: Tensor, label: Tensor, memories: list[Memory] | None) -> tuple[Tensor, list[Memory]]:
+    def _convolve(
+        self, x: Tensor, label: Tensor, memories: list[Memory] | None, apart: bool = False
+    ) -> tuple[Tensor, list[Memory]]:
         """Flat features [T * B, D] and the memories after images [T * B, ...] with one-hot labels [T * B, ways].
 
-        Without `memories` every image is a first image: nothing is remembered from one to the next.
+        Without `memories` every image is a first image: nothing is remembered from one to the next. With `apart`
+        images are [B * Q, ...], each the next one after the memories of its episode; none are left behind.
         """
         maps = x if self.resolution is None else F.adaptive_avg_pool2d(x, self.resolution)
         second, after = maps, []
@@ -163,10 +178,17 @@ class CLLSTM(Method):
                 maps = torch.cat([maps.permute(0, 2, 3, 1), planes], 3).permute(0, 3, 1, 2)
             if memories is None:
                 maps = cell.first(maps)
+            elif apart:
+                maps = cell.apart(maps, memories[layer])
             else:
                 maps, memory = cell.sequence(maps, memories[layer])
                 after.append(memory)
-            maps = norm(maps)
+            if apart and isinstance(norm, nn.BatchNorm2d):
+                # Queries see memory at its fullest, so that statistics of their own would normalise otherwise in
+                # training than the running ones do in scoring: those of the steps before serve both.
+                maps = F.batch_norm(maps, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+            else:
+                maps = norm(maps)
             if layer == 1:
                 second = maps
         return maps.flatten(1), after

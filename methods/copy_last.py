@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from harness.method import Feedback, State, one_hot
-from methods.nn.untrained import Untrained
+from methods.nn.untrained import LABELLED, Untrained
 
 
 class CopyLast(Untrained):
     """Answers with the newest revealed label, which is its state (int64 [B]). Before it: equal logits."""
+
+    kinds = LABELLED
 
     def start(self, episodes: int) -> State:
         return torch.full((episodes,), -1, device=self.device)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from harness.method import Feedback, State, one_hot
-from methods.nn.untrained import Untrained
+from methods.nn.untrained import LABELLED, Untrained
 
 
 class Count(Untrained):
@@ -15,6 +15,8 @@ class Count(Untrained):
     Where each class is shown equally often, the class revealed least often is the likeliest to come: no
     learner that sees labels alone is right more often over an episode. What it earns is the floor to beat.
     """
+
+    kinds = LABELLED
 
     def start(self, episodes: int) -> State:
         return torch.zeros(episodes, self.task.ways, device=self.device)

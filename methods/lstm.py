@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from harness.method import Feedback, Method, State, Task, one_hot
 from methods.nn.backbones import Conv4
-from methods.nn.lstm_cell import LayerNormLSTM
+from methods.nn.lstm_cell import recurrent
 from methods.nn.pairs import labels_with_images
 
 _PIXELS = 20
@@ -78,7 +78,7 @@ class LSTM(Method):
             # plateau (after 1000 updates) had this, 128 units and no layer norm; the one that had not left it after
             # 4000 had none of the three. Which of them matters was not taken apart.
             self.encode = nn.Sequential(conv, nn.BatchNorm1d(size, affine=False))
-        self.recur = _recurrent(size + task.ways, units, layers, of_conv if layer_norm is None else layer_norm)
+        self.recur = recurrent(size + task.ways, units, layers, of_conv if layer_norm is None else layer_norm)
         self.classify = nn.Linear(units, task.ways)
         self._memory = (layers, units)
 
@@ -102,7 +102,7 @@ class LSTM(Method):
         return self._run(x, feedback.target, self.start(x.shape[1]))[0]
 
     def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
-        labels, last = labels_with_images(feedback)
+        labels, last = labels_with_images(feedback, state["label"])
         return {**self._run(x, labels, state)[1], "label": last}
 
     def memoryless_features(self, x: Tensor) -> Tensor:
@@ -125,14 +125,3 @@ class LSTM(Method):
         hidden, (h, c) = self.recur(fed, memory)
         after = {"label": torch.full_like(labels[0], -1), "h": h.transpose(0, 1), "c": c.transpose(0, 1)}
         return self.classify(hidden), after
-
-
-def _recurrent(inputs: int, units: int, layers: int, layer_norm: bool) -> nn.Module:
-    """The layer-normalised stack, or torch's own LSTM with its fused kernels; both are called alike."""
-    if layer_norm:
-        return LayerNormLSTM(inputs, units, layers)
-    plain = nn.LSTM(inputs, units, layers)
-    with torch.no_grad():
-        for layer in range(layers):
-            getattr(plain, f"bias_ih_l{layer}")[units : 2 * units] += 1.0
-    return plain

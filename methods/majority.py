@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from harness.method import Feedback, State, one_hot
-from methods.nn.untrained import Untrained
+from methods.nn.untrained import LABELLED, Untrained
 
 
 class Majority(Untrained):
     """Logits are the counts of revealed labels, which are also its state: float [B, ways]."""
+
+    kinds = LABELLED
 
     def start(self, episodes: int) -> State:
         return torch.zeros(episodes, self.task.ways, device=self.device)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.method import Feedback, State, Task
-from methods.nn.untrained import Untrained
+from methods.nn.untrained import LABELLED, Untrained
 
 
 class NearestPixel(Untrained):
@@ -19,6 +19,7 @@ class NearestPixel(Untrained):
     due, `pending` [B, m, pixels]. It grows by one image a step: nothing is forgotten.
     """
 
+    kinds = LABELLED
     needs_label_delay = True
 
     def __init__(self, task: Task) -> None:

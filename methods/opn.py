@@ -10,9 +10,7 @@ from torch.nn import functional as F
 
 from harness.method import Feedback, Method, State, Task, one_hot
 from methods.nn.backbones import Conv4
-
-UNSEEN = -1e6
-"""Logit of a class of which no label has been revealed."""
+from methods.nn.novelty import among_seen, loss_among_seen, nearest
 
 
 class OPN(Method):
@@ -21,7 +19,8 @@ class OPN(Method):
     On the label y of a sample with features h: p_y <- (n_y p_y + h) / (n_y + 1), n_y <- n_y + 1. The logits of
     classes seen are -|h - p_k|^2, or tau cos(h, p_k) with tau learned from 10. An "unknown" logit
     u = (min_k d_k - beta) / gamma, with beta and gamma learned, is trained to tell first presentations; it adds
-    its loss and never answers, since protocols here have no "unknown" class.
+    its loss and never answers, since protocols here have no "unknown" class. Queries come after every class was
+    seen, so that there it has nothing to learn and is left out.
 
     It must be told the label delay d, and keeps the features of the last d samples in its state. On support pairs,
     which need no delay, it is a prototypical network (Snell, Swersky and Zemel, NeurIPS 2017).
@@ -49,6 +48,9 @@ class OPN(Method):
         self.dim = self.encode.features(task.image_shape)
         self.beta = nn.Parameter(torch.tensor(10.0 if similarity == "euclidean" else -10.0))
         self.gamma = nn.Parameter(torch.tensor(1.0))
+        self.meets_new = task.kind in ("online_few_shot", "delayed_label")
+        for each in (self.beta, self.gamma):
+            each.requires_grad_(self.meets_new)
         if similarity == "cosine":
             self.tau = nn.Parameter(torch.tensor(10.0))
 
@@ -107,18 +109,10 @@ class OPN(Method):
         return self.encode(x)
 
     def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
-        """Cross-entropy among seen classes at steps whose class was seen, and the "unknown" loss at every step."""
+        """Cross-entropy among seen classes at steps whose class was seen; in streams, the "unknown" loss at all."""
         logits = logits.float()
-        right = logits.gather(-1, target.unsqueeze(-1)).squeeze(-1)
-        seen = right > UNSEEN / 2
-        each = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(right)
-        known = (each * (seen & scored)).sum()
-        # Before any class is seen nothing is near, and beta and gamma must not chase the stand-in distance.
-        some = logits.amax(-1) > UNSEEN / 2
-        unknown = F.binary_cross_entropy_with_logits(
-            (-logits.amax(-1).clamp(min=UNSEEN / 2) - self.beta) / self.gamma, (~seen).float(), reduction="none"
-        )
-        return (known + self.unknown_weight * (unknown * (some & scored)).sum()) / target.shape[1]
+        unknown = (-nearest(logits) - self.beta) / self.gamma if self.meets_new else None
+        return loss_among_seen(logits, target, scored, unknown, self.unknown_weight)
 
     def _logits(self, features: Tensor, prototypes: Tensor, counts: Tensor) -> Tensor:
         """Logits [..., ways] from features [..., D], prototypes [..., ways, D] and counts [..., ways]."""
@@ -126,4 +120,4 @@ class OPN(Method):
             near = self.tau * F.cosine_similarity(features.unsqueeze(-2), prototypes, dim=-1)
         else:
             near = -(features.unsqueeze(-2) - prototypes).square().sum(-1)
-        return near.masked_fill(counts == 0, UNSEEN)
+        return among_seen(near, counts > 0)

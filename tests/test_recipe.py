@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.errors import UserError
-from harness.load import load_protocol
+from harness.load import Loaded, load_protocol
 from harness.recipe import BUDGETS, EpisodeChange, Stage, budget_hash, load_budget, recipe_path, staged
-from harness.registry import load_method, method_names, resolved_options
+from harness.registry import load_method, resolved_options
 from harness.shipped import protocol_files, recipes_dir
 from harness.spec import digest
+from harness.testing.tiny import tiny_source
+from harness.text.document import read_yaml
+from methods import BUILT_IN
 
 
-@pytest.mark.parametrize("method", method_names())
-def test_the_shipped_recipes_fit_every_shipped_protocol(method: str) -> None:
-    """Options exist, and every stage is a possible episode."""
-    loaded = load_method(method)
-    for name in protocol_files():
-        protocol = load_protocol(name)
-        for which in BUDGETS:
-            budget = load_budget(recipe_path(method, loaded.own_file), protocol, which)
-            if any(True for _ in budget.options):
+@functools.cache
+def shipped() -> dict[str, Loaded]:
+    return {name: load_protocol(name) for name in protocol_files()}
+
+
+@pytest.mark.parametrize("method", [*BUILT_IN, "default"])
+def test_the_shipped_recipes_fit_every_shipped_protocol(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options exist, every stage is a possible episode of no more classes, and only real splits are asked for."""
+    monkeypatch.setattr("harness.recipe.read_yaml", functools.cache(read_yaml))
+    loaded = None if method == "default" else load_method(method)
+    path = recipes_dir() / "default.yaml" if loaded is None else recipe_path(method, loaded.own_file)
+    for name, protocol in shipped().items():
+        if loaded is not None and protocol.protocol.kind not in loaded.cls.kinds:
+            continue
+        for which, init in itertools.product(BUDGETS, (False, True)):
+            budget = load_budget(path, protocol, which, init)
+            if loaded is not None and budget.options:
                 resolved_options(loaded.cls, budget.options)
             for stage in budget.stages:
-                assert staged(protocol.protocol, stage.episode).episode.ways <= protocol.protocol.episode.ways
+                if stage.objective != "pretext":
+                    shape = staged(protocol.protocol, stage.episode, stage.kind).needs
+                    assert shape.classes <= protocol.protocol.needs.classes, f"{name}, {which}, {stage.name}"
+            if protocol.protocol.kind == "supervised":
+                assert budget.validation is None
 
 
 def test_every_recipe_file_is_named_after_a_method() -> None:
     for path in recipes_dir().glob("*.yaml"):
-        assert path.stem in {*method_names(), "default"}
+        assert path.stem in {*BUILT_IN, "default"}
 
 
 def test_a_stage_changes_the_episode_and_with_it_the_stream() -> None:
@@ -108,3 +128,62 @@ def test_a_part_can_be_for_runs_that_begin_from_weights(tmp_path: Path) -> None:
     protocol = load_protocol("cifarfs_delay5")
     assert load_budget(path, protocol, "quick", init=True).batch == 3
     assert load_budget(path, protocol, "quick").batch == 5
+
+
+def test_a_stage_without_the_distractor_shows_the_target_alone() -> None:
+    """The curriculum of segmentation: first without, then with distractors."""
+    protocol = load_protocol("fss1000_distractors").protocol
+    showings = protocol.episode.presentations
+    for change, distractor in ((EpisodeChange(distractor=False), False), (EpisodeChange(), True)):
+        stage = staged(protocol, change)
+        assert stage.episode.distractor is distractor
+        source = tiny_source(protocol.model_copy(update={"dataset": "scenes"}))
+        episodes = source.episodes(stage, "train", 0, range(3))
+        counts = [np.bincount(row, minlength=2).tolist() for row in episodes.plan.target]
+        assert counts == [[showings, showings * distractor]] * 3
+        empty = ~episodes.target.flatten(2).any(-1)
+        assert empty.T.tolist() == (episodes.plan.target == 1).tolist()
+    plain = load_protocol("fss1000_plain").protocol
+    assert staged(protocol, EpisodeChange(distractor=False)).episode == plain.episode
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("omniglot_continual5", {"ways": 2}, r"'episode.ways'.*continual has subtasks, shots, queries"),
+        ("omniglot_continual5", {"label_delay": 2}, r"'episode.label_delay'.*continual has"),
+        ("omniglot_20way_1shot", {"order": "iid"}, r"'episode.order'.*n_way_k_shot has ways, shots, queries"),
+        ("omniglot_5way_online", {"queries": 3}, r"'episode.queries'.*online_few_shot has ways, presentations"),
+        ("fss1000_plain", {"shots": 3}, r"'episode.shots'.*segmentation_distractors has presentations, distractor"),
+        ("cifar10_supervised", {"ways": 3}, r"'episode.ways'.*supervised has nothing that can be changed"),
+    ],
+)
+def test_a_stage_that_asks_for_what_the_kind_lacks_says_what_it_has(
+    name: str, change: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        staged(load_protocol(name).protocol, EpisodeChange(**change))
+
+
+def test_stages_of_other_kinds_change_what_they_name() -> None:
+    continual = staged(load_protocol("omniglot_continual20").protocol, EpisodeChange(subtasks=5, queries=3))
+    assert (continual.episode.subtasks, continual.episode.shots, continual.episode.queries) == (5, 5, 3)
+    shots = staged(load_protocol("omniglot_20way_1shot").protocol, EpisodeChange(ways=4, shots=3))
+    assert (shots.episode.ways, shots.episode.shots, shots.episode.queries) == (4, 3, 15)
+
+
+def test_one_curriculum_serves_protocols_of_all_lengths(tmp_path: Path) -> None:
+    """Stages with more classes than the protocol's episodes are left out; where that leaves nothing, it is said."""
+    path = tmp_path / "mine.yaml"
+    stages = "".join(f"{{name: '{n}', episodes: 1, episode: {{subtasks: {n}}}}}, " for n in (2, 5, 10, 20))
+    budget = f"{{stages: [{stages}{{name: whole, episodes: 1}}]}}"
+    path.write_text(f"method: mine\nparts:\n  - {{smoke: {budget}, quick: {budget}, full: {{stages: [{stages}]}}}}\n")
+    for subtasks, kept in ((5, ["2", "5"]), (10, ["2", "5", "10"]), (20, ["2", "5", "10", "20"])):
+        protocol = load_protocol(f"omniglot_continual{subtasks}")
+        names = [stage.name for stage in load_budget(path, protocol, "quick").stages]
+        assert names == [*kept, "whole"]
+    small = load_protocol("omniglot_continual5")
+    one = small.protocol.model_copy(update={"episode": small.protocol.episode.model_copy(update={"subtasks": 1})})
+    assert len(load_budget(path, replace(small, protocol=one), "quick").stages) == 1
+    with pytest.raises(UserError, match="every stage of 'full' has more classes than episodes of omniglot_continual5"):
+        load_budget(path, replace(small, protocol=one), "full")

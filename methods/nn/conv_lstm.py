@@ -48,9 +48,22 @@ class ConvLSTM(nn.Module):
         i, _, o, candidate = self.inputs(x.contiguous(memory_format=torch.channels_last)).chunk(4, 1)
         return o.sigmoid() * (i.sigmoid() * candidate.tanh()).tanh()
 
+    def apart(self, x: Tensor, state: tuple[Tensor, Tensor]) -> Tensor:
+        """Outputs h' [B * Q, channels, H, W] of inputs [B * Q, ...], each seen next after the state of its episode.
+
+        Inputs of one episode stand together. The hidden convolution is done once a state, not once an input.
+        """
+        driven = self.inputs(x.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)
+        # Broadcast as [B, Q, H, W, channels]: what all queries share is never copied for each.
+        past, c = (part.permute(0, 2, 3, 1).unsqueeze(1) for part in (self.hidden(state[0]), state[1]))
+        h, _ = self._gated(driven.unflatten(0, (len(c), -1)) + past, c, -1)
+        return h.flatten(0, 1).permute(0, 3, 1, 2)
+
     def _gate(self, drive: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        h, c = state
-        gates, candidate = (drive + self.hidden(h)).split([3 * self.channels, self.channels], 1)
-        i, f, o = gates.sigmoid().chunk(3, 1)
+        return self._gated(drive + self.hidden(state[0]), state[1], 1)
+
+    def _gated(self, gates: Tensor, c: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+        gates, candidate = gates.split([3 * self.channels, self.channels], dim)
+        i, f, o = gates.sigmoid().chunk(3, dim)
         c = f * c + i * candidate.tanh()
         return o * c.tanh(), c

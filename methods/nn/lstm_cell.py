@@ -1,4 +1,4 @@
-"""The LSTM with layer normalisation on its gates."""
+"""The LSTM with layer normalisation on its gates, and the choice between it and the plain one."""
 
 from __future__ import annotations
 
@@ -56,3 +56,17 @@ class LayerNormLSTM(nn.Module):
             last_h.append(h)
             last_c.append(c)
         return x, (torch.stack(last_h), torch.stack(last_c))
+
+
+def recurrent(inputs: int, units: int, layers: int, layer_norm: bool) -> nn.Module:
+    """The layer-normalised stack, or torch's own LSTM with its fused kernels; both are called alike.
+
+    The forget gate's bias starts at 1 in both.
+    """
+    if layer_norm:
+        return LayerNormLSTM(inputs, units, layers)
+    plain = nn.LSTM(inputs, units, layers)
+    with torch.no_grad():
+        for layer in range(layers):
+            getattr(plain, f"bias_ih_l{layer}")[units : 2 * units] += 1.0
+    return plain

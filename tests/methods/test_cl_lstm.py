@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from harness.cost import measured_cost
+from harness.data.dataset import card_table
 from harness.errors import UserError
 from harness.method import Feedback, Task, one_hot
 from harness.plan import plan_episodes
 from harness.registry import build_method
 from harness.spec import PROTOCOL
-from harness.testing import card_table
 from methods.cl_lstm import CLLSTM
 from methods.nn.conv_lstm import ConvLSTM
 
@@ -87,7 +87,7 @@ def test_flops_are_those_of_the_papers_cost_paragraph() -> None:
             "scoring": {"shots": [0]},
         }
     )
-    plan = plan_episodes(protocol, card_table("omniglot", "test"), "test", 0, [0])
+    plan = plan_episodes(protocol, card_table(protocol.card, "test"), "test", 0, [0])
     for skip in ("add", "concat"):
         head = 2 * (4 * 256 * (576 + 5 + 256) + 256 * 5) / 1e9
         measured = measured_cost(CLLSTM(OMNIGLOT, skip=skip), plan).gflop_per_step

@@ -1,7 +1,8 @@
 """No learner without parameters earns more than its information allows, on every shipped stream protocol.
 
 What the labels alone are worth is computed exactly, by counting arrangements, and compared with what the
-learners earn on the protocol's own test episodes. A learner that earned more would have found a leak.
+learners earn on the protocol's own test episodes. A learner that earned more would have found a leak. The other
+kinds are in test_information_elsewhere.py.
 """
 
 from __future__ import annotations

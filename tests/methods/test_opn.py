@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from harness.method import Feedback, Task
-from methods.opn import OPN, UNSEEN
+from methods.nn.novelty import UNSEEN
+from methods.opn import OPN
 
 
 def a_stream(delay: int, steps: int = 9, episodes: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from harness import testing
+from harness.errors import UserError
 from harness.method import Feedback, Method, Task, leaves, state_bytes
-from harness.registry import load_method
+from harness.registry import load_method, task_for
+from harness.rollout import answered, step_through
+from harness.spec import PROTOCOL
 
 WITHOUT_PARAMETERS = ("chance", "majority", "copy_last", "count", "nearest_pixel")
 Images = list[list[float]]
@@ -187,3 +192,35 @@ def test_nearest_pixel_takes_support_pairs_as_they_are_given() -> None:
     assert logits.argmax(1).tolist() == [2] * 4
     assert (logits[:, 1] < logits[:, 0]).all()
     assert state["pending"].shape[1] == 1
+
+
+def test_nearest_pixel_on_a_support_set_is_the_nearest_neighbour() -> None:
+    """Against NumPy, on whole episodes of a protocol."""
+    protocol = PROTOCOL.validate_python(
+        {
+            "kind": "n_way_k_shot",
+            "title": "tiny",
+            "dataset": "glyphs",
+            "episode": {"ways": 4, "shots": 3, "queries": 3},
+        }
+    )
+    episodes = testing.tiny_episodes(protocol, numbers=range(6))
+    cls = load_method("nearest_pixel").cls
+    method = cls(task_for(cls, protocol, (1, 28, 28)))
+    answers = step_through(method, episodes)[0].argmax(-1)
+    x, target = episodes.x.double().flatten(2).numpy(), episodes.target.numpy()
+    for b in range(6):
+        distance = ((x[12:, None, b] - x[None, :12, b]) ** 2).sum(-1)
+        assert answers[:, b].tolist() == target[:12, b][distance.argmin(1)].tolist()
+    np.testing.assert_array_equal(answered(method, episodes)[12:], answers.numpy() == target[12:])
+
+
+@pytest.mark.parametrize("name", WITHOUT_PARAMETERS)
+def test_learners_from_labels_are_refused_where_none_are_ever_revealed(name: str) -> None:
+    protocol = PROTOCOL.validate_python({"kind": "supervised", "title": "tiny", "dataset": "objects_supervised"})
+    cls = load_method(name).cls
+    if name == "chance":
+        assert task_for(cls, protocol, (3, 32, 32), 20).ways == 20
+        return
+    with pytest.raises(UserError, match=f"{cls.__name__} does not run on protocols of kind supervised; it runs on"):
+        task_for(cls, protocol, (3, 32, 32), 20)

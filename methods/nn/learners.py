@@ -1,0 +1,109 @@
+"""Nets that learn inside an episode: no running statistics, nothing random, so that each episode may have its own."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Norm = Literal["support", "batch", "instance", "layer"]
+Moments = tuple[Tensor, ...]
+"""Mean and variance [2, C] that each normalisation of a net took, or was given; empty where none is handed on."""
+
+
+class Normalise(nn.Module):
+    """(x - mean) / sqrt(variance + 1e-5) * scale + shift for x [N, C, H, W] or [N, C], scale and shift [C] learned.
+
+    Mean and variance are taken over what `norm` says: 'batch' all N items and their places, for each channel;
+    'support' likewise, unless they are given; 'instance' the places of one item, for each channel; 'layer' all that
+    one item has. Vectors have no places, so that 'instance' is 'layer' there.
+    """
+
+    def __init__(self, channels: int, norm: Norm) -> None:
+        super().__init__()
+        self.norm: Norm = norm
+        self.scale = nn.Parameter(torch.ones(channels))
+        self.shift = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """x normalised, and the moments [2, C] it was normalised by if the norm is 'support'."""
+        if self.norm == "support":
+            over = [0, *range(2, x.dim())]
+            moments = torch.stack(torch.var_mean(x, over, correction=0)[::-1]) if given is None else given
+            mean, spread = moments[0], (moments[1] + 1e-5).rsqrt()
+            shape = (-1, *(1,) * (x.dim() - 2))
+            gain = spread * self.scale
+            return x * gain.view(shape) + (self.shift - mean * gain).view(shape), moments
+        if self.norm == "batch":
+            return F.batch_norm(x, None, None, self.scale, self.shift, training=True), None
+        groups = len(self.scale) if self.norm == "instance" and x.dim() > 2 else 1
+        return F.group_norm(x, groups, self.scale, self.shift), None
+
+
+class _Layers(nn.Module):
+    """Linear maps (of pixels or of vectors), each followed by normalisation and ReLU."""
+
+    def __init__(self, maps: list[nn.Module], widths: list[int], norm: Norm) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList(maps)
+        self.norms = nn.ModuleList(Normalise(width, norm) for width in widths)
+
+    def forward(self, x: Tensor, given: Moments = ()) -> tuple[Tensor, Moments]:
+        """Features [N, D] and the moments of every layer, if they are such as to be handed on."""
+        taken = []
+        for number, (each, norm) in enumerate(zip(self.maps, self.norms, strict=True)):
+            x, moments = norm(each(x), given[number] if given else None)
+            x = self.after(x.relu())
+            if moments is not None:
+                taken.append(moments)
+        return x.flatten(1), tuple(taken)
+
+    def after(self, x: Tensor) -> Tensor:
+        """What follows a layer."""
+        return x
+
+
+class PlasticConv(_Layers):
+    """The four-layer net of the few-shot field (`Conv4`): 3x3 convolution, normalisation, ReLU, 2x2 max-pool.
+
+    The convolutions have no bias, which the normalisation would take off again.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], channels: int, norm: Norm) -> None:
+        depth, height, width = image_shape
+        if not (height // 16) * (width // 16):
+            raise ValueError(f"images of {height}x{width} vanish in four 2x2 poolings; use 16x16 or more")
+        inputs = [depth, channels, channels, channels]
+        super().__init__([nn.Conv2d(n, channels, 3, padding=1, bias=False) for n in inputs], [channels] * 4, norm)
+        self.dim = channels * (height // 16) * (width // 16)
+
+    def after(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(x, 2)
+
+
+class PlasticDense(_Layers):
+    """Fully connected layers over the pixels, of 256, 128, 64 and 64 units as MAML has them for Omniglot."""
+
+    def __init__(self, image_shape: tuple[int, int, int], norm: Norm) -> None:
+        depth, height, width = image_shape
+        sizes = [depth * height * width, 256, 128, 64, 64]
+        super().__init__([nn.Linear(m, n, bias=False) for m, n in zip(sizes, sizes[1:], strict=False)], sizes[1:], norm)
+        self.dim = sizes[-1]
+
+    def forward(self, x: Tensor, given: Moments = ()) -> tuple[Tensor, Moments]:
+        return super().forward(x.flatten(1), given)
+
+
+class Learner(nn.Module):
+    """A body and a linear classifier: logits [N, ways] of x [N, C, H, W], and the body's moments."""
+
+    def __init__(self, body: PlasticConv | PlasticDense, ways: int) -> None:
+        super().__init__()
+        self.body = body
+        self.classify = nn.Linear(body.dim, ways)
+
+    def forward(self, x: Tensor, given: Moments = ()) -> tuple[Tensor, Moments]:
+        features, moments = self.body(x, given)
+        return self.classify(features), moments

@@ -1,0 +1,210 @@
+"""NTM: a memory-augmented network with least-recently-used access (Santoro et al., "Meta-learning with
+memory-augmented neural networks", ICML 2016), over conv features or pixels."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.method import Feedback, Method, State, Task, one_hot
+from methods.nn.features import Features, encoder
+from methods.nn.pairs import labels_with_images
+
+_PIXELS = 20
+"""Side of the images that Santoro et al. feed."""
+_EMPTY = 1e-6
+"""What every cell of the memory holds at the start of an episode."""
+_SMALL = 1e-6
+"""Added to squared lengths: rows much shorter than 1e-3, such as empty ones, are similar to nothing."""
+
+Slots = dict[str, Tensor]
+"""`rows` [B, N, W], `weights` [B, H, N] of the last reads, `usage` [B, N] and the last `reads` [B, H, W]."""
+
+
+class Access(nn.Module):
+    """One access of H heads to N slots of width W, from the controller's output h.
+
+    Each head emits a key k = tanh(W_k h), a gate g = sig(w_g h) and, with `sharpness`, b = 1 + softplus(w_b h):
+
+        write weights   v_n = g_n w_n' + (1 - g_n) l_n       w': read weights before, l_n: one-hot at the slot of which
+                                                             the usage u' before was n-th least
+        memory          M = M' without its least used row + sum_n v_n (x) k_n
+        read weights    w_n = softmax_i(b_n cos(k_n, M(i)))
+        reads           r_n = sum_i w_n(i) M(i)
+        usage           u = decay u' + sum_n w_n + sum_n v_n
+
+    With `reads='before'` the read weights and reads are taken from M' in place of M. Which slots are least used has no
+    derivative; equal usage counts in order of slots.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        slots: int,
+        width: int,
+        heads: int,
+        decay: float,
+        sharpness: float | None,
+        reads: Literal["after", "before"],
+    ) -> None:
+        super().__init__()
+        self.slots, self.width, self.heads, self.decay, self.reads = slots, width, heads, decay, reads
+        self.key = nn.Linear(units, heads * width)
+        self.gate = nn.Linear(units, heads)
+        self.sharpness = None if sharpness is None else nn.Linear(units, heads)
+        if self.sharpness is not None and sharpness is not None:
+            # The inverse of b = 1 + softplus(bias); the weights start small beside it.
+            nn.init.constant_(self.sharpness.bias, sharpness - 1 + math.log(-math.expm1(1 - sharpness)))
+
+    def start(self, episodes: int) -> Slots:
+        """An empty memory, read and used at the first slot alone."""
+        like = self.gate.weight
+        first = F.one_hot(torch.zeros(episodes, dtype=torch.int64, device=like.device), self.slots).to(like.dtype)
+        return {
+            "rows": like.new_full((episodes, self.slots, self.width), _EMPTY),
+            "weights": first.unsqueeze(1).repeat(1, self.heads, 1),
+            "usage": first,
+            "reads": like.new_zeros(episodes, self.heads, self.width),
+        }
+
+    def forward(self, h: Tensor, before: Slots) -> Slots:
+        """The memory after one access by controllers in state h [B, units]."""
+        key = self.key(h).tanh().unflatten(-1, (self.heads, self.width))
+        gate = self.gate(h).sigmoid().unsqueeze(-1)
+        order = before["usage"].argsort(dim=-1, stable=True)[:, : self.heads]
+        least = F.one_hot(order, self.slots).to(h.dtype)
+        written = gate * before["weights"] + (1 - gate) * least
+        cleared = before["rows"] * (1 - least[:, 0]).unsqueeze(-1)
+        rows = torch.baddbmm(cleared, written.transpose(1, 2), key)
+        looked_at = rows if self.reads == "after" else before["rows"]
+        similar = _cosine(key, looked_at)
+        if self.sharpness is not None:
+            similar = similar * (1 + F.softplus(self.sharpness(h))).unsqueeze(-1)
+        weights = similar.softmax(-1)
+        usage = self.decay * before["usage"] + (weights + written).detach().sum(1)
+        return {"rows": rows, "weights": weights, "usage": usage, "reads": weights @ looked_at}
+
+
+class NTM(Method):
+    """An LSTM controller with an external memory; its answer is linear in the controller's output and the reads.
+
+    The controller is fed the image's features, the one-hot newest label (null: zeros) and the last reads; then the
+    memory is accessed once (`Access`), and the logits are W [h, r]. The LSTM's forget bias starts at 1. The state is
+    (h, c), the memory with its read weights and usage, the last reads and the pending label: its size is constant,
+    and the label delay need not be told.
+
+    The source feeds 20x20 pixels; that is `features='pixels', sharpness=None`. The default is over the same conv
+    features as `lstm`, so that the two differ by the memory alone, and because a net over pixels, whose features no
+    stage can train on classes, learned nothing within a quick budget.
+
+    Options
+    -------
+    features : 'conv' or 'pixels'.
+    channels : width of the conv net (unused with pixels).
+    resolution : side to which images are average-pooled first; None means their own size with conv, 20 with pixels.
+    units : of the LSTM.
+    slots, width, heads : of the memory. A head both reads and writes.
+    decay : how much of a slot's usage is left a step later: 0.95 in public code, 0.99 in the source as recalled.
+    sharpness : where the heads' learned b >= 1 starts; it must be above 1. None is the source, without b: the softmax
+        of cosines over 128 slots is then nearly flat, and each read is close to the mean of all rows.
+    reads : 'after' the write of the same step (the source) or 'before' it (the released code of Ren et al. 2021).
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        features: Features = "conv",
+        channels: int = 64,
+        resolution: int | None = None,
+        units: int = 200,
+        slots: int = 128,
+        width: int = 40,
+        heads: int = 4,
+        decay: float = 0.95,
+        sharpness: float | None = 10.0,
+        reads: Literal["after", "before"] = "after",
+    ) -> None:
+        super().__init__(task)
+        counts = {"channels": channels, "units": units, "slots": slots, "width": width, "heads": heads}
+        for name, value in {**counts, "resolution": 1 if resolution is None else resolution}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, found {value}")
+        if heads > slots:
+            raise ValueError(f"each of {heads} heads writes to a slot of its own, but there are {slots} slots")
+        if not 0 <= decay <= 1:
+            raise ValueError(f"decay must be from 0 to 1, found {decay}")
+        if sharpness is not None and sharpness <= 1:
+            raise ValueError(f"sharpness must be above 1, or None to leave it out; found {sharpness}")
+        if reads not in ("after", "before"):
+            raise ValueError(f"reads is 'after' or 'before', not {reads!r}")
+        if features == "pixels" and resolution is None:
+            resolution = _PIXELS
+        self.encode, size = encoder(task.image_shape, features, channels, resolution)
+        self.access = Access(units, slots, width, heads, decay, sharpness, reads)
+        self.inputs = nn.Linear(size + task.ways, 4 * units)
+        self.recur = nn.Linear(units + heads * width, 4 * units, bias=False)
+        with torch.no_grad():
+            self.inputs.bias[units : 2 * units] += 1.0
+        self.classify = nn.Linear(units + heads * width, task.ways)
+        self.units = units
+
+    def start(self, episodes: int) -> State:
+        """Zero h and c [B, units], an empty memory (`Access.start`), and a null label [B]."""
+        zero = self.classify.weight.new_zeros(episodes, self.units)
+        label = torch.full((episodes,), -1, device=zero.device)
+        return {"label": label, "h": zero, "c": zero.clone(), "memory": self.access.start(episodes)}
+
+    def observe(self, state: State, feedback: Feedback) -> State:
+        """Keeps the label; it enters with the next image. A support pair's image is seen first."""
+        if feedback.x is not None:
+            _, state = self.predict(state, feedback.x)
+        return {**state, "label": feedback.target}
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        logits, state = self._run(x.unsqueeze(0), state["label"].unsqueeze(0), state)
+        return logits.squeeze(0), state
+
+    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
+        """All images are encoded, fed and answered at once; only what passes through the memory goes step by step."""
+        return self._run(x, feedback.target, self.start(x.shape[1]))[0]
+
+    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
+        labels, last = labels_with_images(feedback, state["label"])
+        return {**self._run(x, labels, state)[1], "label": last}
+
+    def memoryless_features(self, x: Tensor) -> Tensor:
+        return self.encode(x)
+
+    def answer_features(self, features: Tensor, feedback: Feedback) -> Tensor:
+        return self._recall(features, feedback.target, self.start(features.shape[1]))[0]
+
+    def _run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
+        """Logits [T, B, ways] and the state after the steps x [T, B, C, H, W] with labels [T, B]."""
+        return self._recall(self.encode(x.flatten(0, 1)).unflatten(0, labels.shape), labels, state)
+
+    def _recall(self, features: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
+        """The same from features [T, B, D]."""
+        h, c, memory = state["h"], state["c"], state["memory"]
+        driven = self.inputs(torch.cat([features, one_hot(labels, self.task.ways).to(features.dtype)], -1))
+        found = []
+        for drive in driven.unbind():
+            gates = drive + self.recur(torch.cat([h, memory["reads"].flatten(1)], 1))
+            gates, candidate = gates.split([3 * self.units, self.units], -1)
+            i, f, o = gates.sigmoid().chunk(3, -1)
+            c = f * c + i * candidate.tanh()
+            h = o * c.tanh()
+            memory = self.access(h, memory)
+            found.append(torch.cat([h, memory["reads"].flatten(1)], 1))
+        after = {"label": torch.full_like(labels[0], -1), "h": h, "c": c, "memory": memory}
+        return self.classify(torch.stack(found)), after
+
+
+def _cosine(key: Tensor, rows: Tensor) -> Tensor:
+    """Cosines [B, H, N] of keys [B, H, W] with rows [B, N, W]; near 0 for rows that are (almost) empty."""
+    keys = key * (torch.linalg.vector_norm(key, dim=-1, keepdim=True).square() + _SMALL).rsqrt()
+    lengths = (torch.linalg.vector_norm(rows, dim=-1).square() + _SMALL).rsqrt()
+    return (keys @ rows.transpose(1, 2)) * lengths.unsqueeze(1)

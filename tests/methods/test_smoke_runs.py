@@ -1,0 +1,108 @@
+"""Every method runs on every shipped protocol of its kinds: stand-in data, smoke budget, a few test episodes."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness.episodes import EpisodeSource
+from harness.evaluate import evaluate
+from harness.load import Loaded, for_data, load_protocol
+from harness.method import CLASSES, MASKS, Feedback, Method, State, Task, one_hot
+from harness.recipe import load_budget, recipe_path
+from harness.registry import build_method, load_method, resolved_options, task_for
+from harness.score import metrics
+from harness.shipped import protocol_files
+from harness.spec import AnyProtocol, ranking
+from harness.testing import tiny_dataset
+from harness.train import Training, train
+
+TRAINED, PLAIN = (
+    ("apl", "cl_lstm", "cpm", "lstm", "matching_online", "opn"),
+    ("chance", "majority", "copy_last", "count", "nearest_pixel"),
+)
+MASKED = ("all_foreground", "all_background", "copy_last_mask", "mean_mask")
+SHIPPED: dict[str, Loaded] = {name: load_protocol(name) for name in protocol_files()}
+
+
+def pairs(methods: tuple[str, ...]) -> list[tuple[str, str]]:
+    """(method, protocol) wherever the method says that it runs."""
+    kinds = {method: load_method(method).cls.kinds for method in methods}
+    return [(method, name) for method in methods for name in SHIPPED if SHIPPED[name].protocol.kind in kinds[method]]
+
+
+@cache
+def source(dataset: str, classes: int, images: int) -> EpisodeSource:
+    return EpisodeSource(tiny_dataset(dataset, classes, images))
+
+
+def source_of(protocol: AnyProtocol) -> EpisodeSource:
+    """Random pixels in the shape of the protocol's stand-in, just enough of them."""
+    assert isinstance(protocol.dataset, str)
+    return source(protocol.dataset, 20, 25)
+
+
+def score_of(method: Method, protocol: AnyProtocol) -> float:
+    """The metric of the protocol's board over two test episodes."""
+    return metrics(protocol, evaluate(method, source_of(protocol), protocol, "test", 2))[ranking(protocol)][0]
+
+
+def smoke_run(cls: type[Method], path: Path, loaded: Loaded, folder: Path) -> float:
+    protocol, budget = for_data(loaded, "stand-in"), load_budget(path, loaded, "smoke")
+    card = source_of(protocol).dataset.card
+    task = task_for(cls, protocol, card.image_shape, card.classes["train"])
+    method = build_method(cls, task, resolved_options(cls, budget.options), 0)
+    training = Training(method, source_of(protocol), protocol, budget, 0, folder / "checkpoint.safetensors", {})
+    progress = train(training)
+    assert progress.done
+    assert progress.episodes == budget.episodes
+    assert bool(progress.history) == (protocol.kind != "supervised")
+    return score_of(method, protocol)
+
+
+@pytest.mark.parametrize(("method", "name"), pairs(TRAINED))
+def test_trained_methods_run_on_every_protocol_of_their_kinds(method: str, name: str, tmp_path: Path) -> None:
+    found = load_method(method)
+    assert 0 <= smoke_run(found.cls, recipe_path(method, found.own_file), SHIPPED[name], tmp_path) <= 100
+
+
+@pytest.mark.parametrize(("method", "name"), pairs((*PLAIN, *MASKED)))
+def test_methods_without_parameters_run_on_every_protocol_of_their_kinds(method: str, name: str) -> None:
+    protocol, cls = for_data(SHIPPED[name], "stand-in"), load_method(method).cls
+    card = source_of(protocol).dataset.card
+    assert 0 <= score_of(cls(task_for(cls, protocol, card.image_shape, card.classes["train"])), protocol) <= 100
+
+
+class Plain(Method):
+    """Somebody's own method that brings no recipe: one layer, for classes or masks."""
+
+    kinds = (*CLASSES, *MASKS)
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.layer = torch.nn.Conv2d(task.image_shape[0], task.ways, 1)
+
+    def start(self, episodes: int) -> State:
+        return self.layer.weight.new_zeros(episodes, self.task.ways)
+
+    def observe(self, state: State, feedback: Feedback) -> State:
+        return state if self.task.kind in MASKS else state + one_hot(feedback.target, self.task.ways)
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        maps = self.layer(x)
+        return (maps if self.task.kind in MASKS else maps.mean((2, 3)) + state), state
+
+
+def test_the_general_recipe_trains_a_method_of_ones_own_on_every_kind(tmp_path: Path) -> None:
+    one_each = {loaded.protocol.kind: name for name, loaded in SHIPPED.items()}
+    assert set(one_each) == {*CLASSES, *MASKS}
+    for name in one_each.values():
+        path = recipe_path("Plain", tmp_path / "plain.py")
+        assert path.stem == "default"
+        folder = tmp_path / name
+        folder.mkdir()
+        assert 0 <= smoke_run(Plain, path, SHIPPED[name], folder) <= 100
