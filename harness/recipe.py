@@ -12,7 +12,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from harness.errors import UserError
 from harness.load import Loaded
 from harness.shipped import recipes_dir
-from harness.spec import PROTOCOL, AnyProtocol, Count, Strict
+from harness.spec import PROTOCOL, AnyProtocol
+from harness.strict import Count, Strict
 from harness.text.document import read_yaml, validated
 from harness.text.explain import findings
 

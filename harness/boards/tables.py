@@ -11,7 +11,8 @@ from typing import Any
 from harness.boards.defaults import default_options
 from harness.boards.standings import Entry
 from harness.record import Record
-from harness.spec import AnyProtocol, Published, StreamScoring, ranking, reported
+from harness.shapes import Published, StreamScoring
+from harness.spec import AnyProtocol, ranking, reported
 
 NOTHING = "–"
 

@@ -14,8 +14,8 @@ from harness.boards.tables import budget_of, marks_of, options_of, trained
 from harness.errors import UserError, unknown
 from harness.load import load_protocol
 from harness.record import Record
+from harness.shapes import Published
 from harness.shipped import protocol_files
-from harness.spec import Published
 from harness.tables.definition import Column, CurvePoint, Printed, Row
 
 

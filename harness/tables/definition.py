@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, TypeAdapter, model_validator
 
 from harness.errors import UserError, nearest
+from harness.shapes import Number
 from harness.shipped import papers_dir
-from harness.spec import Number
 from harness.strict import Count, Strict
 from harness.text.document import read_yaml, validated
 
