@@ -62,9 +62,8 @@ class Protocol(Strict):
         return name
 
     @model_validator(mode="after")
-    def _fits_own_data(self) -> Protocol:
-        if isinstance(self.dataset, OwnData):
-            _refuse(list(unfit(self.dataset, self.kind)))
+    def _fits_data(self) -> Protocol:
+        _refuse(list(unfit(self.dataset, self.kind) if isinstance(self.dataset, OwnData) else _unfit(self)))
         return self
 
     @property
@@ -264,6 +263,22 @@ def _known(name: str, cards: dict[str, Card]) -> str:
         hint = f"; did you mean '{guess}'?" if guess else ""
         raise ValueError(f"unknown data set '{name}'{hint} Known: {', '.join(sorted(cards))}")
     return name
+
+
+def _unfit(protocol: Protocol) -> Iterator[str]:
+    """Why a protocol of this kind cannot be on one of the harness's data sets."""
+    kind, card = protocol.kind, protocol.card
+    masks, supervised = kind == "segmentation_distractors", kind == "supervised"
+    if masks and not card.masks:
+        reason = "masks, which it does not have"
+    elif supervised and card.disjoint:
+        reason = "the same classes in train and test, and its test classes are others"
+    elif not supervised and not card.disjoint:
+        reason = "test classes that were not trained on, and its classes are the same in train and test"
+    else:
+        return
+    fit = [each.name for each in CARDS.values() if each.masks >= masks and each.disjoint != supervised]
+    yield f"dataset: kind {kind} on {card.name} needs {reason}; it can be on {', '.join(sorted(fit))}"
 
 
 def _too_many(protocol: Protocol) -> Iterator[str]:

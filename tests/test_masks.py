@@ -102,7 +102,7 @@ def test_the_mask_revealed_is_the_target_of_the_step_before_and_first_a_plane_of
 
 def test_a_data_set_without_masks_is_refused() -> None:
     source = EpisodeSource(tiny_dataset("objects"))
-    protocol = of_kind("segmentation_distractors", "objects", presentations=3)
+    protocol = of_kind("segmentation_distractors", "scenes", presentations=3)
     with pytest.raises(UserError, match="the data set 'objects' has no masks"):
         source.episodes(protocol, "test", 0, [0])
 

@@ -349,3 +349,20 @@ def test_the_schema_without_extends_is_that_of_the_models() -> None:
     models, files = json_schema(), file_schema()
     assert files["else"] == {key: value for key, value in models.items() if key not in {"$schema", "title", "$defs"}}
     assert PROTOCOL.validate_python(base()).kind == "delayed_label"
+
+
+@pytest.mark.parametrize(
+    ("kind", "dataset", "episode", "reason"),
+    [
+        ("segmentation_distractors", "cifar_fs", {"presentations": 3}, "masks.*fss1000, scenes"),
+        ("supervised", "cifar_fs", {}, "same classes in train and test.*cifar10, cifar100, objects_supervised"),
+        ("n_way_k_shot", "cifar10", {"ways": 2, "shots": 1, "queries": 1}, "not trained on.*omniglot"),
+    ],
+)
+def test_a_kind_on_a_data_set_that_does_not_fit_is_refused_with_those_that_do(
+    kind: str, dataset: str, episode: dict[str, Any], reason: str
+) -> None:
+    scoring = {"shots": [1]} if "presentations" in episode else {}
+    data = {"kind": kind, "title": "x", "dataset": dataset, "episode": episode, "scoring": scoring}
+    with pytest.raises(ValueError, match=f"dataset: kind {kind} on {dataset} needs .*{reason}"):
+        PROTOCOL.validate_python(data)

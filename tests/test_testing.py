@@ -85,12 +85,15 @@ KINDS_BY_HAND: dict[str, tuple[dict[str, Any], list[int], list[tuple[Any, ...]],
 }
 
 
+FITTING = {"segmentation_distractors": "scenes", "supervised": "objects_supervised"}
+
+
 @pytest.mark.parametrize("kind", KINDS_BY_HAND)
 def test_timelines_and_tallies_of_each_kind_by_hand(kind: str) -> None:
     episode, targets, events, counts = KINDS_BY_HAND[kind]
     scoring = {"shots": [0]} if kind in {"segmentation_distractors", "delayed_label"} else {}
     protocol = PROTOCOL.validate_python(
-        {"kind": kind, "title": "t", "dataset": "objects", "episode": episode, "scoring": scoring}
+        {"kind": kind, "title": "t", "dataset": FITTING.get(kind, "objects"), "episode": episode, "scoring": scoring}
     )
     assert list(testing.reference_timeline(protocol, targets)) == events
     assert testing.reference_tally(protocol, targets) == counts

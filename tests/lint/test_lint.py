@@ -21,10 +21,15 @@ from harness.testing import tiny_dataset
 
 
 def found(
-    kind: str, episode: dict[str, Any], shots: list[int] | None = None, dataset: Dataset | None = None, **more: Any
+    kind: str,
+    episode: dict[str, Any],
+    shots: list[int] | None = None,
+    dataset: Dataset | None = None,
+    data_set: str = "glyphs",
+    **more: Any,
 ) -> list[Finding]:
     scoring: dict[str, Any] = {"test_episodes": 500} | ({"shots": shots} if shots else {})
-    data = {"kind": kind, "title": "x", "dataset": "glyphs", "episode": episode, "scoring": scoring, **more}
+    data = {"kind": kind, "title": "x", "dataset": data_set, "episode": episode, "scoring": scoring, **more}
     return list(lint(Loaded("mine", Path("mine.yaml"), PROTOCOL.validate_python(data)), dataset))
 
 
@@ -169,11 +174,12 @@ def test_supervised_splits_must_have_the_same_classes() -> None:
 
 
 def test_on_masks_the_blind_learners_are_played_on_the_data() -> None:
-    data = tiny_dataset("glyphs")
-    masks = np.zeros_like(data.images)
-    masks[..., :14, :] = 1
-    episode = {"presentations": 4}
-    findings = found("segmentation_distractors", episode, [1, 2], dataset=replace(data, masks=masks))
+    data = tiny_dataset("scenes")
+    assert data.masks is not None
+    masks = np.zeros_like(data.masks)
+    masks[..., : masks.shape[-2] // 2, :] = 1
+    halved = replace(data, masks=masks)
+    findings = found("segmentation_distractors", {"presentations": 4}, [1, 2], dataset=halved, data_set="scenes")
     earned = {each.split("'")[1]: float(each.split("earns ")[1].split(" %")[0]) for each in grave(findings, NOTE)}
     assert earned["all_background"] == 50.0
     assert earned["all_foreground"] == 25.0
