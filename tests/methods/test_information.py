@@ -202,9 +202,9 @@ def test_the_streams_of_the_paper_are_covered() -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_chance_scores_exactly_one_in_ways_at_every_shot(name: str) -> None:
-    ways, presentations, _, _ = shape_of(SHIPPED[name])
-    by_shot = earned_on("chance", name).mean(0) / ways
-    np.testing.assert_allclose(by_shot[:presentations], 1 / ways, atol=1e-7)
+    protocol, shot = SHIPPED[name], episodes_of_noise(name).plan.shot
+    steps = np.stack([(shot == k).sum(1) for k in range(protocol.steps)], axis=1)
+    np.testing.assert_allclose(earned_on("chance", name), steps / protocol.episode.ways, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [*SHIPPED, "drawn"])
