@@ -149,7 +149,7 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
                     best = _validated(training, progress, best)
                     report(progress, training, "validation")
                 _next_stage(progress, budget)
-                stage = _begun(training, progress.stage)
+                stage = stage if progress.done else _begun(training, progress.stage)
                 report(progress, training, "stage")
             progress.done = (
                 progress.done
@@ -265,7 +265,8 @@ def _update(training: Training, progress: Progress, stage: _Stage) -> None:
         )
     loss.backward()
     if budget.clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(method.parameters(), budget.clip_norm)
+        trained = stage.beside if isinstance(stage.beside, Method) else method
+        torch.nn.utils.clip_grad_norm_(trained.parameters(), budget.clip_norm)
     stage.optimizer.step()
     progress.updates += 1
     progress.episodes += size

@@ -9,6 +9,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "apl": ("methods.apl:APL", "surprise-gated memory of embeddings, read by relational attention"),
     "chance": ("methods.chance:Chance", "equal logits for every class (ties share credit: exactly 1/ways)"),
     "cl_lstm": ("methods.cl_lstm:CLLSTM", "convolutional LSTM layers, an LSTM and a linear classifier"),
+    "cnn_lstm": ("methods.cnn_lstm:CNNLSTM", "an LSTM over a conv net made by MAML"),
     "copy_last": ("methods.copy_last:CopyLast", "answers with the newest revealed label"),
     "copy_last_mask": ("methods.copy_last_mask:CopyLastMask", "masks: the newest revealed mask"),
     "count": ("methods.count:Count", "answers with the class revealed least often"),

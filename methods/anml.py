@@ -39,6 +39,8 @@ class ANML(Method):
         'source' (all in training, V alone in scoring, as the source scores; the convolutions then stay at a W that
         was trained to be moved).
     rate, learned_rate : learning rate of the inner steps, 0.1 in the source; whether it is trained (one a tensor).
+    trunk_rate : where the rate of the convolutions is or begins, if not at `rate`. What convolutions learn of one class
+        touches all others; a low rate here leaves it to the head, until training raises it.
     rows : how a class's row of V begins an episode: 'zero' (class numbers are then interchangeable), 'random' (drawn
         once and fixed; the source draws the row of a trajectory's class anew) or 'learned' (by number).
     first_order : drop the second-order part of the training gradient, as the released code does.
@@ -57,6 +59,7 @@ class ANML(Method):
         final_relu: bool = True,
         adapts: Literal["all", "head", "source"] = "all",
         rate: float = 0.1,
+        trunk_rate: float | None = None,
         learned_rate: bool = False,
         rows: Rows = "zero",
         first_order: bool = False,
@@ -75,8 +78,13 @@ class ANML(Method):
         nn.init.zeros_(opens.bias)
         self.gate = nn.Sequential(Trunk(depth, modulator), opens, nn.Sigmoid())
         self.head = PlasticLayers(self.dim, 0, task.ways, rows, rate, learned_rate, first_order)
+        if trunk_rate is not None and trunk_rate <= 0:
+            raise ValueError(
+                f"trunk_rate must be above 0, found {trunk_rate}; adapts=head keeps the convolutions fixed"
+            )
         tensors = len(list(self.trunk.parameters()))
-        self.log_rates = nn.Parameter(torch.full((tensors,), math.log(rate)), learned_rate and adapts != "head")
+        begins = torch.full((tensors,), math.log(rate if trunk_rate is None else trunk_rate))
+        self.log_rates = nn.Parameter(begins, learned_rate and adapts != "head")
 
     @property
     def moves_trunk(self) -> bool:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from harness.method import Feedback, Method, State, Task
 from methods.nn.relational import RelationalDecoder
+from methods.opn import OPN
 
 Nearest = tuple[Tensor, Tensor, Tensor]
 """Embeddings [..., k, E], labels [..., k] and squared distances [..., k] of the k nearest entries, nearest first."""
@@ -27,6 +28,7 @@ class APL(Method):
 
     With fewer than k entries, empty ones (a zero embedding, a label of their own) are in their place. Stored embeddings
     and distances are detached, as in the source: training reaches the encoder through the query's embedding alone.
+    (Its pretext, a stage that recipes may have, trains the encoder under prototypes, which do reach it by distances.)
     Of equal distances that of the first slot comes first.
 
     It must be told the label delay d, and keeps the last d embeddings in its state. The memory begins with k slots and
@@ -139,6 +141,12 @@ class APL(Method):
                 state = self._awaiting(state, embedding, answer)
             embeddings, labels, distances = (torch.stack(each) for each in zip(*found, strict=True))
         return self._decoded(features, (embeddings, labels, distances))
+
+    def pretext(self, task: Task) -> Method:
+        """Prototypes over the same encoder, with squared distances: what makes near embeddings mean one class."""
+        other = OPN(task, channels=1)
+        other.encode, other.dim = self.encode, self.dim
+        return other
 
     def _answer(self, state: State, embedding: Tensor) -> Tensor:
         """Logits [..., ways] for embeddings [..., E] from memories of the same leading dimensions."""

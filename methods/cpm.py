@@ -106,9 +106,7 @@ class CPM(Method):
             seen, memory = self._look(self.encode(feedback.x).unsqueeze(0), state)
             shown, state = seen.features[0], {**state, **memory}
         hit = one_hot(feedback.target, self.task.ways).to(shown.dtype)
-        entering = hit.unsqueeze(-1) * shown.unsqueeze(1)
-        rate = self.gate(torch.cat([entering, state["prototypes"]], -1)).sigmoid() * self._open(hit).unsqueeze(-1)
-        prototypes = state["prototypes"] + rate * (entering - state["prototypes"])
+        prototypes = self._write(state["prototypes"], shown, hit)
         return {**state, "prototypes": prototypes, "counts": state["counts"] + hit}
 
     def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
@@ -118,16 +116,18 @@ class CPM(Method):
         return logits, {**state, **memory, "pending": pending}
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
-        """The conv net and the LSTM over all steps at once; only the gates' scalars wait for each other."""
+        """The conv net and the LSTM over all steps at once; only the writes of prototypes wait for each other."""
         return self.answer_features(self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2]), feedback)
 
     def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
-        """The same, for the last prototypes alone."""
+        """The same, but only the last prototypes are looked at."""
         delay = self.task.label_delay or 0
         seen, memory = self._look(self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2]), state)
         fed = torch.cat([state["pending"].transpose(0, 1), seen.features])
         hit = one_hot(feedback.target, self.task.ways).to(fed.dtype)
-        prototypes = self._written(state["prototypes"], fed[: len(x)], hit, slice(-1, None))[0]
+        prototypes = state["prototypes"]
+        for shown, each in zip(fed[: len(x)], hit, strict=True):
+            prototypes = self._write(prototypes, shown, each)
         counts, pending = state["counts"] + hit.sum(0), fed[len(fed) - delay :].transpose(0, 1)
         return {"prototypes": prototypes, "counts": counts, "pending": pending, **memory}
 
@@ -149,8 +149,10 @@ class CPM(Method):
         seen, _ = self._look(features, state)
         fed = torch.cat([seen.features.new_zeros(min(delay, steps), episodes, self.dim), seen.features[:-delay]])
         hit = one_hot(feedback.target, self.task.ways).to(features.dtype)
-        prototypes = self._written(state["prototypes"], fed, hit, slice(None))
-        return self._logits(seen, prototypes, hit.cumsum(0))
+        prototypes = [state["prototypes"]]
+        for shown, each in zip(fed, hit, strict=True):
+            prototypes.append(self._write(prototypes[-1], shown, each))
+        return self._logits(seen, torch.stack(prototypes[1:]), hit.cumsum(0))
 
     def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
         """Cross-entropy among seen classes at steps whose class was seen; in streams, the "unknown" loss at all."""
@@ -170,33 +172,12 @@ class CPM(Method):
         seen = _Seen(context, F.softplus(scale), beta.squeeze(-1), F.softplus(gamma.squeeze(-1) + 1))
         return seen, {"h": h.squeeze(0), "c": c.squeeze(0)}
 
-    def _open(self, hit: Tensor) -> Tensor:
-        """Which prototypes pass the gate on labels hit [..., ways]: all of them or the class's own; on null, none."""
-        return hit if self.write == "sparse" else hit.sum(-1, keepdim=True).expand_as(hit)
-
-    def _written(self, first: Tensor, shown: Tensor, hit: Tensor, wanted: slice) -> Tensor:
-        """Prototypes [W, B, ways, D] after the `wanted` of the writes of shown [T, B, D] with hit [T, B, ways].
-
-        They are sums of what was written, with weights that the gates decide. A gate sees a prototype p only as
-        w . p, so that the recursion is one of scalars: level_k = w . p_k. What is left after later writes of what
-        write i put in is the product of their 1 - a.
-        """
-        of_new, of_old = self.gate.weight[0].split(self.dim)
-        drives, levels, opened = shown @ of_new, shown @ of_old, self._open(hit)
-        level = first @ of_old
-        before = []
-        for drive, own, one, each in zip(drives, levels, hit, opened, strict=True):
-            before.append(one * drive.unsqueeze(-1) + level + self.gate.bias)
-            rate = before[-1].sigmoid() * each
-            level = level + rate * (one * own.unsqueeze(-1) - level)
-        gates = torch.stack(before)
-        put = gates.sigmoid() * opened * hit
-        # log(1 - sig(x)) = -softplus(x), without loss of digits where gates are wide open.
-        left = -(F.softplus(gates) * opened).cumsum(0)
-        steps = torch.arange(len(hit), device=hit.device)
-        later = steps > steps[wanted, None]
-        shares = (left[wanted, None] - left[None]).masked_fill(later[..., None, None], -torch.inf).exp() * put
-        return torch.einsum("wtbk,tbd->wbkd", shares, shown) + left[wanted].exp().unsqueeze(-1) * first
+    def _write(self, prototypes: Tensor, shown: Tensor, hit: Tensor) -> Tensor:
+        """Prototypes [B, ways, D] after g [B, D] was written where hit [B, ways] is 1; a null label writes nothing."""
+        entering = hit.unsqueeze(-1) * shown.unsqueeze(1)
+        rate = self.gate(torch.cat([entering, prototypes], -1)).sigmoid()
+        passing = hit if self.write == "sparse" else hit.sum(-1, keepdim=True)
+        return prototypes + passing.unsqueeze(-1) * rate * (entering - prototypes)
 
     def _logits(self, seen: _Seen, prototypes: Tensor, counts: Tensor) -> Tensor:
         """Logits [..., ways] of what is seen [...] from prototypes [..., ways, D] and counts [..., ways]."""

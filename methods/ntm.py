@@ -32,13 +32,14 @@ class Access(nn.Module):
 
         write weights   v_n = g_n w_n' + (1 - g_n) l_n       w': read weights before, l_n: one-hot at the slot of which
                                                              the usage u' before was n-th least
-        memory          M = M' without its least used row + sum_n v_n (x) k_n
+        memory          M = M', the least used row cleared, + sum_n v_n (x) k_n
         read weights    w_n = softmax_i(b_n cos(k_n, M(i)))
         reads           r_n = sum_i w_n(i) M(i)
         usage           u = decay u' + sum_n w_n + sum_n v_n
 
-    With `reads='before'` the read weights and reads are taken from M' in place of M. Which slots are least used has no
-    derivative; equal usage counts in order of slots.
+    With `reads='before'` the read weights and reads are taken from M' in place of M; with `writes='value'` a vector
+    a_n = tanh(W_a h) of its own is written in place of k_n. Which slots are least used has no derivative; equal usage
+    counts in order of slots.
     """
 
     def __init__(
@@ -50,10 +51,12 @@ class Access(nn.Module):
         decay: float,
         sharpness: float | None,
         reads: Literal["after", "before"],
+        writes: Literal["key", "value"],
     ) -> None:
         super().__init__()
         self.slots, self.width, self.heads, self.decay, self.reads = slots, width, heads, decay, reads
         self.key = nn.Linear(units, heads * width)
+        self.value = None if writes == "key" else nn.Linear(units, heads * width)
         self.gate = nn.Linear(units, heads)
         self.sharpness = None if sharpness is None else nn.Linear(units, heads)
         if self.sharpness is not None and sharpness is not None:
@@ -74,12 +77,13 @@ class Access(nn.Module):
     def forward(self, h: Tensor, before: Slots) -> Slots:
         """The memory after one access by controllers in state h [B, units]."""
         key = self.key(h).tanh().unflatten(-1, (self.heads, self.width))
+        value = key if self.value is None else self.value(h).tanh().view_as(key)
         gate = self.gate(h).sigmoid().unsqueeze(-1)
         order = before["usage"].argsort(dim=-1, stable=True)[:, : self.heads]
         least = F.one_hot(order, self.slots).to(h.dtype)
         written = gate * before["weights"] + (1 - gate) * least
         cleared = before["rows"] * (1 - least[:, 0]).unsqueeze(-1)
-        rows = torch.baddbmm(cleared, written.transpose(1, 2), key)
+        rows = torch.baddbmm(cleared, written.transpose(1, 2), value)
         looked_at = rows if self.reads == "after" else before["rows"]
         similar = _cosine(key, looked_at)
         if self.sharpness is not None:
@@ -97,9 +101,10 @@ class NTM(Method):
     (h, c), the memory with its read weights and usage, the last reads and the pending label: its size is constant,
     and the label delay need not be told.
 
-    The source feeds 20x20 pixels; that is `features='pixels', sharpness=None`. The default is over the same conv
-    features as `lstm`, so that the two differ by the memory alone, and because a net over pixels, whose features no
-    stage can train on classes, learned nothing within a quick budget.
+    The source feeds 20x20 pixels and has no sharpness: `features='pixels', sharpness=None`. The default is over the
+    same conv features as `lstm`, so that the two differ by the memory alone, and because such features can first be
+    trained on classes, without which the LSTM stayed at the loss of guessing (Babu et al. 2021 do not say what they
+    fed).
 
     Options
     -------
@@ -111,7 +116,10 @@ class NTM(Method):
     decay : how much of a slot's usage is left a step later: 0.95 in public code, 0.99 in the source as recalled.
     sharpness : where the heads' learned b >= 1 starts; it must be above 1. None is the source, without b: the softmax
         of cosines over 128 slots is then nearly flat, and each read is close to the mean of all rows.
-    reads : 'after' the write of the same step (the source) or 'before' it (the released code of Ren et al. 2021).
+    reads : 'after' the write of the same step (the source) or 'before' it (the released code of Ren et al. 2021). After
+        it, a head finds above all what it has just written under the very key it asks for, unless its reads are flat;
+        before it, a net left the loss of guessing sooner, hence the recipe has 'before'.
+    writes : 'key' (the source) or 'value', a vector of its own (public code).
     """
 
     def __init__(
@@ -127,6 +135,7 @@ class NTM(Method):
         decay: float = 0.95,
         sharpness: float | None = 10.0,
         reads: Literal["after", "before"] = "after",
+        writes: Literal["key", "value"] = "key",
     ) -> None:
         super().__init__(task)
         counts = {"channels": channels, "units": units, "slots": slots, "width": width, "heads": heads}
@@ -141,10 +150,12 @@ class NTM(Method):
             raise ValueError(f"sharpness must be above 1, or None to leave it out; found {sharpness}")
         if reads not in ("after", "before"):
             raise ValueError(f"reads is 'after' or 'before', not {reads!r}")
+        if writes not in ("key", "value"):
+            raise ValueError(f"writes is 'key' or 'value', not {writes!r}")
         if features == "pixels" and resolution is None:
             resolution = _PIXELS
         self.encode, size = encoder(task.image_shape, features, channels, resolution)
-        self.access = Access(units, slots, width, heads, decay, sharpness, reads)
+        self.access = Access(units, slots, width, heads, decay, sharpness, reads, writes)
         self.inputs = nn.Linear(size + task.ways, 4 * units)
         self.recur = nn.Linear(units + heads * width, 4 * units, bias=False)
         with torch.no_grad():

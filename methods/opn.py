@@ -44,8 +44,9 @@ class OPN(Method):
     ) -> None:
         super().__init__(task)
         self.similarity, self.unknown_weight = similarity, unknown_weight
-        self.encode = Conv4(task.image_shape[0], channels)
-        self.dim = self.encode.features(task.image_shape)
+        conv = Conv4(task.image_shape[0], channels)
+        self.encode: nn.Module = conv
+        self.dim = conv.features(task.image_shape)
         self.beta = nn.Parameter(torch.tensor(10.0 if similarity == "euclidean" else -10.0))
         self.gamma = nn.Parameter(torch.tensor(1.0))
         self.meets_new = task.kind in ("online_few_shot", "delayed_label")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -18,14 +20,18 @@ class Normalise(nn.Module):
 
     Mean and variance are taken over what `norm` says: 'batch' all N items and their places, for each channel;
     'support' likewise, unless they are given; 'instance' the places of one item, for each channel; 'layer' all that
-    one item has. Vectors have no places, so that 'instance' is 'layer' there.
+    one item has. Vectors have no places, so that 'instance' is 'layer' there. `usual` [2, C] are the moments of many
+    support sets, for whoever has none (0 and 1 until some were collected).
     """
+
+    usual: Tensor
 
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
         self.norm: Norm = norm
         self.scale = nn.Parameter(torch.ones(channels))
         self.shift = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("usual", torch.stack([torch.zeros(channels), torch.ones(channels)]))
 
     def forward(self, x: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """x normalised, and the moments [2, C] it was normalised by if the norm is 'support'."""
@@ -48,7 +54,7 @@ class _Layers(nn.Module):
     def __init__(self, maps: list[nn.Module], widths: list[int], norm: Norm) -> None:
         super().__init__()
         self.maps = nn.ModuleList(maps)
-        self.norms = nn.ModuleList(Normalise(width, norm) for width in widths)
+        self.norms: Iterable[Normalise] = nn.ModuleList(Normalise(width, norm) for width in widths)  # type: ignore
 
     def forward(self, x: Tensor, given: Moments = ()) -> tuple[Tensor, Moments]:
         """Features [N, D] and the moments of every layer, if they are such as to be handed on."""
@@ -63,6 +69,17 @@ class _Layers(nn.Module):
     def after(self, x: Tensor) -> Tensor:
         """What follows a layer."""
         return x
+
+    def usual(self) -> Moments:
+        """The usual moments of every layer."""
+        return tuple(norm.usual for norm in self.norms)
+
+    def collect(self, moments: Moments) -> None:
+        """Moves the usual moments a tenth of the way to those of all images of B support sets, [B, 2, C] a layer."""
+        for norm, each in zip(self.norms, moments, strict=True):
+            mean, variance = each.detach().unbind(1)
+            total = variance.mean(0) + mean.var(0, correction=0)
+            norm.usual.lerp_(torch.stack([mean.mean(0), total]), 0.1)
 
 
 class PlasticConv(_Layers):
@@ -89,7 +106,7 @@ class PlasticDense(_Layers):
     def __init__(self, image_shape: tuple[int, int, int], norm: Norm) -> None:
         depth, height, width = image_shape
         sizes = [depth * height * width, 256, 128, 64, 64]
-        super().__init__([nn.Linear(m, n, bias=False) for m, n in zip(sizes, sizes[1:], strict=False)], sizes[1:], norm)
+        super().__init__([nn.Linear(m, n, bias=False) for m, n in pairwise(sizes)], sizes[1:], norm)
         self.dim = sizes[-1]
 
     def forward(self, x: Tensor, given: Moments = ()) -> tuple[Tensor, Moments]:

@@ -20,7 +20,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "all": {},
     "all, learned rows": {"rows": "learned"},
     "all, random rows, first order": {"rows": "random", "first_order": True},
-    "all, features of both signs": {"final_relu": False},
+    "all, features of both signs, slower trunk": {"final_relu": False, "trunk_rate": 0.1},
     "head": {"adapts": "head"},
     "head, learned rows, first order": {"adapts": "head", "rows": "learned", "first_order": True},
 }
@@ -222,7 +222,12 @@ def test_the_released_sizes_have_as_many_parameters_as_counted_by_hand() -> None
 
 @pytest.mark.parametrize(
     ("side", "options", "said"),
-    [(22, {"rate": -0.1}, "rate must be above 0"), (21, {}, "21x21 .* use 22x22"), (28, {"resolution": 14}, "14x14")],
+    [
+        (22, {"rate": -0.1}, "^rate must be above 0"),
+        (22, {"trunk_rate": 0.0}, "trunk_rate must be"),
+        (21, {}, "21x21 .* use 22x22"),
+        (28, {"resolution": 14}, "14x14"),
+    ],
 )
 def test_impossible_options_are_refused_with_the_reason(side: int, options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):

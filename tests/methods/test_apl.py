@@ -177,6 +177,21 @@ def test_training_reaches_the_encoder_through_the_query_alone() -> None:
     assert not slopes[8:].any()
 
 
+def test_its_pretext_trains_the_encoder_and_nothing_else_of_it() -> None:
+    net = built()
+    x, target, feedback = stream(1)
+    other = net.pretext(Task(WAYS, (1, 16, 16), "online_few_shot", 1)).double().eval()
+    logits = other.rollout(x, Feedback(feedback))
+    assert logits is not None
+    slopes = torch.autograd.grad(
+        other.loss(logits, target, torch.ones_like(target, dtype=torch.bool)),
+        list(net.parameters()),
+        allow_unused=True,
+    )
+    reached = [name for (name, _), slope in zip(net.named_parameters(), slopes, strict=True) if slope is not None]
+    assert reached == [f"encode.{name}" for name, _ in net.encode.named_parameters()]
+
+
 @pytest.mark.parametrize("surprise", ["current", "cached"])
 def test_rollout_gives_what_stepping_gives_in_gradient(surprise: str) -> None:
     net = built(2, surprise=surprise)
@@ -212,3 +227,16 @@ def test_the_encoder_s_embeddings_are_of_the_source_s_size(shape: tuple[int, int
     convs = [each for each in net.encode.modules() if isinstance(each, torch.nn.Conv2d)]
     assert (len(convs), net.dim) == (16, size)
     assert net.encode(torch.zeros(2, *shape)).shape == (2, size)
+
+
+@pytest.mark.parametrize("surprise", ["current", "cached"])
+def test_nothing_is_stored_on_a_null_label(surprise: str) -> None:
+    net = built(2, surprise=surprise, sigma=0.0)  # any label would be a surprise
+    x, _, _ = stream(2)
+    state = net.start(EPISODES)
+    with torch.no_grad():
+        for images in x:
+            state = net.observe(state, Feedback(torch.full((EPISODES,), -1)))
+            _, state = net.predict(state, images)
+    assert not state["written"].any()
+    assert (state["labels"] == WAYS).all()

@@ -45,8 +45,12 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {
     "matching_online": ("matching_online", {"channels": 4}),
     "matching_online, euclidean": ("matching_online", {"channels": 4, "similarity": "euclidean"}),
     "apl": ("apl", {"channels": 4, "label": 3, "blocks": 1, "key": 4, "value": 4}),
+    "ntm": ("ntm", {"channels": 4, "units": 8, "slots": 9, "width": 4, "heads": 2}),
+    "ntm as in the source": ("ntm", {"features": "pixels", "resolution": 5, "units": 8, "sharpness": None}),
+    "transformer": ("transformer", {"channels": 4, "width": 16, "layers": 2, "heads": 2}),
+    "transformer, alibi": ("transformer", {"channels": 4, "width": 8, "layers": 2, "heads": 2, "positions": "alibi"}),
 }
-RECURRENT = [name for name in NETS if "lstm" in name]
+RECURRENT = [name for name in NETS if any(each in name for each in ("lstm", "ntm", "transformer"))]
 QUERIED = ["continual", "n_way_k_shot"]
 
 

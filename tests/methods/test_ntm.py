@@ -19,6 +19,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "conv": {"channels": 4, **TINY},
     "pixels, as in the source": {"features": "pixels", "resolution": 5, "sharpness": None, **TINY},
     "reads before writes": {"features": "pixels", "resolution": 5, "reads": "before", **TINY},
+    "values apart from keys": {"features": "pixels", "resolution": 5, "writes": "value", **TINY},
 }
 
 
@@ -57,10 +58,12 @@ def numbers(module: torch.nn.Module) -> dict[str, np.ndarray]:
 def accessed(access: Access, h: np.ndarray, rows: Any, weights: Any, usage: Any) -> tuple[Any, Any, Any, Any]:
     """One access of one episode, cell by cell: rows [N, W], weights [H, N], usage [N] -> the new ones, and reads."""
     w, heads, slots, width = numbers(access), access.heads, access.slots, access.width
-    keys, gates, sharp = np.zeros((heads, width)), np.zeros(heads), np.ones(heads)
+    keys, values, gates, sharp = np.zeros((heads, width)), np.zeros((heads, width)), np.zeros(heads), np.ones(heads)
+    wrote = "value" if "value.weight" in w else "key"
     for n in range(heads):
         for j in range(width):
             keys[n, j] = np.tanh(w["key.weight"][n * width + j] @ h + w["key.bias"][n * width + j])
+            values[n, j] = np.tanh(w[f"{wrote}.weight"][n * width + j] @ h + w[f"{wrote}.bias"][n * width + j])
         gates[n] = sigmoid(w["gate.weight"][n] @ h + w["gate.bias"][n])
         if access.sharpness is not None:
             sharp[n] = 1 + np.log1p(np.exp(w["sharpness.weight"][n] @ h + w["sharpness.bias"][n]))
@@ -71,7 +74,7 @@ def accessed(access: Access, h: np.ndarray, rows: Any, weights: Any, usage: Any)
         for i in range(slots):
             written[n, i] = gates[n] * weights[n, i] + (1 - gates[n]) * (i == ranked[n])
             for j in range(width):
-                new[i, j] += written[n, i] * keys[n, j]
+                new[i, j] += written[n, i] * values[n, j]
     seen = new if access.reads == "after" else rows
     found, reads = np.zeros((heads, slots)), np.zeros((heads, width))
     for n in range(heads):
@@ -90,9 +93,10 @@ def accessed(access: Access, h: np.ndarray, rows: Any, weights: Any, usage: Any)
 
 @pytest.mark.parametrize("sharpness", [None, 4.0])
 @pytest.mark.parametrize("reads", ["after", "before"])
-def test_an_access_computes_its_equations(sharpness: float | None, reads: Any) -> None:
+@pytest.mark.parametrize("writes", ["key", "value"])
+def test_an_access_computes_its_equations(sharpness: float | None, reads: Any, writes: Any) -> None:
     random = np.random.default_rng(1)
-    access = Access(6, 9, 4, 3, 0.9, sharpness, reads).double()
+    access = Access(6, 9, 4, 3, 0.9, sharpness, reads, writes).double()
     with torch.no_grad():
         for each in access.parameters():
             each.copy_(torch.from_numpy(random.normal(size=tuple(each.shape))))
@@ -132,7 +136,7 @@ def test_whole_episodes_are_the_equations_step_by_step(options: dict[str, Any]) 
 
 def test_each_head_writes_to_a_slot_of_its_own_the_least_used_ones() -> None:
     """With gates shut, writes go nowhere else; only the least used slot loses what it held."""
-    access = Access(5, 6, 3, 2, 0.95, None, "after").double()
+    access = Access(5, 6, 3, 2, 0.95, None, "after", "key").double()
     with torch.no_grad():
         access.gate.weight.zero_()
         access.gate.bias.fill_(-40)
@@ -148,7 +152,7 @@ def test_each_head_writes_to_a_slot_of_its_own_the_least_used_ones() -> None:
 
 def test_what_is_written_is_found_by_content_later() -> None:
     """Gradient reaches keys through what is read of them steps later, and usage lets a written slot rest."""
-    access = Access(5, 6, 3, 1, 0.95, 20.0, "after").double()
+    access = Access(5, 6, 3, 1, 0.95, 20.0, "after", "key").double()
     random = torch.Generator().manual_seed(2)
     first, other = (torch.randn(1, 5, dtype=torch.float64, generator=random) for _ in range(2))
     first.requires_grad_()
@@ -164,13 +168,13 @@ def test_what_is_written_is_found_by_content_later() -> None:
 
 @pytest.mark.parametrize("start", [1.5, 10.0])
 def test_sharpness_starts_where_it_is_said_and_stays_above_1(start: float) -> None:
-    access = Access(5, 6, 3, 2, 0.95, start, "after")
+    access = Access(5, 6, 3, 2, 0.95, start, "after", "key")
     assert access.sharpness is not None
     torch.testing.assert_close(1 + torch.nn.functional.softplus(access.sharpness.bias), torch.full((2,), start))
 
 
 def test_an_empty_memory_is_similar_to_nothing_and_has_finite_gradients() -> None:
-    access = Access(5, 6, 3, 2, 0.95, None, "before")
+    access = Access(5, 6, 3, 2, 0.95, None, "before", "key")
     h = torch.randn(2, 5, requires_grad=True, generator=torch.Generator().manual_seed(2))
     memory = access.start(2)
     for rows in (memory["rows"], torch.zeros_like(memory["rows"], requires_grad=True)):
@@ -240,10 +244,10 @@ def test_a_label_enters_with_the_next_image_once() -> None:
 
 def test_one_batch_of_episodes_can_be_learned_by_heart() -> None:
     method = built(GREY, features="pixels", resolution=5, units=32, slots=16, width=8).train()
-    x, target, feedback = life(GREY, 8, 4)
+    x, target, feedback = life(GREY, 6, 3)
     scored = torch.ones_like(target, dtype=torch.bool)
     optimiser = torch.optim.Adam(method.parameters(), 1e-2)
-    for _ in range(80):
+    for _ in range(60):
         optimiser.zero_grad()
         logits = method.rollout(x, Feedback(feedback))
         method.loss(logits, target, scored).backward()
@@ -265,6 +269,7 @@ def test_the_delay_is_not_told() -> None:
         ({"sharpness": 1.0}, "sharpness must be above 1"),
         ({"decay": 1.5}, "decay must be from 0 to 1, found 1.5"),
         ({"reads": "during"}, "'after' or 'before', not 'during'"),
+        ({"writes": "both"}, "'key' or 'value', not 'both'"),
         ({"resolution": 15}, "15x15"),
     ],
 )

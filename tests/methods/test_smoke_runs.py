@@ -22,7 +22,7 @@ from harness.testing import tiny_dataset
 from harness.train import Training, train
 
 TRAINED, PLAIN = (
-    ("apl", "cl_lstm", "cpm", "lstm", "matching_online", "opn"),
+    ("apl", "cl_lstm", "cpm", "lstm", "matching_online", "ntm", "opn", "transformer"),
     ("chance", "majority", "copy_last", "count", "nearest_pixel"),
 )
 MASKED = ("all_foreground", "all_background", "copy_last_mask", "mean_mask")

@@ -1,0 +1,84 @@
+"""CNN+LSTM: a conv net made by MAML under a memory (Babu, Savarese and Maire, "Online meta-learning via learning with
+layer-distributed memory", NeurIPS 2021, table 2)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor, nn
+
+from harness.method import Method, Task
+from methods.lstm import LSTM
+from methods.maml import MAML
+from methods.nn.learners import PlasticConv
+
+
+class CNNLSTM(LSTM):
+    """`LSTM` over a conv net that was first trained by `MAML` to be adapted by gradient; labels enter the LSTM only.
+
+    The conv net is where MAML's episodes begin: 3x3 convolution, normalisation, ReLU and 2x2 max-pool, four times. A
+    stream has no support set to take the normalisation's mean and variance over, so that they stay at what MAML's
+    support sets had on average. Features are batch-normalised without scale or shift on their way into the LSTM, as
+    `LSTM` has it; those statistics belong to the LSTM and follow the features while it trains.
+
+    MAML is the pretext of a recipe's first stage: its own linear layer is thrown away after, and no gradient is taken
+    when streams are scored. The state is the LSTM's: constant, and the label delay need not be told.
+
+    Options
+    -------
+    frozen : the conv net stays as the pretext left it (CNN-F in the paper), or is trained with the LSTM.
+    channels : width of the conv net; the paper does not say. 64 is customary, 256 has the 0.30 GFLOP that it prints.
+    units, layers, layer_norm, resolution : as `LSTM` has them.
+    inner_lr, inner_steps : of the pretext; one learned rate for each parameter tensor, from `inner_lr` on.
+    """
+
+    kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
+
+    def __init__(
+        self,
+        task: Task,
+        frozen: bool = False,
+        channels: int = 64,
+        units: int = 256,
+        layers: int = 2,
+        layer_norm: bool = True,
+        resolution: int | None = None,
+        inner_lr: float = 0.4,
+        inner_steps: int = 1,
+    ) -> None:
+        super().__init__(task, "conv", channels, units, layers, layer_norm, resolution)
+        depth, height, width = task.image_shape
+        conv = PlasticConv((depth, resolution or height, resolution or width), channels, "support")
+        conv.requires_grad_(not frozen)
+        self.encode: nn.Sequential = nn.Sequential(_Features(conv), nn.BatchNorm1d(conv.dim, affine=False))
+        self._maml = partial(
+            MAML, channels=channels, rate="layer", inner_lr=inner_lr, inner_steps=inner_steps, resolution=resolution
+        )
+
+    def pretext(self, task: Task) -> Method:
+        """A MAML whose conv net is this one's: its parameters are objects of their own, which learn whether or not
+        these are frozen, over the same memory."""
+        maml = self._maml(task)
+        theirs, ours = maml.learner.body, self.conv
+        own = dict(ours.named_buffers()) | dict(ours.named_parameters())
+        for name, each in (*theirs.named_buffers(), *theirs.named_parameters()):
+            each.data = own[name].data
+        return maml
+
+    @property
+    def conv(self) -> PlasticConv:
+        """The conv net that the pretext trains."""
+        features = self.encode[0]
+        assert isinstance(features, _Features)
+        return features.net
+
+
+class _Features(nn.Module):
+    """The features [N, D] of images [N, C, H, W], each normalised by the usual moments."""
+
+    def __init__(self, net: PlasticConv) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x, self.net.usual())[0]
