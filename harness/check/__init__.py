@@ -1,7 +1,7 @@
 """Conformance: what a method must keep to be scored, checked on small random tasks without any data.
 
-Each check is a function of one `Subject` (the method in one setting, at one label delay) that returns a
-`Finding`; `CHECKS` lists them with what they prove. `check_method` runs all of them at several label delays.
+Each check is a function of one `Subject` (the method in one setting: a kind of protocol, at one label delay) that
+returns a `Finding`; `CHECKS` lists them with what they prove. `check_method` runs all of them in several settings.
 """
 
 from __future__ import annotations
@@ -15,26 +15,28 @@ from typing import Any
 
 import torch
 
-from harness.check.agreement import stepping_equals_rollout
+from harness.check.agreement import stepping_equals_absorb, stepping_equals_rollout
 from harness.check.answers import answers, null_feedback, relabelling
-from harness.check.causality import label_timing, no_anticipation, pairing
+from harness.check.causality import label_timing, no_anticipation
 from harness.check.isolation import no_cross_talk, no_global_randomness, no_hidden_state, repeatable
 from harness.check.learning import save_and_load, trainable
+from harness.check.pairing import pairing
+from harness.check.queries import adapting, queries_are_independent
 from harness.check.report import GRAVITY, CheckResult, Finding, Memory, Report
+from harness.check.settings import STREAMS, Setting, described, settings_for
 from harness.check.state import memory, memory_result, nothing_in_place, state_is_all, state_is_batched
 from harness.check.subject import Subject, poisoned
-from harness.check.tasks import Setting
-from harness.errors import HarnessError, UserError
-from harness.method import Method, Task
-from harness.spec import AnyProtocol, DelayedLabel, OnlineFewShot, StreamProtocol
+from harness.errors import HarnessError
+from harness.method import MASKS, Method
+from harness.spec import KINDS, AnyProtocol
 
 __all__ = ["CHECKS", "Check", "CheckResult", "Finding", "Memory", "Report", "check_method"]
 
-WAYS, IMAGE_SHAPE, DELAYS = 3, (1, 28, 28), (1, 3)
-"""The tasks when no protocol is given."""
-
-
 _SOUND = ("answers", "repeatable")
+_UNDISTURBED = (*_SOUND, "no global randomness", "nothing in place")
+_QUERIED = ("continual", "n_way_k_shot")
+_WITH_LABELS = tuple(kind for kind in KINDS if kind != "supervised")
+_WITH_CLASSES = tuple(kind for kind in _WITH_LABELS if kind not in MASKS)
 
 
 @dataclass(frozen=True)
@@ -42,22 +44,22 @@ class Check:
     """One check: its name, the sentence it proves when it passes, and the function that runs it.
 
     Where a check named in `after` did not pass, this one is skipped: it would fail for the other's reason, and
-    say something untrue of the method.
+    say something untrue of the method. It is run on the kinds of protocols in `on`; on others it has nothing to say.
     """
 
     name: str
     proves: str
     run: Callable[[Subject], Finding]
     after: tuple[str, ...] = _SOUND
+    on: tuple[str, ...] = tuple(KINDS)
 
 
 CHECKS = (
-    Check("answers", "logits are finite floats [B, ways] at every step", answers, after=()),
+    Check("answers", "logits are finite floats of the right shape, at every step and to queries", answers, after=()),
     Check("repeatable", "the same weights asked the same give the same answers", repeatable, after=("answers",)),
     Check("no global randomness", "answers neither use nor advance global random states", no_global_randomness),
     Check("no anticipation", "no answer depends on later inputs or on labels not yet revealed", no_anticipation),
-    Check("label timing", "labels move answers from their reveal on, and never before", label_timing),
-    Check("pairing", "a label is paired with the input it belongs to", pairing),
+    Check("label timing", "labels move answers from their reveal on, and never before", label_timing, on=_WITH_LABELS),
     Check(
         "no cross-talk",
         "an episode's answers do not depend on the other episodes of its batch",
@@ -71,13 +73,44 @@ CHECKS = (
         "forking",
         "a state can be forked and cut: it is all that is carried",
         state_is_all,
-        (*_SOUND, "no global randomness", "state", "nothing in place"),
+        (*_UNDISTURBED, "state"),
+        _WITH_LABELS,
     ),
-    Check("stepping equals rollout", "both give the same answers and gradients", stepping_equals_rollout),
+    Check("pairing", "a label is paired with the input it belongs to", pairing, (*_SOUND, "forking"), _WITH_CLASSES),
+    Check(
+        "queries are independent",
+        "a query's answer depends on no other query, nor on its place among them",
+        queries_are_independent,
+        _UNDISTURBED,
+        _QUERIED,
+    ),
+    Check("adapt", "adapt gives a state that is all it learned, and always the same", adapting, _UNDISTURBED, _QUERIED),
+    Check(
+        "stepping equals rollout",
+        "both give the same answers and gradients",
+        stepping_equals_rollout,
+        on=tuple(kind for kind in KINDS if kind not in _QUERIED),
+    ),
+    Check(
+        "stepping equals absorb",
+        "both lead to the same answers to queries, and gradients",
+        stepping_equals_absorb,
+        on=_QUERIED,
+    ),
     Check("trainable", "every parameter gets a finite gradient from the training loss", trainable),
     Check("save and load", "a checkpoint restores the same answers", save_and_load),
-    Check("null feedback", "answers stay finite when nothing is revealed", null_feedback),
-    Check("relabelling", "whether class numbers are interchangeable (reported, not required)", relabelling),
+    Check(
+        "null feedback",
+        "answers stay finite when nothing is revealed",
+        null_feedback,
+        on=tuple(kind for kind in _WITH_LABELS if kind != "n_way_k_shot"),  # every support pair has its label
+    ),
+    Check(
+        "relabelling",
+        "whether class numbers are interchangeable (reported, not required)",
+        relabelling,
+        on=_WITH_CLASSES,
+    ),
 )
 
 
@@ -88,20 +121,21 @@ def check_method(
     *,
     name: str | None = None,
     seed: int = 0,
+    kinds: Sequence[str] | None = None,
     delays: Sequence[int] | None = None,
 ) -> Report:
     """Runs every check on a method class; it is built with `options` and random weights from `seed`.
 
-    The tasks are random images of `protocol`'s shape and ways (at least 2 ways; without one: 3 ways of 1x28x28), a
-    dozen steps long, at label delays 1, 3 and the protocol's own; `delays` names others. Runs on the CPU, in one
+    The tasks are a dozen steps of random images, of each kind that the method declares (of `kinds` only, if they are
+    given): 3 ways of 1x28x28, or masks of 3x32x32. With a protocol they are of its kind, ways (at least 2) and image
+    shape. Streams are run at label delays 1, 3 and the protocol's own; `delays` names others. Runs on the CPU, in one
     thread, in float32 and where it sharpens a comparison in float64. A check that raises has failed.
 
-    Raises UserError for an option the class does not have, and for a protocol whose kind has no stream.
+    Raises UserError for an option the class does not have, for a protocol of a kind that it does not declare, and for
+    kinds that do not exist.
     """
     options = options or {}
-    stream = _stream(protocol)
-    usual = (*DELAYS, stream.label_delay) if stream else DELAYS
-    settings = [_setting(stream, delay) for delay in sorted(set(delays or usual))]
+    settings = settings_for(cls, protocol, kinds, delays)
     found: Memory | None = None
     with _one_thread():
         try:
@@ -114,41 +148,16 @@ def check_method(
             results = _checked(subjects)
             if not any(each.outcome == "failed" and each.name in {"answers", "state"} for each in results):
                 found = memory(subjects)
-                results.append(memory_result(found))
-    return Report(name or cls.__name__, options, _described(settings), tuple(results), found)
-
-
-def _stream(protocol: AnyProtocol | None) -> StreamProtocol | None:
-    if protocol is None or isinstance(protocol, OnlineFewShot | DelayedLabel):
-        return protocol
-    raise UserError(
-        f"methods cannot be checked on a protocol of kind '{protocol.kind}' yet; "
-        "leave --protocol out, or give one of kind online_few_shot or delayed_label"
-    )
-
-
-def _setting(protocol: StreamProtocol | None, delay: int) -> Setting:
-    kind = "online_few_shot" if delay == 1 else "delayed_label"
-    if protocol is None:
-        return Setting(WAYS, IMAGE_SHAPE, kind, delay)
-    # With one way there is no other label to change to.
-    return Setting(max(2, protocol.episode.ways), protocol.card.image_shape, kind, delay)
-
-
-def _described(settings: list[Setting]) -> str:
-    first = settings[0]
-    delays = [str(each.delay) for each in settings]
-    listed = " and ".join(filter(None, [", ".join(delays[:-1]), delays[-1]]))
-    shape = "x".join(map(str, first.image_shape))
-    return f"random tasks: {first.ways} ways, {shape} images, label delay{'s' if len(delays) > 1 else ''} {listed}"
+                results += [memory_result(found)] if found else []
+    untested = tuple(kind for kind in KINDS if kind not in cls.kinds) if protocol is None else ()
+    return Report(name or cls.__name__, options, described(settings), tuple(results), found, untested)
 
 
 def _builder(cls: type[Method], options: dict[str, Any], seed: int, setting: Setting) -> Callable[[int], Method]:
     """Builds the method for a setting from `seed` plus an offset, whatever randomness it initialises from."""
     from harness.registry import build_method
 
-    told = setting.delay if cls.needs_label_delay else None
-    task = Task(setting.ways, setting.image_shape, setting.kind, told)
+    task = setting.task(cls.needs_label_delay)
 
     def build(offset: int) -> Method:
         with poisoned(seed + offset):
@@ -158,19 +167,25 @@ def _builder(cls: type[Method], options: dict[str, Any], seed: int, setting: Set
 
 
 def _checked(subjects: list[Subject]) -> list[CheckResult]:
-    """The result of every check over all subjects (one a label delay)."""
+    """The result of every check over all subjects (one a setting)."""
     results = []
-    unsound: dict[int, set[str]] = {subject.setting.delay: set() for subject in subjects}
+    unsound: dict[Setting, set[str]] = {subject.setting: set() for subject in subjects}
     for check in CHECKS:
         findings = []
         for subject in subjects:
-            names = unsound[subject.setting.delay]
+            if subject.setting.kind not in check.on:
+                continue
+            names = unsound[subject.setting]
             reasons = [name for name in check.after if name in names]
             finding = _run(check, subject) if not reasons else _skipped(reasons[0])
             if reasons or finding.outcome == "failed":
                 names.add(check.name)
-            findings.append((subject.setting.delay, finding))
-        results.append(_result(check, findings))
+            findings.append((subject.setting, finding))
+        kinds = dict.fromkeys(subject.setting.kind for subject in subjects)
+        nothing = CheckResult(
+            check.name, check.proves, "skipped", f"there is nothing to check on {' and '.join(kinds)}"
+        )
+        results.append(_result(check, findings) if findings else nothing)
     return results
 
 
@@ -199,13 +214,23 @@ def _is_torch(filename: str) -> bool:
     return Path(filename).is_relative_to(Path(torch.__file__).parent)
 
 
-def _result(check: Check, findings: list[tuple[int, Finding]]) -> CheckResult:
-    """The gravest finding: a failure at the shortest delay that has it, anything else at the longest."""
+def _result(check: Check, findings: list[tuple[Setting, Finding]]) -> CheckResult:
+    """The gravest finding: a failure in the first setting that has it, anything else at the longest label delay.
+
+    Settings that are no streams speak only where no stream has a finding as grave.
+    """
     gravest = max((each.outcome for _, each in findings), key=GRAVITY.index)
     having = [each for each in findings if each[1].outcome == gravest]
-    delay, worst = having[0 if gravest == "failed" else -1]
+    streams = [each for each in having if each[0].kind in STREAMS]
+    setting, worst = having[0] if gravest == "failed" else streams[-1] if streams else having[0]
     everywhere = all(each.reason == worst.reason for _, each in findings)
-    return CheckResult(check.name, check.proves, **asdict(worst), delay=None if everywhere else delay)
+    return CheckResult(
+        check.name,
+        check.proves,
+        **asdict(worst),
+        kind=None if everywhere else setting.kind,
+        delay=setting.delay if setting.kind in STREAMS and not everywhere else None,
+    )
 
 
 @contextmanager

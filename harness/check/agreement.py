@@ -1,4 +1,4 @@
-"""Stepping and rollout are two ways to compute the same thing."""
+"""Stepping and the fast paths for training, rollout and absorb, are two ways to compute the same thing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from harness.check.report import Finding
 from harness.check.subject import Subject, poisoned, scoring
 from harness.check.tasks import uniform
 from harness.episodes import Episodes
-from harness.method import Feedback, Method
-from harness.rollout import feedback_of, step_through, training_logits
+from harness.method import Method, leaves
+from harness.rollout import before_queries, feedback_of, step_through, training_logits
 
 
 def stepping_equals_rollout(subject: Subject) -> Finding:
@@ -24,49 +24,73 @@ def stepping_equals_rollout(subject: Subject) -> Finding:
     (`compare.AGREEMENT`). The gradient is that of a fixed random weighting of all logits, which any difference
     in any of them shows in; it is compared to the size of the parameter's own gradient.
     """
-    if not subject.has_rollout:
+    if subject.fast is None:
         return Finding("skipped", "the method has no rollout: training steps it")
+    return _agreement(subject, subject.fast)
+
+
+def stepping_equals_absorb(subject: Subject) -> Finding:
+    """The same of `absorb`: from its state and from that of stepping, queries get the same answers and gradients."""
+    if subject.fast is None:
+        return Finding("skipped", "the method has no absorb: training steps it")
+    return _agreement(subject, subject.fast)
+
+
+def _agreement(subject: Subject, fast: str) -> Finding:
     stepped = subject.stepped(subject.episodes, double=subject.double)
     rolled = subject.rolled(subject.episodes, double=subject.double)
     if rolled.shape != stepped.shape:
-        return Finding("failed", f"rollout gives {list(rolled.shape)}, stepping {list(stepped.shape)}")
-    change = first_change(stepped, rolled, subject.agreement)
+        return Finding("failed", f"{fast} gives {list(rolled.shape)}, stepping {list(stepped.shape)}")
+    first = _compared_from(subject)
+    change = first_change(stepped[first:], rolled[first:], subject.agreement)
     if change is not None:
-        return Finding(
-            "failed",
-            f"{change.where} differs by {change.size:.3g} between stepping and rollout "
-            f"({_named(subject.precision)}, tolerance {subject.agreement:g} of its size)",
-            change.step,
-            change.episode,
-            change.size,
+        return subject.failure(
+            replace(change, step=first + change.step),
+            f"between stepping and {fast} ({_named(subject.precision)}, tolerance {subject.agreement:g} of its size)",
+            verb="differs",
         )
-    return _untouched(subject) or _gradients(subject) or Finding()
+    return _untouched(subject, fast) or _gradients(subject, fast) or Finding()
 
 
-def _untouched(subject: Subject) -> Finding | None:
-    """A finding if `rollout` edits what it is given."""
+def _compared_from(subject: Subject) -> int:
+    """The first step whose answer both paths give."""
+    return subject.setting.asked_from if subject.setting.queries else 0
+
+
+def _untouched(subject: Subject, fast: str) -> Finding | None:
+    """A finding if the fast path edits what it is given."""
     method = subject.fresh()
-    x, told = subject.episodes.x.clone(), feedback_of(subject.episodes).target
-    feedback = Feedback(told.clone())
+    given = subject.given(subject.episodes)
     with scoring(method):
-        method.rollout(x, feedback)
-    if not same(x, subject.episodes.x):
-        return Finding("failed", "rollout edits its inputs in place")
-    if not same(feedback.target, told):
-        return Finding("failed", "rollout edits its feedback in place")
+        if fast == "absorb":
+            x, feedback = before_queries(given)
+            state = method.start(x.shape[1])
+            handed = {"state": leaves(state), "inputs": [x], "feedback": [feedback.target]}
+        else:
+            x, feedback = given.x, feedback_of(given)
+            handed = {"inputs": [x], "feedback": [feedback.target]}
+        held = {name: [each.detach().clone() for each in tensors] for name, tensors in handed.items()}
+        if fast == "absorb":
+            method.absorb(state, x, feedback)
+        else:
+            method.rollout(x, feedback)
+    for name, tensors in handed.items():
+        if not all(same(now.detach(), before) for now, before in zip(tensors, held[name], strict=True)):
+            return Finding("failed", f"{fast} edits its {name} in place")
     return None
 
 
-def _gradients(subject: Subject) -> Finding | None:
+def _gradients(subject: Subject, fast: str) -> Finding | None:
     names = [name for name, each in subject.fresh().named_parameters() if each.requires_grad]
     if not names:
         return None
-    stepping = _gradient(subject, lambda method, episodes: step_through(method, episodes)[0])
+    first = _compared_from(subject)
+    stepping = _gradient(subject, lambda method, episodes: _last(step_through(method, episodes)[0], episodes, first))
     rollout = _gradient(subject, training_logits)
     if stepping is None and rollout is None:
         return None
     if stepping is None or rollout is None:
-        which = "stepping" if stepping is None else "rollout"
+        which = "stepping" if stepping is None else fast
         return Finding("failed", f"the answers of {which} carry no gradient, those of the other path do")
     largest = max(float(each.abs().max()) for each in stepping)
     worst: tuple[float, str] | None = None
@@ -80,20 +104,23 @@ def _gradients(subject: Subject) -> Finding | None:
         return None
     return Finding(
         "failed",
-        f"the gradient through rollout differs by {worst[0]:.3g} {worst[1]} "
+        f"the gradient through {fast} differs by {worst[0]:.3g} {worst[1]} "
         f"({_named(subject.precision)}, tolerance {subject.agreement:g} of its size)",
         size_of_change=worst[0],
     )
+
+
+def _last(logits: Tensor, episodes: Episodes, first: int) -> Tensor:
+    """The answers from step `first` on, of the answers of all answered steps."""
+    return logits[len(logits) - (episodes.plan.steps - first) :]
 
 
 def _gradient(subject: Subject, path: Callable[[Method, Episodes], Tensor]) -> list[Tensor] | None:
     """The gradient of each parameter that learns (zeros where unused), or None where the answers carry none."""
     method = subject.fresh(double=subject.double)
     learning = [each for each in method.parameters() if each.requires_grad]
-    x = subject.episodes.x
-    episodes = replace(subject.episodes, x=x.double() if subject.double else x.clone())
     with poisoned(), torch.enable_grad():
-        logits = path(method, episodes)
+        logits = path(method, subject.given(subject.episodes, subject.double))
         if not logits.requires_grad:
             return None
         weight = uniform(tuple(logits.shape), "weight of each logit").to(logits)

@@ -2,52 +2,66 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from harness.check.compare import first_change
+from harness.check.compare import Change, first_change
 from harness.check.report import Finding
+from harness.check.settings import Setting
 from harness.check.subject import Subject, scoring
 from harness.check.tasks import BATCH, relabelled, revealing
-from harness.check.walk import moments
+from harness.check.walk import adapted, life_of, moments, walked
+from harness.method import Method
 from harness.plan import NULL
-from harness.rollout import feedback_of
+from harness.rollout import misshapen
 
 
 def answers(subject: Subject) -> Finding:
-    """Logits are finite floats [B, ways] at every step, and [T, B, ways] from a rollout."""
-    method, episodes = subject.fresh(), subject.episodes
+    """Finite floats of the right shape (`rollout.misshapen`): at every step, of all queries, and from a rollout."""
+    setting, method, life = subject.setting, subject.fresh(), life_of(subject.episodes)
     with scoring(method):
-        for moment in moments(method, episodes.x, feedback_of(episodes).target, method.start(BATCH)):
-            bad = _bad(moment.logits, (BATCH, subject.setting.ways))
+        state = method.start(BATCH)
+        for moment in moments(method, life, state):
+            state = moment.after
+            bad = None if setting.pairs else _bad(method, moment.logits, life.x[moment.step])
             if bad:
                 return Finding("failed", f"predict at step {moment.step}: {bad}", moment.step)
-    if subject.has_rollout:
-        bad = _bad(subject.rolled(episodes), (subject.setting.steps, BATCH, subject.setting.ways))
+        if setting.queries:
+            queries = life.queries.transpose(0, 1)
+            bad = _bad(method, method.query(adapted(method, life, state), queries.clone()), queries)
+            if bad:
+                return Finding("failed", f"query: {bad}")
+    if subject.fast:
+        asked = slice(setting.asked_from if setting.queries else 0, None)
+        bad = _bad(method, subject.rolled(subject.episodes)[asked], subject.episodes.x[asked])
         if bad:
-            return Finding("failed", f"rollout: {bad}")
+            return Finding("failed", f"{subject.fast}: {bad}")
     return Finding()
 
 
 def null_feedback(subject: Subject) -> Finding:
     """Nothing revealed at all, and nothing revealed at every other step of every other episode: finite answers."""
-    silent = revealing(subject.episodes, np.full(subject.setting.steps, NULL))
+    setting = subject.setting
+    silent = revealing(subject.episodes, np.full(setting.steps, NULL))
     for said, run in subject.paths():
-        finite = run(silent).isfinite().flatten(2).all(2)
+        # Of the steps that it answers: the others hold NaN.
+        answered = np.flatnonzero(subject.answered(run))
+        finite = run(silent)[answered].isfinite().flatten(2).all(2)
         if not finite.all():
-            step, episode = (int(i) for i in (~finite).nonzero()[0])
-            return _not_finite(f"{said}answer at step {step} of episode {episode}", "no label was ever revealed", step)
-    told = feedback_of(subject.episodes).target
-    time, episodes = torch.meshgrid(*map(torch.arange, told.shape), indexing="ij")
-    sparse = torch.where((time + episodes) % 2 == 0, NULL, told)
-    method = subject.fresh()
-    with scoring(method):
-        for moment in moments(method, subject.episodes.x, sparse, method.start(BATCH)):
-            finite = moment.logits.isfinite().all(1)
-            if not finite.all():
-                where = f"answer at step {moment.step} of episode {int((~finite).nonzero()[0])}"
-                return _not_finite(where, "every other label stayed null", moment.step)
+            at, episode = (int(i) for i in (~finite).nonzero()[0])
+            return _not_finite(said, setting, Change(int(answered[at]), episode, 0.0), "no label was ever revealed")
+    life = life_of(subject.episodes)
+    time, rows = torch.meshgrid(*map(torch.arange, life.feedback.shape[:2]), indexing="ij")
+    missing = ((time + rows) % 2 == 0).view(*time.shape, *(1,) * (life.feedback.dim() - 2))
+    sparse = replace(life, feedback=torch.where(missing, NULL, life.feedback))
+    logits, _ = walked(subject.fresh(), sparse)
+    finite = logits.isfinite().flatten(2).all(2)
+    if not finite.all():
+        step, episode = (int(i) for i in (~finite).nonzero()[0])
+        return _not_finite("", setting, Change(step, episode, 0.0), "every other label stayed null")
     return Finding()
 
 
@@ -60,22 +74,19 @@ def relabelling(subject: Subject) -> Finding:
         return Finding("note", "equivariant: with other class numbers it gives the same answers under those numbers")
     return Finding(
         "note",
-        f"not equivariant: with other class numbers the {change.where} differs by {change.size:.3g}",
+        f"not equivariant: with other class numbers the {subject.setting.answer(change)} differs by {change.size:.3g}",
         change.step,
         change.episode,
         change.size,
     )
 
 
-def _bad(logits: object, shape: tuple[int, ...]) -> str | None:
-    if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        return f"the answer is {getattr(logits, 'dtype', type(logits).__name__)}, not a tensor of floats"
-    if tuple(logits.shape) != shape:
-        return f"the answer has shape {list(logits.shape)} instead of {list(shape)}"
-    if not logits.isfinite().all():
+def _bad(method: Method, logits: object, x: Tensor) -> str | None:
+    problem = misshapen(method.task, logits, x)
+    if problem is None and isinstance(logits, Tensor) and not logits.isfinite().all():
         return "the answer has values that are not finite (a large negative number rules a class out)"
-    return None
+    return problem
 
 
-def _not_finite(where: str, when: str, step: int) -> Finding:
-    return Finding("failed", f"{where} is not finite when {when}", step)
+def _not_finite(said: str, setting: Setting, at: Change, when: str) -> Finding:
+    return Finding("failed", f"{said}{setting.answer(at)} is not finite when {when}", at.step)

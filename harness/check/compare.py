@@ -22,10 +22,6 @@ class Change:
     episode: int
     size: float
 
-    @property
-    def where(self) -> str:
-        return f"answer at step {self.step} of episode {self.episode}"
-
 
 def same(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors have one shape and type and equal values (NaN equals NaN)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,13 +53,10 @@ def repeatable(subject: Subject) -> Finding:
         return Finding()
     kept = [name for name in _edited(before, again) if name.startswith("class")]
     blame = f" ({kept[0]} changed)" if kept else ""
-    return Finding(
-        "failed",
-        f"{change.where} changed by {change.size:.3g} when a fresh instance with the same weights was asked the same: "
-        f"the method keeps something on its class or in a global{blame}, or draws randomness that no seed controls",
-        change.step,
-        change.episode,
-        change.size,
+    return subject.failure(
+        change,
+        "when a fresh instance with the same weights was asked the same: the method keeps something on its class or in "
+        f"a global{blame}, or draws randomness that no seed controls",
     )
 
 
@@ -79,14 +77,10 @@ def no_hidden_state(subject: Subject) -> Finding:
         kept = _edited(before, method)
         named = f" ({', '.join(kept[:3])} changed)" if kept else ""
         if change is not None:
-            return Finding(
-                "failed",
-                f"{said}{change.where} changed by {change.size:.3g} when another batch had been answered in between: "
-                f"the method keeps something outside its state{named}",
-                change.step,
-                change.episode,
-                change.size,
+            why = (
+                f"when another batch had been answered in between: the method keeps something outside its state{named}"
             )
+            return subject.failure(change, why, said)
         lasting = [name for name in kept if name.startswith(("parameter", "buffer"))]
         if lasting:
             return Finding("failed", f"{said}answering changed {', '.join(lasting[:3])}: scoring must not train")
@@ -100,13 +94,11 @@ def no_global_randomness(subject: Subject) -> Finding:
     for said, run in subject.paths():
         change = first_change(run(subject.episodes, poison=1), run(subject.episodes, poison=2))
         if change is not None:
-            return Finding(
-                "failed",
-                f"{said}{change.where} changed by {change.size:.3g} when Python's, NumPy's and torch's global random "
-                "states were others: the method draws random numbers while it answers",
-                change.step,
-                change.episode,
-                change.size,
+            return subject.failure(
+                change,
+                "when Python's, NumPy's and torch's global random states were others: the method draws random numbers "
+                "while it answers",
+                said,
             )
     method = subject.fresh()
     with poisoned(), torch.set_grad_enabled(method.learns_by_gradient):
@@ -125,13 +117,10 @@ def _mixed(subject: Subject, said: str, change: Change, episode: int, when: str)
     # Looked at after a run: a method may switch its layers to train mode only then.
     training = [name for name, module in method.named_modules() if module.training and "Norm" in type(module).__name__]
     blame = f"; '{training[0]}' is in train mode while scoring" if training else ""
-    return Finding(
-        "failed",
-        f"{said}answer at step {change.step} of episode {episode} changed by {change.size:.3g} when {when}: "
-        f"the method mixes episodes (batch statistics, or a tensor they share){blame}",
-        change.step,
-        episode,
-        change.size,
+    return subject.failure(
+        replace(change, episode=episode),
+        f"when {when}: the method mixes episodes (batch statistics, or a tensor they share){blame}",
+        said,
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 
 from harness.check.compare import first_change
@@ -17,6 +15,8 @@ def trainable(subject: Subject) -> Finding:
 
     No gradient at all fails: the parameter is not connected. A gradient of exactly zero is a note, since it can
     be true of one batch (a gate that is shut, a class that was not shown), but fails where it is so of all.
+    A single step without feedback (kind supervised) reaches what is for memory or labels not at all: some
+    parameter must learn from it, and no gradient may be infinite.
     """
     method = subject.fresh().train()
     learning = {name: each for name, each in method.named_parameters() if each.requires_grad}
@@ -24,7 +24,7 @@ def trainable(subject: Subject) -> Finding:
         return Finding("note", "nothing to train: no parameter requires a gradient")
     with poisoned(), torch.enable_grad():
         # A copy, because a rollout that edits its input is the finding of another check.
-        loss = training_loss(method, replace(subject.episodes, x=subject.episodes.x.clone()))
+        loss = training_loss(method, subject.given(subject.episodes))
         if loss.dim() or not bool(loss.isfinite()):
             shape = f"has shape {list(loss.shape)}" if loss.dim() else f"is {loss.item()}"
             return Finding("failed", f"the training loss {shape}; it must be one finite number")
@@ -33,7 +33,7 @@ def trainable(subject: Subject) -> Finding:
         found = torch.autograd.grad(loss, list(learning.values()), allow_unused=True)
     gradients = dict(zip(learning, found, strict=True))
     missing = [name for name, each in gradients.items() if each is None]
-    if missing:
+    if missing and not subject.setting.silent:
         return Finding(
             "failed",
             f"{_named(missing)} no gradient from the training loss: connect it, or set requires_grad_(False) "
@@ -42,9 +42,11 @@ def trainable(subject: Subject) -> Finding:
     infinite = [name for name, each in gradients.items() if each is not None and not bool(each.isfinite().all())]
     if infinite:
         return Finding("failed", f"{_named(infinite)} a gradient that is not finite")
-    zero = [name for name, each in gradients.items() if each is not None and not bool(each.any())]
+    zero = [name for name, each in gradients.items() if each is None or not bool(each.any())]
     if len(zero) == len(gradients):
         return Finding("failed", "every parameter gets a gradient of exactly zero: nothing can be learned")
+    if subject.setting.silent:
+        return Finding(reason=f"{len(gradients) - len(zero)} of {len(learning)} parameter tensors learn from one step")
     if zero:
         return Finding("note", f"{_named(zero)} a gradient of exactly zero on this batch")
     return Finding(reason=f"all {len(learning)} parameter tensors get a finite gradient")
@@ -66,13 +68,11 @@ def save_and_load(subject: Subject) -> Finding:
     change = first_change(subject.stepped(subject.episodes), subject.stepped(subject.episodes, loaded))
     if change is None:
         return Finding()
-    return Finding(
-        "failed",
-        f"{change.where} differs by {change.size:.3g} after saving and loading: something the answers depend on is "
-        "not in the state_dict (a plain tensor attribute, or a buffer with persistent=False)",
-        change.step,
-        change.episode,
-        change.size,
+    return subject.failure(
+        change,
+        "after saving and loading: something the answers depend on is not in the state_dict (a plain tensor attribute, "
+        "or a buffer with persistent=False)",
+        verb="differs",
     )
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import math
 import textwrap
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Outcome = Literal["passed", "failed", "skipped", "note"]
 GRAVITY: tuple[Outcome, ...] = ("skipped", "passed", "note", "failed")
-"""From harmless to grave: of one check's findings at several label delays, the gravest is the result."""
+"""From harmless to grave: of one check's findings in several settings, the gravest is the result."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found at one label delay. `size_of_change` is in units of the logits (or gradients)."""
+    """What one check found in one setting. `size_of_change` is in units of the logits (or gradients).
+
+    `step` counts all steps of an episode: support pairs and the stream first, then queries.
+    """
 
     outcome: Outcome = "passed"
     reason: str = ""
@@ -26,9 +29,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The verdict of one check over all label delays: the gravest finding, and the delay it was made at.
+    """The verdict of one check over all settings: the gravest finding, and the kind and label delay it was made at.
 
-    `delay` is None where the finding is not tied to one label delay.
+    `kind` is None where the finding is the same everywhere, `delay` also where the kind is no stream.
     """
 
     name: str
@@ -38,32 +41,38 @@ class CheckResult:
     step: int | None = None
     episode: int | None = None
     size_of_change: float | None = None
+    kind: str | None = None
     delay: int | None = None
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one episode's state after each step, by label delay, and how they grow.
+    """Bytes of one episode's state after each step before the queries, by setting, and how they grow.
 
-    `growth` is 'constant', 'with t', 'with d' or 'with t and d'; the two rates are bytes per further step and
-    bytes per further step of label delay.
+    Settings are named 'label delay 3' or by their kind. `growth` is 'constant' or 'with' those of t, d and support
+    pairs that it grows with; the rates are bytes per further step, step of label delay, and support pair.
     """
 
-    bytes_after_step: dict[int, list[int]]
+    bytes_after_step: dict[str, list[int]]
     growth: str
     bytes_per_step: float
     bytes_per_delay: float
+    bytes_per_pair: float
 
 
 @dataclass(frozen=True)
 class Report:
-    """All results of one method, what it was checked on, and what its state costs."""
+    """All results of one method, what it was checked on, and what its state costs.
+
+    `untested` are the kinds of protocols that the method does not declare.
+    """
 
     method: str
     options: dict[str, Any]
     tried_on: str
     results: tuple[CheckResult, ...]
-    memory: Memory | None = field(default=None)
+    memory: Memory | None = None
+    untested: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -92,11 +101,13 @@ class Report:
         counts = {outcome: outcomes.count(outcome) for outcome in reversed(GRAVITY)}
         named = {"note": "noted"}
         lines += ["", ", ".join(f"{n} {named.get(outcome, outcome)}" for outcome, n in counts.items() if n)]
+        if self.untested:
+            lines.append(f"not tested, since the method does not declare them: {', '.join(self.untested)}")
         return "\n".join(lines)
 
     def as_json(self) -> str:
         """The report as JSON text; a change that is not a finite number is written as null."""
-        plain = {"schema_version": 1, "passed": self.passed, **asdict(self)}
+        plain = {"schema_version": 2, "passed": self.passed, **asdict(self)}
         for result in plain["results"]:
             size = result["size_of_change"]
             result["size_of_change"] = size if size is not None and math.isfinite(size) else None
@@ -104,4 +115,6 @@ class Report:
 
 
 def _placed(result: CheckResult) -> str:
-    return f"at label delay {result.delay}: {result.reason}" if result.delay else result.reason
+    if result.delay:
+        return f"at label delay {result.delay}: {result.reason}"
+    return f"on {result.kind}: {result.reason}" if result.kind else result.reason

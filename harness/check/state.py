@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -10,51 +10,74 @@ from torch.utils import _pytree as pytree
 
 from harness.check.compare import first_change, same
 from harness.check.report import CheckResult, Finding, Memory
+from harness.check.settings import STREAMS
 from harness.check.subject import Subject, scoring
 from harness.check.tasks import BATCH, draw
-from harness.check.walk import moments, walked
+from harness.check.walk import adapted, informed, life_of, moments, walked
 from harness.method import Feedback, State, state_bytes
-from harness.rollout import feedback_of
 
 
 def state_is_batched(subject: Subject) -> Finding:
     """Every leaf of every state is a tensor whose first dimension is B, tried with two batch sizes."""
     for batch in (BATCH, BATCH + 2):
-        episodes = draw(subject.setting, "state", batch=batch)
+        life = life_of(draw(subject.setting, "state", batch=batch))
         method = subject.fresh()
         with scoring(method):
-            start = method.start(batch)
+            start = state = method.start(batch)
             problem = _problem(start, batch)
             if problem:
                 return Finding("failed", f"start({batch}): {problem}")
-            for moment in moments(method, episodes.x, feedback_of(episodes).target, start):
+            for moment in moments(method, life, start):
                 for name, state in (("observe", moment.observed), ("predict", moment.after)):
                     problem = _problem(state, batch)
                     if problem:
-                        return Finding("failed", f"after {name} at step {moment.step}: {problem}", moment.step)
+                        where = f"after {name} at {subject.setting.step(moment.step)}"
+                        return Finding("failed", f"{where}: {problem}", moment.step)
+            if subject.setting.queries:
+                problem = _problem(adapted(method, life, state), batch)
+                if problem:
+                    return Finding("failed", f"after adapt: {problem}")
     return Finding()
 
 
 def nothing_in_place(subject: Subject) -> Finding:
     """No call changes the states, feedback, inputs or answers that it or an earlier call was given or gave."""
-    method = subject.fresh()
-    told = feedback_of(subject.episodes).target
+    setting, method, life = subject.setting, subject.fresh(), life_of(subject.episodes)
     kept: list[_Copy] = []
+    recent: list[_Copy] = []
     with scoring(method):
         state = method.start(BATCH)
-        for t in range(len(told)):
-            feedback, x = told[t].clone(), subject.episodes.x[t].clone()
-            recent = _copies(state, f"the state before step {t}") + _copies(feedback, f"the feedback of step {t}")
-            state = method.observe(state, Feedback(feedback))
+        for t in range(len(life.feedback)):
+            step, feedback, x = setting.step(t), life.feedback[t].clone(), life.x[t].clone()
+            recent = _copies(state, f"the state before {step}") + _copies(feedback, f"the feedback of {step}")
+            if life.pairs:
+                recent += _copies(x, f"the input of {step}")
+            state = method.observe(state, Feedback(feedback, x if life.pairs else None))
             edited = _edited(recent)
             if edited:
-                return Finding("failed", f"observe at step {t} edited {edited} in place", t)
-            recent += _copies(state, f"the state after the feedback of step {t}") + _copies(x, f"the input of step {t}")
-            logits, state = method.predict(state, x)
+                return Finding("failed", f"observe at {step} edited {edited} in place", t)
+            recent += _copies(state, f"the state after the feedback of {step}")
+            if not life.pairs:
+                recent += _copies(x, f"the input of {step}")
+                logits, state = method.predict(state, x)
+                edited = _edited(recent)
+                if edited:
+                    return Finding("failed", f"predict at {step} edited {edited} in place", t)
+                recent += _copies(logits, f"the answer of {step}")
+            kept += recent
+        if setting.queries:
+            state = informed(method, life, state)
+            recent = _copies(state, "the state before adapt")
+            state = method.adapt(state)
             edited = _edited(recent)
             if edited:
-                return Finding("failed", f"predict at step {t} edited {edited} in place", t)
-            kept += recent + _copies(logits, f"the answer of step {t}")
+                return Finding("failed", f"adapt edited {edited} in place")
+            queries = life.queries.transpose(0, 1).clone()
+            recent = _copies(state, "the state") + _copies(queries, "the queries")
+            method.query(state, queries)
+            edited = _edited(recent)
+            if edited:
+                return Finding("failed", f"query edited {edited} in place")
     edited = _edited(kept)
     return Finding("failed", f"a later call edited {edited} in place") if edited else Finding()
 
@@ -65,76 +88,89 @@ def state_is_all(subject: Subject) -> Finding:
     The forks are compared bit for bit; a slice runs through the kernels of a batch of one, so it is compared
     within the stated tolerance (`compare.AGREEMENT`).
     """
-    fork = subject.setting.steps // 2
-    x, told = subject.episodes.x, feedback_of(subject.episodes).target
-    other, other_told = subject.others.x[fork:], feedback_of(subject.others).target[fork:]
+    setting = subject.setting
+    life, other = life_of(subject.episodes), life_of(subject.others)
+    fork = len(life.feedback) // 2
+    first = setting.asked_from if setting.pairs else fork  # the first step that is answered after the fork
+    parted = f"after {setting.step(fork - 1)}"
     plain = subject.fresh()
-    _, state = walked(plain, x[:fork], told[:fork])
-    expected, _ = walked(plain, x[fork:], told[fork:], state)
+    _, state = walked(plain, life.until(fork))
+    expected, _ = walked(plain, life.since(fork), state)
 
     forked = subject.fresh()
-    _, state = walked(forked, x[:fork], told[:fork])
-    walked(forked, other, other_told, pytree.tree_map(_cloned, state))
-    change = first_change(expected, walked(forked, x[fork:], told[fork:], state)[0])
+    _, state = walked(forked, life.until(fork))
+    walked(forked, other.since(fork), pytree.tree_map(_cloned, state))
+    change = first_change(expected, walked(forked, life.since(fork), state)[0])
     if change is not None:
-        return Finding(
-            "failed",
-            f"answer at step {fork + change.step} of episode {change.episode} changed by {change.size:.3g} when the "
-            f"state after step {fork - 1} had been continued another way before: something is kept outside the state",
-            fork + change.step,
-            change.episode,
-            change.size,
+        return subject.failure(
+            replace(change, step=first + change.step),
+            f"when the state {parted} had been continued another way before: something is kept outside the state",
         )
 
     method = subject.fresh(double=subject.double)
-    x = x.double() if subject.double else x
-    _, state = walked(method, x[:fork], told[:fork])
-    together, _ = walked(method, x[fork:], told[fork:], state)
+    life = life_of(subject.given(subject.episodes, subject.double))
+    _, state = walked(method, life.until(fork))
+    together, _ = walked(method, life.since(fork), state)
     here = slice(BATCH // 2, BATCH // 2 + 1)
     one = pytree.tree_map(lambda leaf: leaf[here], state)
-    alone, _ = walked(method, x[fork:, here], told[fork:, here], one)
+    alone, _ = walked(method, life.since(fork).rows(here), one)
     change = first_change(together[:, here], alone, subject.agreement)
     if change is not None:
-        return Finding(
-            "failed",
-            f"answer at step {fork + change.step} of episode {here.start} changed by {change.size:.3g} when its state "
-            f"was cut out of the batch after step {fork - 1}: part of what it needs is not in its own rows",
-            fork + change.step,
-            here.start,
-            change.size,
+        return subject.failure(
+            replace(change, step=first + change.step, episode=here.start),
+            f"when its state was cut out of the batch {parted}: part of what it needs is not in its own rows",
         )
     return Finding()
 
 
-def memory(subjects: list[Subject]) -> Memory:
-    """Bytes of one episode's state after each step at each label delay, and how they grow.
+def memory(subjects: list[Subject]) -> Memory | None:
+    """Bytes of one episode's state after each step of each setting, and how they grow; None of single steps.
 
     Growth with t is taken over the steps after the first labels, so that a queue that fills up and then stays
     does not count; growth with d at equal t, between the shortest and the longest delay.
     """
-    sizes = {subject.setting.delay: _sizes(subject) for subject in subjects}
-    per_step = max(_slope(series, delay) for delay, series in sizes.items())
-    short, long = min(sizes), max(sizes)
-    last = min(len(series) for series in sizes.values()) - 1
-    per_delay = (sizes[long][last] - sizes[short][last]) / (long - short) if long > short else 0.0
-    with_t, with_d = per_step > 0, per_delay > 0
-    growth = "with t and d" if with_t and with_d else "with t" if with_t else "with d" if with_d else "constant"
-    return Memory(sizes, growth, per_step, max(per_delay, 0.0))
+    kept = [subject for subject in subjects if not subject.setting.silent]
+    if not kept:
+        return None
+    sizes = {subject.setting.name: _sizes(subject) for subject in kept}
+    slopes = {subject.setting: _slope(sizes[subject.setting.name], subject.setting.delay or 0) for subject in kept}
+    per_step = max([slope for setting, slope in slopes.items() if not setting.pairs], default=0.0)
+    per_pair = max([slope for setting, slope in slopes.items() if setting.pairs], default=0.0)
+    streams = [subject.setting for subject in kept if subject.setting.kind in STREAMS]
+    per_delay = 0.0
+    if len(streams) > 1:
+        short, long = streams[0], streams[-1]  # settings come by delay
+        last = min(len(sizes[each.name]) for each in streams) - 1
+        more = sizes[long.name][last] - sizes[short.name][last]
+        per_delay = max(more / ((long.delay or 0) - (short.delay or 0)), 0.0)
+    grows = [name for name, rate in (("t", per_step), ("d", per_delay), ("support pairs", per_pair)) if rate > 0]
+    growth = f"with {' and '.join(filter(None, [', '.join(grows[:-1]), grows[-1]]))}" if grows else "constant"
+    return Memory(sizes, growth, per_step, per_delay, per_pair)
 
 
 def memory_result(found: Memory) -> CheckResult:
     """The measured memory as a line of the report; never a failure."""
-    ends = ", ".join(f"{series[-1]} bytes at delay {d}" for d, series in found.bytes_after_step.items())
-    rates = [f"{found.bytes_per_step:g} bytes a step"] if found.bytes_per_step > 0 else []
-    rates += [f"{found.bytes_per_delay:g} bytes a step of label delay"] if found.bytes_per_delay > 0 else []
-    steps = max(map(len, found.bytes_after_step.values()))
+    ends = ", ".join(_ending(name, series) for name, series in found.bytes_after_step.items())
+    rates = [
+        f"{rate:g} bytes a {each}"
+        for rate, each in (
+            (found.bytes_per_step, "step"),
+            (found.bytes_per_delay, "step of label delay"),
+            (found.bytes_per_pair, "support pair"),
+        )
+        if rate > 0
+    ]
     return CheckResult(
         "state size",
         "the bytes that one episode's state takes, and how they grow",
         "passed",
-        f"one episode's state after {steps} steps: {ends}; {found.growth}"
-        + (f" ({', '.join(rates)})" if rates else ""),
+        f"one episode's state: {ends}; {found.growth}" + (f" ({', '.join(rates)})" if rates else ""),
     )
+
+
+def _ending(name: str, series: list[int]) -> str:
+    what = "support pairs" if name == "n_way_k_shot" else f"steps at {name}" if "delay" in name else f"steps of {name}"
+    return f"{series[-1]} bytes after {len(series)} {what}"
 
 
 @dataclass(frozen=True)
@@ -187,9 +223,7 @@ def _cloned(leaf: Any) -> Any:
 def _sizes(subject: Subject) -> list[int]:
     method = subject.fresh()
     with scoring(method):
-        told = feedback_of(subject.episodes).target
-        walk = moments(method, subject.episodes.x, told, method.start(BATCH))
-        return [state_bytes(moment.after) for moment in walk]
+        return [state_bytes(moment.after) for moment in moments(method, life_of(subject.episodes), method.start(BATCH))]
 
 
 def _slope(series: list[int], delay: int) -> float:

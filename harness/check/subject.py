@@ -14,10 +14,13 @@ import torch
 from torch import Tensor
 
 from harness.check.compare import AGREEMENT, ROUNDING, Change, first_change
-from harness.check.tasks import Setting, draw, in_double, uniform
+from harness.check.report import Finding
+from harness.check.settings import Setting
+from harness.check.tasks import draw, in_double, uniform
 from harness.episodes import Episodes
-from harness.method import Method, leaves
-from harness.rollout import feedback_of, step_through, training_logits
+from harness.method import Method, State, leaves
+from harness.plan import QUERY
+from harness.rollout import before_queries, feedback_of, step_through, steps, training_logits
 
 _POISON = 20211
 EVERY = slice(None)
@@ -99,13 +102,16 @@ class Subject:
     def stepped(
         self, episodes: Episodes, method: Method | None = None, *, double: bool = False, poison: int = _POISON
     ) -> Tensor:
-        """Logits [T, B, ways] from stepping as scoring does it."""
+        """Answers [T, B, ...] from stepping as scoring does it; NaN at support pairs."""
         return self._run("stepped", lambda m, e: step_through(m, e)[0], episodes, method, double, poison)
 
     def rolled(
         self, episodes: Episodes, method: Method | None = None, *, double: bool = False, poison: int = _POISON
     ) -> Tensor:
-        """Logits [T, B, ways] from the method's `rollout`, in evaluation mode."""
+        """Answers [T, B, ...] by the method's `rollout`, or NaN up to the queries and those to queries by its `absorb`.
+
+        In evaluation mode.
+        """
         return self._run("rolled", training_logits, episodes, method, double, poison)
 
     def _run(
@@ -122,25 +128,47 @@ class Subject:
         if usual and (name, double) in self._baseline:
             return self._baseline[name, double]
         method = method or self.fresh(double=double)
-        given = replace(episodes, x=episodes.x.double() if double else episodes.x.clone())
         with scoring(method, poison):
-            logits = path(method, given).detach()
+            logits = _at_steps(path(method, self.given(episodes, double)).detach(), episodes)
         if usual:
             self._baseline[name, double] = logits
         return logits
 
-    @cached_property
-    def has_rollout(self) -> bool:
-        """Whether the method has a fast path of its own."""
+    @staticmethod
+    def given(episodes: Episodes, double: bool = False) -> Episodes:
+        """The episodes in the precision of a run, with inputs of their own: a method may edit what it is given."""
+        return in_double(episodes) if double else replace(episodes, x=episodes.x.clone())
+
+    def states(self, episodes: Episodes) -> list[list[Tensor]]:
+        """The tensors of the state after each step before the queries, from stepping as scoring does it."""
         method = self.fresh()
-        if type(method).rollout is Method.rollout:
-            return False
         with scoring(method):
-            return method.rollout(self.episodes.x.clone(), feedback_of(self.episodes)) is not None
+            return [leaves(state) for _, state in steps(method, episodes)]
+
+    @cached_property
+    def fast(self) -> str | None:
+        """The method's own fast path for training on these episodes: 'rollout', 'absorb', or None without one."""
+        name = "absorb" if self.setting.queries else "rollout"
+        method = self.fresh()
+        if getattr(type(method), name) is getattr(Method, name):
+            return None
+        given = self.given(self.episodes)
+        with scoring(method):
+            done: State = None
+            if name == "absorb":
+                done = method.absorb(method.start(len(self.episodes.plan.episode)), *before_queries(given))
+            else:
+                done = method.rollout(given.x, feedback_of(given))
+        return None if done is None else name
 
     def paths(self) -> list[tuple[str, Run]]:
-        """The ways to get answers: stepping, and `rollout` where there is one; named for messages."""
-        return [("", self.stepped), *([("in rollout, ", self.rolled)] if self.has_rollout else [])]
+        """The ways to get answers: stepping, and the fast path where there is one; named for messages."""
+        return [("", self.stepped), *([(f"in {self.fast}, ", self.rolled)] if self.fast else [])]
+
+    def answered(self, run: Run) -> np.ndarray:
+        """The steps that a path answers, bool [T]."""
+        plan = self.episodes.plan
+        return plan.phase == QUERY if run == self.rolled and self.setting.queries else plan.answered
 
     @cached_property
     def precision(self) -> torch.dtype:
@@ -178,8 +206,13 @@ class Subject:
         """The share by which two ways of computing the same may differ, in this method's best precision."""
         return AGREEMENT[self.precision]
 
-    def leaked(self, run: Run, before: Episodes, after: Episodes, episodes: slice = EVERY) -> Leak:
-        """How the answers to `episodes` of the batch differ between `before` and `after`, where rounding may.
+    def failure(self, change: Change, why: str, said: str = "", verb: str = "changed") -> Finding:
+        """The finding that an answer moved as it must not; `change.step` counts the steps of the episode."""
+        reason = f"{said}{self.setting.answer(change)} {verb} by {change.size:.3g} {why}"
+        return Finding("failed", reason, change.step, change.episode, change.size)
+
+    def leaked(self, run: Run, before: object, after: object, episodes: slice = EVERY) -> Leak:
+        """How the answers of `episodes` of the batch differ between `run(before)` and `run(after)`, where rounding may.
 
         For comparisons in which kernels may round differently though nothing leaked: a rollout may use
         transforms whose rounding depends on later steps (FFT convolutions), a step may gather the episodes that
@@ -199,6 +232,14 @@ def scoring(method: Method, poison: int = _POISON) -> Iterator[None]:
     """The conditions of scoring: poisoned randomness, and autograd only for methods that declare it."""
     with poisoned(poison), torch.set_grad_enabled(method.learns_by_gradient):
         yield
+
+
+def _at_steps(logits: Tensor, episodes: Episodes) -> Tensor:
+    """Answers [T, B, ...] in the places of their steps; where they are to queries only, NaN before those."""
+    plan = episodes.plan
+    if len(logits) == plan.steps or plan.asked_from == plan.steps:
+        return logits
+    return torch.cat([logits.new_full((plan.asked_from, *logits.shape[1:]), torch.nan), logits])
 
 
 def _jitter(method: Method) -> None:

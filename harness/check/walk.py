@@ -6,42 +6,112 @@ Nothing here sees targets: it is given inputs and what `harness.rollout.feedback
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from harness.check.subject import scoring
+from harness.episodes import Episodes
 from harness.method import Feedback, Method, State
+from harness.plan import NULL, SUPPORT
+from harness.rollout import feedback_of
+
+
+@dataclass(frozen=True)
+class Life:
+    """What a method is handed: the steps before the queries, then the queries and the label that is due before them.
+
+    x is [T, B, C, H, W], feedback [T, B] (or masks [T, B, 1, H, W]), queries [Q, B, C, H, W] with Q = 0 where none
+    follow, due [B] or None. With `pairs`, each feedback belongs to the x of its own step.
+    """
+
+    x: Tensor
+    feedback: Tensor
+    pairs: bool
+    queries: Tensor
+    due: Tensor | None
+
+    def until(self, step: int) -> Life:
+        """The steps before `step`, without queries."""
+        return replace(self, x=self.x[:step], feedback=self.feedback[:step], queries=self.queries[:0], due=None)
+
+    def since(self, step: int) -> Life:
+        """The steps from `step` on, and the queries."""
+        return replace(self, x=self.x[step:], feedback=self.feedback[step:])
+
+    def rows(self, here: slice) -> Life:
+        """Some episodes of the batch."""
+        due = None if self.due is None else self.due[here]
+        return Life(self.x[:, here], self.feedback[:, here], self.pairs, self.queries[:, here], due)
+
+
+def life_of(episodes: Episodes) -> Life:
+    plan, told = episodes.plan, feedback_of(episodes).target
+    first = plan.asked_from
+    due = told[first] if first < plan.steps and plan.reveals[first] != NULL else None
+    return Life(episodes.x[:first], told[:first], bool(plan.phase[0] == SUPPORT), episodes.x[first:], due)
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One step: the state before it, after its feedback, and after its input; and the answer [B, ways]."""
+    """One step: the state before it, after its feedback, and after its input; and the answer [B, ways].
+
+    A support pair is all feedback: it has no answer, and `after` is `observed`.
+    """
 
     step: int
     before: State
     observed: State
-    logits: Tensor
+    logits: Tensor | None
     after: State
 
 
-def moments(method: Method, x: Tensor, feedback: Tensor, state: State) -> Iterator[Moment]:
-    """Steps through inputs x [T, B, C, H, W] and feedback [T, B], from `state`."""
-    for t in range(len(feedback)):
-        observed = method.observe(state, Feedback(feedback[t].clone()))
-        logits, after = method.predict(observed, x[t].clone())
+def moments(method: Method, life: Life, state: State) -> Iterator[Moment]:
+    """Steps through what comes before the queries, from `state`."""
+    for t in range(len(life.feedback)):
+        told, x = life.feedback[t].clone(), life.x[t].clone()
+        observed = method.observe(state, Feedback(told, x if life.pairs else None))
+        logits, after = (None, observed) if life.pairs else method.predict(observed, x)
         yield Moment(t, state, observed, logits, after)
         state = after
 
 
-def walked(method: Method, x: Tensor, feedback: Tensor, state: State = None) -> tuple[Tensor, State]:
-    """Logits [T, B, ways] and the last state, from `state` or from a fresh start, as scoring does it."""
+def informed(method: Method, life: Life, state: State) -> State:
+    """The state before `adapt`, of the one after the last step: what is still due then is observed."""
+    return state if life.due is None else method.observe(state, Feedback(life.due.clone()))
+
+
+def adapted(method: Method, life: Life, state: State) -> State:
+    """The state that queries are asked from, of the one after the last step before them."""
+    return method.adapt(informed(method, life, state))
+
+
+def ask(method: Method, state: State, queries: Tensor) -> Tensor:
+    """Logits [Q, B, ways] of queries [Q, B, C, H, W], all asked at once."""
+    return method.query(state, queries.transpose(0, 1).clone()).transpose(0, 1)
+
+
+def walked(method: Method, life: Life, state: State = None) -> tuple[Tensor, State]:
+    """Logits [A, B, ways] of all that is answered (A may be 0) and the last state before the queries.
+
+    From `state`, or from a fresh start, as scoring does it.
+    """
     with scoring(method):
         if state is None:
-            state = method.start(x.shape[1])
+            state = method.start(life.x.shape[1])
         answers = []
-        for moment in moments(method, x, feedback, state):
-            answers.append(moment.logits.detach())
+        for moment in moments(method, life, state):
+            if moment.logits is not None:
+                answers.append(moment.logits.detach().unsqueeze(0))
             state = moment.after
-    return torch.stack(answers), state
+        if len(life.queries):
+            answers.append(ask(method, adapted(method, life, state), life.queries).detach())
+    return torch.cat(answers) if answers else torch.empty(0), state
+
+
+def asked_state(method: Method, life: Life) -> State:
+    """The state that queries are asked from, of a fresh start."""
+    _, state = walked(method, life.until(len(life.feedback)))
+    with scoring(method):
+        return adapted(method, life, state)

@@ -15,15 +15,15 @@ from harness.method import one_hot
 class Honest(Method):
     """Sums of features per class; the nearest mean answers. Told d, it keeps the last d features.
 
-    `late` is how many steps before its reveal a label's input is looked for.
+    `late` is how many steps before its reveal a label's input is looked for; 0 where it is given support pairs.
     """
 
     needs_label_delay = True
+    kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
 
     def __init__(self, task: Task, units: int = 6) -> None:
         super().__init__(task)
-        assert task.label_delay is not None
-        self.late = task.label_delay
+        self.late = task.label_delay or 0
         self.encode = nn.Linear(math.prod(task.image_shape), units)
         self.scale = nn.Parameter(torch.ones(()))
 
@@ -37,8 +37,8 @@ class Honest(Method):
 
     def observe(self, state: State, feedback: Feedback) -> State:
         hit = one_hot(feedback.target, self.task.ways).to(self.scale.dtype)
-        sums = state["sums"] + hit.unsqueeze(-1) * state["pending"][:, :1]
-        return {**state, "sums": sums, "counts": state["counts"] + hit}
+        shown = state["pending"][:, :1] if feedback.x is None else self.features(feedback.x).unsqueeze(1)
+        return {**state, "sums": state["sums"] + hit.unsqueeze(-1) * shown, "counts": state["counts"] + hit}
 
     def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
         features = self.features(x)
@@ -48,6 +48,16 @@ class Honest(Method):
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
         features = self.features(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         return self.answered(features, feedback.target)
+
+    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State | None:
+        features = self.features(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        seen = torch.cat([state["pending"].transpose(0, 1), features])
+        hit = one_hot(feedback.target, self.task.ways).to(features.dtype)
+        return {
+            "sums": state["sums"] + torch.einsum("tbk,tbu->bku", hit, seen[: len(x)]),
+            "counts": state["counts"] + hit.sum(0),
+            "pending": seen[len(x) :].transpose(0, 1),
+        }
 
     def features(self, x: Tensor) -> Tensor:
         return self.encode(x.flatten(1)).tanh()
@@ -377,6 +387,7 @@ class LearnsByGradient(Method):
 
     needs_label_delay = True
     learns_by_gradient = True
+    kinds = ("online_few_shot", "delayed_label")
 
     def __init__(self, task: Task, units: int = 6, rate: float = 0.1) -> None:
         super().__init__(task)

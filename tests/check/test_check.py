@@ -1,7 +1,11 @@
-"""Conformance: every built-in method passes, honest oddities are not accused, and every break is named."""
+"""Conformance: every built-in method passes, honest oddities are not accused, and every break is named.
+
+Breaks are tried on streams here; those where queries follow, of masks and of single images are in test_kinds.py.
+"""
 
 from __future__ import annotations
 
+import inspect
 import json
 import random
 import re
@@ -15,23 +19,26 @@ import torch
 
 from harness.check import CHECKS, Report, check_method
 from harness.check.compare import first_change
-from harness.check.subject import random_states
-from harness.check.tasks import Setting, assemble, changed, delayed, draw
+from harness.check.settings import STREAMS, Setting, settings_for, streamed
+from harness.check.state import memory
+from harness.check.subject import Subject, random_states
+from harness.check.tasks import assemble, changed, draw
 from harness.cli import main
 from harness.errors import UserError
 from harness.load import load_protocol
-from harness.method import Method
-from harness.registry import load_method, method_names
+from harness.method import MASKS, Method
+from harness.registry import build_method, load_method, method_names
 from harness.rollout import feedback_of
-from harness.spec import PROTOCOL
 from tests.check import broken_methods as methods
 
-SMALL: dict[str, dict[str, Any]] = {
-    "cl_lstm": {"channels": 4, "lstm": 8},
-    "lstm": {"channels": 4, "units": 8},
-    "opn": {"channels": 4},
+_SMALL = {
+    4: ("channels", "modulator", "key", "value"),
+    8: ("units", "lstm", "hidden", "slots"),
+    16: ("width",),
+    1: ("blocks", "inner_steps", "test_steps"),
 }
-"""Options that make the nets of built-in methods small."""
+SMALL: dict[str, Any] = {option: size for size, options in _SMALL.items() for option in options}
+"""Options that make built-in methods small, for those that have them."""
 
 BROKEN: list[tuple[type[Method], str, str, set[str]]] = [
     # the class, the check that must catch it, words of the reason, and the other checks that may truly fail with it
@@ -144,19 +151,23 @@ HONEST = [
 
 
 @cache
-def report_named(name: str) -> Report:
-    return check_method(getattr(methods, name))
-
-
 def report_of(cls: type[Method]) -> Report:
-    """The report of a class of `broken_methods`, made once for all tests."""
-    return report_named(cls.__name__)
+    """The report of a class on streams, made once for all tests."""
+    return check_method(cls, kinds=STREAMS)
+
+
+def small(cls: type[Method]) -> dict[str, Any]:
+    return {option: value for option, value in SMALL.items() if option in inspect.signature(cls).parameters}
 
 
 @pytest.mark.parametrize("name", method_names())
-def test_every_built_in_method_conforms(name: str) -> None:
-    report = check_method(load_method(name).cls, options=SMALL.get(name, {}), name=name)
+def test_every_built_in_method_conforms_on_all_its_kinds(name: str) -> None:
+    cls = load_method(name).cls
+    # Continual streams have a delay of one step.
+    report = check_method(cls, options=small(cls), delays=[3] if "continual" in cls.kinds else None, name=name)
     assert report.passed, report.text()
+    assert set(cls.kinds).isdisjoint(report.untested)
+    assert all(kind in report.tried_on for kind in set(cls.kinds) - {*STREAMS, *MASKS})
 
 
 @pytest.mark.parametrize(
@@ -182,8 +193,9 @@ def test_an_honest_method_is_not_accused(cls: type[Method]) -> None:
 
 
 def test_an_honest_method_earns_a_plain_pass_wherever_one_can_be_had() -> None:
-    outcomes = {result.name: result.outcome for result in report_of(methods.Honest).results}
+    outcomes = {result.name: result.outcome for result in check_method(methods.Honest).results}
     assert outcomes.pop("relabelling") == "note"
+    assert outcomes.pop("adapt") == "skipped"
     assert set(outcomes.values()) == {"passed"}
 
 
@@ -206,7 +218,7 @@ def test_a_failure_names_step_episode_delay_and_size_of_the_change() -> None:
 
 
 def test_a_rule_without_parameters_that_ignores_feedback_is_noted() -> None:
-    found = check_method(load_method("chance").cls).result("label timing")
+    found = check_method(load_method("chance").cls, kinds=STREAMS).result("label timing")
     assert found.outcome == "note"
     assert "does not react to feedback" in found.reason
 
@@ -221,16 +233,23 @@ def test_checks_that_a_failure_confounds_are_skipped_and_say_so() -> None:
     [
         ("majority", "constant", 0, 0),
         ("opn", "with d", 0, 4 * 4),  # one vector of four float32 features for each pending sample
-        ("nearest_pixel", "with t", 28 * 28 * 4 + 8, 0),  # a float32 image and an int64 label
+        ("nearest_pixel", "with t and support pairs", 28 * 28 * 4 + 8, 0),  # a float32 image and an int64 label
     ],
 )
 def test_state_bytes_are_recorded_and_their_growth_named(
     name: str, growth: str, per_step: float, per_delay: float
 ) -> None:
-    found = check_method(load_method(name).cls, options=SMALL.get(name, {})).memory
+    cls = load_method(name).cls
+    subjects = []
+    for setting in settings_for(cls, None, None, None):
+        task = setting.task(cls.needs_label_delay)
+        subjects.append(Subject(lambda seed, task=task: build_method(cls, task, small(cls), seed), setting))
+    found = memory(subjects)
     assert found is not None
     assert (found.growth, found.bytes_per_step, found.bytes_per_delay) == (growth, per_step, per_delay)
-    assert {delay: len(series) for delay, series in found.bytes_after_step.items()} == {1: 12, 3: 12}
+    assert found.bytes_per_pair == per_step
+    steps = {setting: len(series) for setting, series in found.bytes_after_step.items()}
+    assert steps == {"label delay 1": 12, "label delay 3": 12, "continual": 6, "n_way_k_shot": 6}
 
 
 def test_checking_is_a_pure_function_and_leaves_global_state_alone() -> None:
@@ -238,11 +257,11 @@ def test_checking_is_a_pure_function_and_leaves_global_state_alone() -> None:
     np.random.seed(1)
     torch.manual_seed(1)
     threads, before = torch.get_num_threads(), random_states()
-    first = check_method(methods.Honest).as_json()
+    first = check_method(methods.Honest, kinds=STREAMS).as_json()
     assert random_states() == before
     assert torch.get_num_threads() == threads
     torch.manual_seed(2)
-    assert check_method(methods.Honest).as_json() == first
+    assert check_method(methods.Honest, kinds=STREAMS).as_json() == first
 
 
 def test_a_protocol_gives_ways_image_shape_and_its_own_delay() -> None:
@@ -252,26 +271,15 @@ def test_a_protocol_gives_ways_image_shape_and_its_own_delay() -> None:
 
 
 def test_other_delays_can_be_asked_for_and_long_ones_are_reached() -> None:
-    report = check_method(methods.Honest, delays=[15])
+    report = check_method(methods.Honest, kinds=STREAMS, delays=[15])
     assert report.passed, report.text()
     assert report.memory is not None
-    assert list(report.memory.bytes_after_step) == [15]
+    assert list(report.memory.bytes_after_step) == ["label delay 15"]
 
 
 def test_an_unknown_option_is_the_users_error_and_no_finding() -> None:
     with pytest.raises(UserError, match="units"):
         check_method(methods.Honest, options={"unit": 3})
-
-
-def test_a_protocol_that_is_no_stream_is_refused_with_what_to_do() -> None:
-    asked = {
-        "kind": "continual",
-        "title": "t",
-        "dataset": "glyphs",
-        "episode": {"subtasks": 3, "shots": 2, "queries": 1},
-    }
-    with pytest.raises(UserError, match="'continual' yet; leave --protocol out"):
-        check_method(methods.Honest, PROTOCOL.validate_python(asked), delays=[1])
 
 
 def test_changed_episodes_have_other_labels_and_inputs_exactly_where_asked() -> None:
@@ -290,7 +298,7 @@ def test_changed_episodes_have_other_labels_and_inputs_exactly_where_asked() -> 
 
 def test_the_plan_of_made_up_episodes_counts_shots_and_reveals() -> None:
     target = torch.tensor([[0], [1], [0], [0], [1]])
-    plan = assemble(torch.zeros(5, 1, 1, 2, 2), target, 2, delayed(5, 2)).plan
+    plan = assemble(torch.zeros(5, 1, 1, 2, 2), target, 2, streamed(5, 2)).plan
     assert plan.shot.tolist() == [[0, 0, 1, 2, 1]]
     assert plan.revealed.tolist() == [[0, 0, 1, 1, 1]]
     assert plan.feedback.tolist() == [[-1, -1, 0, 1, 0]]
@@ -315,9 +323,9 @@ def test_the_first_change_is_found_at_any_size_and_within_a_tolerance_only_beyon
 
 
 def test_the_command_prints_a_table_and_exits_0_for_a_method_that_passes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "opn", "--set", "channels=4"]) == 0
+    assert main(["check", "majority"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("opn on random tasks: 3 ways, 1x28x28 images, label delays 1 and 3")
+    assert shown.startswith("majority on random tasks: 3 ways, 1x28x28 images, label delays 1 and 3, continual")
     for check in CHECKS:
         assert check.name in shown
 

@@ -56,13 +56,13 @@ def refused(base: Path, **changes: Any) -> str:
     return str(caught.value)
 
 
-def as_the_hub_stores_it(path: Path, unlabelled: int | None = None) -> None:
+def as_the_hub_stores_it(path: Path, labels: list[Any] | None = None) -> None:
     import datasets
 
     features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=list(BIRDS)))
     rows = {
         "image": [{"bytes": encoded(picture(number(row))), "path": None} for row in ROWS],
-        "label": [-1 if row == unlabelled else row % 9 for row in ROWS],
+        "label": labels or [row % 9 for row in ROWS],
     }
     datasets.Dataset.from_dict(rows, features=features).to_parquet(str(path))
 
@@ -163,8 +163,9 @@ def test_a_table_that_cannot_be_used_is_refused_with_the_reason(
     assert "birds.parquet" in message or "class 'jai'" in message
 
 
-def test_a_row_that_the_hub_has_no_label_for_is_refused(tmp_path: Path) -> None:
-    as_the_hub_stores_it(tmp_path / "birds.parquet", unlabelled=4)
+@pytest.mark.parametrize("nothing", [-1, None])
+def test_a_row_that_the_hub_has_no_label_for_is_refused(tmp_path: Path, nothing: int | None) -> None:
+    as_the_hub_stores_it(tmp_path / "birds.parquet", [nothing if row == 4 else row % 9 for row in ROWS])
     assert f"{tmp_path}/birds.parquet: row 4: the label is null" in refused(tmp_path)
 
 
