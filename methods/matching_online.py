@@ -62,7 +62,7 @@ class MatchingOnline(Method):
         self.delay = task.label_delay or 0
 
     def start(self, episodes: int) -> State:
-        """No images yet: features [B, n, D] and labels [B, n] of those revealed, features [B, m, D] of those pending."""
+        """No images yet: features [B, n, D] and labels [B, n] of those revealed, and features [B, m, D] pending."""
         none = self.beta.new_zeros(episodes, 0, self.dim)
         labels = torch.zeros(episodes, 0, dtype=torch.int64, device=none.device)
         return {"exemplars": none, "labels": labels, "pending": none.clone()}

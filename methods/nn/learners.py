@@ -35,15 +35,16 @@ class Normalise(nn.Module):
 
     def forward(self, x: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """x normalised, and the moments [2, C] it was normalised by if the norm is 'support'."""
-        if self.norm == "support":
-            over = [0, *range(2, x.dim())]
-            moments = torch.stack(torch.var_mean(x, over, correction=0)[::-1]) if given is None else given
-            mean, spread = moments[0], (moments[1] + 1e-5).rsqrt()
+        if given is not None:
+            gain = self.scale * (given[1] + 1e-5).rsqrt()
             shape = (-1, *(1,) * (x.dim() - 2))
-            gain = spread * self.scale
-            return x * gain.view(shape) + (self.shift - mean * gain).view(shape), moments
-        if self.norm == "batch":
-            return F.batch_norm(x, None, None, self.scale, self.shift, training=True), None
+            return x * gain.view(shape) + (self.shift - given[0] * gain).view(shape), given
+        if self.norm in ("support", "batch"):
+            moments = None
+            if self.norm == "support":
+                variance, mean = torch.var_mean(x, [0, *range(2, x.dim())], correction=0)
+                moments = torch.stack([mean, variance])
+            return F.batch_norm(x, None, None, self.scale, self.shift, training=True), moments
         groups = len(self.scale) if self.norm == "instance" and x.dim() > 2 else 1
         return F.group_norm(x, groups, self.scale, self.shift), None
 
