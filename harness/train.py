@@ -149,7 +149,7 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
                     best = _validated(training, progress, best)
                     report(progress, training, "validation")
                 _next_stage(progress, budget)
-                stage = stage if progress.done else _begun(training, progress.stage)
+                stage = stage if progress.done else _begun(training, progress.stage, before=stage)
                 report(progress, training, "stage")
             progress.done = (
                 progress.done
@@ -171,8 +171,10 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
     return progress
 
 
-def _begun(training: Training, number: int, tensors: dict[str, Tensor] | None = None) -> _Stage:
-    """The numbered stage at its beginning, or as it was when `tensors` were saved."""
+def _begun(
+    training: Training, number: int, tensors: dict[str, Tensor] | None = None, before: _Stage | None = None
+) -> _Stage:
+    """The numbered stage at its beginning, or as it was when `tensors` were saved; `before` is the stage just ended."""
     spec, settings, device = training.budget.stages[number], training.budget.optimizer, training.source.device
     protocol = _stage_protocol(training, spec)
     beside: nn.Module | None = None
@@ -181,7 +183,10 @@ def _begun(training: Training, number: int, tensors: dict[str, Tensor] | None = 
     elif spec.objective in {"classes", "head"}:
         width = _feature_width(training, spec, protocol)
         beside = _head(training, number, width).to(device) if spec.objective == "classes" else None
-    frozen = FrozenFeatures(training.method, training.source, "train") if spec.objective == "head" else None
+    frozen = None
+    if spec.objective == "head":
+        # A stage on the head leaves the features as they were, so that the next one need not compute them again.
+        frozen = (before and before.frozen) or FrozenFeatures(training.method, training.source, "train")
     trained = nn.ModuleList([training.method] + ([beside] if beside else []))
     parameters = [each for each in trained.parameters() if each.requires_grad]
     if settings.name == "sgd":

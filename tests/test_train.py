@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -246,6 +247,35 @@ def test_an_objective_on_the_head_moves_the_head_only(tmp_path: Path) -> None:
     after = weights(each)
     moved = {name.split(".")[0] for name, tensor in after.items() if not torch.equal(tensor, before[name])}
     assert moved == {"lstm", "classify"}
+
+
+def test_head_stages_in_a_row_share_features_that_are_as_if_computed_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[FrozenFeatures] = []
+
+    def counted(*args: Any) -> FrozenFeatures:
+        made.append(FrozenFeatures(*args))
+        return made[-1]
+
+    monkeypatch.setattr("harness.train.FrozenFeatures", counted)
+    (tmp_path / "stopped").mkdir()
+    heads = [{**STAGES[1], "name": name} for name in ("one", "two")]
+    each = training(tmp_path, stages=[*heads, STAGES[2], {**STAGES[1], "name": "again"}], validation=None)
+    train(each)
+    assert len(made) == 2, "once for the two in a row, once after a stage that moved the features"
+    stopped = training(tmp_path / "stopped", limits=Limits(episodes=8, checkpoint_seconds=0), **each_budget(each))
+    train(stopped)
+    resumed = training(tmp_path / "stopped", **each_budget(each))
+    train(resumed)
+    assert len(made) == 5, "a resumed training computes them anew"
+    for name, tensor in weights(each).items():
+        assert torch.equal(tensor, weights(resumed)[name]), name
+
+
+def each_budget(each: Training) -> dict[str, Any]:
+    """What `training` needs to make the same budget again."""
+    return {"stages": [stage.model_dump() for stage in each.budget.stages], "validation": None}
 
 
 def test_frozen_features_are_those_of_the_same_episodes_images(tmp_path: Path) -> None:
