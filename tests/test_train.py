@@ -264,8 +264,13 @@ def test_head_stages_in_a_row_share_features_that_are_as_if_computed_anew(
     each = training(tmp_path, stages=[*heads, STAGES[2], {**STAGES[1], "name": "again"}], validation=None)
     train(each)
     assert len(made) == 2, "once for the two in a row, once after a stage that moved the features"
-    stopped = training(tmp_path / "stopped", limits=Limits(episodes=8, checkpoint_seconds=0), **each_budget(each))
-    train(stopped)
+
+    def killed(progress: Progress, _: Training, event: str) -> None:
+        if event == "saved" and progress.updates == 4:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train(training(tmp_path / "stopped", **each_budget(each)), killed)
     resumed = training(tmp_path / "stopped", **each_budget(each))
     train(resumed)
     assert len(made) == 5, "a resumed training computes them anew"
