@@ -52,8 +52,8 @@ def asked(method: Method, episodes: Episodes, state: State) -> Tensor:
     """Logits [Q, B, ways] of the queries, from the state after the last step before them.
 
     What is still due then (the label of a stream's last step) is revealed first, once. While a method is scored it is
-    asked a bounded number of queries at once; in training, or if it is transductive, all, since normalisation may look at
-    them together.
+    asked a bounded number of queries at once; in training, or if it is transductive, all, since normalisation may look
+    at them together.
     """
     plan = episodes.plan
     source = int(plan.reveals[plan.asked_from])

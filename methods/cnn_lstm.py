@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from harness.method import Method, Task
 from methods.lstm import LSTM
 from methods.maml import MAML
-from methods.nn.learners import PlasticConv
+from methods.nn.learners import PlasticConv, share
 
 
 class CNNLSTM(LSTM):
@@ -56,13 +56,9 @@ class CNNLSTM(LSTM):
         )
 
     def pretext(self, task: Task) -> Method:
-        """A MAML whose conv net is this one's: its parameters are objects of their own, which learn whether or not
-        these are frozen, over the same memory."""
+        """A MAML that trains this conv net, frozen or not."""
         maml = self._maml(task)
-        theirs, ours = maml.learner.body, self.conv
-        own = dict(ours.named_buffers()) | dict(ours.named_parameters())
-        for name, each in (*theirs.named_buffers(), *theirs.named_parameters()):
-            each.data = own[name].data
+        share(maml.learner.body, self.conv)
         return maml
 
     @property

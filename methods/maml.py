@@ -3,6 +3,7 @@ adaptation of deep networks", ICML 2017)."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from harness.method import Feedback, Method, State, Task
 from methods.nn import inner
-from methods.nn.learners import Learner, Moments, Norm, PlasticConv, PlasticDense
+from methods.nn.learners import Learner, Moments, Norm, PlasticConv, PlasticDense, share
 
 _VALUES_AT_ONCE = 100_000_000
 """Values of the first layer over the support images of all episodes that are adapted together while scored."""
@@ -29,7 +30,8 @@ class MAML(Method):
 
     Where there is a support set its pairs are collected in the state; `adapt` puts the adapted weights in their place.
     In streams every revealed label is one step on the image it belongs to, so that the label delay d must be told; the
-    state is the weights and the last d images.
+    state is the weights and the last d images. Such a learner has a pretext: itself on support sets, where the
+    gradient through a few steps is cheap, and of which it keeps net and moments.
 
     Options
     -------
@@ -38,11 +40,15 @@ class MAML(Method):
         are normalised by what the adapted net took there, so that none sees another; 'instance': each image by itself,
         a channel at a time; 'layer': likewise, all channels together; 'batch': in the support set its images, among
         queries the queries, as the source has it, which makes the row transductive. In streams, where images come
-        alone, 'support' and 'batch' are 'instance'. What trained best by far (real Omniglot, 5-way 1-shot, 16x16, 32
+        alone, 'support' stays at the moments that the pretext's support sets had on average (0 and 1 without it), and
+        'batch' is 'instance'. What trained best by far (real Omniglot, 5-way 1-shot, 16x16, 32
         channels, two steps): 78 % after 73 updates by 'support', 58 % after 134 by 'instance', 61 % by 'layer'.
     rate : the inner learning rate: 'constant', 'global' (one, learned) or 'layer' (one a parameter tensor, learned).
-    inner_lr : the rate, or where it begins if it is learned; may become negative. The loss is a mean over the support
-        set: what the source calls 0.4 for 5 ways and 0.1 for 20 is 2.0 here, its 0.01 for mini-ImageNet 0.05.
+        What is learned is a factor of `inner_lr`, from 1, since the steps of Adam know no scale; it may get negative.
+    inner_lr : the rate, or where it begins if it is learned. The loss is a mean over the support set: what the source
+        calls 0.4 for 5 ways and 0.1 for 20 is 2.0 here, its 0.01 for mini-ImageNet 0.05.
+    pretext_lr : the same on the support sets of a stream's pretext. A stream of many steps on one image each, under
+        moments that do not follow the weights, bears far less.
     inner_steps, test_steps : steps on the support set, in training and in scoring (None: as many).
     first_order : drop the second-order part of the training gradient.
     resolution : side to which images are average-pooled first, or None for their own size.
@@ -60,6 +66,7 @@ class MAML(Method):
         norm: Norm = "support",
         rate: Literal["constant", "global", "layer"] = "constant",
         inner_lr: float = 0.05,
+        pretext_lr: float = 0.4,
         inner_steps: int = 5,
         test_steps: int | None = None,
         first_order: bool = False,
@@ -69,20 +76,32 @@ class MAML(Method):
         for name, value in {"inner_steps": inner_steps, "test_steps": test_steps}.items():
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, found {value}")
-        self.first_order, self.resolution = first_order, resolution
+        self.first_order, self.resolution, self.inner_lr = first_order, resolution, inner_lr
         self.steps = (inner_steps, test_steps or inner_steps)
         self.collects = task.kind == "n_way_k_shot"
         self.transductive = norm == "batch" and self.collects
-        if norm in ("support", "batch") and not self.collects:
+        if norm == "batch" and not self.collects:
             norm = "instance"
         depth, height, width = task.image_shape
         self.shape = (depth, resolution or height, resolution or width)
         body = PlasticConv(self.shape, channels, norm) if net == "conv" else PlasticDense(self.shape, norm)
         self.learner = Learner(body, task.ways)
         names = [name for name, _ in self.learner.named_parameters()]
-        self.rates: nn.Parameter | float = inner_lr
+        self.factors: nn.Parameter | None = None
         if rate != "constant":
-            self.rates = nn.Parameter(torch.full((len(names),) if rate == "layer" else (), inner_lr))
+            self.factors = nn.Parameter(torch.ones((len(names),) if rate == "layer" else ()))
+        self._alike = partial(
+            MAML,
+            net=net,
+            channels=channels,
+            norm=norm,
+            rate=rate,
+            inner_lr=pretext_lr,
+            inner_steps=inner_steps,
+            first_order=first_order,
+            resolution=resolution,
+        )
+        self._usual = norm == "support" and not self.collects
         self._widest = channels * self.shape[1] * self.shape[2] if net == "conv" else 256
 
     def start(self, episodes: int) -> State:
@@ -159,6 +178,18 @@ class MAML(Method):
             weights = inner.ready(moved, self.training)
         return {"weights": weights, "pending": fed[:, len(x) :] if feedback.x is None else state["pending"]}
 
+    def pretext(self, task: Task) -> Method | None:
+        """The same learner on support sets: its net, its factors, and its classifier where there are as many ways."""
+        if self.collects:
+            return None
+        maml = self._alike(task)
+        share(maml.learner.body, self.learner.body)
+        if maml.factors is not None and self.factors is not None:
+            maml.factors.data = self.factors.data
+        if task.ways == self.task.ways:
+            share(maml.learner.classify, self.learner.classify)
+        return maml
+
     def _seen(self, x: Tensor) -> Tensor:
         """Images [B, N, C, H, W] as the net sees them."""
         if self.resolution is None:
@@ -182,14 +213,17 @@ class MAML(Method):
 
     def _answers(self, weights: inner.Weights, x: Tensor, moments: Moments = ()) -> Tensor:
         """Logits [B, N, ways] of images [B, N, C, H, W] under each episode's weights."""
+        if self._usual:
+            moments = tuple(each.expand(len(x), *each.shape) for each in self.learner.body.usual())
         logits: Tensor = inner.answers(self.learner, weights, x, moments)[0]
         return logits
 
     def _moved(self, weights: inner.Weights, logits: Tensor, target: Tensor) -> inner.Weights:
         """The weights after one step on the labels [B, N] of what was answered [B, N, ways]."""
-        rates: Tensor | float | dict[str, Tensor] = self.rates
-        if isinstance(rates, Tensor) and rates.dim():
-            rates = dict(zip(weights, rates, strict=True))
+        rates: Tensor | float | dict[str, Tensor] = self.inner_lr
+        if self.factors is not None:
+            rates = self.inner_lr * self.factors
+            rates = dict(zip(weights, rates, strict=True)) if rates.dim() else rates
         loss = inner.loss_by_episode(logits, target)
         return inner.descended(weights, loss, rates, self.training, not self.first_order)
 

@@ -125,3 +125,13 @@ class Learner(nn.Module):
     def forward(self, x: Tensor, given: Moments = ()) -> tuple[Tensor, Moments]:
         features, moments = self.body(x, given)
         return self.classify(features), moments
+
+
+def share(net: nn.Module, other: nn.Module) -> None:
+    """Puts the parameters and buffers of `net` over the memory of those of `other`, alike in names and shapes.
+
+    They stay objects of their own: training one trains the other, even one that is frozen.
+    """
+    own = dict(other.named_buffers()) | dict(other.named_parameters())
+    for name, each in (*net.named_buffers(), *net.named_parameters()):
+        each.data = own[name].data
