@@ -6,6 +6,7 @@ from __future__ import annotations
 from functools import partial
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from harness.method import Method, Task
 from methods.lstm import LSTM
@@ -50,7 +51,7 @@ class CNNLSTM(LSTM):
         depth, height, width = task.image_shape
         conv = PlasticConv((depth, resolution or height, resolution or width), channels, "support")
         conv.requires_grad_(not frozen)
-        self.encode: nn.Sequential = nn.Sequential(_Features(conv), nn.BatchNorm1d(conv.dim, affine=False))
+        self.encode = nn.Sequential(_Features(conv, resolution), nn.BatchNorm1d(conv.dim, affine=False))
         self._maml = partial(
             MAML, channels=channels, rate="layer", inner_lr=inner_lr, inner_steps=inner_steps, resolution=resolution
         )
@@ -64,17 +65,19 @@ class CNNLSTM(LSTM):
     @property
     def conv(self) -> PlasticConv:
         """The conv net that the pretext trains."""
-        features = self.encode[0]
+        features = self.encode.get_submodule("0")
         assert isinstance(features, _Features)
         return features.net
 
 
 class _Features(nn.Module):
-    """The features [N, D] of images [N, C, H, W], each normalised by the usual moments."""
+    """The features [N, D] of images [N, C, H, W], pooled to a resolution if given, normalised by the usual moments."""
 
-    def __init__(self, net: PlasticConv) -> None:
+    def __init__(self, net: PlasticConv, resolution: int | None) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.resolution = net, resolution
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.resolution is not None:
+            x = F.adaptive_avg_pool2d(x, self.resolution)
         return self.net(x, self.net.usual())[0]

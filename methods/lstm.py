@@ -4,14 +4,11 @@ memory-augmented neural networks", ICML 2016)."""
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from harness.method import Feedback, Method, State, Task, one_hot
-from methods.nn.backbones import Conv4
+from methods.nn.features import Features, encoder
 from methods.nn.lstm_cell import recurrent
 from methods.nn.pairs import labels_with_images
 
@@ -44,7 +41,7 @@ class LSTM(Method):
     def __init__(
         self,
         task: Task,
-        features: Literal["conv", "pixels"] = "conv",
+        features: Features = "conv",
         channels: int = 64,
         units: int | None = None,
         layers: int | None = None,
@@ -52,8 +49,6 @@ class LSTM(Method):
         resolution: int | None = None,
     ) -> None:
         super().__init__(task)
-        if features not in ("conv", "pixels"):
-            raise ValueError(f"features is 'conv' or 'pixels', not {features!r}")
         of_conv = features == "conv"
         units = (256 if of_conv else 200) if units is None else units
         layers = (2 if of_conv else 1) if layers is None else layers
@@ -65,19 +60,11 @@ class LSTM(Method):
         }.items():
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, found {value}")
-        self.resolution = _PIXELS if resolution is None and not of_conv else resolution
-        depth, height, width = task.image_shape
-        if self.resolution is not None:
-            height = width = self.resolution
-        self.encode: nn.Module = nn.Flatten()
-        size = depth * height * width
-        if of_conv:
-            conv = Conv4(depth, channels)
-            size = conv.features((depth, height, width))
-            # Centred and scaled, because conv4's features are never negative. The one trial that left the two-way
-            # plateau (after 1000 updates) had this, 128 units and no layer norm; the one that had not left it after
-            # 4000 had none of the three. Which of them matters was not taken apart.
-            self.encode = nn.Sequential(conv, nn.BatchNorm1d(size, affine=False))
+        if features == "pixels" and resolution is None:
+            resolution = _PIXELS
+        # Centred features: the one trial that left the two-way plateau (after 1000 updates) had these, 128 units and no
+        # layer norm; the one that had not left it after 4000 had none of the three. Which matters was not taken apart.
+        self.encode, size = encoder(task.image_shape, features, channels, resolution)
         self.recur = recurrent(size + task.ways, units, layers, of_conv if layer_norm is None else layer_norm)
         self.classify = nn.Linear(units, task.ways)
         self._memory = (layers, units)
@@ -106,8 +93,6 @@ class LSTM(Method):
         return {**self._run(x, labels, state)[1], "label": last}
 
     def memoryless_features(self, x: Tensor) -> Tensor:
-        if self.resolution is not None:
-            x = F.adaptive_avg_pool2d(x, self.resolution)
         return self.encode(x)
 
     def answer_features(self, features: Tensor, feedback: Feedback) -> Tensor:
