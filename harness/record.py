@@ -75,6 +75,9 @@ class Cost(_Model):
     state_bytes: Whole = Field(description="bytes of the state after the last step")
     state_growth: Literal["constant", "with t"] = Field(description="whether the state grows from step to step")
     growth_bytes_per_step: float = Field(description="bytes that a step adds to the state; 0 if constant")
+    growth_bytes_per_delay: NonNegative | None = Field(
+        None, description="bytes that a further step of label delay adds to the state; null without a stream"
+    )
 
     @model_validator(mode="after")
     def _growth_agrees(self) -> Self:

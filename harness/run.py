@@ -268,7 +268,7 @@ def _record(
             for name, (mean, interval, episodes) in metrics(prepared.protocol, scores).items()
         },
         curves=curves(prepared.protocol, scores),
-        cost=measured_cost(method, plan),
+        cost=measured_cost(method, plan, _told_later(prepared, method)),
         marks=marks,
         train_seconds=round(progress.seconds, 1),
         score_seconds=round(score_seconds, 1),
@@ -279,6 +279,19 @@ def _record(
         command=request.command,
         finished=utc_now(),
     )
+
+
+def _told_later(prepared: Prepared, method: Method) -> Method:
+    """The method as it would be if labels came a step later: itself, unless it was told the delay."""
+    told = method.task.label_delay
+    if told is None:
+        return method
+    task = dataclasses.replace(method.task, label_delay=told + 1)
+    later = build_method(prepared.method.cls, task, prepared.options, prepared.request.seed)
+    weights = method.state_dict()
+    if all(weights[name].shape == each.shape for name, each in later.state_dict().items() if name in weights):
+        later.load_state_dict(weights, strict=False)
+    return later
 
 
 def _enter(prepared: Prepared) -> Record | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.boards.defaults import default_options
 from harness.boards.standings import Entry
-from harness.record import Record
+from harness.record import Cost, Record
 from harness.shapes import Published, StreamScoring
 from harness.spec import AnyProtocol, ranking, reported
 
@@ -25,7 +25,6 @@ def columns(entry: Entry, by: str, others: Sequence[str]) -> dict[str, str]:
     newest, cost = entry.newest, entry.newest.cost
     spread = getattr(entry.summary(by), "spread", None)
     seeds = str(len(entry.records)) + (f" (± {spread:.2f})" if spread is not None else "")
-    growth = "constant" if cost.state_growth == "constant" else f"{cost.growth_bytes_per_step:+,.0f} a step"
     return {
         "method": newest.method,
         "options": options_of(newest) or NOTHING,
@@ -38,7 +37,7 @@ def columns(entry: Entry, by: str, others: Sequence[str]) -> dict[str, str]:
         "GFLOP/step": _gflop(cost.gflop_per_step),
         **({"GFLOP/query": _gflop(cost.gflop_per_query)} if by == "query_accuracy" else {}),
         "state bytes": f"{cost.state_bytes:,}",
-        "state growth": growth,
+        "state growth": _growth(cost),
         "marks": ", ".join(marks_of(entry)) or NOTHING,
         "hardware": _hardware(newest),
         "run": ", ".join(record.run for record in entry.records),
@@ -91,6 +90,12 @@ def trained(entry: Entry) -> str:
 def _hardware(record: Record) -> str:
     machine = record.hardware
     return machine.gpu or f"{' '.join(machine.cpu.split()) or machine.device}, {machine.threads} threads"
+
+
+def _growth(cost: Cost) -> str:
+    """How the state grows, as '+12 a step, +8 a step of delay'; older records do not know the second."""
+    rates = [(cost.growth_bytes_per_step, "a step"), (cost.growth_bytes_per_delay or 0, "a step of delay")]
+    return ", ".join(f"{rate:+,.0f} {each}" for rate, each in rates if rate) or "constant"
 
 
 def _gflop(value: float | None) -> str:

@@ -16,7 +16,8 @@ from harness.load import load_protocol
 from harness.record import Record
 from harness.shapes import Published
 from harness.shipped import protocol_files
-from harness.tables.definition import Column, CurvePoint, Printed, Row
+from harness.tables.computed import ComputedCost, computed_cost
+from harness.tables.definition import Column, CurvePoint, Printed, Row, Table
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,14 @@ class MeasuredValue:
 
 
 @dataclass(frozen=True)
+class ComputedValue:
+    """A cost that was computed at once instead of read from a board."""
+
+    value: float
+    cost: ComputedCost
+
+
+@dataclass(frozen=True)
 class PublishedValue:
     """What was printed elsewhere, the spread printed with it, and what to know when comparing it."""
 
@@ -48,7 +57,7 @@ class Cell:
     """One system under one condition; None for what was not measured here, or not published."""
 
     protocol: str
-    measured: MeasuredValue | None
+    measured: MeasuredValue | ComputedValue | None
     published: PublishedValue | None
 
 
@@ -66,6 +75,8 @@ def fill(printed: Printed, boards: Path) -> Filled:
     Raises UserError for a table that names an unknown protocol, or a cell that two published rows fit.
     """
     table = printed.table
+    if table.computed:
+        return Filled(printed, tuple(_computed(row, table) for row in table.rows))
     needed = sorted({row.protocol or column.protocol for row in table.rows for column in table.columns})
     views = {name: _view(name, boards) for name in needed}
 
@@ -76,8 +87,30 @@ def fill(printed: Printed, boards: Path) -> Filled:
     return Filled(printed, tuple(tuple(cell(row, column) for column in table.columns) for row in table.rows))
 
 
-def account(measured: MeasuredValue) -> str:
+def _computed(row: Row, table: Table) -> tuple[Cell, ...]:
+    """A row of costs, none of which is read from a board."""
+    assert table.computed is not None
+    costs = {
+        name: computed_cost(row, name, table.computed)
+        for name in {row.protocol or column.protocol for column in table.columns}
+    }
+
+    def cell(column: Column) -> Cell:
+        name = row.protocol or column.protocol
+        cost = costs[name]
+        return Cell(name, ComputedValue(cost.of(column), cost) if cost else None, _printed(row, column))
+
+    return tuple(cell(column) for column in table.columns)
+
+
+def account(measured: MeasuredValue | ComputedValue) -> str:
     """What a reader must know of a measured entry, which need not be the very system of the paper."""
+    if isinstance(measured, ComputedValue):
+        cost = measured.cost
+        return (
+            f"computed, {cost.method} on {cost.protocol}: "
+            f"{f'options {cost.options}' if cost.options else 'default options'}; {cost.parameters:,} parameters"
+        )
     entry, newest = measured.entry, measured.entry.newest
     options, marks = options_of(newest), marks_of(entry)
     parts = [
@@ -127,7 +160,7 @@ def _single(record: Record, column: Column) -> float | None:
         return _point(record, column.curve)
     if column.cost == "million parameters":
         return record.cost.parameters / 1e6
-    return record.cost.gflop_per_step if column.cost == "GFLOP per step" else record.cost.gflop_per_query
+    return record.cost.gflop_per_step
 
 
 def _point(record: Record, point: CurvePoint) -> float | None:
@@ -137,7 +170,7 @@ def _point(record: Record, point: CurvePoint) -> float | None:
 
 def _published(view: View, row: Row, column: Column, source: str) -> PublishedValue | None:
     if not column.metric:
-        return PublishedValue(row.printed[column.name], None, "") if column.name in row.printed else None
+        return _printed(row, column)
     found = list(_printed_rows(view, row, column.metric, source))
     if len(found) > 1:
         raise UserError(f"{view.name} has {len(found)} published rows for {row.method} ({row.variant}), {source}")
@@ -146,6 +179,10 @@ def _published(view: View, row: Row, column: Column, source: str) -> PublishedVa
     value = found[0].metrics[column.metric]
     mean, *spread = value if isinstance(value, list) else [value]
     return PublishedValue(mean, spread[0] if spread else None, found[0].note)
+
+
+def _printed(row: Row, column: Column) -> PublishedValue | None:
+    return PublishedValue(row.printed[column.name], None, "") if column.name in row.printed else None
 
 
 def _printed_rows(view: View, row: Row, metric: str, source: str) -> Iterable[Published]:

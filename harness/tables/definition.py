@@ -16,7 +16,7 @@ from harness.shipped import papers_dir
 from harness.strict import Count, Strict
 from harness.text.document import read_yaml, validated
 
-Costs = Literal["million parameters", "GFLOP per query", "GFLOP per step"]
+Costs = Literal["million parameters", "GFLOP per prediction", "GFLOP per step"]
 
 
 class CurvePoint(Strict):
@@ -70,6 +70,9 @@ class Table(Strict):
     head: Annotated[list[str], Field(min_length=1)] = Field(description="what stands over the rows' labels")
     spread: Literal["parentheses", "plus-minus"] = Field("parentheses", description="how the paper prints a spread")
     turned: bool = Field(False, description="print conditions as rows and systems as columns, where these are few")
+    computed: Literal["smoke", "quick", "full"] | None = Field(
+        None, description="costs are computed at once, of untrained methods as this budget builds them, not from boards"
+    )
     columns: Annotated[list[Column], Field(min_length=1)]
     rows: Annotated[list[Row], Field(min_length=1)]
     notes: list[str] = Field([], description="what a reader of the whole table should know")
@@ -80,6 +83,10 @@ class Table(Strict):
         names = [column.name for column in self.columns]
         if len(set(names)) < len(names):
             problems.append("columns: two have the same group and label")
+        if self.computed and not all(column.cost for column in self.columns):
+            problems.append("computed: every column must then be a cost")
+        if not self.computed and any(column.cost == "GFLOP per prediction" for column in self.columns):
+            problems.append("columns: 'GFLOP per prediction' is not in records; it needs `computed`")
         free = {column.name for column in self.columns if not column.metric}
         for i, row in enumerate(self.rows):
             if len(row.labels) != len(self.head):

@@ -7,12 +7,16 @@ from itertools import groupby
 from typing import Any
 
 from harness.boards.tables import NOTHING
-from harness.tables.cells import Cell, Filled, MeasuredValue, PublishedValue, account
+from harness.tables.cells import Cell, ComputedValue, Filled, MeasuredValue, PublishedValue, account
 from harness.tables.definition import Column
 
 READING = """\
 Measured: the mean ± half the width of the 95 % interval over test episodes (and the number of seeds, if more than
 one), of the best entry that the board ranks. Published: as printed. '–': not measured, or not published."""
+
+COMPUTED = """\
+Measured: counted at once, of untrained methods as the full budget of their recipe builds them. Published: as printed.
+'–': no such method here, or not published."""
 
 MEASURED, PUBLISHED = "measured", "published"
 Pair = tuple[str, str]
@@ -55,7 +59,12 @@ def as_text(filled: Filled, width: int) -> str:
                 _block(table.head, labels, [tops[j] for j in group], [[row[j] for j in group] for row in pairs])
                 for group in ([*each] for _, each in groupby(numbers, key=lambda j: table.columns[j].group))
             ]
-    tail = [READING, *([f"Published rows: {'; '.join(shared)}."] if shared else []), *table.notes, _boards(filled)]
+    tail = [
+        COMPUTED if table.computed else READING,
+        *([f"Published rows: {'; '.join(shared)}."] if shared else []),
+        *table.notes,
+        _boards(filled),
+    ]
     head = f"{filled.printed.name}: {table.title}\n{filled.printed.paper.citation}"
     return "\n\n".join([head, *blocks, "\n".join(tail), *filter(None, [str(notes)])]) + "\n"
 
@@ -119,9 +128,11 @@ def _block(heads: Sequence[str], lines: list[list[str]], tops: Sequence[str], pa
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
-def _measured(measured: MeasuredValue | None, column: Column, notes: Notes) -> str:
+def _measured(measured: MeasuredValue | ComputedValue | None, column: Column, notes: Notes) -> str:
     if measured is None:
         return NOTHING
+    if isinstance(measured, ComputedValue):
+        return f"{measured.value:.3g}{notes.mark(account(measured))}"
     text = f"{measured.value:.3g}" if column.cost else f"{measured.value:.1f}"
     if measured.interval is not None:
         text += f" ± {measured.interval:.1f}"
@@ -157,6 +168,10 @@ def _boards(filled: Filled) -> str:
     for cells in filled.cells:
         for cell, column in zip(cells, filled.printed.table.columns, strict=True):
             found.setdefault(cell.protocol, {})[_quantity(column)] = None
+    if filled.printed.table.computed:
+        return (
+            "Computed on: " + ", ".join(dict.fromkeys(cell.protocol for cells in filled.cells for cell in cells)) + "."
+        )
     return "Read from: " + "; ".join(f"{board} ({', '.join(each)})" for board, each in found.items()) + "."
 
 
@@ -166,6 +181,7 @@ def _quantity(column: Column) -> str:
 
 def _cell_as_json(cell: Cell, column: Column) -> dict[str, Any]:
     measured, published = cell.measured, cell.published
+    records = measured.entry.records if isinstance(measured, MeasuredValue) else ()
     return {
         "column": column.name,
         "protocol": cell.protocol,
@@ -173,10 +189,10 @@ def _cell_as_json(cell: Cell, column: Column) -> dict[str, Any]:
         "measured": measured
         and {
             "value": measured.value,
-            "interval": measured.interval,
-            "spread": measured.spread,
-            "seeds": [record.seed for record in measured.entry.records],
-            "runs": [record.run for record in measured.entry.records],
+            "interval": getattr(measured, "interval", None),
+            "spread": getattr(measured, "spread", None),
+            "seeds": [record.seed for record in records],
+            "runs": [record.run for record in records],
             "note": account(measured),
         },
         "published": published
