@@ -9,6 +9,8 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "apl": ("methods.apl:APL", "surprise-gated memory of embeddings, read by relational attention"),
     "chance": ("methods.chance:Chance", "equal logits for every class (ties share credit: exactly 1/ways)"),
     "cl_lstm": ("methods.cl_lstm:CLLSTM", "convolutional LSTM layers, an LSTM and a linear classifier"),
+    "cl_resnet20": ("methods.cl_resnet20:CLResNet20", "ResNet-20 of convolutional LSTM layers"),
+    "cl_vgg11": ("methods.cl_vgg11:CLVGG11", "VGG-11 of convolutional LSTM layers"),
     "cnn_lstm": ("methods.cnn_lstm:CNNLSTM", "an LSTM over a conv net made by MAML"),
     "copy_last": ("methods.copy_last:CopyLast", "answers with the newest revealed label"),
     "copy_last_mask": ("methods.copy_last_mask:CopyLastMask", "masks: the newest revealed mask"),
@@ -23,5 +25,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "ntm": ("methods.ntm:NTM", "an LSTM with a memory that it reads by content and writes where least used"),
     "oml": ("methods.oml:OML", "linear layers learning by gradient over a fixed conv net made for that"),
     "opn": ("methods.opn:OPN", "online prototypes over a small conv net"),
+    "resnet20": ("methods.resnet20:ResNet20", "a residual net of 20 layers for single images"),
     "transformer": ("methods.transformer:Transformer", "attention over all images and labels so far"),
+    "vgg11": ("methods.vgg11:VGG11", "a conv net of 11 layers for single images"),
 }

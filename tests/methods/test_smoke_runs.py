@@ -21,8 +21,13 @@ from harness.spec import AnyProtocol, ranking
 from harness.testing import tiny_dataset
 from harness.train import Training, train
 
+STREAMED = (
+    *("anml", "apl", "cl_lstm", "cnn_lstm", "cpm", "lstm", "maml"),
+    *("matching_online", "ntm", "oml", "opn", "transformer"),
+)
+SUPERVISED = ("cl_resnet20", "cl_vgg11", "resnet20", "vgg11")
 TRAINED, PLAIN = (
-    ("apl", "cl_lstm", "cpm", "lstm", "matching_online", "ntm", "opn", "transformer"),
+    (*STREAMED, *SUPERVISED),
     ("chance", "majority", "copy_last", "count", "nearest_pixel"),
 )
 MASKED = ("all_foreground", "all_background", "copy_last_mask", "mean_mask")
