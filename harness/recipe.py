@@ -27,7 +27,7 @@ class EpisodeChange(Strict):
 
     ways: Count | None = Field(None, description="classes in an episode; left out where the protocol has fewer")
     presentations: Count | None = Field(None, description="showings of each class")
-    label_delay: Count | None = Field(None, description="steps until a label is revealed; 1 is the online stream")
+    label_delay: Count | None = Field(None, description="steps until a label is revealed; 1 is online; likewise")
     order: Literal["balanced", "iid", "cyclic"] | None = Field(None, description="order of classes")
     subtasks: Count | None = Field(None, description="continual: classes, one after another; likewise")
     shots: Count | None = Field(None, description="continual, n_way_k_shot: labelled samples of each class")
@@ -47,7 +47,8 @@ class Optimizer(Strict):
 class Stage(Strict):
     """One stretch of training with one shape of episode, from a fresh optimiser.
 
-    A stage with more ways or subtasks than the protocol has is left out, so that one curriculum serves many protocols.
+    A stage with more ways, subtasks or label delay than the protocol has is left out, so that one curriculum serves
+    many protocols.
     """
 
     name: str
@@ -157,8 +158,9 @@ def recipe_path(method: str, own_file: Path) -> Path:
 def load_budget(path: Path, loaded: Loaded, budget: str, init: bool = False) -> Budget:
     """The named budget of the part of a recipe that fits the protocol; UserError if none does.
 
-    Stages with more classes than the protocol's episodes are left out, so that growing episodes can be written down
-    once for protocols of all lengths. `init` tells whether training begins from another run's weights.
+    Stages with more classes or later labels than the protocol's episodes are left out, so that growing episodes can be
+    written down once for protocols of all lengths and delays. `init` tells whether training begins from another run's
+    weights.
     """
     recipe = validated(read_yaml(path), _ADAPTER)
     for part in recipe.parts:
@@ -172,12 +174,16 @@ def load_budget(path: Path, loaded: Loaded, budget: str, init: bool = False) -> 
 
 
 def _fitting(budget: Budget, protocol: AnyProtocol) -> Budget:
-    """The budget without the stages that have more ways (or subtasks) than the protocol."""
+    """The budget without the stages that have more ways, subtasks or label delay than the protocol."""
     most = getattr(protocol.episode, "ways", None) or getattr(protocol.episode, "subtasks", None)
-    if most is None:
-        return budget
-    kept = [stage for stage in budget.stages if max(stage.episode.ways or 0, stage.episode.subtasks or 0) <= most]
-    return budget.model_copy(update={"stages": kept})
+    latest = getattr(protocol, "label_delay", None)
+
+    def fits(stage: Stage) -> bool:
+        episode = stage.episode
+        few = most is None or max(episode.ways or 0, episode.subtasks or 0) <= most
+        return few and (latest is None or stage.kind is not None or (episode.label_delay or 0) <= latest)
+
+    return budget.model_copy(update={"stages": [stage for stage in budget.stages if fits(stage)]})
 
 
 def budget_hash(budget: Budget) -> str:

@@ -172,6 +172,19 @@ def test_stages_of_other_kinds_change_what_they_name() -> None:
     assert (shots.episode.ways, shots.episode.shots, shots.episode.queries) == (4, 3, 15)
 
 
+def test_one_curriculum_serves_protocols_of_all_delays(tmp_path: Path) -> None:
+    """Stages with later labels than the protocol's are left out, unless their episodes are of another kind anyway."""
+    path = tmp_path / "mine.yaml"
+    stages = "".join(f"{{name: '{n}', episodes: 1, episode: {{label_delay: {n}}}}}, " for n in (1, 2, 3, 5))
+    late = "{name: other, kind: delayed_label, episodes: 1, episode: {ways: 2, presentations: 3, label_delay: 4}}"
+    budget = f"{{stages: [{stages}{late}]}}"
+    path.write_text(f"method: mine\nparts:\n  - {{smoke: {budget}, quick: {budget}, full: {budget}}}\n")
+    kept = {"5way_online": ["1"], "delay2": ["1", "2"], "delay4": ["1", "2", "3"], "delay5": ["1", "2", "3", "5"]}
+    for name, names in kept.items():
+        found = load_budget(path, load_protocol(f"cifarfs_{name}"), "quick").stages
+        assert [stage.name for stage in found] == [*names, "other"]
+
+
 def test_one_curriculum_serves_protocols_of_all_lengths(tmp_path: Path) -> None:
     """Stages with more classes than the protocol's episodes are left out; where that leaves nothing, it is said."""
     path = tmp_path / "mine.yaml"
