@@ -104,7 +104,7 @@ class EpisodeSource:
 
     def images(
         self,
-        protocol: AnyProtocol,
+        protocol: AnyProtocol | None,
         split: str,
         seed: int,
         numbers: Sequence[int] | np.ndarray,
@@ -112,9 +112,11 @@ class EpisodeSource:
     ) -> tuple[Tensor, Tensor]:
         """Single images x [N, C, H, W] and their rows int64 [N] in the split's class table, classes drawn evenly.
 
-        Image i of a split under a seed is a pure function of (protocol digest, split, seed, i).
+        Image i of a split under a seed is a pure function of (protocol digest, split, seed, i); or, without a protocol,
+        of the data's fingerprint in place of the digest.
         """
-        table, key = self.dataset.tables[split], plan_key(protocol, split, seed)
+        table = self.dataset.tables[split]
+        key = plan_key(protocol, split, seed) if protocol else bits.key_of(self.dataset.fingerprint, split, seed)
         drawn = bits.words(key, np.asarray(numbers), SINGLE, 3)
         row = bits.below(drawn[:, 0], len(table.names))
         image = table.members[table.offsets[row] + bits.below(drawn[:, 1], table.sizes[row])].astype(np.int64)

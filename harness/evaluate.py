@@ -13,7 +13,7 @@ from harness.episodes import EpisodeSource
 from harness.errors import UserError
 from harness.method import Method
 from harness.plan import plan_episodes
-from harness.rollout import answered
+from harness.rollout import answered, untold
 from harness.score import Scores, first, joined, score
 from harness.spec import AnyProtocol
 
@@ -35,9 +35,11 @@ def evaluate(
     split: str,
     episodes: int,
     progress: Callable[[int], None] | None = None,
+    told: bool = True,
 ) -> Scores:
     """Scores of the first `episodes` episodes of a split, in evaluation mode; the mode is put back afterwards.
 
+    Unless the method is `told`, every feedback is replaced by null, which shows what it owes to feedback.
     Raises UserError where the data set has no such split.
     """
     if split not in source.dataset.tables:
@@ -54,7 +56,8 @@ def evaluate(
                 wanted = np.arange(begin, min(begin + size, episodes))
                 numbers = np.resize(wanted, size)
                 batch = source.episodes(protocol, split, EVALUATION_SEED, numbers)
-                parts.append(first(score(protocol, answered(method, batch), batch.plan), len(wanted)))
+                earned = answered(method, batch if told else untold(batch))
+                parts.append(first(score(protocol, earned, batch.plan), len(wanted)))
                 if progress:
                     progress(len(wanted))
     finally:

@@ -20,13 +20,15 @@ class Task:
 
     `ways` is the number of classes that it tells apart (the most of any stage of training), 1 where it answers with
     masks. `image_shape` is (C, H, W). `label_delay` is d for methods that declare `needs_label_delay` on kinds with
-    a stream, else None.
+    a stream, else None. `classes` is the number of training classes of the data set, for methods that keep something
+    of them; 0 where that is not known.
     """
 
     ways: int
     image_shape: tuple[int, int, int]
     kind: str
     label_delay: int | None = None
+    classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,10 @@ class Method(nn.Module):
     transductive: bool = False
     """An answer to a query may depend on the queries asked with it, which are then asked all together; an option may
     set it on an instance. Marked on every board."""
+
+    training_classes: Tensor | None = None
+    """Which training classes the class numbers of the episodes are, int64 [B, ways] below `task.classes`: told in
+    training to methods with a `class_head`, and to nobody else. None at all other times."""
 
     def __init__(self, task: Task) -> None:
         super().__init__()
@@ -124,6 +130,23 @@ class Method(nn.Module):
         """Features [N, D] of images [N, C, H, W] seen without memory or labels; None: this method has none.
 
         Recipes may have a stage that trains them to tell the training classes apart.
+        """
+        shared = self.shared_features()
+        return None if shared is None else shared(x)
+
+    def shared_features(self) -> nn.Module | None:
+        """The part of this method that all images go through first, from [N, C, H, W] to features [N, D]; or None.
+
+        Such features are trained to tell the training classes apart once for all methods in which they are alike and
+        begin alike (see `methods.nn.backbones.Backbone`), and kept in the cache. It must pass on [N, D, 1, 1] as
+        [N, D]: features that were computed before.
+        """
+        return None
+
+    def class_head(self) -> nn.Module | None:
+        """A part of this method from its shared features [N, D] to logits [N, task.classes] of the training classes.
+
+        It is trained by the objective on classes and kept; None: by a linear layer that is thrown away.
         """
         return None
 

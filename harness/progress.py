@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -67,6 +68,12 @@ class Reporter:
         if not self._terminal and (time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES or done == total):
             self._last = time.monotonic()
             self.say(f"scored {done} of {total} test episodes")
+
+    def curves(self, drawn: Mapping[str, Sequence[float]]) -> None:
+        """Curves of a record, in per cent, a line each."""
+        width = max(map(len, drawn))
+        for name, values in drawn.items():
+            self.say(f"{name:<{width}} " + " ".join(f"{value:5.1f}" for value in values))
 
     def say(self, line: str) -> None:
         """One line for people."""

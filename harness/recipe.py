@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from harness.errors import UserError
 from harness.load import Loaded
@@ -55,7 +55,8 @@ class Stage(Strict):
     objective: Literal["episodes", "classes", "head", "pretext"] = Field(
         "episodes",
         description="episodes: the method's loss on episodes; classes: its memoryless features, through a linear "
-        "layer that is thrown away, tell the training classes apart (an episode is then a single image); head: "
+        "layer that is thrown away (or its own class head), tell the training classes apart (an episode is then a "
+        "single image; shared features are trained once and kept in the cache); head: "
         "the method's loss on episodes, with memoryless features that are frozen and computed once; pretext: the "
         "loss of the method's pretext, another method that shares parts of it",
     )
@@ -71,6 +72,19 @@ class Stage(Strict):
     schedule: Literal["constant", "cosine"] = Field("constant", description="of the learning rate over the stage")
     warmup: Annotated[int, Field(strict=True, ge=0)] = Field(0, description="updates of linear rise at the start")
     batch: Count | None = Field(None, description="episodes an update, if not the budget's")
+    optimizer: Optimizer | None = Field(None, description="the optimiser, if not the budget's")
+    classes_weight: Positive | None = Field(
+        None,
+        description="objective episodes: beside their loss, that of the objective on classes with this weight, on as "
+        "many single images as `classes_batch`",
+    )
+    classes_batch: Count = Field(64, description="single images an update, with `classes_weight`")
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.classes_weight is not None and self.objective != "episodes":
+            raise ValueError("classes_weight is for stages with the objective 'episodes'")
+        return self
 
 
 class Validation(Strict):
@@ -106,7 +120,7 @@ class Budget(Strict):
     @property
     def pretrains(self) -> bool:
         """Whether a stage trains on classes that are the same in every episode."""
-        return any(stage.objective == "classes" for stage in self.stages)
+        return any(stage.objective == "classes" or stage.classes_weight for stage in self.stages)
 
 
 class When(Strict):

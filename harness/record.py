@@ -105,6 +105,16 @@ class Code(_Model):
     dirty: bool | None = Field(description="whether files differed from that commit; null outside a checkout")
 
 
+class Pretrained(_Model):
+    """Shared features that a stage trained on the training classes, or took from the cache."""
+
+    key: Sha256 = Field(description="SHA-256 over everything that the features are a function of")
+    reused: bool = Field(description="whether another run had trained them")
+    episodes: Positive = Field(description="images that they were trained on; part of train_episodes")
+    updates: Positive = Field(description="optimiser steps; part of train_updates")
+    seconds: NonNegative = Field(description="wall time of that; part of train_seconds unless they were reused")
+
+
 class Record(_Model):
     """One finished run: one training and one scoring. One line of a board."""
 
@@ -140,14 +150,20 @@ class Record(_Model):
     )
     curves: dict[Line, list[Percent]] = Field(
         description="means in per cent for plots: accuracy by step ('by_step') and shot ('by_shot'), query accuracy "
-        "by subtask ('by_subtask'), masks by shot ('iou_by_shot', 'masking_by_shot')"
+        "by subtask ('by_subtask'), masks by shot ('iou_by_shot', 'masking_by_shot'; with ', null feedback' behind the "
+        "name where nothing is ever revealed)"
     )
     cost: Cost = Field(description="parameters, computation and memory")
     marks: list[Line] = Field(
         description=f"'{LABEL_DELAY_TOLD}', '{GRADIENT_AT_TEST}', '{TRANSDUCTIVE}', '{STAND_IN}', "
         f"'{PARTIAL_TEST}', '{FAILED_CHECK}: ...', or other words that a reader should see"
     )
-    train_seconds: NonNegative = Field(description="wall time of training, over all sessions")
+    pretrained: list[Pretrained] = Field(
+        [], description="stages of shared features; empty without, and in records from before there were such"
+    )
+    train_seconds: NonNegative = Field(
+        description="wall time of training, over all sessions; what reused features cost stands in `pretrained`"
+    )
     score_seconds: NonNegative = Field(description="wall time of scoring")
     hardware: Hardware = Field(description="the machine")
     versions: dict[str, str] = Field(description="versions of Python, this package and its main libraries")

@@ -103,7 +103,7 @@ def task_of(protocol: AnyProtocol, image_shape: tuple[int, int, int], classes: i
         ways = classes
     else:
         ways = shape.ways
-    return Task(ways, image_shape, protocol.kind, delay_of(protocol) if delay_told else None)
+    return Task(ways, image_shape, protocol.kind, delay_of(protocol) if delay_told else None, classes or 0)
 
 
 def resolved_options(cls: type[Method], given: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ A method is handed feedback and inputs, one step at a time; targets and the futu
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -30,6 +31,12 @@ def feedback_of(episodes: Episodes) -> Feedback:
     shown = episodes.target[source.clamp(min=0)]
     known = (source >= 0).view(-1, *(1,) * (shown.dim() - 1))
     return Feedback(torch.where(known, shown, NULL))
+
+
+def untold(episodes: Episodes) -> Episodes:
+    """The same episodes with null revealed before every step: what is answered then is answered without feedback."""
+    nothing = np.full_like(episodes.plan.reveals, NULL)
+    return replace(episodes, plan=replace(episodes.plan, reveals=nothing))
 
 
 def steps(method: Method, episodes: Episodes) -> Iterator[tuple[Tensor | None, State]]:
@@ -126,9 +133,14 @@ def before_queries(episodes: Episodes) -> tuple[Tensor, Feedback]:
 
 
 def training_loss(method: Method, episodes: Episodes) -> Tensor:
-    """The scalar that one update of training minimises."""
+    """The scalar that one update of training minimises, on episodes of training classes."""
     first = 0 if episodes.plan.asked_from == episodes.plan.steps else episodes.plan.asked_from
-    return method.loss(training_logits(method, episodes), episodes.target[first:], episodes.scored[first:])
+    if method.class_head() is not None:
+        method.training_classes = torch.from_numpy(episodes.plan.classes).to(episodes.target.device)
+    try:
+        return method.loss(training_logits(method, episodes), episodes.target[first:], episodes.scored[first:])
+    finally:
+        method.training_classes = None
 
 
 def class_loss(method: Method, head: nn.Module, x: Tensor, rows: Tensor) -> Tensor:
@@ -139,7 +151,12 @@ def class_loss(method: Method, head: nn.Module, x: Tensor, rows: Tensor) -> Tens
 
 
 def head_loss(method: Method, episodes: Episodes) -> Tensor:
-    """The loss of a method's head over frozen features: `episodes.x` is [T, B, D]."""
+    """The loss of what follows frozen features: `episodes.x` is [T, B, D].
+
+    Shared features pass on what is features already, so that every kind of episode runs as it always does.
+    """
+    if method.shared_features() is not None:
+        return training_loss(method, replace(episodes, x=episodes.x[..., None, None]))
     logits = method.answer_features(episodes.x, feedback_of(episodes))
     assert logits is not None
     return method.loss(logits, episodes.target, episodes.scored)

@@ -21,7 +21,7 @@ from harness import provenance
 from harness.checkpoint import load_tensors, load_weights, save_tensors, sha256_of, without_prefix
 from harness.cost import measured_cost
 from harness.data.dataset import Dataset
-from harness.data.load import load_dataset
+from harness.data.load import default_cache, load_dataset
 from harness.data.possible import check_possible
 from harness.episodes import EpisodeSource
 from harness.errors import RunError, UserError
@@ -29,8 +29,9 @@ from harness.evaluate import EVALUATION_SEED, evaluate, whole_test
 from harness.files import replacing
 from harness.load import Loaded, for_data, load_protocol
 from harness.memory import keep_freed_memory
-from harness.method import Method
+from harness.method import MASKS, Method
 from harness.plan import plan_episodes
+from harness.pretrained import FeatureCache, spent_before
 from harness.progress import Reporter
 from harness.recipe import Budget, budget_hash, load_budget, recipe_path
 from harness.record import (
@@ -41,6 +42,7 @@ from harness.record import (
     TRANSDUCTIVE,
     DataInfo,
     Metric,
+    Pretrained,
     Record,
     canonical_json,
     utc_now,
@@ -53,6 +55,9 @@ from harness.train import Limits, Progress, Training, train
 
 PRETRAINED = "features pre-trained on classes"
 ELSEWHERE = "pre-trained on another kind of episode"
+
+UNTOLD = 200
+"""Test episodes at most that a learner of masks also lives without feedback, for the curves of its record."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,7 @@ def _run(prepared: Prepared, reporter: Reporter) -> Record:
         folder / "checkpoint.safetensors",
         {"identity": prepared.identity},
         Limits(request.episodes, request.seconds),
+        FeatureCache((request.cache or default_cache()).expanduser().absolute() / "pretrained", reporter.say),
     )
     reporter.say(f"{prepared.loaded.name} with {prepared.method.name} on {prepared.dataset.name}, run folder {folder}")
     if any(True for _ in method.parameters()) and prepared.budget.stages and prepared.budget.validation is None:
@@ -206,7 +212,13 @@ def _run(prepared: Prepared, reporter: Reporter) -> Record:
 
     scores = evaluate(method, source, protocol, "test", total, count)
     _write_scores(folder / "scores.npz", scores)
-    record = _record(prepared, method, progress, scores, time.monotonic() - began, trained_before, weights)
+    score_seconds = time.monotonic() - began
+    drawn = curves(protocol, scores)
+    if protocol.kind in MASKS:
+        alone = evaluate(method, source, protocol, "test", min(total, UNTOLD), told=False)
+        drawn |= {f"{name}, null feedback": values for name, values in curves(protocol, alone).items()}
+        reporter.curves(drawn)
+    record = _record(prepared, method, progress, scores, drawn, score_seconds, trained_before, weights)
     _write(folder / "record.json", record.model_dump_json(indent=1))
     _note(prepared, "done")
     return record
@@ -217,6 +229,7 @@ def _record(
     method: Method,
     progress: Progress,
     scores: Scores,
+    drawn: dict[str, list[float]],
     score_seconds: float,
     trained_before: int,
     weights: Path,
@@ -267,9 +280,10 @@ def _record(
             name: Metric(mean=mean, interval=interval if episodes > 1 else None, episodes=episodes)
             for name, (mean, interval, episodes) in metrics(prepared.protocol, scores).items()
         },
-        curves=curves(prepared.protocol, scores),
+        curves=drawn,
         cost=measured_cost(method, plan, _told_later(prepared, method)),
         marks=marks,
+        pretrained=[Pretrained(**each) for each in spent_before(progress)],
         train_seconds=round(progress.seconds, 1),
         score_seconds=round(score_seconds, 1),
         hardware=provenance.hardware(_device(request.device)),

@@ -26,8 +26,9 @@ from harness.method import Method, Task
 from harness.recipe import Optimizer, Stage
 from harness.registry import build_method
 from harness.score import metrics
+from harness.stages import rate
 from harness.testing import tiny_dataset
-from harness.train import Limits, Progress, Training, _rate, train
+from harness.train import Limits, Progress, Training, train
 from methods.cl_lstm import CLLSTM
 from methods.opn import OPN
 from tests.training_material import STAGES, training, weights
@@ -181,10 +182,10 @@ def test_limits_cut_a_training_short(tmp_path: Path) -> None:
 def test_learning_rates_follow_the_schedule() -> None:
     stage = Stage(name="s", episodes=100, schedule="cosine", warmup=4)
     optimizer = Optimizer(lr=0.1)
-    assert _rate(stage, optimizer, 0, 10) == pytest.approx(0.1 / 4)
-    assert _rate(stage, optimizer, 50, 10) == pytest.approx(0.05)
-    assert _rate(stage, optimizer, 90, 10) == pytest.approx(0.05 * (1 + math.cos(0.9 * math.pi)))
-    assert _rate(Stage(name="s", episodes=1, lr=3.0), optimizer, 0, 1) == 3.0
+    assert rate(stage, optimizer, 0, 10) == pytest.approx(0.1 / 4)
+    assert rate(stage, optimizer, 50, 10) == pytest.approx(0.05)
+    assert rate(stage, optimizer, 90, 10) == pytest.approx(0.05 * (1 + math.cos(0.9 * math.pi)))
+    assert rate(Stage(name="s", episodes=1, lr=3.0), optimizer, 0, 1) == 3.0
 
 
 class Diverging(Method):
@@ -258,7 +259,7 @@ def test_head_stages_in_a_row_share_features_that_are_as_if_computed_anew(
         made.append(FrozenFeatures(*args))
         return made[-1]
 
-    monkeypatch.setattr("harness.train.FrozenFeatures", counted)
+    monkeypatch.setattr("harness.stages.FrozenFeatures", counted)
     (tmp_path / "stopped").mkdir()
     heads = [{**STAGES[1], "name": name} for name in ("one", "two")]
     each = training(tmp_path, stages=[*heads, STAGES[2], {**STAGES[1], "name": "again"}], validation=None)

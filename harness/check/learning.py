@@ -7,12 +7,14 @@ import torch
 from harness.check.compare import first_change
 from harness.check.report import Finding
 from harness.check.subject import Subject, poisoned
-from harness.rollout import training_loss
+from harness.check.tasks import numbers
+from harness.rollout import class_loss, training_loss
 
 
 def trainable(subject: Subject) -> Finding:
     """Every parameter with `requires_grad` gets a finite gradient from one training loss, in train mode.
 
+    A method with a class head has the loss of the objective on classes too.
     No gradient at all fails: the parameter is not connected. A gradient of exactly zero is a note, since it can
     be true of one batch (a gate that is shut, a class that was not shown), but fails where it is so of all.
     A single step without feedback (kind supervised) reaches what is for memory or labels not at all: some
@@ -24,10 +26,15 @@ def trainable(subject: Subject) -> Finding:
         return Finding("note", "nothing to train: no parameter requires a gradient")
     with poisoned(), torch.enable_grad():
         # A copy, because a rollout that edits its input is the finding of another check.
-        loss = training_loss(method, subject.given(subject.episodes))
+        given = subject.given(subject.episodes)
+        loss = training_loss(method, given)
         if loss.dim() or not bool(loss.isfinite()):
             shape = f"has shape {list(loss.shape)}" if loss.dim() else f"is {loss.item()}"
             return Finding("failed", f"the training loss {shape}; it must be one finite number")
+        head = method.class_head()
+        if head is not None:  # what only the objective on classes trains
+            rows = numbers(given).flatten()
+            loss = loss + class_loss(method, head, given.x.flatten(0, 1), rows)
         if not loss.requires_grad:
             return Finding("failed", "the training loss carries no gradient: no parameter can learn from it")
         found = torch.autograd.grad(loss, list(learning.values()), allow_unused=True)

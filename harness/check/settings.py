@@ -18,6 +18,9 @@ STREAMS = ("online_few_shot", "delayed_label")
 WAYS, IMAGE_SHAPE, MASK_SHAPE, DELAYS = 3, (1, 28, 28), (3, 32, 32), (1, 3)
 """The tasks when no protocol is given; `MASK_SHAPE` is that of images to be segmented."""
 
+CLASSES = 40
+"""Training classes that methods are told of."""
+
 QUERIES = 6
 """Queries that follow, in kinds that have them. Even, so that none stays in its place when they are reversed, and not
 the number of episodes, so that the two dimensions cannot be taken for each other."""
@@ -118,7 +121,8 @@ class Setting:
 
     def task(self, told: bool) -> Task:
         """What a method is told; the label delay only if it needs it."""
-        return Task(1 if self.masks else self.ways, self.image_shape, self.kind, self.delay if told else None)
+        ways = 1 if self.masks else self.ways
+        return Task(ways, self.image_shape, self.kind, self.delay if told else None, max(CLASSES, ways))
 
 
 def settings_for(

@@ -40,6 +40,7 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {
     "lstm on pixels": ("lstm", {"features": "pixels", "units": 8, "resolution": 5}),
     "opn": ("opn", {"channels": 4}),
     "opn, cosine": ("opn", {"channels": 4, "similarity": "cosine"}),
+    "ppa": ("ppa", {"channels": 4}),
     "cpm": ("cpm", {"channels": 4, "units": 8}),
     "cpm, gated": ("cpm", {"channels": 4, "units": 8, "fuse": "gate", "layer_norm": False, "write": "sparse"}),
     "matching_online": ("matching_online", {"channels": 4}),

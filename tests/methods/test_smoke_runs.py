@@ -25,9 +25,11 @@ STREAMED = (
     *("anml", "apl", "cl_lstm", "cnn_lstm", "cpm", "lstm", "maml"),
     *("matching_online", "ntm", "oml", "opn", "transformer"),
 )
+SEGMENTING = ("cl_unet", "finetuned_cnn")
 SUPERVISED = ("cl_resnet20", "cl_vgg11", "resnet20", "vgg11")
+PRETRAINED = ("bauer", "deml", "gidaris", "ppa")
 TRAINED, PLAIN = (
-    (*STREAMED, *SUPERVISED),
+    (*STREAMED, *PRETRAINED, *SEGMENTING, *SUPERVISED),
     ("chance", "majority", "copy_last", "count", "nearest_pixel"),
 )
 MASKED = ("all_foreground", "all_background", "copy_last_mask", "mean_mask")
@@ -65,7 +67,7 @@ def smoke_run(cls: type[Method], path: Path, loaded: Loaded, folder: Path) -> fl
     progress = train(training)
     assert progress.done
     assert progress.episodes == budget.episodes
-    assert bool(progress.history) == (protocol.kind != "supervised")
+    assert bool(progress.history) == (budget.validation is not None)
     return score_of(method, protocol)
 
 

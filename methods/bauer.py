@@ -1,0 +1,121 @@
+"""Discriminative k-shot learning (Bauer, Rojas-Carulla, Swiatkowski, Schölkopf and Turner, 2017)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from harness.method import Feedback, Method, State, Task, one_hot
+from harness.seeded import class_layer
+from methods.nn.backbones import Backbone, Net
+from methods.nn.novelty import among_seen, loss_among_seen
+from methods.nn.softmax_map import fitted
+
+
+class Bauer(Method):
+    """Softmax weights of new classes, most probable under a Gaussian fitted to those of the training classes.
+
+    Features h and a linear layer W over them learn to tell the training classes apart. The rows of W are then taken
+    for draws from N(mu, sigma^2 I), with mu their mean and sigma^2 the mean square of what is left, and new classes
+    have the weights
+
+        argmin over w of  sum_i -log softmax(w h_i)[y_i]  +  1 / (2 sigma^2) sum_k |w_k - mu|^2
+
+    over all labelled images i so far: a convex problem, solved anew (`fitted`) whenever an answer is wanted. Since mu
+    is the same for all classes, it moves all logits alike and no answer; so w_k - mu is what is kept. Only classes that
+    have labels are part of the softmax. There is nothing to train on episodes. (The source knows other priors, which it
+    finds no better, and sampling in place of the maximum; both are left out.)
+
+    The features of all labelled images are kept: its state grows with t. It must be told the label delay d.
+
+    Options
+    -------
+    backbone, channels, widths, resolution : the net (`Backbone`); ResNet-34 in the source.
+    variance : sigma^2; null fits it to W.
+    steps : steps of the solver.
+    """
+
+    needs_label_delay = True
+    kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
+
+    def __init__(
+        self,
+        task: Task,
+        backbone: Net = "conv4",
+        channels: int = 64,
+        widths: list[int] | None = None,
+        resolution: int | None = None,
+        variance: float | None = None,
+        steps: int = 50,
+    ) -> None:
+        super().__init__(task)
+        if variance is not None and variance <= 0:
+            raise ValueError(f"a variance is above 0, not {variance}")
+        self.backbone = Backbone(task.image_shape, backbone, channels, widths, resolution)
+        self.dim, self.given, self.steps = self.backbone.dim, variance, steps
+        self.base = class_layer(self.dim, task.classes or task.ways, torch.initial_seed())
+        self.delay = task.label_delay or 0
+
+    def shared_features(self) -> nn.Module:
+        return self.backbone
+
+    def class_head(self) -> nn.Module:
+        return self.base
+
+    def variance(self) -> Tensor | float:
+        """sigma^2 of the prior."""
+        if self.given is not None:
+            return self.given
+        weight = self.base.weight.detach()
+        return (weight - weight.mean(0)).square().mean()
+
+    def start(self, episodes: int) -> State:
+        """No images yet: features [B, n, D] and labels [B, n] of those revealed, and features [B, m, D] pending."""
+        none = self.base.weight.new_zeros(episodes, 0, self.dim)
+        labels = torch.zeros(episodes, 0, dtype=torch.int64, device=none.device)
+        return {"features": none, "labels": labels, "pending": none.clone()}
+
+    def observe(self, state: State, feedback: Feedback) -> State:
+        """Keeps the label with the pair's features, or with the oldest pending ones once d images are pending."""
+        pending = state["pending"]
+        if feedback.x is not None:
+            shown = self.backbone(feedback.x).unsqueeze(1)
+        elif pending.shape[1] >= self.delay:
+            shown, pending = pending[:, :1], pending[:, 1:]
+        else:
+            return state
+        features = torch.cat([state["features"], shown], 1)
+        return {"features": features, "labels": _with(state["labels"], feedback.target), "pending": pending}
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        features = self.backbone(x).unsqueeze(1)
+        logits = self._logits(features, self.weights(state), state["labels"]).squeeze(1)
+        return logits, {**state, "pending": torch.cat([state["pending"], features], 1)}
+
+    def adapt(self, state: State) -> State:
+        """Fits the weights [B, ways, D] of which all queries are asked."""
+        return {**state, "weights": self.weights(state)}
+
+    def query(self, state: State, x: Tensor) -> Tensor:
+        features = self.backbone(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return self._logits(features, state["weights"], state["labels"])
+
+    def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
+        """Cross-entropy among seen classes, at scored steps whose class was seen."""
+        return loss_among_seen(logits.float(), target, scored)
+
+    def weights(self, state: State) -> Tensor:
+        """w_k - mu of every class, [B, ways, D], under the labels so far; zeros for classes without labels."""
+        features = state["features"].detach()
+        coefficients = fitted(features, state["labels"], self.task.ways, 1 / self.variance(), self.steps)
+        return coefficients @ features
+
+    def _logits(self, features: Tensor, weights: Tensor, labels: Tensor) -> Tensor:
+        """Logits [B, Q, ways] from features [B, Q, D], weights [B, ways, D] and labels [B, n]."""
+        seen = one_hot(labels, self.task.ways).sum(1) > 0
+        logits = features @ weights.mT
+        return among_seen(logits, seen.unsqueeze(1).expand_as(logits))
+
+
+def _with(labels: Tensor, target: Tensor) -> Tensor:
+    return torch.cat([labels, target.unsqueeze(1)], 1)
