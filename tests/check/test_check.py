@@ -31,14 +31,15 @@ from harness.registry import build_method, load_method, method_names
 from harness.rollout import feedback_of
 from tests.check import broken_methods as methods
 
-_SMALL = {
+_SMALL: dict[Any, tuple[str, ...]] = {
     4: ("channels", "modulator", "key", "value"),
     8: ("units", "lstm", "hidden", "slots"),
     16: ("width",),
-    1: ("blocks", "inner_steps", "test_steps"),
+    0.125: ("width",),
+    1: ("blocks", "inner_steps", "test_steps", "passes"),
 }
-SMALL: dict[str, Any] = {option: size for size, options in _SMALL.items() for option in options}
-"""Options that make built-in methods small, for those that have them."""
+SMALL: list[tuple[str, Any]] = [(option, size) for size, options in _SMALL.items() for option in options]
+"""Options that make built-in methods small, for those that have them as such a number."""
 
 BROKEN: list[tuple[type[Method], str, str, set[str]]] = [
     # the class, the check that must catch it, words of the reason, and the other checks that may truly fail with it
@@ -157,7 +158,8 @@ def report_of(cls: type[Method]) -> Report:
 
 
 def small(cls: type[Method]) -> dict[str, Any]:
-    return {option: value for option, value in SMALL.items() if option in inspect.signature(cls).parameters}
+    defaults = {name: each.default for name, each in inspect.signature(cls).parameters.items()}
+    return {option: size for option, size in SMALL if type(defaults.get(option)) is type(size)}
 
 
 @pytest.mark.parametrize("name", method_names())
