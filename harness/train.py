@@ -22,7 +22,7 @@ from torch import Tensor
 from harness import bits, interrupts
 from harness.checkpoint import load_tensors, load_weights, optimizer_tensors, save_tensors, with_prefix, without_prefix
 from harness.episodes import EpisodeSource
-from harness.errors import RunError
+from harness.errors import RunError, UserError
 from harness.evaluate import evaluate
 from harness.method import Method
 from harness.pretrained import FeatureCache, begin_pretraining, end_pretraining
@@ -174,6 +174,11 @@ def _update(training: Training, progress: Progress, stage: Running) -> None:
             f"the training loss is {value} at update {progress.updates} (stage '{stage.spec.name}', "
             f"{progress.episodes} episodes); the last good checkpoint is {training.checkpoint}. "
             "Try a lower lr or a clip_norm in the recipe."
+        )
+    if not loss.requires_grad:
+        raise UserError(
+            f"stage '{stage.spec.name}' has the objective '{stage.spec.objective}', which leaves "
+            f"{type(method).__name__} nothing to train"
         )
     loss.backward()
     if budget.clip_norm is not None:

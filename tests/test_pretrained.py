@@ -12,6 +12,7 @@ import torch
 
 from harness.checkpoint import load_tensors
 from harness.episodes import EpisodeSource
+from harness.errors import UserError
 from harness.method import Task
 from harness.pretrained import FeatureCache, spent_before
 from harness.recipe import Budget
@@ -241,3 +242,10 @@ def test_a_cache_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
     each = trained_on(tmp_path / "first", said=said)
     assert train(each).done
     assert said[0].startswith("features: not kept in the cache:")
+
+
+def test_a_stage_that_leaves_nothing_to_train_is_refused(tmp_path: Path) -> None:
+    """Bauer et al. have nothing to learn after the features."""
+    each = trained_on(tmp_path / "run", "bauer", [CLASSES, HEAD])
+    with pytest.raises(UserError, match="stage 'head' has the objective 'head', which leaves Bauer nothing to train"):
+        train(each)

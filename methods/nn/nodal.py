@@ -1,0 +1,113 @@
+"""The meta-learner of NORML: LSTM cells that scale what goes into and comes out of the weights of a learner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.nn.preprocess import log_sign
+
+CellInputs = Literal["standard", "log_sign", "raw"]
+Memory = dict[str, list[Tensor]]
+"""Of each cell what it carries from step to step, [B, R, units]: 'cell' and 'hidden', empty where that is zero."""
+
+
+class NodalCells(nn.Module):
+    """For layers with inputs h [n_in] and slopes s [n_out]: factors between 0 and 1 for each number of h and of s.
+
+    One cell a layer, or one for all layers, whose vectors are then put together. With x = [loss, s, h], each vector
+    prepared on its own, and the hidden state h' (not the layer's input) of the step before:
+
+        f = sig(W_f x + R_f h' + b_f),   i = sig(W_i x + R_i h' + b_i),   g = tanh(W_c x + R_c h' + b_c),
+        c <- f c + i g,   h' <- tanh(c),   factors sig(W_g c + b_g) of s and sig(W_h c + b_h) of h.
+
+    With `zero_hidden` h' is always zero, which is van Niekerk's equations 14 to 19 to the letter; with `zero_cell` the
+    c of the step before is. What would only multiply zeros is then left out. `output_gate` makes h' <- o tanh(c) with
+    a gate o like the others, as usual LSTMs have it.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[tuple[int, int]],
+        joint: bool,
+        units: int | None,
+        zero_hidden: bool,
+        zero_cell: bool,
+        output_gate: bool,
+        inputs: CellInputs,
+        gate_bias: float,
+    ) -> None:
+        super().__init__()
+        self.zero_hidden, self.zero_cell, self.inputs = zero_hidden, zero_cell, inputs
+        self.output_gate = output_gate and not zero_hidden
+        self.groups = [list(range(len(sizes)))] if joint else [[number] for number in range(len(sizes))]
+        self.sizes = list(sizes)
+        gates = 2 + (not zero_cell) + self.output_gate
+        drives, recurrences, heads = [], [], []
+        self.units: list[int] = []
+        for group in self.groups:
+            nodes = sum(sum(sizes[layer]) for layer in group)
+            width = units or (128 if joint else sizes[group[0]][1])
+            self.units.append(width)
+            drive = nn.Linear((nodes + 1) * (2 if inputs == "log_sign" else 1), gates * width)
+            head = nn.Linear(width, nodes)
+            with torch.no_grad():
+                head.bias.fill_(gate_bias)
+                if not zero_cell:  # the forget gate begins open
+                    drive.bias[2 * width : 3 * width] = 1.0
+            drives.append(drive)
+            heads.append(head)
+            if not zero_hidden:
+                recurrences.append(nn.Linear(width, gates * width, bias=False))
+        self.drives, self.heads = nn.ModuleList(drives), nn.ModuleList(heads)
+        self.recurrences = nn.ModuleList(recurrences)
+
+    def start(self, episodes: int, rows: int) -> Memory:
+        """Zeros for `rows` items of each of `episodes` episodes."""
+        like: Tensor = next(self.parameters())
+        zeros = [like.new_zeros(episodes, rows, width) for width in self.units]
+        return {"cell": [] if self.zero_cell else zeros, "hidden": [] if self.zero_hidden else list(zeros)}
+
+    def forward(
+        self, memory: Memory, loss: Tensor, inputs: list[Tensor], slopes: list[Tensor], known: Tensor
+    ) -> tuple[Memory, list[Tensor], list[Tensor]]:
+        """The memory after a step, and the factors of the inputs [B, R, n_in] and of the slopes [B, R, n_out].
+
+        `loss` [B, R]; items that are not `known` [B, R] leave their memory as it was.
+        """
+        after: Memory = {"cell": [], "hidden": []}
+        of_inputs: list[Tensor] = []
+        of_slopes: list[Tensor] = []
+        for number, group in enumerate(self.groups):
+            vectors = [slopes[layer] for layer in group] + [inputs[layer] for layer in group]
+            x = torch.cat([self._prepared(each) for each in (loss.unsqueeze(-1), *vectors)], -1)
+            drive = self.drives[number](x)
+            if not self.zero_hidden:
+                drive = drive + self.recurrences[number](memory["hidden"][number])
+            i, g, *more = drive.split(self.units[number], -1)
+            c = i.sigmoid() * g.tanh()
+            if not self.zero_cell:
+                before = memory["cell"][number]
+                c = c + more[0].sigmoid() * before
+                after["cell"].append(torch.where(known.unsqueeze(-1), c, before))
+            if not self.zero_hidden:
+                out = c.tanh() * more[-1].sigmoid() if self.output_gate else c.tanh()
+                after["hidden"].append(torch.where(known.unsqueeze(-1), out, memory["hidden"][number]))
+            widths = [self.sizes[layer][1] for layer in group] + [self.sizes[layer][0] for layer in group]
+            factors = self.heads[number](c).sigmoid().split(widths, -1)
+            of_slopes += factors[: len(group)]
+            of_inputs += factors[len(group) :]
+        return after, of_inputs, of_slopes
+
+    def _prepared(self, x: Tensor) -> Tensor:
+        """A vector [..., n] as a cell takes it."""
+        if self.inputs == "log_sign":
+            return log_sign(x).flatten(-2)
+        # A single number, the loss, has no deviation to be measured by.
+        if self.inputs == "raw" or x.shape[-1] == 1:
+            return x
+        return F.layer_norm(x, x.shape[-1:], eps=1e-6)
