@@ -68,8 +68,8 @@ class Method(nn.Module):
     needs_label_delay: ClassVar[bool] = False
     """Must be told d; keeps its pending samples in its state; marked on every board."""
 
-    learns_by_gradient: ClassVar[bool] = False
-    """Needs autograd while it is scored; marked on every board."""
+    learns_by_gradient: bool = False
+    """Needs autograd while it is scored; an option may set it on an instance. Marked on every board."""
 
     transductive: bool = False
     """An answer to a query may depend on the queries asked with it, which are then asked all together; an option may

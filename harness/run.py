@@ -234,7 +234,7 @@ def _record(
     trained_before: int,
     weights: Path,
 ) -> Record:
-    identity, request, cls = prepared.identity, prepared.request, prepared.method.cls
+    identity, request = prepared.identity, prepared.request
     trained = progress.updates > 0
     table = prepared.dataset.tables["test"]
     plan = plan_episodes(prepared.protocol, table, "test", EVALUATION_SEED, [0])
@@ -242,7 +242,7 @@ def _record(
         mark
         for mark, holds in (
             (LABEL_DELAY_TOLD, method.task.label_delay is not None),
-            (GRADIENT_AT_TEST, cls.learns_by_gradient),
+            (GRADIENT_AT_TEST, method.learns_by_gradient),
             (TRANSDUCTIVE, method.transductive),
             (STAND_IN, prepared.dataset.card.stand_in),
             (PRETRAINED, trained and prepared.budget.pretrains),

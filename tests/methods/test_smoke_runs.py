@@ -27,7 +27,7 @@ STREAMED = (
 )
 SEGMENTING = ("cl_unet", "finetuned_cnn")
 SUPERVISED = ("cl_resnet20", "cl_vgg11", "resnet20", "vgg11")
-PRETRAINED = ("bauer", "deml", "gidaris", "ppa")
+PRETRAINED = (*("bauer", "csn", "deml", "gidaris"), *("matching_net", "ppa", "protonet", "snail"))
 TRAINED, PLAIN = (
     (*STREAMED, *PRETRAINED, *SEGMENTING, *SUPERVISED),
     ("chance", "majority", "copy_last", "count", "nearest_pixel"),

@@ -1,0 +1,217 @@
+"""CSN: conditionally shifted neurons (Munkhdalai, Yuan, Mehri and Trischler, ICML 2018), as adaCNN."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.method import Feedback, Method, State, Task, one_hot
+from methods.nn import kept
+from methods.nn.backbones import Backbone
+
+PLACES = 10.0
+"""p of the pre-processing of gradients: those below e^-p are scaled up in place of their logarithm."""
+
+
+class CSN(Method):
+    """A conv net whose neurons are shifted by what a memory of the labelled images holds for images like this one.
+
+    Each labelled image i leaves a key k_i and, for every neuron j, a value V_ij = v_l(I_ij), where v_l is a net of its
+    layer l and I_ij the conditioning information. With the key k of the image x that is asked about:
+
+        alpha_i = softmax_i(tau cos(k, k_i)),   beta_j = sum_i alpha_i V_ij
+        conv layers: h = relu(a) + relu(beta);   answer: softmax(a + beta)
+
+    for pre-activations a. Information, with delta = softmax(a_L) - y_i the error of the unshifted net at the image's
+    logits: by direct feedback relu'(a_j) delta, which takes no backward pass; or by the error gradient, the derivative
+    of the cross-entropy by a_j, as the pair (log|g| / p, sign g), or (-1, e^p g) below e^-p, with p = 10, through which
+    nothing is trained. At the logits it is delta_j or that pair of it. All neurons of a layer share v_l. With direct
+    feedback it has thus but two values for an image in a conv layer: of active neurons and of the others.
+
+    In a stream the memory is of the images whose labels are revealed by now, and the state grows with t. It must be
+    told the label delay d, and keeps the last d images. An image whose label is null is not remembered. Without memory
+    nothing is shifted. Layers that follow a shift are normalised by statistics of their own.
+
+    Options
+    -------
+    channels, resolution : of the conv net (`Backbone`, conv4).
+    conditioning : 'feedback', or 'gradient', which needs autograd while it is scored and is marked on the row.
+    shifts : how many of the last conv layers are shifted beside the logits; the source's adaCNN shifts all.
+    keys : 'own', from a second net like the first (the source's), or 'shared', from the first net's own features.
+    key : size of a key.
+    hidden : units of the two hidden layers of v_l.
+    scale, learned_scale : tau and whether it is trained; the source has none (1 and false), and almost flat attention.
+    """
+
+    needs_label_delay = True
+    kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
+
+    def __init__(
+        self,
+        task: Task,
+        channels: int = 32,
+        resolution: int | None = None,
+        conditioning: Literal["feedback", "gradient"] = "feedback",
+        shifts: int = 4,
+        keys: Literal["own", "shared"] = "own",
+        key: int = 32,
+        hidden: int = 20,
+        scale: float = 10.0,
+        learned_scale: bool = True,
+    ) -> None:
+        super().__init__(task)
+        for name, value, known in (
+            ("conditioning", conditioning, ("feedback", "gradient")),
+            ("keys", keys, ("own", "shared")),
+            ("shifts", shifts, (0, 1, 2, 3, 4)),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} is one of {known}, not {value!r}")
+        self.by_gradient, self.shifts, self.size = conditioning == "gradient", shifts, key
+        self.learns_by_gradient = self.by_gradient
+        self.backbone = Backbone(task.image_shape, "conv4", channels, None, resolution)
+        self.key_net = Backbone(task.image_shape, "conv4", channels, None, resolution) if keys == "own" else None
+        self.key = nn.Linear(self.backbone.dim, key)
+        self.classify = nn.Linear(self.backbone.dim, task.ways)
+        self.scale = nn.Parameter(torch.tensor(scale), learned_scale)
+        height, width = self.backbone.image_shape[1:]
+        self.shapes = [(channels, height >> layer, width >> layer) for layer in range(4 - shifts, 4)]
+        self.neurons = [math.prod(shape) for shape in self.shapes] + [task.ways]
+        inputs = [task.ways] * shifts + [1] if not self.by_gradient else [2] * (shifts + 1)
+        self.values = nn.ModuleList(_value_net(size, hidden, layer < shifts) for layer, size in enumerate(inputs))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels, affine=False) for _ in range(shifts - 1))
+        self.delay = task.label_delay or 0
+
+    def shared_features(self) -> nn.Module:
+        return self.backbone
+
+    def start(self, episodes: int) -> State:
+        """None yet: keys [B, n, K], values [B, n, neurons], which are known [B, n]; and images [B, m, ...] pending."""
+        zeros = self.scale.new_zeros
+        return {
+            "keys": zeros(episodes, 0, self.size),
+            "values": zeros(episodes, 0, sum(self.neurons)),
+            "known": zeros(episodes, 0, dtype=torch.bool),
+            "pending": zeros(episodes, 0, *self.task.image_shape),
+        }
+
+    def observe(self, state: State, feedback: Feedback) -> State:
+        """Remembers the pair, or the oldest pending image with its label once d images are pending."""
+        labels = feedback.target.unsqueeze(1)
+        if feedback.x is not None:
+            return self._kept(state, feedback.x.unsqueeze(1), labels, state["pending"])
+        return self._kept(state, *kept.due(state["pending"], self.delay, state["pending"][:, :0], labels))
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        x = x.unsqueeze(1)
+        logits = self._answers(x, state["keys"], state["values"], state["known"].unsqueeze(1))
+        return logits.squeeze(1), {**state, "pending": torch.cat([state["pending"], x], 1)}
+
+    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
+        """All labelled images described at once, then all images answered, each from those revealed before it."""
+        x, start = x.transpose(0, 1), self.start(x.shape[1])
+        known = kept.revealed_by_step(x.shape[1], self.delay, x.device)
+        state = self._kept(start, *kept.due(x[:, :0], self.delay, x, feedback.target.T))
+        known = state["known"].unsqueeze(1) & known
+        return self._answers(x, state["keys"], state["values"], known).transpose(0, 1)
+
+    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
+        x, labels = x.transpose(0, 1), feedback.target.T
+        if feedback.x is not None:
+            return self._kept(state, x, labels, state["pending"])
+        return self._kept(state, *kept.due(state["pending"], self.delay, x, labels))
+
+    def query(self, state: State, x: Tensor) -> Tensor:
+        """All queries beside the same memory, which is not copied for each."""
+        return self._answers(x, state["keys"], state["values"], state["known"].unsqueeze(1))
+
+    def _kept(self, state: State, x: Tensor, labels: Tensor, pending: Tensor) -> State:
+        """The state with more images [B, N, C, H, W] and their labels [B, N], and what is then pending."""
+        if not x.shape[1]:
+            return {**state, "pending": pending}
+        images = x.flatten(0, 1)
+        before, features = self._plain(images)
+        values = self._values(before, features, labels.flatten()).unflatten(0, labels.shape)
+        keys = self._keys(images, features).unflatten(0, labels.shape)
+        return {
+            "keys": torch.cat([state["keys"], keys], 1),
+            "values": torch.cat([state["values"], values], 1),
+            "known": torch.cat([state["known"], labels >= 0], 1),
+            "pending": pending,
+        }
+
+    def _answers(self, x: Tensor, keys: Tensor, values: Tensor, known: Tensor) -> Tensor:
+        """Logits [B, N, ways] of images [B, N, C, H, W] from what is known [B, N or 1, M] of keys and values."""
+        images = x.flatten(0, 1)
+        before, features = self._plain(images)
+        asked = self._keys(images, features).unflatten(0, x.shape[:2])
+        near = self.scale * F.normalize(asked, dim=-1) @ F.normalize(keys, dim=-1).mT
+        weights = kept.attention(near, known)
+        *shifts, last = (weights @ values).flatten(0, 1).split(self.neurons, -1)
+        h = features
+        for layer, (shift, shape) in enumerate(zip(shifts, self.shapes, strict=True), 4 - self.shifts):
+            if layer == 4 - self.shifts:
+                a = before[0]
+            else:
+                conv, norm = self._layer(layer)
+                own = self.norms[layer - (4 - self.shifts) - 1](conv(h))
+                a = own * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
+            h = F.max_pool2d(a.relu() + shift.unflatten(-1, shape).relu(), 2)
+        logits = self.classify(h.flatten(1)) + last
+        return logits.unflatten(0, x.shape[:2])
+
+    def _plain(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Pre-activations of the conv layers that are shifted, and features [N, D], of the unshifted net."""
+        if images.shape[1:] == (self.backbone.dim, 1, 1) and not self.shifts:
+            return [], self.backbone(images)
+        h, before = self.backbone.pool(images).contiguous(memory_format=torch.channels_last), []
+        for layer in range(4):
+            conv, norm = self._layer(layer)
+            a = norm(conv(h))
+            if layer >= 4 - self.shifts:
+                before.append(a)
+            h = F.max_pool2d(a.relu(), 2)
+        return before, h.flatten(1)
+
+    def _layer(self, layer: int) -> Any:
+        """The convolution and the normalisation of a layer of the conv net."""
+        layers: Any = self.backbone.net.layers
+        return layers[4 * layer], layers[4 * layer + 1]
+
+    def _keys(self, images: Tensor, features: Tensor) -> Tensor:
+        return self.key(features if self.key_net is None else self.key_net(images))
+
+    def _values(self, before: list[Tensor], features: Tensor, labels: Tensor) -> Tensor:
+        """Values [N, neurons] of all shifted layers, one after another, of images with labels [N]."""
+        logits = self.classify(features)
+        if self.by_gradient:
+            each = logits.log_softmax(-1) * one_hot(labels, self.task.ways)
+            slopes = torch.autograd.grad(-each.sum(), [*before, logits], retain_graph=True)
+            pairs = [processed(slope.flatten(1).detach()) for slope in slopes]
+            return torch.cat([net(pair).squeeze(-1) for net, pair in zip(self.values, pairs, strict=True)], -1)
+        error = logits.softmax(-1) - one_hot(labels, self.task.ways).to(logits.dtype)
+        found = []
+        for net, a in zip(self.values, before, strict=False):
+            active, others = net(error), net(torch.zeros_like(error[:1]))
+            found.append(torch.where(a.flatten(1) > 0, active, others))
+        return torch.cat([*found, self.values[-1](error.unsqueeze(-1)).squeeze(-1)], -1)
+
+
+def processed(gradient: Tensor) -> Tensor:
+    """Two numbers [..., 2] for each of a gradient: its logarithm and sign, or a mark that it is small and itself."""
+    small = gradient.abs() < math.exp(-PLACES)
+    size = gradient.abs().clamp(min=math.exp(-PLACES)).log() / PLACES
+    first = torch.where(small, -1.0, size)
+    return torch.stack([first, torch.where(small, math.exp(PLACES) * gradient, gradient.sign())], -1)
+
+
+def _value_net(inputs: int, hidden: int, positive: bool) -> nn.Sequential:
+    """Three layers with ReLU between, to one number; `positive`: which begins above zero, where ReLU lets it learn."""
+    last = nn.Linear(hidden, 1)
+    if positive:
+        nn.init.constant_(last.bias, 0.3)
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), last)

@@ -1,0 +1,146 @@
+"""Conditionally shifted neurons against loops over labelled images and neurons."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.method import Feedback, Task
+from methods.csn import CSN, processed
+
+WAYS, EPISODES = 3, 2
+
+
+def built(delay: int | None = 1, kind: str = "delayed_label", **options: Any) -> CSN:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        net = CSN(Task(WAYS, (1, 16, 16), kind, delay), **{"channels": 2, "key": 4, "hidden": 5, **options})
+        for each in net.modules():
+            if isinstance(each, torch.nn.BatchNorm2d):
+                each.running_mean = torch.rand_like(each.weight if each.affine else torch.ones(2)) * 0.4 - 0.3
+                each.running_var = torch.rand_like(each.running_mean) + 0.5
+    return net.double().eval()
+
+
+def stream(delay: int, steps: int = 6) -> tuple[Tensor, Tensor, Tensor]:
+    """Noise x [T, B, C, H, W], targets and feedback [T, B]."""
+    random = torch.Generator().manual_seed(delay)
+    x = torch.rand(steps, EPISODES, 1, 16, 16, generator=random).double()
+    target = torch.randint(0, WAYS, (steps, EPISODES), generator=random)
+    null = torch.full((min(delay, steps), EPISODES), -1)
+    return x, target, torch.cat([null, target[: max(0, steps - delay)]])
+
+
+def conv(net: CSN, layer: int, h: Tensor, own: bool) -> Tensor:
+    """Pre-activations of a conv layer; `own`: by the statistics of layers after a shift."""
+    layers: Any = net.backbone.net.layers
+    norm = layers[4 * layer + 1]
+    place: Any = net.norms[layer - (4 - net.shifts) - 1] if own else norm
+    return F.batch_norm(layers[4 * layer](h), place.running_mean, place.running_var, norm.weight, norm.bias)
+
+
+def key_of(net: CSN, x: Tensor) -> Tensor:
+    return net.key((net.key_net or net.backbone)(x.unsqueeze(0)))[0]
+
+
+def remembered(net: CSN, x: Tensor, label: int) -> list[Tensor]:
+    """The value of every neuron of the shifted layers, one neuron at a time."""
+    h, before = x.unsqueeze(0), []
+    for layer in range(4):
+        a = conv(net, layer, h, False)
+        if not a.requires_grad:
+            a.requires_grad_()
+        before.append(a)
+        h = F.max_pool2d(a.relu(), 2)
+    logits = net.classify(h.flatten(1))
+    error = logits.softmax(-1)[0] - torch.eye(WAYS).double()[label]
+    shifted, values = before[4 - net.shifts :], []
+    slopes = torch.autograd.grad(F.cross_entropy(logits, torch.tensor([label])), [*shifted, logits], retain_graph=True)
+    for number, (a, slope) in enumerate(zip([*shifted, logits], slopes, strict=True)):
+        found = []
+        for neuron, g in zip(a.flatten().tolist(), slope.flatten().tolist(), strict=True):
+            if net.by_gradient:
+                small = abs(g) < math.exp(-10)
+                size = -1.0 if small else math.log(abs(g)) / 10
+                sign = math.exp(10) * g if small else math.copysign(1, g)
+                info = torch.tensor([size, sign]).double()
+            elif number == len(shifted):
+                info = torch.tensor([g]).double()
+            else:
+                info = error.detach() if neuron > 0 else torch.zeros(WAYS).double()
+            found.append(net.values[number](info)[0])
+        values.append(torch.stack(found).view(a.shape[1:]).detach())
+    return values
+
+
+def answered(net: CSN, shown: list[tuple[Tensor, int]], x: Tensor) -> Tensor:
+    """Logits [ways] of one image after labelled ones."""
+    memory = [(key_of(net, image), remembered(net, image, label)) for image, label in shown]
+    asked = key_of(net, x)
+    weights = [math.exp(10 * F.cosine_similarity(asked, key, dim=0).item()) for key, _ in memory]
+
+    def shift(number: int) -> Tensor | float:
+        if not memory:
+            return 0.0
+        return sum((w / sum(weights) * values[number] for w, (_, values) in zip(weights, memory, strict=True)))
+
+    h = x.unsqueeze(0)
+    for layer in range(4):
+        number = layer - (4 - net.shifts)
+        a = conv(net, layer, h, number > 0)
+        beta = shift(number) if number >= 0 else 0.0
+        h = F.max_pool2d(a.relu() + torch.as_tensor(beta).relu(), 2)
+    return (net.classify(h.flatten(1)) + shift(net.shifts))[0]
+
+
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"shifts": 2, "keys": "shared"},
+    {"shifts": 0},
+    {"shifts": 2, "conditioning": "gradient"},
+]
+
+
+@pytest.mark.parametrize("delay", [1, 3])
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_answers_are_those_of_a_loop_over_labelled_images(options: dict[str, Any], delay: int) -> None:
+    net = built(delay, **options)
+    x, target, feedback = stream(delay)
+    state, stepped = net.start(EPISODES), []
+    for images, label in zip(x, feedback, strict=True):
+        logits, state = net.predict(net.observe(state, Feedback(label)), images)
+        stepped.append(logits)
+    rolled = net.rollout(x, Feedback(feedback))
+    for t in range(len(x)):
+        for b in range(EPISODES):
+            shown = [(x[i, b], int(target[i, b])) for i in range(t - delay + 1)]
+            expected = answered(net, shown, x[t, b])
+            for logits in (stepped[t][b], rolled[t, b]):
+                torch.testing.assert_close(logits, expected, rtol=1e-7, atol=1e-9)
+
+
+def test_an_image_without_a_label_is_not_remembered() -> None:
+    net = built()
+    x, _, feedback = stream(1)
+    feedback[4] = -1
+    changed = x.clone()
+    changed[3] = 0.0
+    with torch.no_grad():
+        first, second = (net.rollout(each, Feedback(feedback)) for each in (x, changed))
+    torch.testing.assert_close(first[4:], second[4:])
+
+
+def test_only_the_gradient_needs_autograd_while_scored() -> None:
+    assert built(conditioning="gradient").learns_by_gradient
+    assert not built().learns_by_gradient
+
+
+def test_gradients_are_processed_by_size_and_sign() -> None:
+    found = processed(torch.tensor([math.exp(-5.0), -1.0, 0.0, -math.exp(-12.0)]))
+    expected = torch.tensor([[-0.5, 1.0], [0.0, -1.0], [-1.0, 0.0], [-1.0, -math.exp(-2.0)]])
+    torch.testing.assert_close(found, expected)
