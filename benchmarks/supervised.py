@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ from harness.spec import PROTOCOL
 from harness.train import Limits, Progress, Training, train
 
 PROTOCOL_100 = PROTOCOL.validate_python({"kind": "supervised", "title": "CIFAR-100", "dataset": "cifar100"})
-SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
+SGD: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
 
 
 def random_images() -> Dataset:
