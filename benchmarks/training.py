@@ -18,8 +18,6 @@ turns, so that what else the machine does falls on all of them.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from episodes import machine
 from tabulate import tabulate
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -256,18 +255,6 @@ def timed(bench: Bench, rounds: int) -> list[float]:
     return [statistics.median(times) for times in found]
 
 
-def machine(device: str, threads: int) -> str:
-    """One line that names what was measured on."""
-    name = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as lines:
-            name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
-    if device.startswith("cuda"):
-        name = f"{torch.cuda.get_device_name()} beside {name}"
-    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return f"{name}, {os.cpu_count()} cores{load}, {threads} thread(s); torch {torch.__version__}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", nargs="*", choices=[[], *CASES], help="all of them if none is named")
@@ -280,7 +267,8 @@ def main() -> None:
     keep_freed_memory()  # as every run does
 
     rows = []
-    print(machine(args.device, args.threads), flush=True)
+    gpu = f"{torch.cuda.get_device_name()} beside " if args.device.startswith("cuda") else ""
+    print(f"{gpu}{machine()}; {args.threads} thread(s)", flush=True)
     for name in args.case or CASES:
         bench = bench_of(name, args.budget, args.device)
         ours, by_step, plain = timed(bench, args.rounds)

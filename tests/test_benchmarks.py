@@ -20,7 +20,9 @@ def training() -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)  # as for a script, which finds what lies beside it
+        spec.loader.exec_module(module)
     return module
 
 
