@@ -165,6 +165,15 @@ class Method(nn.Module):
         """
         return None
 
+    def episode_loss(self, x: Tensor, target: Tensor, first: int) -> Tensor | None:
+        """What training minimises, from whole episodes with all their labels; None: `loss` of its answers.
+
+        For methods that are not trained by their answers alone. x [T, B, C, H, W] and target int64 [T, B] are all
+        steps, of which those from `first` on are queries (T: none are). Only episodes of training classes come this
+        way, and never while a method is scored.
+        """
+        return None
+
     def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
         """What training minimises: cross-entropy summed over the scored steps, averaged over episodes.
 

@@ -36,6 +36,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "opn": ("methods.opn:OPN", "online prototypes over a small conv net"),
     "ppa": ("methods.ppa:PPA", "classifier weights predicted from mean activations"),
     "protonet": ("methods.protonet:ProtoNet", "the nearest mean of features answers"),
+    "reptile": ("methods.reptile:Reptile", "a start that moves to where plain learning ends"),
     "resnet20": ("methods.resnet20:ResNet20", "a residual net of 20 layers for single images"),
     "snail": ("methods.snail:SNAIL", "temporal convolutions and attention over the labelled images"),
     "transformer": ("methods.transformer:Transformer", "attention over all images and labels so far"),

@@ -4,7 +4,7 @@ adaptation of deep networks", ICML 2017)."""
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +56,7 @@ class MAML(Method):
 
     needs_label_delay = True
     learns_by_gradient = True
-    kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
+    kinds: ClassVar[tuple[str, ...]] = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
 
     def __init__(
         self,
@@ -200,7 +200,10 @@ class MAML(Method):
         return inner.ready(inner.own_weights(self.learner, episodes), self.training)
 
     def _adapted(self, images: Tensor, labels: Tensor) -> tuple[inner.Weights, Moments]:
-        weights = self._begun(len(images))
+        """The weights [B, ...] after all steps on the support sets, and the moments that they then have there."""
+        return self._learned(self._begun(len(images)), images, labels)
+
+    def _learned(self, weights: inner.Weights, images: Tensor, labels: Tensor) -> tuple[inner.Weights, Moments]:
         moments: Moments = ()
         for step in range(self.steps[not self.training]):
             logits, moments = inner.answers(self.learner, weights, images, ())

@@ -14,3 +14,13 @@ def passes_over(pairs: int, passes: int) -> list[list[int]]:
     """
     words = bits.words(bits.key_of("passes over support pairs"), np.arange(passes), pairs, pairs)
     return [list(range(pairs)), *bits.shuffled(words)[1:].tolist()]
+
+
+def batches_over(pairs: int, size: int, batches: int) -> list[list[int]]:
+    """The numbers of the pairs in each batch: passes over all pairs, laid end to end and cut into batches of `size`.
+
+    A support set of fewer pairs than that is a batch of its own.
+    """
+    size = min(size, pairs)
+    line = [pair for order in passes_over(pairs, -(-size * batches // pairs)) for pair in order]
+    return [line[first : first + size] for first in range(0, size * batches, size)]

@@ -23,7 +23,7 @@ from harness.train import Training, train
 
 STREAMED = (
     *("anml", "apl", "cl_lstm", "cnn_lstm", "cpm", "lstm", "maml"),
-    *("matching_online", "meta_learner_lstm", "norml", "ntm", "oml", "opn", "transformer"),
+    *("matching_online", "meta_learner_lstm", "norml", "ntm", "oml", "opn", "reptile", "transformer"),
 )
 SEGMENTING = ("cl_unet", "finetuned_cnn")
 SUPERVISED = ("cl_resnet20", "cl_vgg11", "resnet20", "vgg11")
