@@ -22,6 +22,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "deml": ("methods.deml:DEML", "Meta-SGD on features trained jointly to tell the training classes apart"),
     "finetuned_cnn": ("methods.finetuned_cnn:FinetunedCNN", "masks: a U-Net that learns by gradient, made for that"),
     "gidaris": ("methods.gidaris:Gidaris", "cosine classifier with generated weights for new classes"),
+    "llama": ("methods.llama:LLAMA", "MAML trained to end where the loss is flat, too"),
     "lstm": ("methods.lstm:LSTM", "an LSTM over conv features or pixels"),
     "maml": ("methods.maml:MAML", "a net that learns by gradient from a start made for it"),
     "majority": ("methods.majority:Majority", "answers with the class revealed most often"),

@@ -61,11 +61,15 @@ class _Layers(nn.Module):
         """Features [N, D] and the moments of every layer, if they are such as to be handed on."""
         taken = []
         for number, (each, norm) in enumerate(zip(self.maps, self.norms, strict=True)):
-            x, moments = norm(each(x), given[number] if given else None)
-            x = self.after(x.relu())
+            x, moments = self.activated(norm, each(x), given[number] if given else None)
             if moments is not None:
                 taken.append(moments)
         return x.flatten(1), tuple(taken)
+
+    def activated(self, norm: Normalise, x: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """What the next layer sees of what a linear map gave, and the moments it was normalised by."""
+        x, moments = norm(x, given)
+        return self.after(x.relu()), moments
 
     def after(self, x: Tensor) -> Tensor:
         """What follows a layer."""

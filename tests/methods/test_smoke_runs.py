@@ -28,8 +28,9 @@ STREAMED = (
 SEGMENTING = ("cl_unet", "finetuned_cnn")
 SUPERVISED = ("cl_resnet20", "cl_vgg11", "resnet20", "vgg11")
 PRETRAINED = (*("bauer", "csn", "deml", "gidaris"), *("matching_net", "ppa", "protonet", "snail"))
+ADAPTED = ("llama",)
 TRAINED, PLAIN = (
-    (*STREAMED, *PRETRAINED, *SEGMENTING, *SUPERVISED),
+    (*STREAMED, *ADAPTED, *PRETRAINED, *SEGMENTING, *SUPERVISED),
     ("chance", "majority", "copy_last", "count", "nearest_pixel"),
 )
 MASKED = ("all_foreground", "all_background", "copy_last_mask", "mean_mask")

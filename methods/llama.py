@@ -1,0 +1,90 @@
+"""LLAMA: MAML as inference in a hierarchical model (Grant, Finn, Levine, Darrell and Griffiths, "Recasting
+gradient-based meta-learning as hierarchical Bayes", ICLR 2018)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from harness.method import Feedback, Task
+from methods.maml import MAML
+from methods.nn.curvature import Fisher, factors, log_determinant
+from methods.nn.learners import Norm
+
+
+class LLAMA(MAML):
+    """`MAML`, trained to end where the loss of a task is flat as well as low.
+
+    The adapted weights W of an episode stand for a Gaussian around them (Laplace's approximation), whose width is that
+    of the loss there. Training minimises, averaged over episodes,
+
+        sum over queries of CE(f(x; W), y)  +  eta log det H(W),
+
+    where H is the curvature of the summed loss on the support set at W, plus the precision of a Gaussian prior.
+    H is Kronecker-factored, a layer at a time (`methods.nn.curvature`): A_l from what goes into a layer, G_l from the
+    slopes of what comes out. The gradient of the second term goes through all A_l and the classifier's G_l and from
+    there through all steps of learning; the other G_l, themselves gradients, count as constants. Answers are those of
+    `MAML`.
+
+    It is for support sets only: a stream has no set of labelled samples to take a curvature over, and without the term
+    it is `MAML`.
+
+    Options
+    -------
+    eta : weight of the log-determinant; 0 is `MAML`.
+    precision : of the prior, added to the curvature.
+    fisher : 'expected' (curvature over the labels that the net itself would give; as many backward passes as ways) or
+        'empirical' (over the true labels; one pass).
+    layers : whose curvature counts: 'all' linear maps, or the 'last', the classifier.
+    net, channels, norm, rate, inner_lr, inner_steps, test_steps, first_order, resolution : as in `MAML`.
+    """
+
+    needs_label_delay = False
+    kinds = ("n_way_k_shot",)
+
+    def __init__(
+        self,
+        task: Task,
+        eta: float = 1e-6,
+        precision: float = 1.0,
+        fisher: Fisher = "expected",
+        layers: Literal["all", "last"] = "all",
+        net: Literal["conv", "dense"] = "conv",
+        channels: int = 64,
+        norm: Norm = "support",
+        rate: Literal["constant", "global", "layer"] = "constant",
+        inner_lr: float = 0.05,
+        inner_steps: int = 5,
+        test_steps: int | None = None,
+        first_order: bool = False,
+        resolution: int | None = None,
+    ) -> None:
+        if precision <= 0:
+            raise ValueError(f"precision must be above 0, found {precision}")
+        super().__init__(
+            task,
+            net,
+            channels,
+            norm,
+            rate,
+            inner_lr,
+            inner_steps=inner_steps,
+            test_steps=test_steps,
+            first_order=first_order,
+            resolution=resolution,
+        )
+        self.eta, self.precision, self.fisher, self.layers = eta, precision, fisher, layers
+
+    def episode_loss(self, x: Tensor, target: Tensor, first: int) -> Tensor | None:
+        """The summed loss of the queries and the weighed log-determinant, averaged over episodes."""
+        support, labels, asked = x[:first], target[:first], target[first:]
+        state = self.adapt(self.absorb(self.start(x.shape[1]), support, Feedback(labels, support)))
+        answers = self.query(state, x[first:].transpose(0, 1)).transpose(0, 1)
+        loss = self.loss(answers, asked, torch.ones_like(asked, dtype=torch.bool))
+        if not self.eta:
+            return loss
+        seen = self._seen(support.transpose(0, 1))
+        found = factors(self.learner, state["weights"], seen, labels.T, self.fisher, self.layers == "last")
+        return loss + self.eta * log_determinant(found, first, self.precision).mean()

@@ -1,0 +1,120 @@
+"""Kronecker-factored curvature of a `Learner`'s loss on a support set, and its log-determinant (Martens and Grosse,
+"Optimizing neural networks with Kronecker-factored approximate curvature", ICML 2015; for convolutions Grosse and
+Martens, "A Kronecker-factored approximate Fisher matrix for convolution layers", ICML 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.nn import inner
+from methods.nn.learners import Learner, PlasticDense
+
+Fisher = Literal["expected", "empirical"]
+Factors = list[tuple[Tensor, Tensor]]
+"""A [B, in, in] and G [B, out, out] of each linear map, the classifier last: its curvature is about A (x) G."""
+
+
+class _Probed(nn.Module):
+    """A learner whose linear maps have something (a zero, to take gradients at) added to what they give.
+
+    Besides the logits it gives the second moments of what goes into each map.
+    """
+
+    def __init__(self, learner: Learner) -> None:
+        super().__init__()
+        self.learner = learner
+
+    def forward(self, x: Tensor, probes: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        body, seen = self.learner.body, []
+        x = x.flatten(1) if isinstance(body, PlasticDense) else x
+        for each, norm, probe in zip(body.maps, body.norms, probes, strict=True):
+            seen.append(_second_moments(x) if x.dim() == 2 else _of_patches(x))
+            x, _ = body.activated(norm, each(x) + probe)
+        x = x.flatten(1)
+        seen.append(_second_moments(torch.cat([x, torch.ones_like(x[:, :1])], 1)))  # the 1 is the bias's
+        return self.learner.classify(x), tuple(seen)
+
+
+def factors(
+    learner: Learner, weights: Mapping[str, Tensor], x: Tensor, target: Tensor, fisher: Fisher, last_only: bool
+) -> Factors:
+    """The factors of each layer's curvature of the mean loss over images x [B, N, C, H, W] with labels [B, N].
+
+    With a_i what goes into a layer for image i (and 1 where it has a bias), s_i the slope of the loss at what comes
+    out, A = mean_i a_i a_i^T and G = mean_i E[s_i s_i^T]. A convolution has both at every place; A is then summed over
+    places and G averaged. 'expected' takes E over the labels that the learner itself would give, exactly: G of the
+    classifier is mean_i (diag(p_i) - p_i p_i^T). 'empirical' has the true labels, and one backward pass where the
+    other has as many as there are classes. Scales and shifts of normalisation have no factors; with `last_only` the
+    classifier alone has some.
+
+    All A, and G of the classifier, are differentiable; the other G, for which the net is gone through backwards, count
+    as constants.
+    """
+    probes = tuple(each.requires_grad_() for each in _zeros(learner, x))
+    named = {f"learner.{name}": each for name, each in weights.items()}
+    with torch.enable_grad():
+        logits, seen = inner.answers(_Probed(learner), named, x, probes)
+    slopes = _output_slopes(logits, target, fisher)
+    last = torch.stack([slope.transpose(1, 2) @ slope / slope.shape[1] for slope in slopes]).sum(0)
+    if last_only:
+        return [(seen[-1], last)]
+    outer = [probe.new_zeros(len(x), probe.shape[2], probe.shape[2]) for probe in probes]
+    for slope in slopes:
+        found = torch.autograd.grad(logits, probes, slope.detach(), retain_graph=True)
+        for total, each in zip(outer, found, strict=True):
+            flat = each.flatten(3).transpose(2, 3).flatten(1, 2) if each.dim() == 5 else each
+            total += flat.transpose(1, 2) @ flat / flat.shape[1]
+    return list(zip(seen, [*outer, last], strict=True))
+
+
+def log_determinant(layers: Factors, samples: int, precision: float) -> Tensor:
+    """log det of the curvature of the summed loss of `samples` images and a prior of `precision`, [B].
+
+    The precision is spread over both factors (factored Tikhonov damping), so that it is, over all layers,
+
+        sum_l out_l log det(sqrt(N) A_l + sqrt(precision) I) + in_l log det(sqrt(N) G_l + sqrt(precision) I).
+    """
+    total = []
+    for inputs, slopes in layers:
+        into, out = (_log_det(samples**0.5 * each, precision**0.5) for each in (inputs, slopes))
+        total.append(slopes.shape[-1] * into + inputs.shape[-1] * out)
+    return torch.stack(total).sum(0)
+
+
+def _log_det(matrix: Tensor, damping: float) -> Tensor:
+    damped = matrix + damping * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    return 2 * torch.linalg.cholesky(damped).diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def _output_slopes(logits: Tensor, target: Tensor, fisher: Fisher) -> list[Tensor]:
+    """Slopes [B, N, ways] at the logits whose outer products sum to the Fisher information of each image."""
+    chances = logits.softmax(-1)
+    if fisher == "empirical":
+        return [chances - F.one_hot(target, logits.shape[-1])]
+    sure = torch.eye(logits.shape[-1], dtype=logits.dtype, device=logits.device)
+    return [chances[..., way, None].sqrt() * (chances - sure[way]) for way in range(logits.shape[-1])]
+
+
+def _zeros(learner: Learner, x: Tensor) -> list[Tensor]:
+    """Zeros [B, N, ...] of the shape that each linear map of the body gives."""
+    widths = [len(own) for own in learner.body.parameters() if own.dim() > 1]
+    if isinstance(learner.body, PlasticDense):
+        return [x.new_zeros(*x.shape[:2], width) for width in widths]
+    height, breadth = x.shape[3:]
+    return [x.new_zeros(*x.shape[:2], width, height >> n, breadth >> n) for n, width in enumerate(widths)]
+
+
+def _second_moments(x: Tensor) -> Tensor:
+    """mean_i x_i x_i^T of vectors [N, D]."""
+    return x.T @ x / len(x)
+
+
+def _of_patches(x: Tensor) -> Tensor:
+    """The same of the 3x3 patches of maps [N, C, H, W], summed over places: [9 C, 9 C]."""
+    patches = F.unfold(x, 3, padding=1).transpose(1, 2).flatten(0, 1)
+    return patches.T @ patches / len(x)

@@ -1,0 +1,184 @@
+"""LLAMA against exact curvature, and against a plain loop over episodes, images and classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.method import Task
+from harness.rollout import step_through, training_loss
+from methods.llama import LLAMA
+from methods.maml import MAML
+from methods.nn import inner
+from methods.nn.curvature import factors, log_determinant
+from tests.methods.test_maml import EPISODES, WAYS, a_task, begun, nearly, plain_loss, plain_step, slopes, some_episodes
+
+SMALL: dict[str, Any] = {"channels": 3, "inner_lr": 0.3, "inner_steps": 2, "resolution": 16, "eta": 0.01}
+FEW = 6
+"""Support images of an episode."""
+
+
+def a_llama(**options: Any) -> LLAMA:
+    """In double precision and training."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        return LLAMA(Task(WAYS, (1, 28, 28), "n_way_k_shot"), **{**SMALL, **options}).double().train()
+
+
+def drawn(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+
+def own(net: MAML) -> dict[str, Tensor]:
+    return {name: each.detach()[None] for name, each in net.learner.named_parameters()}
+
+
+def test_of_one_item_the_classifiers_factors_are_its_exact_curvature() -> None:
+    net, x, label = a_llama(net="dense", norm="layer"), drawn(1, 1, 1, 16, 16), torch.tensor([[1]])
+    ((inputs, outputs),) = factors(net.learner, own(net), x, label, "expected", True)
+    features, _ = net.learner.body(x[0])
+
+    def loss(flat: Tensor) -> Tensor:
+        weight = flat.view(WAYS, -1)
+        return F.cross_entropy(features @ weight[:, :-1].T + weight[:, -1], label[0])
+
+    classify = net.learner.classify
+    flat = torch.cat([classify.weight, classify.bias[:, None]], 1).flatten()
+    exact = torch.func.hessian(loss)(flat.detach())
+    torch.testing.assert_close(torch.kron(outputs[0], inputs[0]), exact)
+
+
+@pytest.mark.parametrize("layer", range(4))
+def test_of_one_item_every_dense_layers_factors_are_the_gauss_newton_matrix(layer: int) -> None:
+    net, x = a_llama(net="dense", norm="layer"), drawn(1, 1, 1, 16, 16)
+    name = f"body.maps.{layer}.weight"
+    weights = {key: each[0] for key, each in own(net).items()}
+    inputs, outputs = factors(net.learner, own(net), x, torch.zeros(1, 1, dtype=torch.int64), "expected", False)[layer]
+
+    def logits(weight: Tensor) -> Tensor:
+        return torch.func.functional_call(net.learner, {**weights, name: weight}, (x[0],))[0][0]
+
+    # Of three outputs of the layer.
+    jacobian = torch.func.jacrev(logits)(weights[name])[:, :3].flatten(1)
+    chances = logits(weights[name]).softmax(0)
+    middle = torch.diag(chances) - torch.outer(chances, chances)
+    exact = jacobian.T @ middle @ jacobian
+    torch.testing.assert_close(torch.kron(outputs[0, :3, :3], inputs[0]), exact, rtol=1e-6, atol=1e-12)
+
+
+def test_the_log_determinant_is_that_of_the_damped_kronecker_products() -> None:
+    layers, expected = [], torch.zeros(2, dtype=torch.float64)
+    for into, out in ((4, 3), (2, 5)):
+        pair = []
+        for size in (into, out):
+            root = drawn(2, size, 2)
+            pair.append(root @ root.transpose(1, 2))
+        layers.append((pair[0], pair[1]))
+        for b in range(2):
+            damped = [7**0.5 * each[b] + 0.6**0.5 * torch.eye(len(each[b])) for each in pair]
+            expected[b] += torch.logdet(torch.kron(*damped))
+    torch.testing.assert_close(log_determinant(layers, 7, 0.6), expected)
+
+
+def plain_layers(net: LLAMA, weights: dict[str, Tensor], x: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """A and G of each layer for one episode, from gradients an image, a class and a place at a time."""
+    x = F.adaptive_avg_pool2d(x, 16)
+    dense = weights["body.maps.0.weight"].dim() == 2
+    x = x.flatten(1) if dense else x
+    entered, drives = [], []
+    for layer in range(4):
+        entered.append(x)
+        drive = x @ weights[f"body.maps.{layer}.weight"].T if dense else None
+        if drive is None:
+            drive = F.conv2d(x, weights[f"body.maps.{layer}.weight"], padding=1)
+        drives.append(drive)
+        over = [0] if dense else [0, 2, 3]
+        mean, variance = drive.mean(over, keepdim=True), drive.var(over, keepdim=True, correction=0)
+        shape = mean.shape
+        scale, shift = (weights[f"body.norms.{layer}.{name}"].view(shape) for name in ("scale", "shift"))
+        x = ((drive - mean) / (variance + 1e-5).sqrt() * scale + shift).relu()
+        x = x if dense else F.max_pool2d(x, 2)
+    entered.append(torch.cat([x.flatten(1), x.new_ones(len(x), 1)], 1))
+    logits = entered[-1] @ torch.cat([weights["classify.weight"], weights["classify.bias"][:, None]], 1).T
+    chances, sure = logits.softmax(1), torch.eye(WAYS, dtype=torch.float64)
+    if net.fisher == "empirical":
+        seeds = [chances - sure[labels]]
+    else:
+        seeds = [chances[:, [way]].sqrt() * (chances - sure[way]) for way in range(WAYS)]
+    found = []
+    for given, drive in zip(entered, [*drives, None], strict=True):
+        if drive is None:
+            outer = sum(torch.outer(row, row) for seed in seeds for row in seed) / len(given)
+            inputs = sum(torch.outer(row, row) for row in given) / len(given)
+        else:
+            outer = drive.new_zeros(drive.shape[1], drive.shape[1])
+            for seed in seeds:
+                (slope,) = torch.autograd.grad(logits, drive, seed.detach(), retain_graph=True)
+                places = slope.movedim(1, -1).reshape(-1, drive.shape[1])
+                outer += sum(torch.outer(row, row) for row in places) / len(places)
+            rows = given
+            if given.dim() == 4:
+                around = F.pad(given, (1, 1, 1, 1))
+                sides = [(i, j) for i in range(given.shape[2]) for j in range(given.shape[3])]
+                rows = torch.cat([around[:, :, i : i + 3, j : j + 3].flatten(1) for i, j in sides])
+            inputs = rows.T @ rows / len(given)
+        found.append((inputs, outer))  # type: ignore[arg-type]
+    return found[-1:] if net.layers == "last" else found  # type: ignore[return-value]
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "conv": {},
+    "conv, true labels": {"fisher": "empirical", "rate": "layer"},
+    "conv, the classifier alone": {"layers": "last", "precision": 0.3},
+    "dense, first order": {"net": "dense", "first_order": True},
+}
+
+
+@pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+def test_training_minimises_mamls_loss_and_the_weighed_log_determinant(options: dict[str, Any]) -> None:
+    net, episodes = a_llama(**options), some_episodes(a_task())
+    wanted, flat = plain_loss(net, episodes, 2), torch.zeros((), dtype=torch.float64)
+    for b in range(EPISODES):
+        weights = begun(net)
+        x, labels = episodes.x[:FEW, b], episodes.target[:FEW, b]
+        for _ in range(2):
+            weights = plain_step(net, weights, x, labels)
+        for inputs, outer in plain_layers(net, weights, x, labels):
+            for each, times in ((inputs, len(outer)), (outer, len(inputs))):
+                damped = FEW**0.5 * each + net.precision**0.5 * torch.eye(len(each))
+                flat = flat + times * torch.logdet(damped) / EPISODES
+    found = training_loss(net, episodes)
+    nearly(found.double(), wanted + net.eta * flat)
+    assert abs(float((net.eta * flat).detach())) > 0.02
+    nearly(slopes(net, found), slopes(net, wanted + net.eta * flat))
+
+
+def test_without_the_term_it_is_maml_and_its_answers_are_always() -> None:
+    episodes = some_episodes(a_task())
+    net, plain = (
+        a_llama(eta=0.0),
+        MAML(Task(WAYS, (1, 28, 28), "n_way_k_shot"), channels=3, inner_lr=0.3, resolution=16),
+    )
+    plain.double().load_state_dict(net.state_dict())
+    plain.steps = net.steps
+    torch.testing.assert_close(training_loss(net, episodes), training_loss(plain, episodes))
+    net = a_llama(eta=1.0)
+    torch.testing.assert_close(step_through(net.eval(), episodes), step_through(plain.eval(), episodes))
+
+
+def test_the_factors_of_an_episode_are_its_own() -> None:
+    net, x, labels = a_llama(), drawn(3, 4, 1, 16, 16), torch.tensor([[0, 1, 2, 1]] * 3)
+    weights = {name: each + 0.1 * drawn(*each.shape) for name, each in inner.own_weights(net.learner, 3).items()}
+    whole = factors(net.learner, weights, x, labels, "expected", False)
+    alone = factors(net.learner, {n: e[1:2] for n, e in weights.items()}, x[1:2], labels[1:2], "expected", False)
+    for both, one in zip(whole, alone, strict=True):
+        torch.testing.assert_close([each[1:2] for each in both], list(one))
+
+
+def test_impossible_options_are_refused_with_the_reason() -> None:
+    with pytest.raises(ValueError, match="precision must be above 0, found 0"):
+        a_llama(precision=0)
