@@ -35,6 +35,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "ntm": ("methods.ntm:NTM", "an LSTM with a memory that it reads by content and writes where least used"),
     "oml": ("methods.oml:OML", "linear layers learning by gradient over a fixed conv net made for that"),
     "opn": ("methods.opn:OPN", "online prototypes over a small conv net"),
+    "platipus": ("methods.platipus:PLATIPUS", "MAML from a sampled start, its answers averaged over samples"),
     "ppa": ("methods.ppa:PPA", "classifier weights predicted from mean activations"),
     "protonet": ("methods.protonet:ProtoNet", "the nearest mean of features answers"),
     "reptile": ("methods.reptile:Reptile", "a start that moves to where plain learning ends"),

@@ -180,8 +180,9 @@ class MAML(Method):
 
     def pretext(self, task: Task) -> Method | None:
         """The same learner on support sets: its net, its factors, and its classifier where there are as many ways."""
-        if self.collects:
-            return None
+        return None if self.collects else self._sharing(task)
+
+    def _sharing(self, task: Task) -> MAML:
         maml = self._alike(task)
         share(maml.learner.body, self.learner.body)
         if maml.factors is not None and self.factors is not None:

@@ -126,7 +126,7 @@ def plain_layers(net: LLAMA, weights: dict[str, Tensor], x: Tensor, labels: Tens
                 sides = [(i, j) for i in range(given.shape[2]) for j in range(given.shape[3])]
                 rows = torch.cat([around[:, :, i : i + 3, j : j + 3].flatten(1) for i, j in sides])
             inputs = rows.T @ rows / len(given)
-        found.append((inputs, outer))  # type: ignore[arg-type]
+        found.append((inputs, outer))
     return found[-1:] if net.layers == "last" else found  # type: ignore[return-value]
 
 

@@ -28,7 +28,7 @@ STREAMED = (
 SEGMENTING = ("cl_unet", "finetuned_cnn")
 SUPERVISED = ("cl_resnet20", "cl_vgg11", "resnet20", "vgg11")
 PRETRAINED = (*("bauer", "csn", "deml", "gidaris"), *("matching_net", "ppa", "protonet", "snail"))
-ADAPTED = ("llama",)
+ADAPTED = ("llama", "platipus")
 TRAINED, PLAIN = (
     (*STREAMED, *ADAPTED, *PRETRAINED, *SEGMENTING, *SUPERVISED),
     ("chance", "majority", "copy_last", "count", "nearest_pixel"),
