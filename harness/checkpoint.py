@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from harness.errors import UserError
 from harness.files import replacing
 
+WEIGHTS = "weights.safetensors"
+"""The scored weights in a run folder."""
+
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Writes tensors and a JSON header to `path`; a kill or a full disk leaves the old file as it was."""

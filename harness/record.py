@@ -169,6 +169,9 @@ class Record(_Model):
     versions: dict[str, str] = Field(description="versions of Python, this package and its main libraries")
     code: Code = Field(description="revision of the code")
     checkpoint: Sha256 | None = Field(description="SHA-256 of the scored weights' file; null without weights")
+    scores: Sha256 | None = Field(
+        None, description="SHA-256 of the file with the scores of every test episode; null in records from before that"
+    )
     command: str = Field(description="command line that made the run")
     finished: str = Field(description="when it was done: ISO 8601, UTC, as '2026-01-31T23:59:59Z'")
 

@@ -73,6 +73,14 @@ def load_method(name: str) -> LoadedMethod:
     raise unknown("method", name, method_names())
 
 
+def check_kind(cls: type[Method], protocol: AnyProtocol) -> None:
+    """Raises UserError if a method of this class does not run on protocols of this kind."""
+    if protocol.kind not in cls.kinds:
+        raise UserError(
+            f"{cls.__name__} does not run on protocols of kind {protocol.kind}; it runs on {', '.join(cls.kinds)}"
+        )
+
+
 def task_for(
     cls: type[Method], protocol: AnyProtocol, image_shape: tuple[int, int, int], classes: int | None = None
 ) -> Task:
@@ -81,10 +89,7 @@ def task_for(
     `classes` is the number of classes of the data set, all of which a supervised protocol asks for. Raises UserError
     if the method does not run on protocols of this kind.
     """
-    if protocol.kind not in cls.kinds:
-        raise UserError(
-            f"{cls.__name__} does not run on protocols of kind {protocol.kind}; it runs on {', '.join(cls.kinds)}"
-        )
+    check_kind(cls, protocol)
     return task_of(protocol, image_shape, classes, cls.needs_label_delay)
 
 

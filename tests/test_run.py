@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import cli, progress, run
+from harness import cli, prepare, progress, run
 from harness.checkpoint import load_tensors
 from harness.record import Record
 from harness.testing import tiny_dataset
@@ -20,7 +20,7 @@ WORDS = ["run", "cifarfs_delay5", "--method", "cl_lstm", "--budget", "smoke", "-
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(run, "load_dataset", lambda name, **_: tiny_dataset(name, classes=8, images=10))
+    monkeypatch.setattr(prepare, "load_dataset", lambda name, **_: tiny_dataset(name, classes=8, images=10))
     monkeypatch.chdir(tmp_path)
 
 
@@ -153,7 +153,9 @@ def test_weights_of_one_run_begin_another_and_the_row_says_so() -> None:
     assert cli.main([*WORDS, "--init", str(first), "--recipe", str(recipe), "--out", "then", "--no-board"]) == 0
     record = record_of(the_run(Path("then")))
     assert (record.init_episodes, record.train_episodes, record.init) == (16, 0, record_of(first).checkpoint)
-    assert load_tensors(the_run(Path("then")) / "weights.safetensors")[1]["train_episodes"] == 16
+    assert record.marks == ["features pre-trained on classes", "partial test"]
+    header = load_tensors(the_run(Path("then")) / "weights.safetensors")[1]
+    assert (header["train_episodes"], header["marks"]) == (16, ["features pre-trained on classes"])
 
 
 @pytest.mark.parametrize(

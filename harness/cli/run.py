@@ -45,9 +45,10 @@ def execute(args: argparse.Namespace) -> int:
     seconds, seeds = _seconds(args.time), _seeds(args.seeds)
 
     from harness.boards.render import publish, render_board
+    from harness.prepare import Request, prepare, with_seed
     from harness.provenance import cores
     from harness.registry import parse_options
-    from harness.run import Request, prepare, run, with_seed
+    from harness.run import run
 
     request = Request(
         protocol=args.protocol,

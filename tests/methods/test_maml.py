@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from harness import run
+from harness import prepare, run
 from harness.check import check_method
 from harness.episodes import Episodes, EpisodeSource
 from harness.evaluate import evaluate
@@ -312,13 +312,13 @@ def noting(asked: list[int]) -> Any:
 
 
 def test_a_transductive_row_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "load_dataset", lambda *_, **__: tiny_dataset("cifar_fs", 6, 20))
+    monkeypatch.setattr(prepare, "load_dataset", lambda *_, **__: tiny_dataset("cifar_fs", 6, 20))
     for norm in ("batch", "support"):
         options = {"norm": norm, "channels": 2}
-        request = run.Request(
+        request = prepare.Request(
             "cifarfs_5way_1shot", "maml", "smoke", options=options, episodes=2, test_episodes=2, out=tmp_path
         )
-        marks = run.run(run.prepare(request), quiet=True).marks
+        marks = run.run(prepare.prepare(request), quiet=True).marks
         assert ("transductive" in marks) == (norm == "batch")
 
 

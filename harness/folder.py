@@ -1,0 +1,111 @@
+"""The folder of a run: what it holds, whose it is, and how far the run got."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.errors import UserError
+from harness.files import replacing
+from harness.prepare import Prepared
+from harness.record import Record, canonical_json, utc_now
+from harness.score import Scores
+
+NOTED, CHECKPOINT, SCORES, RECORD = "run.json", "checkpoint.safetensors", "scores.npz", "record.json"
+"""What a run folder holds besides its log and the scored weights: whose run it is and how far it got; tensors to go on
+from; the scores of every test episode; the record, which is there once the run is done."""
+
+
+def enter(prepared: Prepared) -> Record | None:
+    """Makes the run folder ready; the record if the run is already finished.
+
+    Raises UserError if the folder is of another run, of an unfinished one that is not asked to go on, damaged, or not
+    a run folder at all; nothing is written then.
+    """
+    folder, request = prepared.folder, prepared.request
+    if request.fresh and folder.exists():
+        aside = next(p for n in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.old-{n}")).exists())
+        os.replace(folder, aside)
+    noted = folder / NOTED
+    if noted.is_file():
+        try:
+            found = json.loads(noted.read_text())
+            theirs, status = found["identity"], found["status"]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{noted} is damaged; set the folder aside with --fresh") from None
+        differing = differences(theirs, prepared.identity)
+        if differing:
+            raise UserError(f"{folder} belongs to another run:\n  " + "\n  ".join(differing))
+        if status == "done":
+            return read_record(folder)
+        if not request.resume:
+            raise UserError(
+                f"{folder} holds an unfinished run ({status}); add --resume to go on with it, "
+                "or --fresh to set it aside and begin again"
+            )
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty and not a run folder; nothing was written there")
+    folder.mkdir(parents=True, exist_ok=True)
+    return None
+
+
+def read_record(folder: Path) -> Record:
+    """The record of a finished run; UserError if it is missing or damaged."""
+    from pydantic import ValidationError
+
+    path = folder / RECORD
+    if not path.is_file():
+        raise UserError(f"there is no {RECORD} in {folder}: not the folder of a finished run")
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise UserError(f"{path} is damaged ({where}: {first['msg']}); run again with --fresh") from None
+
+
+def note(prepared: Prepared, status: str) -> None:
+    """Writes down how far the run got."""
+    entry = {"status": status, "identity": prepared.identity, "command": prepared.request.command, "at": utc_now()}
+    write_text(prepared.folder / NOTED, canonical_json(entry))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a text file as a whole."""
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n")
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """Writes the scores of every episode: the same bytes for the same scores."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **scores)
+
+
+def read_scores(path: Path) -> Scores:
+    """Scores written by `write_scores`; UserError if they are missing or damaged. Nothing in the file is run."""
+    from zipfile import BadZipFile
+
+    if not path.is_file():
+        raise UserError(f"there are no scores at {path}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: np.asarray(file[name], np.float64) for name in file.files}
+    except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
+        raise UserError(f"{path} is damaged or not a file of scores: {error}") from None
+
+
+def differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
+    """A line for each key, however deep, in which two identities differ."""
+    lines = []
+    for key in sorted(theirs.keys() | ours.keys()):
+        there, here = theirs.get(key), ours.get(key)
+        if isinstance(there, dict) and isinstance(here, dict):
+            lines += [f"{key}.{line}" for line in differences(there, here)]
+        elif there != here:
+            lines.append(f"{key}: there {there!r}, asked for {here!r}")
+    return lines

@@ -1,0 +1,131 @@
+"""The record of a finished run: what was asked for, what came out, and what a reader should be told."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+
+from harness import provenance
+from harness.checkpoint import WEIGHTS, sha256_of
+from harness.cost import measured_cost
+from harness.evaluate import EVALUATION_SEED, whole_test
+from harness.folder import SCORES
+from harness.method import Method
+from harness.plan import plan_episodes
+from harness.prepare import Prepared
+from harness.pretrained import spent_before
+from harness.record import (
+    GRADIENT_AT_TEST,
+    LABEL_DELAY_TOLD,
+    PARTIAL_TEST,
+    STAND_IN,
+    TRANSDUCTIVE,
+    DataInfo,
+    Metric,
+    Pretrained,
+    Record,
+    utc_now,
+)
+from harness.registry import build_method
+from harness.score import Scores, metrics
+from harness.train import Progress
+
+PRETRAINED = "features pre-trained on classes"
+ELSEWHERE = "pre-trained on another kind of episode"
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the weights that training began from had been through: episodes, and marks of how they were trained."""
+
+    episodes: int = 0
+    marks: tuple[str, ...] = ()
+
+
+def training_marks(prepared: Prepared, progress: Progress, before: Before) -> list[str]:
+    """Marks of how the weights were trained, in this run or before it."""
+    trained = progress.updates > 0
+    own = {PRETRAINED: trained and prepared.budget.pretrains, ELSEWHERE: trained and prepared.budget.elsewhere}
+    return [mark for mark, holds in own.items() if holds or mark in before.marks]
+
+
+def record_of(
+    prepared: Prepared,
+    method: Method,
+    progress: Progress,
+    before: Before,
+    scores: Scores,
+    curves: dict[str, list[float]],
+    score_seconds: float,
+    device: torch.device,
+) -> Record:
+    """The record of a run whose weights and scores lie in its folder."""
+    identity, request = prepared.identity, prepared.request
+    trained = progress.updates > 0
+    plan = plan_episodes(prepared.protocol, prepared.dataset.tables["test"], "test", EVALUATION_SEED, [0])
+    marks = {
+        LABEL_DELAY_TOLD: method.task.label_delay is not None,
+        GRADIENT_AT_TEST: method.learns_by_gradient,
+        TRANSDUCTIVE: method.transductive,
+        STAND_IN: prepared.dataset.card.stand_in,
+        PARTIAL_TEST: identity["test_episodes"] < whole_test(prepared.protocol, prepared.dataset),
+    }
+    weights = any(True for _ in method.parameters())
+    return Record(
+        schema_version=1,
+        run=prepared.folder.name,
+        status="done",
+        protocol=prepared.loaded.name,
+        digest=identity["digest"],
+        data=DataInfo(
+            name=prepared.dataset.name,
+            fingerprint=prepared.dataset.fingerprint,
+            source=prepared.dataset.source,
+            stand_in=prepared.dataset.card.stand_in,
+        ),
+        method=prepared.method.name,
+        target=prepared.method.target,
+        options=prepared.options,
+        recipe=identity["recipe"] if trained else "",
+        recipe_hash=identity["recipe_hash"] if trained else "",
+        budget=request.budget if trained else "",
+        budget_cut=identity["budget_cut"] if trained else "",
+        seed=request.seed,
+        init=identity["init"],
+        init_episodes=before.episodes,
+        train_episodes=progress.episodes,
+        train_updates=progress.updates,
+        test_episodes=identity["test_episodes"],
+        metrics={
+            name: Metric(mean=mean, interval=interval if episodes > 1 else None, episodes=episodes)
+            for name, (mean, interval, episodes) in metrics(prepared.protocol, scores).items()
+        },
+        curves=curves,
+        cost=measured_cost(method, plan, _told_later(prepared, method)),
+        marks=[*training_marks(prepared, progress, before), *(mark for mark, holds in marks.items() if holds)],
+        pretrained=[Pretrained(**each) for each in spent_before(progress)],
+        train_seconds=round(progress.seconds, 1),
+        score_seconds=round(score_seconds, 1),
+        hardware=provenance.hardware(device),
+        versions=provenance.versions(),
+        code=provenance.code(),
+        checkpoint=sha256_of(prepared.folder / WEIGHTS) if weights else None,
+        scores=sha256_of(prepared.folder / SCORES),
+        command=request.command,
+        finished=utc_now(),
+    )
+
+
+def _told_later(prepared: Prepared, method: Method) -> Method:
+    """The method as it would be if labels came a step later: itself, unless it was told the delay."""
+    told = method.task.label_delay
+    if told is None:
+        return method
+    task = dataclasses.replace(method.task, label_delay=told + 1)
+    later = build_method(prepared.method.cls, task, prepared.options, prepared.request.seed)
+    weights = method.state_dict()
+    if all(weights[name].shape == each.shape for name, each in later.state_dict().items() if name in weights):
+        later.load_state_dict(weights, strict=False)
+    return later
