@@ -36,18 +36,20 @@ def evaluate(
     episodes: int,
     progress: Callable[[int], None] | None = None,
     told: bool = True,
+    of: int | None = None,
 ) -> Scores:
     """Scores of the first `episodes` episodes of a split, in evaluation mode; the mode is put back afterwards.
 
-    Unless the method is `told`, every feedback is replaced by null, which shows what it owes to feedback.
-    Raises UserError where the data set has no such split.
+    They may be the first `of` so many: they then have the very bits that they have among all of these, which depend on
+    how many are scored at once. Unless the method is `told`, every feedback is replaced by null, which shows what it
+    owes to feedback. Raises UserError where the data set has no such split.
     """
     if split not in source.dataset.tables:
         raise UserError(
             f"the data set '{source.dataset.name}' has no {split} split; it has {', '.join(source.dataset.tables)}"
         )
     parts = []
-    size = min(_batch(source, protocol, split), episodes)
+    size = min(_batch(source, protocol, split), of or episodes)
     was_training = method.training
     method.eval()
     try:

@@ -113,6 +113,7 @@ def record_of(
         code=provenance.code(),
         checkpoint=sha256_of(prepared.folder / WEIGHTS) if weights else None,
         scores=sha256_of(prepared.folder / SCORES),
+        method_file=sha256_of(prepared.method.own_file),
         command=request.command,
         finished=utc_now(),
     )

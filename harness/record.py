@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
@@ -19,6 +20,10 @@ STAND_IN = "stand-in"
 PARTIAL_TEST = "partial test"
 FAILED_CHECK = "failed check"
 """A mark that begins with this ('failed check: no cross-talk') keeps a row out of the ranking."""
+
+BESIDE, HUB = "checkpoints", "hf://"
+KEPT = r"^(checkpoints|hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)$"
+"""Where weights are kept: in this folder beside the boards, or in a repository on the Hugging Face hub."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -172,6 +177,14 @@ class Record(_Model):
     scores: Sha256 | None = Field(
         None, description="SHA-256 of the file with the scores of every test episode; null in records from before that"
     )
+    kept: str = Field(
+        "",
+        description="where the scored weights are kept, under their hash: 'checkpoints' (the folder beside the boards) "
+        "or 'hf://owner/name' (a repository on the Hugging Face hub); empty: nowhere, the command makes them again",
+    )
+    method_file: Sha256 | None = Field(
+        None, description="SHA-256 of the file that defines the method's class; null in records from before that"
+    )
     command: str = Field(description="command line that made the run")
     finished: str = Field(description="when it was done: ISO 8601, UTC, as '2026-01-31T23:59:59Z'")
 
@@ -190,6 +203,13 @@ class Record(_Model):
         if len(set(marks)) != len(marks):
             raise ValueError("a mark is given twice")
         return marks
+
+    @field_validator("kept")
+    @classmethod
+    def _somewhere(cls, text: str) -> str:
+        if text and not re.fullmatch(KEPT, text):
+            raise ValueError("neither 'checkpoints' nor 'hf://owner/name'")
+        return text
 
     @field_validator("finished")
     @classmethod

@@ -21,6 +21,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("harness.cli.export", "write the episodes of a protocol to a file, for use elsewhere"),
     "board": ("harness.cli.board", "show the leaderboard of a protocol, or of all"),
     "table": ("harness.cli.table", "show a table of a paper: what was measured beside what was published"),
+    "compare": ("harness.cli.compare", "show how two methods of a board differ on the same episodes"),
+    "verify": ("harness.cli.verify", "score rows of a board again from their weights, and compare"),
+    "submit": ("harness.cli.submit", "check a finished run and put it on the board"),
+    "new-method": ("harness.cli.new_method", "write a method to begin from, with its recipe and its test"),
     "check": ("harness.cli.check", "check that a method keeps the rules of the interface"),
 }
 
@@ -101,4 +105,4 @@ def _top_options(name: str) -> list[str]:
 
 
 def _help() -> str:
-    return _TOP.format(commands="\n".join(f"  {name:<10} {line}" for name, (_, line) in COMMANDS.items()))
+    return _TOP.format(commands="\n".join(f"  {name:<11} {line}" for name, (_, line) in COMMANDS.items()))

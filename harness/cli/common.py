@@ -9,13 +9,18 @@ from pathlib import Path
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """--data-root, --data and --cache: which data is used and where it is looked for."""
     parser.add_argument(
-        "--data-root", type=Path, metavar="DIR", help="where the real data sets are (default: HARNESS_DATA)"
-    )
-    parser.add_argument(
         "--data",
         choices=("real", "stand-in"),
         default="real",
         help="'stand-in' takes the protocol's generated data set instead of the real one",
+    )
+    add_places(parser)
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """--data-root and --cache: where data is looked for."""
+    parser.add_argument(
+        "--data-root", type=Path, metavar="DIR", help="where the real data sets are (default: HARNESS_DATA)"
     )
     parser.add_argument(
         "--cache",

@@ -44,6 +44,7 @@ def execute(args: argparse.Namespace) -> int:
             raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
     seconds, seeds = _seconds(args.time), _seeds(args.seeds)
 
+    from harness.boards.kept import keep
     from harness.boards.render import publish, render_board
     from harness.prepare import Request, prepare, with_seed
     from harness.provenance import cores
@@ -81,7 +82,7 @@ def execute(args: argparse.Namespace) -> int:
             print(f"\nstopped; go on with: {shlex.join(['harness', *_resuming(sys.argv[1:])])}", file=sys.stderr)
             return 130
         if not args.no_board:
-            publish(record, prepared.loaded, args.boards)
+            publish(keep(record, prepared.folder, args.boards), prepared.loaded, args.boards)
     if not args.no_board:
         print(render_board(prepared.loaded, args.boards, stand_in=record.data.stand_in))
     return 0

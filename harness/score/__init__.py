@@ -1,6 +1,6 @@
 """Scores of episodes: what each answer earned, summed within episodes, then metrics with intervals over episodes.
 
-Each kind of protocol has one scorer: a module with `score`, `metrics` and `curves`.
+Each kind of protocol has one scorer: a module with `score`, `each` and `curves`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.score import masks, query, single, stream
-from harness.score.arrays import Metrics, Scores, first, joined
+from harness.score.arrays import Each, Metrics, Scores, first, joined, mean
 
 if TYPE_CHECKING:
     from harness.plan import EpisodePlan
     from harness.spec import AnyProtocol
 
-__all__ = ["Metrics", "Scores", "curves", "first", "joined", "metrics", "score"]
+__all__ = ["Each", "Metrics", "Scores", "curves", "each", "first", "joined", "mean", "metrics", "score"]
 
 _SCORERS = {
     "online_few_shot": stream,
@@ -33,12 +33,18 @@ def score(protocol: AnyProtocol, earned: np.ndarray, plan: EpisodePlan) -> Score
     return _SCORERS[protocol.kind].score(earned, plan)
 
 
+def each(protocol: AnyProtocol, scores: Scores) -> Each:
+    """Metric name to its value in each episode [E], as a share; NaN where the episode has no step it speaks of."""
+    return _SCORERS[protocol.kind].each(scores, protocol)
+
+
 def metrics(protocol: AnyProtocol, scores: Scores) -> Metrics:
     """Metric name to (mean, half-width of the 95 % interval over episodes, episodes), in per cent.
 
     An episode without a step that a metric speaks of has no say in it; a metric that no episode has is left out.
     """
-    return {name: value for name, value in _SCORERS[protocol.kind].metrics(scores, protocol).items() if value[2]}
+    found = {name: mean(values) for name, values in each(protocol, scores).items()}
+    return {name: value for name, value in found.items() if value[2]}
 
 
 def curves(protocol: AnyProtocol, scores: Scores) -> dict[str, list[float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.plan import EpisodePlan
-from harness.score.arrays import Metrics, Scores, mean, percent
+from harness.score.arrays import Each, Scores, percent
 from harness.spec import SegmentationDistractors
 
 
@@ -20,18 +20,18 @@ def score(earned: np.ndarray, plan: EpisodePlan) -> Scores:
     return scores
 
 
-def metrics(scores: Scores, protocol: SegmentationDistractors) -> Metrics:
+def each(scores: Scores, protocol: SegmentationDistractors) -> Each:
     """`iou` and `masking` are means over the protocol's scored shots; `joint` is the mean of the two, since an answer
     that marks everything wins the first and loses the second."""
     shots = protocol.scoring.shots
-    found = {f"iou@shot={k}": mean(scores["iou"][:, k]) for k in shots}
+    found = {f"iou@shot={k}": scores["iou"][:, k] for k in shots}
     iou = scores["iou"][:, shots].mean(1)
-    found["iou"] = mean(iou)
+    found["iou"] = iou
     if protocol.episode.distractor:
         masking = scores["masking"][:, shots].mean(1)
-        found |= {f"masking@shot={k}": mean(scores["masking"][:, k]) for k in shots}
-        found |= {f"joint@shot={k}": mean((scores["iou"][:, k] + scores["masking"][:, k]) / 2) for k in shots}
-        found |= {"masking": mean(masking), "joint": mean((iou + masking) / 2)}
+        found |= {f"masking@shot={k}": scores["masking"][:, k] for k in shots}
+        found |= {f"joint@shot={k}": (scores["iou"][:, k] + scores["masking"][:, k]) / 2 for k in shots}
+        found |= {"masking": masking, "joint": (iou + masking) / 2}
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.plan import STREAM, EpisodePlan
-from harness.score.arrays import Metrics, Scores, mean, percent, sums
+from harness.score.arrays import Each, Scores, percent, sums
 from harness.spec import Continual, NWayKShot
 
 
@@ -23,13 +23,13 @@ def score(earned: np.ndarray, plan: EpisodePlan) -> Scores:
     return {"by_query": by_query, "by_subtask": right / count}
 
 
-def metrics(scores: Scores, protocol: Continual | NWayKShot) -> Metrics:
+def each(scores: Scores, protocol: Continual | NWayKShot) -> Each:
     """`query_accuracy` is the mean over all queries; in continual learning `query_accuracy@last` is that of the
     newest subtask and `query_accuracy@earlier` the mean over all others."""
-    found = {"query_accuracy": mean(scores["by_query"].mean(1))}
+    found = {"query_accuracy": scores["by_query"].mean(1)}
     if isinstance(protocol, Continual) and protocol.episode.subtasks > 1:
-        found["query_accuracy@earlier"] = mean(scores["by_subtask"][:, :-1].mean(1))
-        found["query_accuracy@last"] = mean(scores["by_subtask"][:, -1])
+        found["query_accuracy@earlier"] = scores["by_subtask"][:, :-1].mean(1)
+        found["query_accuracy@last"] = scores["by_subtask"][:, -1]
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from harness.plan import EpisodePlan
-from harness.score.arrays import Metrics, Scores, mean
+from harness.score.arrays import Each, Scores
 
 
 def score(earned: np.ndarray, plan: EpisodePlan) -> Scores:
@@ -15,9 +15,9 @@ def score(earned: np.ndarray, plan: EpisodePlan) -> Scores:
     return {"right": earned.T.copy()}
 
 
-def metrics(scores: Scores, protocol: Any) -> Metrics:
+def each(scores: Scores, protocol: Any) -> Each:
     """`accuracy` is the mean over images."""
-    return {"accuracy": mean(scores["right"][:, 0])}
+    return {"accuracy": scores["right"][:, 0]}
 
 
 def curves(scores: Scores) -> dict[str, list[float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.plan import EpisodePlan
-from harness.score.arrays import Metrics, Scores, mean, percent, sums
+from harness.score.arrays import Each, Scores, percent, sums
 from harness.spec import StreamProtocol
 
 
@@ -25,7 +25,7 @@ def score(earned: np.ndarray, plan: EpisodePlan) -> Scores:
     }
 
 
-def metrics(scores: Scores, protocol: StreamProtocol) -> Metrics:
+def each(scores: Scores, protocol: StreamProtocol) -> Each:
     """`accuracy@shot=k` is the mean credit at the (k+1)-th presentation of a class; `accuracy` is the mean over the
     protocol's scored shots, and in drawn order over all steps (there, how often a class was shown before says how
     often it is shown at all); `accuracy@nonfirst` leaves out first presentations only; `accuracy@revealed=k` is by
@@ -36,14 +36,14 @@ def metrics(scores: Scores, protocol: StreamProtocol) -> Metrics:
         by_revealed = scores["revealed_right"] / scores["revealed_count"]
         nonfirst = right[:, 1:].sum(1) / count[:, 1:].sum(1)
     shots = protocol.scoring.shots
-    found = {f"accuracy@shot={k}": mean(by_shot[:, k]) for k in shots}
+    found = {f"accuracy@shot={k}": by_shot[:, k] for k in shots}
     if protocol.episode.order == "iid":
-        found["accuracy"] = mean(scores["by_step"].mean(1))
+        found["accuracy"] = scores["by_step"].mean(1)
     else:
-        found["accuracy"] = mean(by_shot[:, shots].mean(1))
-    found["accuracy@nonfirst"] = mean(nonfirst)
+        found["accuracy"] = by_shot[:, shots].mean(1)
+    found["accuracy@nonfirst"] = nonfirst
     if protocol.label_delay > 1:
-        found |= {f"accuracy@revealed={k}": mean(by_revealed[:, k]) for k in shots}
+        found |= {f"accuracy@revealed={k}": by_revealed[:, k] for k in shots}
     return found
 
 

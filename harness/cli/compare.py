@@ -1,0 +1,100 @@
+"""`harness compare BOARD METHOD METHOD`: the difference of two entries on the same episodes, with its interval."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.boards.standings import Entry
+    from harness.paired import Difference
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("board", help="a protocol's name or file")
+    parser.add_argument("first", metavar="METHOD", help="a ranked method (its best entry), or the name of a run")
+    parser.add_argument("second", metavar="METHOD", help="what it is compared with")
+    parser.add_argument(
+        "--data", choices=("real", "stand-in"), default="real", help="the board of real or of generated data"
+    )
+    parser.add_argument("--boards", type=Path, default=Path("leaderboards"), metavar="DIR", help="where boards are")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def execute(args: argparse.Namespace) -> int:
+    from harness.boards.render import on_data, view_board
+    from harness.load import load_protocol
+    from harness.paired import differences, found
+
+    loaded = load_protocol(args.board)
+    stand_in = args.data == "stand-in" or loaded.protocol.card.stand_in
+    protocol = on_data(loaded, stand_in)
+    standings = view_board(loaded.name, protocol, args.boards, stand_in).standings
+    first, second = found(standings, args.first), found(standings, args.second)
+    results = differences(protocol, first, second, args.boards)
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    "board": loaded.name,
+                    "first": [record.run for record in first.records],
+                    "second": [record.run for record in second.records],
+                    "differences": [{**asdict(each), "told_apart": each.told_apart} for each in results],
+                },
+                indent=1,
+            )
+        )
+        return 0
+    print(_text(loaded.name, first, second, results))
+    return 0
+
+
+def _text(board: str, first: Entry, second: Entry, results: list[Difference]) -> str:
+    from tabulate import tabulate
+
+    rows = [
+        {
+            "metric": each.metric,
+            "first": _half(each.first),
+            "second": _half(each.second),
+            "difference": f"{each.difference[0]:+.2f} ± {each.difference[1]:.2f}",
+            "better in": f"{each.better:.0f} %",
+            "worse in": f"{each.worse:.0f} %",
+            "episodes": each.episodes,
+        }
+        for each in results
+    ]
+    main = results[0]
+    names = [entry.newest.method for entry in (first, second)]
+    if names[0] == names[1]:
+        names = [entry.newest.run for entry in (first, second)]
+    better, worse = names if main.difference[0] > 0 else names[::-1]
+    verdict = (
+        f"{better} is better than {worse} on these episodes: the interval of the difference leaves out 0."
+        if main.told_apart
+        else "These episodes do not tell the two apart: the interval of the difference holds 0."
+    )
+    return "\n".join(
+        [
+            f"{board}, {main.episodes} test episodes, the same for both; per cent, with 95 % intervals over episodes",
+            "",
+            *(f"{place}: {_named(entry)}" for place, entry in (("first", first), ("second", second))),
+            "",
+            tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True),
+            "",
+            verdict,
+            "It speaks of these trained weights; another training may end elsewhere (see the spread over seeds).",
+        ]
+    )
+
+
+def _half(value: tuple[float, float]) -> str:
+    return f"{value[0]:.2f} ± {value[1]:.2f}"
+
+
+def _named(entry: Entry) -> str:
+    runs = ", ".join(record.run for record in entry.records)
+    return f"{entry.newest.method} ({'seeds' if len(entry.records) > 1 else 'run'} {runs})"

@@ -1,0 +1,26 @@
+"""`harness new-method NAME`: a working method, its recipe and its test, to begin from."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="as in fast_weights; the class is then called FastWeights")
+    parser.add_argument("--into", type=Path, default=Path(), metavar="DIR", help="the folder to write to (this one)")
+
+
+def execute(args: argparse.Namespace) -> int:
+    from harness.skeleton import class_name, write_method
+
+    method, recipe, test = write_method(args.name, args.into)
+    target = f"{method}:{class_name(args.name)}"
+    print(
+        f"wrote {method}, {recipe} and {test}\n\n"
+        "it works as it is:\n"
+        f"  python -m pytest {test}\n"
+        f"  harness check {target}\n"
+        f"  harness run omniglot_5way_online --method {target} --budget smoke --data stand-in"
+    )
+    return 0

@@ -1,0 +1,48 @@
+"""`harness submit RUN`: check a finished run as a whole, and put it on the board."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from harness.cli.common import add_places
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
+    parser.add_argument("--method", metavar="NAME", help="the run's method, where it is not part of the harness")
+    parser.add_argument("--protocol", metavar="FILE", help="the run's protocol, where it is not shipped")
+    parser.add_argument("--boards", type=Path, default=Path("leaderboards"), metavar="DIR", help="where boards are")
+    parser.add_argument(
+        "--store",
+        metavar="WHERE",
+        help="where the weights are kept: 'checkpoints' (beside the boards; the default for those under 1 MB) "
+        "or 'hf://owner/name' (a repository on the Hugging Face hub that you may write to)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="check only; append nothing")
+    add_places(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    from harness.boards.kept import keep
+    from harness.boards.render import publish
+    from harness.folder import read_record
+    from harness.submit import Submission, examined, loaded_for
+
+    record = read_record(args.run)
+    submission = Submission(
+        folder=args.run,
+        record=record,
+        loaded=loaded_for(record, args.protocol),
+        boards=args.boards,
+        method=args.method,
+        data_root=args.data_root,
+        cache=args.cache,
+    )
+    examined(submission, lambda line: print(f"ok  {line}", flush=True))
+    if args.dry_run:
+        print("nothing was appended (--dry-run)")
+        return 0
+    path = publish(keep(record, args.run, args.boards, args.store), submission.loaded, args.boards)
+    print(f"{record.method}, seed {record.seed}, is on {path}")
+    return 0

@@ -1,0 +1,121 @@
+"""`harness verify BOARD`: score rows again from their weights, and compare with what they claim."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.cli.common import add_data_arguments, whole_number
+from harness.errors import UserError, VerificationError
+
+if TYPE_CHECKING:
+    from harness.record import Record
+    from harness.verify import Bench, Verdict
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("board", help="a protocol's name or file")
+    parser.add_argument(
+        "--row",
+        type=whole_number,
+        action="append",
+        metavar="N",
+        help="the row in line N of the board's file (all rows)",
+    )
+    parser.add_argument("--episodes", type=whole_number, metavar="N", help="score the first N test episodes only")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="compare --row with this finished run, made again")
+    parser.add_argument("--method", metavar="NAME", help="the row's method, where it is not part of the harness")
+    parser.add_argument("--list", action="store_true", help="only say how each row can be checked")
+    parser.add_argument("--boards", type=Path, default=Path("leaderboards"), metavar="DIR", help="where boards are")
+    add_data_arguments(parser)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or auto (cpu)")
+    parser.add_argument("--threads", type=whole_number, metavar="N", help="torch threads (as the row had)")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Prints a verdict a row; 3 if one does not hold, or one asked for by --row could not be checked."""
+    if args.episodes == 0:
+        raise UserError("--episodes is 0; it must be at least 1")
+    if args.run and len(args.row or []) != 1:
+        raise UserError("--run is compared with one row: give its --row N")
+
+    from harness.boards.store import board_path, read_board, to_stderr
+    from harness.load import load_protocol
+    from harness.verify import allows
+
+    loaded = load_protocol(args.board)
+    stand_in = args.data == "stand-in" or loaded.protocol.card.stand_in
+    path = board_path(args.boards, loaded.name, stand_in)
+    board = read_board(path)
+    for problem in board.problems:
+        to_stderr(problem)
+    rows = [(line, record) for line, record in board.records if not args.row or line in args.row]
+    missing = sorted(set(args.row or ()) - {line for line, _ in rows})
+    if missing or not rows:
+        known = ", ".join(str(line) for line, _ in board.records) or "none"
+        raise UserError(f"{path} has no row in line {', '.join(map(str, missing)) or '1'}; rows are in lines: {known}")
+    failed = False
+    bench = None if args.list else _bench(args)
+    for line, record in rows:
+        print(f"{path.name}:{line}  {record.method}, seed {record.seed}, run {record.run}")
+        if bench is None:
+            print(f"  {allows(record)}")
+            continue
+        verdict = _verdict(record, bench, args)
+        print(f"  {verdict.outcome}: {verdict.said}", flush=True)
+        failed |= verdict.outcome == "differs" or bool(args.row and verdict.outcome == "not re-scored")
+    return VerificationError.exit_code if failed else 0
+
+
+def _bench(args: argparse.Namespace) -> Bench:
+    from harness.data.load import load_dataset
+    from harness.load import for_data, load_protocol
+    from harness.run import device_named
+    from harness.verify import Bench
+
+    loaded = load_protocol(args.board)
+    protocol = for_data(loaded, args.data)
+    dataset = load_dataset(protocol.dataset, args.data_root, args.cache, base=loaded.base)
+    return Bench(protocol, dataset, device_named(args.device))
+
+
+def _verdict(record: Record, bench: Bench, args: argparse.Namespace) -> Verdict:
+    import torch
+
+    from harness.boards.kept import scores_of, weights_of
+    from harness.verify import Verdict, against_metrics, allows, compared, verified
+
+    try:
+        claimed = scores_of(record, args.boards)
+        if args.run:
+            again = _scores_of_run(args.run, record)
+            return (
+                compared(bench.protocol, claimed, again) if claimed else against_metrics(record, bench.protocol, again)
+            )
+        weights = weights_of(record, args.boards)
+    except UserError as error:
+        return Verdict("not re-scored", str(error))
+    if record.checkpoint is not None and weights is None:
+        return Verdict("not re-scored", f"{allows(record)}\n    and compare: harness verify BOARD --row N --run RUN")
+    torch.set_num_threads(args.threads or record.hardware.threads)
+    done, total = 0, min(args.episodes or record.test_episodes, record.test_episodes)
+
+    def progress(episodes: int) -> None:
+        nonlocal done
+        done += episodes
+        if sys.stderr.isatty():
+            print(f"\r  {done}/{total} episodes ", end="" if done < total else "\r", file=sys.stderr, flush=True)
+
+    return verified(record, bench, weights, claimed, args.episodes, args.method, progress)
+
+
+def _scores_of_run(folder: Path, record: Record) -> dict:
+    """The scores of a finished run of the same setting and seed."""
+    from harness.folder import SCORES, read_record, read_scores
+
+    again = read_record(folder)
+    if (again.row_key, again.seed) != (record.row_key, record.seed):
+        raise UserError(f"{folder} is a run of another setting or seed than the row")
+    return read_scores(folder / SCORES)
