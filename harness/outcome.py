@@ -34,6 +34,10 @@ from harness.train import Progress
 
 PRETRAINED = "features pre-trained on classes"
 ELSEWHERE = "pre-trained on another kind of episode"
+FOREIGN = "starting weights from elsewhere"
+"""They were not made by a run of the harness, so that nobody knows what they were trained on."""
+OF_TRAINING = (PRETRAINED, ELSEWHERE, FOREIGN)
+"""Marks of how weights came about, which whatever is trained on from them keeps."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def training_marks(prepared: Prepared, progress: Progress, before: Before) -> li
     """Marks of how the weights were trained, in this run or before it."""
     trained = progress.updates > 0
     own = {PRETRAINED: trained and prepared.budget.pretrains, ELSEWHERE: trained and prepared.budget.elsewhere}
-    return [mark for mark, holds in own.items() if holds or mark in before.marks]
+    return [*before.marks, *(mark for mark, holds in own.items() if holds and mark not in before.marks)]
 
 
 def record_of(

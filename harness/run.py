@@ -19,7 +19,7 @@ from harness.evaluate import evaluate
 from harness.folder import CHECKPOINT, RECORD, SCORES, enter, note, read_record, write_scores, write_text
 from harness.memory import keep_freed_memory
 from harness.method import MASKS, Method
-from harness.outcome import Before, record_of, training_marks
+from harness.outcome import FOREIGN, OF_TRAINING, Before, record_of, training_marks
 from harness.prepare import Prepared, weights_file
 from harness.pretrained import FeatureCache
 from harness.progress import Reporter
@@ -127,9 +127,9 @@ def _load_init(method: Method, init: Path | None) -> Before:
     path = weights_file(init)
     tensors, header = load_tensors(path)
     load_weights(method, without_prefix("best", tensors) or tensors, path)
-    marks = header.get("marks")
+    marks = header.get("marks") if "identity" in header else [FOREIGN]
     if marks is None and (path.parent / RECORD).is_file():  # weights from before their header had marks
-        marks = read_record(path.parent).marks
+        marks = [mark for mark in read_record(path.parent).marks if mark in OF_TRAINING]
     return Before(int(header.get("train_episodes", 0)), tuple(marks or ()))
 
 

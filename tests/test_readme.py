@@ -1,4 +1,4 @@
-"""The README says what is so: its code runs as written, and its commands are ones the parser takes."""
+"""README and CONTRIBUTING say what is so: code runs as written, and commands are ones the parser takes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,16 @@ from harness import cli
 from harness.cli.parser import Parser
 from harness.load import load_protocol
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+ROOT = Path(__file__).parent.parent
+
+
+def blocks(file: str) -> list[tuple[str, str]]:
+    """Language and text of the code blocks of a file."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    return re.findall(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+BLOCKS = blocks("README.md")
 
 
 def block(kind: str, first_line: str) -> str:
@@ -56,14 +64,14 @@ def test_the_protocol_in_the_readme_is_the_shipped_one(tmp_path: Path) -> None:
     assert shown.model_dump(exclude={"published", "notes"}) == shipped.model_dump(exclude={"published", "notes"})
 
 
-def commands() -> list[str]:
-    lines = [line for language, text in BLOCKS if language == "bash" for line in text.splitlines()]
+def commands(file: str) -> list[str]:
+    lines = [line for language, text in blocks(file) if language == "bash" for line in text.splitlines()]
     found = [part.split("#")[0].strip() for line in lines for part in re.split(r"&&|>", line) if "harness " in part]
     return [re.sub(r"^\S*harness ", "", part) for part in found]
 
 
-@pytest.mark.parametrize("words", commands())
-def test_every_command_in_the_readme_is_one_the_parser_takes(words: str) -> None:
+@pytest.mark.parametrize("words", [*commands("README.md"), *commands("CONTRIBUTING.md")])
+def test_every_command_that_is_shown_is_one_the_parser_takes(words: str) -> None:
     name, *rest = shlex.split(words)
     module, line = cli.COMMANDS[name]
     parser = Parser(prog=name, description=line)
@@ -72,5 +80,10 @@ def test_every_command_in_the_readme_is_one_the_parser_takes(words: str) -> None
 
 
 def test_there_are_commands_to_check() -> None:
-    assert len(commands()) >= 9
-    assert {"run", "list", "validate", "schema", "export", "check"} <= {words.split()[0] for words in commands()}
+    assert len(commands("README.md")) >= 9
+    assert len(commands("CONTRIBUTING.md")) >= 7
+    for file, names in (
+        ("README.md", {"run", "list", "validate", "schema", "export", "check", "submit", "verify", "compare"}),
+        ("CONTRIBUTING.md", {"new-method", "check", "run", "submit", "verify", "compare"}),
+    ):
+        assert names <= {words.split()[0] for words in commands(file)}

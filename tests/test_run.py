@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from harness import cli, prepare, progress, run
-from harness.checkpoint import load_tensors
+from harness.checkpoint import load_tensors, save_tensors
 from harness.record import Record
 from harness.testing import tiny_dataset
 
@@ -156,6 +156,15 @@ def test_weights_of_one_run_begin_another_and_the_row_says_so() -> None:
     assert record.marks == ["features pre-trained on classes", "partial test"]
     header = load_tensors(the_run(Path("then")) / "weights.safetensors")[1]
     assert (header["train_episodes"], header["marks"]) == (16, ["features pre-trained on classes"])
+
+
+def test_weights_that_no_run_of_the_harness_made_are_marked() -> None:
+    assert cli.main([*WORDS, "--out", "first", "--no-board"]) == 0
+    save_tensors(Path("foreign.safetensors"), load_tensors(the_run(Path("first")) / "weights.safetensors")[0], {})
+    for init, out in (("foreign.safetensors", "then"), (None, "later")):
+        start = init or str(the_run(Path("then")))
+        assert cli.main([*WORDS, "--init", start, "--out", out, "--no-board"]) == 0
+        assert "starting weights from elsewhere" in record_of(the_run(Path(out))).marks
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def execute(args: argparse.Namespace) -> int:
         if bench is None:
             print(f"  {allows(record)}")
             continue
-        verdict = _verdict(record, bench, args)
+        verdict = _verdict(line, record, bench, args)
         print(f"  {verdict.outcome}: {verdict.said}", flush=True)
         failed |= verdict.outcome == "differs" or bool(args.row and verdict.outcome == "not re-scored")
     return VerificationError.exit_code if failed else 0
@@ -81,7 +81,7 @@ def _bench(args: argparse.Namespace) -> Bench:
     return Bench(protocol, dataset, device_named(args.device))
 
 
-def _verdict(record: Record, bench: Bench, args: argparse.Namespace) -> Verdict:
+def _verdict(line: int, record: Record, bench: Bench, args: argparse.Namespace) -> Verdict:
     import torch
 
     from harness.boards.kept import scores_of, weights_of
@@ -98,7 +98,9 @@ def _verdict(record: Record, bench: Bench, args: argparse.Namespace) -> Verdict:
     except UserError as error:
         return Verdict("not re-scored", str(error))
     if record.checkpoint is not None and weights is None:
-        return Verdict("not re-scored", f"{allows(record)}\n    and compare: harness verify BOARD --row N --run RUN")
+        return Verdict(
+            "not re-scored", f"{allows(record)}\n    and compare: harness verify {args.board} --row {line} --run RUN"
+        )
     torch.set_num_threads(args.threads or record.hardware.threads)
     done, total = 0, min(args.episodes or record.test_episodes, record.test_episodes)
 
