@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method import Feedback, Method, State, Task, one_hot
+from harness.method import Feedback, Method, State, Task
+from methods.nn import class_means
 from methods.nn.backbones import Conv4
 from methods.nn.novelty import among_seen, loss_among_seen, nearest
 
@@ -57,25 +58,16 @@ class OPN(Method):
 
     def start(self, episodes: int) -> State:
         """Prototypes [B, ways, D], their counts [B, ways], and features [B, d, D] that await their labels."""
-        zeros = self.beta.new_zeros
-        return {
-            "prototypes": zeros(episodes, self.task.ways, self.dim),
-            "counts": zeros(episodes, self.task.ways),
-            "pending": zeros(episodes, self.task.label_delay or 0, self.dim),
-        }
+        return class_means.start(self.beta, episodes, self.task.ways, self.task.label_delay or 0, self.dim, self.dim)
 
     def observe(self, state: State, feedback: Feedback) -> State:
         """Moves the prototype of the revealed class towards the pair's features, or the oldest pending ones."""
-        hit = one_hot(feedback.target, self.task.ways).to(self.beta.dtype)
-        counts = state["counts"] + hit
-        step = (hit / counts.clamp(min=1)).unsqueeze(-1)
-        shown = state["pending"][:, :1] if feedback.x is None else self.encode(feedback.x).unsqueeze(1)
-        prototypes = state["prototypes"] + step * (shown - state["prototypes"])
-        return {**state, "prototypes": prototypes, "counts": counts}
+        shown = state["pending"][:, 0] if feedback.x is None else self.encode(feedback.x)
+        return class_means.learned(state, shown, feedback.target)
 
     def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
         features = self.encode(x)
-        logits = self._logits(features, state["prototypes"], state["counts"])
+        logits = self._logits(features, state["means"], state["counts"])
         return logits, {**state, "pending": torch.cat([state["pending"][:, 1:], features.unsqueeze(1)], 1)}
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
@@ -83,28 +75,18 @@ class OPN(Method):
         delay = self.task.label_delay
         assert delay is not None
         features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        hit = one_hot(feedback.target, self.task.ways).to(features.dtype)
-        awaited = torch.cat([features.new_zeros(min(delay, len(x)), *features.shape[1:]), features[:-delay]])
-        counts = hit.cumsum(0)
-        sums = (hit.unsqueeze(-1) * awaited.unsqueeze(-2)).cumsum(0)
-        return self._logits(features, sums / counts.clamp(min=1).unsqueeze(-1), counts)
+        return self._logits(features, *class_means.streamed(features, feedback.target, delay, self.task.ways))
 
     def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
         """All images through the conv net at once, and the means as one sum."""
-        delay = self.task.label_delay or 0
         features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        fed = torch.cat([state["pending"].transpose(0, 1), features])
-        hit = one_hot(feedback.target, self.task.ways).to(features.dtype)
-        counts = state["counts"] + hit.sum(0)
-        shown = torch.einsum("tbk,tbd->bkd", hit, fed[: len(x)])
-        old = state["counts"].unsqueeze(-1) * state["prototypes"]
-        prototypes = (old + shown) / counts.clamp(min=1).unsqueeze(-1)
-        return {"prototypes": prototypes, "counts": counts, "pending": fed[len(fed) - delay :].transpose(0, 1)}
+        state, labelled = class_means.due(state, features, feedback.target, pairs=feedback.x is not None)
+        return class_means.absorbed(state, labelled, feedback.target)
 
     def query(self, state: State, x: Tensor) -> Tensor:
         """All queries beside the same prototypes, which need no copy for each."""
         features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        return self._logits(features, state["prototypes"].unsqueeze(1), state["counts"].unsqueeze(1))
+        return self._logits(features, state["means"].unsqueeze(1), state["counts"].unsqueeze(1))
 
     def memoryless_features(self, x: Tensor) -> Tensor:
         return self.encode(x)
