@@ -78,7 +78,8 @@ def _run(prepared: Prepared, reporter: Reporter) -> Record:
     )
     reporter.say(f"{prepared.loaded.name} with {prepared.method.name} on {prepared.dataset.name}, run folder {folder}")
     if any(True for _ in method.parameters()) and prepared.budget.stages and prepared.budget.validation is None:
-        reporter.say("no validation classes to select by: the last weights are kept")
+        why = "the recipe selects by none" if "validation" in prepared.dataset.tables else "the data have none"
+        reporter.say(f"no validation ({why}): the last weights are kept")
     note(prepared, "training")
     try:
         progress = train(training, reporter.training)

@@ -1,9 +1,10 @@
-"""`harness verify BOARD`: score rows again from their weights, and compare with what they claim."""
+"""`harness verify [BOARD]`: score rows again from their weights, and compare with what they claim."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,14 @@ from harness.cli.common import add_data_arguments, whole_number
 from harness.errors import UserError, VerificationError
 
 if TYPE_CHECKING:
+    from harness.load import Loaded
     from harness.record import Record
+    from harness.score import Scores
     from harness.verify import Bench, Verdict
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("board", help="a protocol's name or file")
+    parser.add_argument("board", nargs="?", help="a protocol's name or file; without it, all boards")
     parser.add_argument(
         "--row",
         type=whole_number,
@@ -40,12 +43,38 @@ def execute(args: argparse.Namespace) -> int:
         raise UserError("--episodes is 0; it must be at least 1")
     if args.run and len(args.row or []) != 1:
         raise UserError("--run is compared with one row: give its --row N")
+    if args.row and not args.board:
+        raise UserError("--row N is a line of one board: name the board")
 
-    from harness.boards.store import board_path, read_board, to_stderr
     from harness.load import load_protocol
+
+    counts: Counter[str] = Counter()
+    for name in [args.board] if args.board else _all_boards(args):
+        counts += _board(name, load_protocol(name), args)
+    if not args.list:
+        print(", ".join(f"{number} {outcome}" for outcome, number in counts.items()))
+    wrong = counts["differs"] or (args.row and counts["not re-scored"])
+    return VerificationError.exit_code if wrong else 0
+
+
+def _all_boards(args: argparse.Namespace) -> list[str]:
+    from harness.boards.store import STAND_IN_FOLDER, to_stderr
+    from harness.shipped import protocol_files
+
+    folder = args.boards / STAND_IN_FOLDER if args.data == "stand-in" else args.boards
+    names = {path.stem for path in folder.glob("*.jsonl")}
+    if not names:
+        raise UserError(f"there are no boards in {folder}")
+    for name in sorted(names - set(protocol_files())):
+        to_stderr(f"the protocol '{name}' is not shipped; verify its board by itself: harness verify FILE")
+    return sorted(names & set(protocol_files()))
+
+
+def _board(name: str, loaded: Loaded, args: argparse.Namespace) -> Counter[str]:
+    """Prints the verdict on each row that was asked for, and counts them by outcome."""
+    from harness.boards.store import board_path, read_board, to_stderr
     from harness.verify import allows
 
-    loaded = load_protocol(args.board)
     stand_in = args.data == "stand-in" or loaded.protocol.card.stand_in
     path = board_path(args.boards, loaded.name, stand_in)
     board = read_board(path)
@@ -56,32 +85,33 @@ def execute(args: argparse.Namespace) -> int:
     if missing or not rows:
         known = ", ".join(str(line) for line, _ in board.records) or "none"
         raise UserError(f"{path} has no row in line {', '.join(map(str, missing)) or '1'}; rows are in lines: {known}")
-    failed = False
-    bench = None if args.list else _bench(args)
+    bench = None if args.list else _bench(loaded, args)
+    counts: Counter[str] = Counter()
     for line, record in rows:
         print(f"{path.name}:{line}  {record.method}, seed {record.seed}, run {record.run}")
         if bench is None:
             print(f"  {allows(record)}")
             continue
-        verdict = _verdict(line, record, bench, args)
+        verdict = _verdict(record, bench, args)
         print(f"  {verdict.outcome}: {verdict.said}", flush=True)
-        failed |= verdict.outcome == "differs" or bool(args.row and verdict.outcome == "not re-scored")
-    return VerificationError.exit_code if failed else 0
+        if record.checkpoint is not None and not record.kept and not args.run:
+            print(f"  and compare: harness verify {name} --row {line} --run RUN")
+        counts[verdict.outcome] += 1
+    return counts
 
 
-def _bench(args: argparse.Namespace) -> Bench:
+def _bench(loaded: Loaded, args: argparse.Namespace) -> Bench:
     from harness.data.load import load_dataset
-    from harness.load import for_data, load_protocol
+    from harness.load import for_data
     from harness.run import device_named
     from harness.verify import Bench
 
-    loaded = load_protocol(args.board)
     protocol = for_data(loaded, args.data)
     dataset = load_dataset(protocol.dataset, args.data_root, args.cache, base=loaded.base)
     return Bench(protocol, dataset, device_named(args.device))
 
 
-def _verdict(line: int, record: Record, bench: Bench, args: argparse.Namespace) -> Verdict:
+def _verdict(record: Record, bench: Bench, args: argparse.Namespace) -> Verdict:
     import torch
 
     from harness.boards.kept import scores_of, weights_of
@@ -91,16 +121,14 @@ def _verdict(line: int, record: Record, bench: Bench, args: argparse.Namespace) 
         claimed = scores_of(record, args.boards)
         if args.run:
             again = _scores_of_run(args.run, record)
-            return (
-                compared(bench.protocol, claimed, again) if claimed else against_metrics(record, bench.protocol, again)
-            )
+            if claimed is None:
+                return against_metrics(record, bench.protocol, again)
+            return compared(bench.protocol, claimed, again)
         weights = weights_of(record, args.boards)
     except UserError as error:
         return Verdict("not re-scored", str(error))
     if record.checkpoint is not None and weights is None:
-        return Verdict(
-            "not re-scored", f"{allows(record)}\n    and compare: harness verify {args.board} --row {line} --run RUN"
-        )
+        return Verdict("not re-scored", allows(record))
     torch.set_num_threads(args.threads or record.hardware.threads)
     done, total = 0, min(args.episodes or record.test_episodes, record.test_episodes)
 
@@ -113,7 +141,7 @@ def _verdict(line: int, record: Record, bench: Bench, args: argparse.Namespace) 
     return verified(record, bench, weights, claimed, args.episodes, args.method, progress)
 
 
-def _scores_of_run(folder: Path, record: Record) -> dict:
+def _scores_of_run(folder: Path, record: Record) -> Scores:
     """The scores of a finished run of the same setting and seed."""
     from harness.folder import SCORES, read_record, read_scores
 
