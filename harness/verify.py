@@ -174,4 +174,5 @@ def allows(record: Record) -> str:
         return "it has no weights: it is scored as it is"
     if record.kept:
         return f"from its weights, kept in {'the folder ' if record.kept == BESIDE else ''}{record.kept}"
-    return f"its weights are not kept; make it again with: {record.command}"
+    cut = " (time cut it short: another run of it ends elsewhere)" if "time=" in record.budget_cut else ""
+    return f"its weights are not kept; make it again with: {record.command}{cut}"

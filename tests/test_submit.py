@@ -262,7 +262,7 @@ def test_a_row_without_kept_weights_says_how_to_make_it_again_and_compares_that(
     assert "every mean the same" in capsys.readouterr().out
     other = finished("opn", "--seed", "3")
     assert verify("--row", "1", "--run", str(other)) == 3
-    assert "another setting or seed" in capsys.readouterr().out
+    assert "it differs in seed" in capsys.readouterr().out
 
 
 def test_a_changed_protocol_is_told_apart_from_a_changed_row(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -143,9 +143,14 @@ def _verdict(record: Record, bench: Bench, args: argparse.Namespace) -> Verdict:
 
 def _scores_of_run(folder: Path, record: Record) -> Scores:
     """The scores of a finished run of the same setting and seed."""
+    from harness.boards.store import to_stderr
     from harness.folder import SCORES, read_record, read_scores
 
     again = read_record(folder)
-    if (again.row_key, again.seed) != (record.row_key, record.seed):
-        raise UserError(f"{folder} is a run of another setting or seed than the row")
+    same = ("digest", "target", "options", "seed", "budget", "budget_cut", "test_episodes")
+    other = [name for name in same if getattr(again, name) != getattr(record, name)]
+    if other or again.data.fingerprint != record.data.fingerprint:
+        raise UserError(f"{folder} is another run than the row: it differs in {', '.join(other) or 'its data'}")
+    if again.recipe_hash != record.recipe_hash:
+        to_stderr(f"the recipe has changed since: {record.recipe_hash[:8]} then, {again.recipe_hash[:8]} in {folder}")
     return read_scores(folder / SCORES)
