@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import random
 import signal
 from pathlib import Path
 from typing import Any
@@ -111,11 +113,46 @@ def append_many(boards: str, writer: int, count: int, shared: int) -> None:
             board.append_record(each, Path(boards), print)
 
 
-def append_without_end(boards: str, connection: Any) -> None:
+def append_many_at_once(boards: str, writers: int, count: int, shared: int) -> None:
+    """Forks `writers` processes that append as `append_many` does, all at once; fails if one of them does."""
+    fork = multiprocessing.get_context("fork")
+    children = [fork.Process(target=append_many, args=(boards, each, count, shared)) for each in range(writers)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0] * writers
+
+
+def append_and_be_killed(boards: str, rounds: int, seed: int, connection: Any) -> None:
+    """Forks one writer after another, each killed at a random moment; tells which runs it knew to be on the disk."""
+    drawn, fork = random.Random(seed), multiprocessing.get_context("fork")
+    promised: list[str] = []
+    for number in range(rounds):
+        receiver, sender = fork.Pipe(duplex=False)
+        child = fork.Process(target=append_without_end, args=(boards, sender, f"round{number}"))
+        child.start()
+        sender.close()
+        assert receiver.poll(timeout=60)
+        # After the first row, the moment is anywhere within the next rows.
+        child.join(timeout=drawn.uniform(0, 0.02))
+        child.kill()
+        child.join()
+        known = 0
+        while True:
+            try:
+                known = receiver.recv()
+            except EOFError:
+                break
+        promised += [f"round{number}-{each}" for each in range(known)]
+    connection.send(promised)
+
+
+def append_without_end(boards: str, connection: Any, name: str = "endless") -> None:
     """Appends until it is killed, and tells how many lines it has put on the disk."""
     number = 0
     while True:
-        board.append_record(record(run=f"endless-{number}", seed=number), Path(boards), print)
+        board.append_record(record(run=f"{name}-{number}", seed=number), Path(boards), print)
         number += 1
         connection.send(number)
 

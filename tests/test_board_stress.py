@@ -9,23 +9,44 @@ from pathlib import Path
 import pytest
 
 from harness.boards.store import append_record, line_of, read_board
-from tests.board_material import append_many, append_without_end, board_file, die_while_appending, record
+from tests.board_material import (
+    append_and_be_killed,
+    append_many_at_once,
+    append_without_end,
+    board_file,
+    die_while_appending,
+    record,
+)
 
 SPAWN = multiprocessing.get_context("spawn")
 
 
-def test_eight_processes_with_25_appends_each_lose_and_repeat_none(tmp_path: Path) -> None:
-    writers = [SPAWN.Process(target=append_many, args=(str(tmp_path), writer, 25, 5)) for writer in range(8)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(timeout=120)
-    assert [writer.exitcode for writer in writers] == [0] * 8
+def test_sixteen_processes_with_a_hundred_appends_each_lose_and_repeat_none(tmp_path: Path) -> None:
+    writers = SPAWN.Process(target=append_many_at_once, args=(str(tmp_path), 16, 100, 5))
+    writers.start()
+    writers.join(timeout=300)
+    assert writers.exitcode == 0
     board = read_board(board_file(tmp_path))
     assert board.problems == ()
-    own = [f"w{writer}-{number}" for writer in range(8) for number in range(25)]
+    own = [f"w{writer}-{number}" for writer in range(16) for number in range(100)]
     shared = [f"shared-{number}" for number in range(5)]
     assert sorted(each.run for _, each in board.records) == sorted([*own, *shared])
+
+
+def test_writers_killed_one_after_another_lose_no_row_that_was_on_the_disk(tmp_path: Path) -> None:
+    receiver, sender = SPAWN.Pipe(duplex=False)
+    writers = SPAWN.Process(target=append_and_be_killed, args=(str(tmp_path), 20, 0, sender))
+    writers.start()
+    sender.close()
+    promised = receiver.recv()
+    writers.join(timeout=60)
+    assert writers.exitcode == 0
+    board = read_board(board_file(tmp_path))
+    runs = [each.run for _, each in board.records]
+    assert len(promised) >= 20
+    assert [run for run in runs if run in set(promised)] == promised
+    assert len(runs) == len(set(runs)) <= len(promised) + 20, "at most one a round was not yet told of"
+    assert all(".torn-" in problem or "torn:" in problem for problem in board.problems)
 
 
 def test_a_writer_killed_at_any_moment_leaves_a_readable_board(tmp_path: Path) -> None:

@@ -77,7 +77,9 @@ def append_record(record: Record, boards: Path, report: Report = to_stderr) -> P
                 if line in lines:
                     report(f"{path.name} already has this record of run {record.run}; nothing was appended")
                     return path
-                others = sum(_run_of(each) == record.run for each in lines)
+                # Looked for as text first: to parse a long board for every append takes seconds.
+                name = canonical_json(record.run).encode()
+                others = sum(_run_of(each) == record.run for each in lines if name in each)
                 if others:
                     report(
                         f"{path.name} has {others} of run {record.run} with other content, which stay; "
