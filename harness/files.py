@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
         raise UserError(f"'{path}' is a directory; name a file")
     if not path.parent.is_dir():
         raise UserError(f"there is no folder '{path.parent}' to write '{path.name}' into")
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = path.with_name(f"{_beside(path)}{os.getpid()}")
     try:
         temporary.touch()
     except OSError as error:
@@ -35,3 +36,12 @@ def replacing(path: Path) -> Iterator[Path]:
         raise RunError(message) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def leftovers(path: Path) -> list[Path]:
+    """What writers of `path` that were killed left beside it; not for use while somebody may be writing."""
+    return sorted(path.parent.glob(f"{glob.escape(_beside(path))}*"))
+
+
+def _beside(path: Path) -> str:
+    return f".{path.name}.tmp-"

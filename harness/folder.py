@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from harness.checkpoint import WEIGHTS
 from harness.errors import UserError
-from harness.files import replacing
+from harness.files import leftovers, replacing
 from harness.prepare import Prepared
 from harness.record import Record, canonical_json, utc_now
 from harness.score import Scores
@@ -27,6 +28,8 @@ def enter(prepared: Prepared) -> Record | None:
     a run folder at all; nothing is written then.
     """
     folder, request = prepared.folder, prepared.request
+    # Of a run that was killed while it wrote; whoever enters holds the folder's lock.
+    stale = [each for name in (NOTED, CHECKPOINT, WEIGHTS, SCORES, RECORD) for each in leftovers(folder / name)]
     if request.fresh and folder.exists():
         aside = next(p for n in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.old-{n}")).exists())
         os.replace(folder, aside)
@@ -47,8 +50,10 @@ def enter(prepared: Prepared) -> Record | None:
                 f"{folder} holds an unfinished run ({status}); add --resume to go on with it, "
                 "or --fresh to set it aside and begin again"
             )
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and set(folder.iterdir()) - set(stale):
         raise UserError(f"{folder} is not empty and not a run folder; nothing was written there")
+    for each in stale:
+        each.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     return None
 

@@ -21,7 +21,7 @@ from harness.boards.store import (
 )
 from harness.boards.tables import NOTHING, best_published, columns, measured, published_table, safe, table, why
 from harness.errors import UserError
-from harness.files import replacing
+from harness.files import leftovers, replacing
 from harness.record import Record
 from harness.spec import AnyProtocol, digest, ranking, reported
 
@@ -155,7 +155,9 @@ def publish(record: Record, loaded: Loaded, boards: Path, report: Report = to_st
 
 
 def _write(path: Path, text: str, report: Report) -> None:
-    """Replaces a rendered file, unless the one that is there was not rendered."""
+    """Replaces a rendered file, unless the one that is there was not rendered; for who holds its lock."""
+    for stale in leftovers(path):
+        stale.unlink(missing_ok=True)
     whole = f"{MADE}\n\n{text}"
     if path.exists():
         there = path.read_text(encoding="utf-8", errors="replace")
