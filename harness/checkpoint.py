@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from harness.files import replacing
 WEIGHTS = "weights.safetensors"
 """The scored weights in a run folder."""
 
+_OWN_HASH = "sha256"
+
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Writes tensors and a JSON header to `path`; a kill or a full disk leaves the old file as it was."""
@@ -23,11 +27,14 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any])
     from safetensors.torch import save_file
 
     packed = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    # One key only: safetensors writes several in an order that differs from process to process.
+    said = json.dumps({**header, _OWN_HASH: _whole(packed, header)}, sort_keys=True)
     with replacing(path) as temporary:
         try:
-            save_file(packed, temporary, metadata={"harness": json.dumps(header, sort_keys=True)})
+            save_file(packed, temporary, metadata={"harness": said})
         except SafetensorError as error:  # its own type for a full disk
-            raise OSError(0, str(error), str(path)) from error
+            number = int(found[1]) if (found := re.search(r"os error (\d+)", str(error))) else 0
+            raise OSError(number, os.strerror(number) if number else str(error), str(path)) from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -39,9 +46,30 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("harness", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, RecursionError, OSError) as error:
         raise UserError(f"{path} is damaged or not a checkpoint of this harness: {error}") from None
+    if not isinstance(header, dict):
+        raise UserError(f"{path} is damaged or not a checkpoint of this harness: its header is no JSON object")
+    written = header.pop(_OWN_HASH, None)  # files from before there was one are taken as they are
+    if written is not None and written != _whole(tensors, header):
+        raise UserError(f"{path} is damaged: what it holds is not what was written")
+    return tensors, header
+
+
+def content_of(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 (hex) over names, types, shapes and values."""
+    total = hashlib.sha256()
+    for name, each in sorted(tensors.items()):
+        total.update(json.dumps([name, str(each.dtype), list(each.shape)]).encode())
+        # As bytes, since NumPy has no bfloat16.
+        total.update(each.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def _whole(tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
+    """SHA-256 (hex) over tensors and header, which tells a file that was changed from one that is as it was written."""
+    return hashlib.sha256(f"{content_of(tensors)} {json.dumps(header, sort_keys=True)}".encode()).hexdigest()
 
 
 def sha256_of(path: Path) -> str:

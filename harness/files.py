@@ -26,12 +26,13 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         temporary.touch()
     except OSError as error:
-        raise UserError(f"'{path}' cannot be written: {error.strerror or error}") from None
+        error.filename = str(path)
+        raise UserError(f"'{path}' cannot be written: {error.strerror or error}") from error
     try:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        why = error.strerror or error
+        why, error.filename = error.strerror or error, str(path)  # whoever reads the error knows of no temporary file
         message = f"'{path}' could not be written ({why}); the previous file, if any, is as it was"
         raise RunError(message) from error
     finally:

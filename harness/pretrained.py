@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from harness.checkpoint import load_tensors, save_tensors, with_prefix, without_prefix
+from harness.checkpoint import content_of, load_tensors, save_tensors, with_prefix, without_prefix
 from harness.errors import HarnessError, UserError
 
 if TYPE_CHECKING:
@@ -172,15 +172,6 @@ def key_of(training: Training, progress: Progress, stage: Running, start: dict[s
         "arithmetic": [training.source.device.type, budget.amp, torch.__version__],
     }
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def content_of(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 (hex) over names, types, shapes and values."""
-    total = hashlib.sha256()
-    for name, each in sorted(tensors.items()):
-        total.update(json.dumps([name, str(each.dtype), list(each.shape)]).encode())
-        total.update(each.detach().cpu().contiguous().numpy().tobytes())
-    return total.hexdigest()
 
 
 def spent_before(progress: Progress) -> list[dict[str, Any]]:

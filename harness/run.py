@@ -6,6 +6,7 @@ same command finds its own folder again and another command never does.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import torch
 from harness.checkpoint import WEIGHTS, load_tensors, load_weights, save_tensors, without_prefix
 from harness.data.load import default_cache
 from harness.episodes import EpisodeSource
-from harness.errors import RunError, UserError
+from harness.errors import HarnessError, UserError
 from harness.evaluate import evaluate
-from harness.folder import CHECKPOINT, RECORD, SCORES, enter, note, read_record, write_scores, write_text
+from harness.failures import file_error, folder_error, memory_error, out_of_memory
+from harness.folder import CHECKPOINT, NOTED, RECORD, SCORES, enter, note, read_record, write_scores, write_text
 from harness.memory import keep_freed_memory
 from harness.method import MASKS, Method
 from harness.outcome import FOREIGN, OF_TRAINING, Before, record_of, training_marks
@@ -41,17 +43,46 @@ def run(prepared: Prepared, quiet: bool = False) -> Record:
     from filelock import FileLock, Timeout
 
     folder = prepared.folder
+    lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=0)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{folder.name}.lock", timeout=0):
-            finished = enter(prepared)
-            return finished or _run(prepared, Reporter(folder / "log.jsonl", quiet=quiet))
+        lock.acquire()
     except Timeout:
         raise UserError(f"{folder} is in use by another process") from None
     except OSError as error:
-        raise RunError(
-            f"{error.strerror or error}: {error.filename or folder}; the run can go on with --resume"
-        ) from error
+        raise folder_error(error, folder) from error
+    try:
+        finished = enter(prepared)
+        return finished or _watched(prepared, quiet)
+    finally:
+        lock.release()
+
+
+def _watched(prepared: Prepared, quiet: bool) -> Record:
+    """Runs; whatever ends it is noted in its folder, where that can be written, and told in words."""
+    checkpoint = prepared.folder / CHECKPOINT
+    try:
+        return _run(prepared, Reporter(prepared.folder / "log.jsonl", quiet=quiet))
+    except KeyboardInterrupt:
+        _note_end(prepared, "interrupted")
+        raise
+    except Exception as error:
+        _note_end(prepared, "failed")
+        if isinstance(error, OSError):
+            raise file_error(error, checkpoint) from error
+        if isinstance(error, HarnessError) and isinstance(error.__cause__, OSError):
+            raise file_error(error.__cause__, checkpoint) from error
+        if out_of_memory(error):
+            raise memory_error(error, checkpoint) from error
+        raise
+
+
+def _note_end(prepared: Prepared, status: str) -> None:
+    # On a full disk nothing can be noted; the run can be resumed all the same. One that did not get as far as its first
+    # note (a device that is not there) can be begun again as if nothing had been.
+    with contextlib.suppress(HarnessError, OSError):
+        if (prepared.folder / NOTED).is_file():
+            note(prepared, status)
 
 
 def _run(prepared: Prepared, reporter: Reporter) -> Record:
@@ -83,13 +114,6 @@ def _run(prepared: Prepared, reporter: Reporter) -> Record:
     note(prepared, "training")
     try:
         progress = train(training, reporter.training)
-    except KeyboardInterrupt:
-        note(prepared, "interrupted")
-        reporter.close()
-        raise
-    except RunError:
-        note(prepared, "failed")
-        raise
     finally:
         reporter.close()
     header = {
@@ -131,7 +155,10 @@ def _load_init(method: Method, init: Path | None) -> Before:
     marks = header.get("marks") if "identity" in header else [FOREIGN]
     if marks is None and (path.parent / RECORD).is_file():  # weights from before their header had marks
         marks = [mark for mark in read_record(path.parent).marks if mark in OF_TRAINING]
-    return Before(int(header.get("train_episodes", 0)), tuple(marks or ()))
+    try:
+        return Before(int(header.get("train_episodes", 0)), tuple(map(str, marks or ())))
+    except (TypeError, ValueError):
+        raise UserError(f"{path} is damaged: it does not say how long its weights were trained") from None
 
 
 def device_named(name: str) -> torch.device:

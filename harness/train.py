@@ -109,7 +109,7 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
     tensors: dict[str, Tensor] = {}
     if training.checkpoint.is_file():
         tensors, header = load_tensors(training.checkpoint)
-        progress = Progress(**header["progress"])
+        progress = _progress_of(header, training)
         load_weights(method, without_prefix("method", tensors), training.checkpoint)
         device = training.source.device
         best = {name: each.to(device) for name, each in without_prefix("best", tensors).items()} or None
@@ -158,6 +158,18 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
     return progress
 
 
+def _progress_of(header: dict[str, Any], training: Training) -> Progress:
+    try:
+        progress = Progress(**header["progress"])
+        training.budget.stages[progress.stage]
+        return progress
+    except (KeyError, TypeError, IndexError):
+        raise UserError(
+            f"{training.checkpoint} is damaged: it does not say how far the training got; "
+            "set the run folder aside with --fresh"
+        ) from None
+
+
 def _update(training: Training, progress: Progress, stage: Running) -> None:
     """One batch of episodes (or images), one backward pass, one step of the optimiser."""
     method, budget, device = training.method, training.budget, training.source.device
@@ -172,8 +184,7 @@ def _update(training: Training, progress: Progress, stage: Running) -> None:
     if not math.isfinite(value):
         raise RunError(
             f"the training loss is {value} at update {progress.updates} (stage '{stage.spec.name}', "
-            f"{progress.episodes} episodes); the last good checkpoint is {training.checkpoint}. "
-            "Try a lower lr or a clip_norm in the recipe."
+            f"{progress.episodes} episodes); {_last_good(training)}. Try a lower lr or a clip_norm in the recipe."
         )
     if not loss.requires_grad:
         raise UserError(
@@ -189,6 +200,12 @@ def _update(training: Training, progress: Progress, stage: Running) -> None:
     progress.stage_episodes += size
     progress.smoothed = SMOOTHING * progress.smoothed + (1 - SMOOTHING) * value
     progress.smoothed_weight = SMOOTHING * progress.smoothed_weight + (1 - SMOOTHING)
+
+
+def _last_good(training: Training) -> str:
+    if training.checkpoint.is_file():
+        return f"the last good checkpoint is {training.checkpoint}"
+    return "no checkpoint was written before that"
 
 
 def _low_enough(progress: Progress, stage: Stage) -> bool:
@@ -240,6 +257,12 @@ def _validated(training: Training, progress: Progress, best: dict[str, Tensor] |
 
 
 def _save(training: Training, progress: Progress, stage: Running, best: dict[str, Tensor] | None) -> None:
+    if not all(each.isfinite().all() for each in training.method.parameters()):
+        # The loss would show it at the next update only, when this checkpoint had taken the place of a good one.
+        raise RunError(
+            f"a weight is no longer a finite number after update {progress.updates} (stage '{stage.spec.name}', "
+            f"{progress.episodes} episodes); {_last_good(training)}. Try a lower lr or a clip_norm in the recipe."
+        )
     save_tensors(
         training.checkpoint,
         {

@@ -36,33 +36,7 @@ from harness.boards import store
 from harness.record import Code
 from harness.testing import tiny_dataset
 from harness.train import Limits
-
-PROTOCOLS = {
-    "late": "kind: delayed_label\ntitle: tiny\ndataset: cifar_fs\nstand_in: objects\n"
-    "episode: {ways: 2, presentations: 3, label_delay: 2}\nscoring: {shots: [1, 2], test_episodes: 5}\n",
-    "support": "kind: n_way_k_shot\ntitle: tiny\ndataset: cifar_fs\nstand_in: objects\n"
-    "episode: {ways: 2, shots: 1, queries: 2}\nscoring: {test_episodes: 5}\n",
-}
-RECIPE = """\
-method: {method}
-parts:
-  - smoke: &budget
-      options: {options}
-      batch: 2
-      clip_norm: 5.0
-      augment: [flip]
-      stages:
-        - {{name: classes, objective: classes, episodes: 6}}
-        - {{name: head, objective: head, episodes: 4}}
-        - {{name: all, episodes: 6, schedule: cosine}}
-      validation: {{every: 4, episodes: 2}}
-    quick: *budget
-    full: *budget
-"""
-RUNS = {
-    "late": ("cl_lstm", "{channels: 4, lstm: 8, resolution: 8}"),
-    "support": ("ppa", "{channels: 4, resolution: 16}"),  # its features are kept in a cache
-}
+from tests import tiny_runs
 
 
 class Moments:
@@ -138,9 +112,7 @@ def forked(folder: Path, protocol: str, save_seconds: float, resume: bool, fatal
         moment = Moments(fatal, Path("killed while").absolute())
         instrument(moment)
         run.Limits = partial(Limits, checkpoint_seconds=save_seconds)
-        method = RUNS[protocol][0]
-        words = ["run", f"{protocol}.yaml", "--method", method, "--recipe", f"{method}.yaml", "--budget", "smoke"]
-        code = cli.main([*words, "--threads", "1", "--cache", "cache", *(["--resume"] if resume else [])])
+        code = cli.main(tiny_runs.words(protocol, *(["--resume"] if resume else [])))
         with Path("moments").open("w") as file:
             file.write(str(moment.seen))
         sys.stdout.flush()
@@ -155,15 +127,6 @@ def ended(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def prepared(folder: Path) -> Path:
-    """A working directory with the protocols and recipes."""
-    folder.mkdir(parents=True)
-    for protocol, (method, options) in RUNS.items():
-        (folder / f"{protocol}.yaml").write_text(PROTOCOLS[protocol])
-        (folder / f"{method}.yaml").write_text(RECIPE.format(method=method, options=options))
-    return folder
-
-
 def main(root: Path, kills: int, seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     prepare.load_dataset = lambda name, **_: tiny_dataset(name)
@@ -171,16 +134,16 @@ def main(root: Path, kills: int, seed: int) -> dict[str, Any]:
     evaluate.BATCH = 2
     drawn, chains, left = random.Random(seed), [], kills
     wholes: dict[str, tuple[int, float]] = {}
-    for protocol in RUNS:
-        folder = prepared(root / f"whole-{protocol}")
+    for protocol in tiny_runs.RUNS:
+        folder = tiny_runs.written(root / f"whole-{protocol}")
         began = time.monotonic()
         if code := ended(forked(folder, protocol, 0.0, False, None)):
             raise SystemExit(f"the undisturbed run ended with {code}:\n{(folder / 'said').read_text()}")
         wholes[protocol] = int((folder / "moments").read_text()), time.monotonic() - began
     while left:
-        protocol = list(RUNS)[len(chains) % 2]
+        protocol = list(tiny_runs.RUNS)[len(chains) % 2]
         moments, seconds = wholes[protocol]
-        folder = prepared(root / f"killed-{len(chains)}")
+        folder = tiny_runs.written(root / f"killed-{len(chains)}")
         save_seconds = drawn.choice([0.0, 0.0, 0.1, 1e9])
         chain: dict[str, Any] = {"folder": str(folder), "whole": str(root / f"whole-{protocol}"), "killed": []}
         chains.append(chain)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness.boards.store import read_board
+from tests.tiny_runs import run_folder
 
 KILLS = 20
 
@@ -28,11 +29,6 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     return told
-
-
-def the_run(folder: Path) -> Path:
-    (record,) = folder.glob("runs/*/*/record.json")
-    return record.parent
 
 
 def without_times(path: Path) -> dict[str, Any]:
@@ -60,7 +56,7 @@ def test_every_run_goes_on_to_its_end_and_shows_no_traceback(killed: dict[str, A
 
 def test_scores_weights_and_record_are_those_of_the_undisturbed_run(killed: dict[str, Any]) -> None:
     for chain in killed["chains"]:
-        ours, whole = the_run(Path(chain["folder"])), the_run(Path(chain["whole"]))
+        ours, whole = run_folder(Path(chain["folder"])), run_folder(Path(chain["whole"]))
         for name in ("scores.npz", "weights.safetensors"):
             assert (ours / name).read_bytes() == (whole / name).read_bytes(), (name, chain)
         assert without_times(ours / "record.json") == without_times(whole / "record.json"), chain
@@ -68,7 +64,7 @@ def test_scores_weights_and_record_are_those_of_the_undisturbed_run(killed: dict
 
 def test_nothing_is_left_behind(killed: dict[str, Any]) -> None:
     for chain in killed["chains"]:
-        ours, whole = the_run(Path(chain["folder"])), the_run(Path(chain["whole"]))
+        ours, whole = run_folder(Path(chain["folder"])), run_folder(Path(chain["whole"]))
         assert {each.name for each in ours.iterdir()} == {each.name for each in whole.iterdir()}, chain
         assert not list(Path(chain["folder"]).glob("leaderboards/.*.tmp-*")), chain
 
@@ -78,5 +74,5 @@ def test_each_run_has_its_one_row(killed: dict[str, Any]) -> None:
         folder = Path(chain["folder"])
         (path,) = folder.glob("leaderboards/*.jsonl")
         board = read_board(path)
-        assert [each.run for _, each in board.records] == [the_run(folder).name]
+        assert [each.run for _, each in board.records] == [run_folder(folder).name]
         assert all(".torn-" in problem for problem in board.problems), "half a line is set aside"
