@@ -39,6 +39,22 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a file of that name; not, too, where no file can have it (it is too long, say)."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder of that name; as `is_file`."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def leftovers(path: Path) -> list[Path]:
     """What writers of `path` that were killed left beside it; not for use while somebody may be writing."""
     return sorted(path.parent.glob(f"{glob.escape(_beside(path))}*"))

@@ -37,8 +37,8 @@ def enter(prepared: Prepared) -> Record | None:
     if noted.is_file():
         try:
             found = json.loads(noted.read_text())
-            theirs, status = found["identity"], found["status"]
-        except (ValueError, KeyError, TypeError):
+            theirs, status = dict(found["identity"]), found["status"]
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(f"{noted} is damaged; set the folder aside with --fresh") from None
         differing = differences(theirs, prepared.identity)
         if differing:
@@ -93,14 +93,12 @@ def write_scores(path: Path, scores: Scores) -> None:
 
 def read_scores(path: Path) -> Scores:
     """Scores written by `write_scores`; UserError if they are missing or damaged. Nothing in the file is run."""
-    from zipfile import BadZipFile
-
     if not path.is_file():
         raise UserError(f"there are no scores at {path}")
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: np.asarray(file[name], np.float64) for name in file.files}
-    except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
+    except Exception as error:  # damaged bytes can make the readers raise nearly anything
         raise UserError(f"{path} is damaged or not a file of scores: {error}") from None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError, nearest
+from harness.files import is_file, is_folder
 from harness.shipped import protocol_files
 from harness.text.document import Document, parse_yaml, validated
 from harness.text.places import YamlError, problem_at, shown
@@ -51,17 +52,17 @@ def load_protocol(name_or_path: str | Path) -> Loaded:
 def find_protocol(name_or_path: str | Path) -> Path:
     """The file of a protocol given by path or by shipped name; UserError if there is none."""
     path, shipped = Path(name_or_path), protocol_files()
-    if path.is_file():
+    if is_file(path):
         return path
     name = str(name_or_path)
     if name in shipped:
         return shipped[name]
-    if path.is_dir():
+    if is_folder(path):
         inside = [each.name for each in sorted(path.glob("*.yaml"))]
         raise UserError(f"'{name}' is a directory; name a protocol file. It has: {', '.join(inside) or 'none'}.")
     if path.stem in shipped and path.suffix in {".yaml", ".yml"}:
         raise UserError(f"there is no file '{name}'. The shipped protocol of that name is called '{path.stem}'.")
-    beside = [str(each) for each in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+    beside = [str(each) for each in path.parent.glob("*.yaml")] if is_folder(path.parent) else []
     guess = nearest(name, [*shipped, *beside])
     hint = f" Did you mean '{guess}'?" if guess else ""
     raise UserError(f"there is no protocol '{name}'.{hint} Give a file, or one of: {', '.join(shipped)}.")
@@ -120,7 +121,7 @@ def _parent(document: Document, chain: list[Path]) -> Path:
         raise _refused(document, "expected the name of one protocol file, as in 'extends: other.yaml'")
     shipped = protocol_files()
     parent = document.path.parent / given
-    if not parent.is_file():
+    if not is_file(parent):
         if given not in shipped:
             beside = [each.name for each in document.path.parent.glob("*.yaml") if each != document.path]
             guess = nearest(given, [*beside, *shipped])

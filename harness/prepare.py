@@ -71,7 +71,7 @@ def prepare(request: Request) -> Prepared:
     protocol = for_data(loaded, request.data)
     check_kind(method.cls, protocol)
     recipe = request.recipe or recipe_path(method.name, method.own_file)
-    budget = load_budget(recipe, loaded, request.budget, init=request.init is not None)
+    budget = load_budget(recipe, loaded, request.budget, init=request.init is not None, protocol=protocol)
     changes = {"amp": request.amp, "compile": request.compile}
     budget = budget.model_copy(update={name: value for name, value in changes.items() if value is not None})
     options = resolved_options(method.cls, {**budget.options, **request.options})

@@ -16,6 +16,7 @@ from harness.spec import PROTOCOL, AnyProtocol
 from harness.strict import Count, Strict
 from harness.text.document import read_yaml, validated
 from harness.text.explain import findings
+from harness.text.places import Loc, YamlError, problem_at
 
 BUDGETS = ("smoke", "quick", "full")
 Positive = Annotated[float, Field(gt=0)]
@@ -169,22 +170,34 @@ def recipe_path(method: str, own_file: Path) -> Path:
     return recipes_dir() / "default.yaml"
 
 
-def load_budget(path: Path, loaded: Loaded, budget: str, init: bool = False) -> Budget:
-    """The named budget of the part of a recipe that fits the protocol; UserError if none does.
+def load_budget(
+    path: Path, loaded: Loaded, budget: str, init: bool = False, protocol: AnyProtocol | None = None
+) -> Budget:
+    """The named budget of the part of a recipe that fits the protocol; YamlError if none does, or a stage cannot be.
 
     Stages with more classes or later labels than the protocol's episodes are left out, so that growing episodes can be
     written down once for protocols of all lengths and delays. `init` tells whether training begins from another run's
-    weights.
+    weights; `protocol` is the loaded one on the data that are used, if those are not its own.
     """
-    recipe = validated(read_yaml(path), _ADAPTER)
-    for part in recipe.parts:
+    document = read_yaml(path)
+    recipe = validated(document, _ADAPTER)
+    for number, part in enumerate(recipe.parts):
         if part.when.matches(loaded, init):
             whole: Budget = getattr(part, budget)
             found = _fitting(whole, loaded.protocol)
+            loc: Loc = ("parts", number, budget, "stages")
             if whole.stages and not found.stages:
-                raise UserError(f"{path}: every stage of '{budget}' has more classes than episodes of {loaded.name}")
+                message = f"every stage of '{budget}' has more classes than episodes of {loaded.name}"
+                raise YamlError(problem_at(document.place(loc), message, loc))
+            for place, stage in enumerate(whole.stages):
+                try:
+                    if stage in found.stages:
+                        staged(protocol or loaded.protocol, stage.episode, stage.kind)
+                except UserError as error:
+                    raise YamlError(problem_at(document.place((*loc, place)), str(error), (*loc, place))) from None
             return found
-    raise UserError(f"{path}: no part of this recipe is for {loaded.name} (kind {loaded.protocol.kind})")
+    message = f"no part of this recipe is for {loaded.name} (kind {loaded.protocol.kind})"
+    raise YamlError(problem_at(document.place(("parts",), at_key=True), message, ("parts",)))
 
 
 def _fitting(budget: Budget, protocol: AnyProtocol) -> Budget:

@@ -143,7 +143,7 @@ def test_a_harmless_tag_is_refused_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# only a comment\n", "---\n"])
 def test_an_empty_file_is_said_to_be_empty(tmp_path: Path, text: str) -> None:
-    assert problems(tmp_path, text) == [" the file is empty"]
+    assert problems(tmp_path, text) == ["1:1: the file is empty"]
 
 
 @pytest.mark.parametrize(

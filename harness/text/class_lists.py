@@ -27,7 +27,7 @@ def with_class_lists(document: Document) -> Document:
         if isinstance(name, str):
             loc = (*_LISTS, split)
             place = document.place(loc)
-            names = _names(place.path.parent / Path(name).expanduser(), place, loc)
+            names = _names(place.path.parent, name, place, loc)
             if isinstance(names, Problem):
                 problems.append(names)
                 continue
@@ -37,15 +37,20 @@ def with_class_lists(document: Document) -> Document:
     return replace(document, data=data, values=values, problems=tuple(problems))
 
 
-def _names(path: Path, place: Place, loc: Loc) -> dict[Place, str] | Problem:
+def _names(folder: Path, name: str, place: Place, loc: Loc) -> dict[Place, str] | Problem:
     """The lines of a class list that are not empty, each with its place."""
+    try:
+        path = folder / Path(name).expanduser()
+    except RuntimeError as error:  # the home of somebody who is not known here
+        return problem_at(place, f"cannot read the classes from '{name}': {error}", loc)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         return problem_at(place, f"there is no file '{shown(path)}' to read the classes from (one class a line)", loc)
     except UnicodeDecodeError:
         return problem_at(place, f"'{shown(path)}' is not UTF-8 text with one class a line", loc)
-    except OSError as error:
-        return problem_at(place, f"cannot read the classes from '{shown(path)}': {error.strerror or error}", loc)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        return problem_at(place, f"cannot read the classes from '{shown(path)}': {why}", loc)
     names = {Place(path, number, 1): line.strip() for number, line in enumerate(lines, 1) if line.strip()}
     return names or problem_at(place, f"'{shown(path)}' names no class", loc)

@@ -20,6 +20,8 @@ from harness.text.scalars import Trap, scalar
 MOST_VALUES = 50_000
 """Values of a file after aliases are expanded; a few nested aliases can stand for billions."""
 
+MOST_DEPTH = 100
+"""Lists and mappings within each other, aliases expanded."""
 
 PARSERS: tuple[Any, ...] = tuple(getattr(yaml, name) for name in ("CBaseLoader", "BaseLoader") if hasattr(yaml, name))
 """What splits a text into events: libyaml where PyYAML was built with it (many times faster), and PyYAML itself.
@@ -53,14 +55,14 @@ class Builder:
             raise YamlError(self._unprintable(text, error)) from None
         except yaml.MarkedYAMLError as error:
             raise YamlError(self._syntax(error)) from None
-        except RecursionError:
-            raise YamlError(problem_at(Place(self.path), "nested too deeply")) from None
+        except _TooDeep as error:
+            raise YamlError(problem_at(self._place(error.mark), str(error))) from None
 
     def _mapping_of(self, root: yaml.Node | None) -> yaml.MappingNode:
         if isinstance(root, yaml.MappingNode):
             return root
         if root is None or (isinstance(root, yaml.ScalarNode) and not root.value):
-            raise YamlError(problem_at(Place(self.path), "the file is empty"))
+            raise YamlError(problem_at(Place(self.path, 1, 1), "the file is empty"))
         found = "a list" if isinstance(root, yaml.SequenceNode) else "text"
         message = f"the file must be a mapping (lines of 'key: value'), found {found}"
         raise YamlError(problem_at(self._place(root.start_mark), message))
@@ -69,11 +71,13 @@ class Builder:
         self._built += 1
         if self._built > MOST_VALUES:
             message = f"holds more than {MOST_VALUES} values once its aliases (*name) are expanded"
-            raise YamlError(problem_at(Place(self.path), message))
+            raise YamlError(problem_at(self._place(node.start_mark), message))
         if id(node) in self._open:
             raise YamlError(
                 problem_at(self._place(node.start_mark), "an alias stands for something that holds it", loc)
             )
+        if len(self._open) > MOST_DEPTH:
+            raise _TooDeep(node.start_mark)
         self._open.add(id(node))
         value: Any
         if isinstance(node, yaml.MappingNode):
@@ -171,6 +175,14 @@ def _composed(text: str, parser: Any) -> tuple[yaml.Node | None, list[tuple[Any,
     return composer.get_single_node(), composer.refused
 
 
+class _TooDeep(Exception):
+    """More levels than MOST_DEPTH; `mark` is where that was seen."""
+
+    def __init__(self, mark: Any) -> None:
+        super().__init__(f"nested too deeply: more than {MOST_DEPTH} lists and mappings within each other")
+        self.mark = mark
+
+
 class _Composer(Composer, BaseResolver):
     """PyYAML from a parser's events to nodes, without its guessing of types; explicit tags are noted."""
 
@@ -179,6 +191,7 @@ class _Composer(Composer, BaseResolver):
         BaseResolver.__init__(self)
         self.check_event, self.peek_event, self.get_event = parser.check_event, parser.peek_event, parser.get_event
         self.refused: list[tuple[Any, str]] = []
+        self._depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
@@ -186,7 +199,12 @@ class _Composer(Composer, BaseResolver):
         if tag is not None:
             name = tag.replace("tag:yaml.org,2002:", "!!")
             self.refused.append((event.start_mark, f"tags are not allowed, found {name}; write the value alone"))
-        return super().compose_node(parent, index)
+        if self._depth > MOST_DEPTH:
+            raise _TooDeep(event.start_mark)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 _PLAIN_WORDS = (

@@ -69,7 +69,10 @@ def digest(data: OwnData, content: str) -> str:
 
 def places(path: str, base: Path | None, root: Path | None) -> list[Path]:
     """Where a path is looked for, in order."""
-    given = Path(path).expanduser()
+    try:
+        given = Path(path).expanduser()
+    except RuntimeError:  # '~somebody' who is not known here: a folder may be called that
+        given = Path(path)
     return [given] if given.is_absolute() else [each.absolute() / given for each in (base or Path(), root) if each]
 
 

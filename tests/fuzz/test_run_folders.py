@@ -1,0 +1,160 @@
+"""Run folders that were spoilt: the run goes on to the same scores, or is refused in words; never a traceback.
+
+More cases on demand, as in test_yaml_files.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import cli, evaluate, prepare, provenance, run, train
+from harness.checkpoint import load_tensors
+from harness.errors import UserError
+from harness.folder import read_record, read_scores
+from harness.record import Code
+from harness.testing import tiny_dataset
+from harness.train import Limits
+from tests import tiny_runs
+from tests.fuzz.mutations import mutated_bytes, settings
+
+NAMES = ("run.json", "checkpoint.safetensors", "weights.safetensors", "scores.npz", "record.json", "log.jsonl")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working directory with a finished run in `whole/` and one that was stopped in `stopped/`."""
+    folder = tiny_runs.written(tmp_path_factory.mktemp("runs"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(prepare, "load_dataset", lambda name, **_: tiny_dataset(name))
+        patch.setattr(provenance, "code", lambda: Code(revision=None, dirty=None))
+        patch.setattr(run, "Limits", lambda episodes, seconds: Limits(episodes, seconds, 0.0))
+        patch.setattr(evaluate, "BATCH", 2)
+        assert told("--out", "whole")[0] == 0
+        update = train._update
+
+        def stopping(training: train.Training, progress: train.Progress, stage: Any) -> None:
+            update(training, progress, stage)
+            if progress.updates == 6:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(train, "_update", stopping)
+            assert told("--out", "stopped")[0] == 130
+        yield folder
+
+
+def told(*more: str) -> tuple[int, str]:
+    """The exit code of a run and what it said. No exception may come out of it."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.main(tiny_runs.words("late", "--no-board", *more))
+    assert "Traceback" not in out.getvalue() + err.getvalue()
+    return code, err.getvalue()
+
+
+def only(folder: Path) -> Path:
+    (found,) = [each for each in folder.glob("late/*") if each.is_dir()]
+    return found
+
+
+@st.composite
+def harms(draw: st.DrawFn) -> Callable[[Path], None]:
+    """What is done to one or two files of a run folder."""
+    names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=2))
+    hows = [draw(st.sampled_from(["bytes", "bytes", "bytes", "gone", "folder", "other", "link"])) for _ in names]
+    other, data = draw(st.sampled_from(NAMES)), draw(st.data())
+
+    def harm(folder: Path) -> None:
+        for name, how in zip(names, hows, strict=True):
+            path = folder / name
+            whole = path.read_bytes() if path.is_file() else b""
+            if path.is_dir():
+                path.rmdir()
+            path.unlink(missing_ok=True)
+            if how == "bytes":
+                path.write_bytes(data.draw(mutated_bytes(whole)))
+            elif how == "folder":
+                path.mkdir()
+            elif how == "other" and (folder / other).is_file():
+                shutil.copy(folder / other, path)
+            elif how == "link":
+                path.symlink_to("nowhere")
+
+    return harm
+
+
+def spoilt(home: Path, which: str, harm: Callable[[Path], None]) -> Path:
+    shutil.rmtree(home / "now", ignore_errors=True)
+    shutil.copytree(home / which, home / "now")
+    harm(only(home / "now"))
+    return only(home / "now")
+
+
+@settings(80)
+@given(harms())
+def test_a_spoilt_run_goes_on_to_the_same_scores_or_is_refused(home: Path, harm: Callable[[Path], None]) -> None:
+    folder = spoilt(home, "stopped", harm)
+    code, said = told("--out", "now", "--resume")
+    assert code in (0, 1, 2), said
+    if code == 0:
+        for name in ("scores.npz", "weights.safetensors"):
+            assert (folder / name).read_bytes() == (only(home / "whole") / name).read_bytes(), name
+    else:
+        assert said.rindex("harness: error: ") >= 0
+
+
+@settings(200)
+@given(harms())
+def test_a_spoilt_finished_run_is_told_or_refused(home: Path, harm: Callable[[Path], None]) -> None:
+    spoilt(home, "whole", harm)
+    code, said = told("--out", "now")
+    assert code in (0, 1, 2), said
+    assert code == 0 or "harness: error: " in said
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "record.json": lambda path: read_record(path.parent),
+    "scores.npz": read_scores,
+    "checkpoint.safetensors": load_tensors,
+    "weights.safetensors": load_tensors,
+}
+
+
+@settings(1500)
+@given(st.sampled_from(sorted(READERS)), st.data())
+def test_a_spoilt_file_is_read_or_refused(home: Path, name: str, data: st.DataObject) -> None:
+    path = home / "one" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data.draw(mutated_bytes((only(home / "whole") / name).read_bytes())))
+    with contextlib.suppress(UserError):
+        READERS[name](path)
+
+
+@settings(300)
+@given(st.sampled_from(["checkpoint.safetensors", "weights.safetensors"]), st.data())
+def test_no_changed_tensor_is_ever_taken_for_what_was_written(home: Path, name: str, data: st.DataObject) -> None:
+    original = only(home / "whole") / name
+    path = home / "one" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data.draw(mutated_bytes(original.read_bytes())))
+    try:
+        tensors, header = load_tensors(path)
+    except UserError:
+        return
+    if header:  # one without a header is somebody else's file
+        written = load_tensors(original)
+        assert header == written[1]
+        assert tensors.keys() == written[0].keys()
+        assert all(bool((tensors[each] == written[0][each]).all()) for each in tensors)
