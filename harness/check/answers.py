@@ -21,6 +21,29 @@ from harness.rollout import misshapen
 
 def answers(subject: Subject) -> Finding:
     """Finite floats of the right shape (`rollout.misshapen`): at every step, of all queries, and from a rollout."""
+    if not _fine(subject):
+        found = _by_hand(subject)
+        if found:
+            return found
+        subject.stepped()  # raises again what is not found by hand
+    if subject.fast:
+        asked = slice(subject.setting.asked_from if subject.setting.queries else 0, None)
+        bad = _bad(subject.fresh(), subject.rolled()[asked], subject.episodes.x[asked])
+        if bad:
+            return Finding("failed", f"{subject.fast}: {bad}")
+    return Finding()
+
+
+def _fine(subject: Subject) -> bool:
+    """Whether stepping raises nothing and gives finite answers of the right shape."""
+    try:
+        return bool(subject.stepped()[subject.answered(subject.stepped)].isfinite().all())
+    except Exception:  # it is raised again where it can be said at which step
+        return False
+
+
+def _by_hand(subject: Subject) -> Finding | None:
+    """The first bad answer, with its step."""
     setting, method, life = subject.setting, subject.fresh(), life_of(subject.episodes)
     with scoring(method):
         state = method.start(BATCH)
@@ -34,41 +57,39 @@ def answers(subject: Subject) -> Finding:
             bad = _bad(method, method.query(adapted(method, life, state), queries.clone()), queries)
             if bad:
                 return Finding("failed", f"query: {bad}")
-    if subject.fast:
-        asked = slice(setting.asked_from if setting.queries else 0, None)
-        bad = _bad(method, subject.rolled(subject.episodes)[asked], subject.episodes.x[asked])
-        if bad:
-            return Finding("failed", f"{subject.fast}: {bad}")
-    return Finding()
+    return None
 
 
 def null_feedback(subject: Subject) -> Finding:
-    """Nothing revealed at all, and nothing revealed at every other step of every other episode: finite answers."""
-    setting = subject.setting
-    silent = revealing(subject.episodes, np.full(setting.steps, NULL))
-    for said, run in subject.paths():
-        # Of the steps that it answers: the others hold NaN.
-        answered = np.flatnonzero(subject.answered(run))
-        finite = run(silent)[answered].isfinite().flatten(2).all(2)
-        if not finite.all():
-            at, episode = (int(i) for i in (~finite).nonzero()[0])
-            return _not_finite(said, setting, Change(int(answered[at]), episode, 0.0), "no label was ever revealed")
+    """Nothing revealed to the first episode, and nothing at every other step of the others: finite answers."""
+    setting, never = subject.setting, "no label was ever revealed"
     life = life_of(subject.episodes)
     time, rows = torch.meshgrid(*map(torch.arange, life.feedback.shape[:2]), indexing="ij")
-    missing = ((time + rows) % 2 == 0).view(*time.shape, *(1,) * (life.feedback.dim() - 2))
-    sparse = replace(life, feedback=torch.where(missing, NULL, life.feedback))
+    missing = (((time + rows) % 2 == 0) | (rows == 0)).view(*time.shape, *(1,) * (life.feedback.dim() - 2))
+    due = None if life.due is None else torch.where(missing[0], NULL, life.due)
+    sparse = replace(life, feedback=torch.where(missing, NULL, life.feedback), due=due)
     logits, _ = walked(subject.fresh(), sparse)
     finite = logits.isfinite().flatten(2).all(2)
     if not finite.all():
         step, episode = (int(i) for i in (~finite).nonzero()[0])
-        return _not_finite("", setting, Change(step, episode, 0.0), "every other label stayed null")
+        return _not_finite(
+            "", setting, Change(step, episode, 0.0), "every other label stayed null" if episode else never
+        )
+    if subject.fast:
+        # Of the steps that it answers: the others hold NaN.
+        answered = np.flatnonzero(subject.answered(subject.rolled))
+        silent = revealing(subject.episodes, np.full(setting.steps, NULL))
+        finite = subject.rolled(silent)[answered].isfinite().flatten(2).all(2)
+        if not finite.all():
+            at, episode = (int(i) for i in (~finite).nonzero()[0])
+            return _not_finite(f"in {subject.fast}, ", setting, Change(int(answered[at]), episode, 0.0), never)
     return Finding()
 
 
 def relabelling(subject: Subject) -> Finding:
     """Reports whether other class numbers give the same answers under those numbers; nothing is required."""
     renamed = relabelled(subject.episodes)
-    plain = subject.stepped(subject.episodes, double=subject.double).roll(1, -1)
+    plain = subject.stepped(double=subject.double).roll(1, -1)
     change = first_change(plain, subject.stepped(renamed, double=subject.double), subject.agreement)
     if change is None:
         return Finding("note", "equivariant: with other class numbers it gives the same answers under those numbers")

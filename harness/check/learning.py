@@ -72,7 +72,7 @@ def save_and_load(subject: Subject) -> Finding:
     raw = save({name: each.detach().clone().contiguous() for name, each in contents.items()})
     loaded = subject.build(1).eval()
     loaded.load_state_dict(load(raw))
-    change = first_change(subject.stepped(subject.episodes), subject.stepped(subject.episodes, loaded))
+    change = first_change(subject.stepped(), subject.stepped(None, loaded))
     if change is None:
         return Finding()
     return subject.failure(

@@ -20,6 +20,7 @@ from harness.method import Feedback, State, state_bytes
 def state_is_batched(subject: Subject) -> Finding:
     """Every leaf of every state is a tensor whose first dimension is B, tried with two batch sizes."""
     for batch in (BATCH, BATCH + 2):
+        sizes = []
         life = life_of(draw(subject.setting, "state", batch=batch))
         method = subject.fresh()
         with scoring(method):
@@ -33,10 +34,12 @@ def state_is_batched(subject: Subject) -> Finding:
                     if problem:
                         where = f"after {name} at {subject.setting.step(moment.step)}"
                         return Finding("failed", f"{where}: {problem}", moment.step)
+                sizes.append(state_bytes(moment.after))
             if subject.setting.queries:
                 problem = _problem(adapted(method, life, state), batch)
                 if problem:
                     return Finding("failed", f"after adapt: {problem}")
+        subject.sizes = sizes
     return Finding()
 
 
@@ -93,10 +96,7 @@ def state_is_all(subject: Subject) -> Finding:
     fork = len(life.feedback) // 2
     first = setting.asked_from if setting.pairs else fork  # the first step that is answered after the fork
     parted = f"after {setting.step(fork - 1)}"
-    plain = subject.fresh()
-    _, state = walked(plain, life.until(fork))
-    expected, _ = walked(plain, life.since(fork), state)
-
+    expected = subject.stepped()[first:]
     forked = subject.fresh()
     _, state = walked(forked, life.until(fork))
     walked(forked, other.since(fork), pytree.tree_map(_cloned, state))
@@ -104,13 +104,14 @@ def state_is_all(subject: Subject) -> Finding:
     if change is not None:
         return subject.failure(
             replace(change, step=first + change.step),
-            f"when the state {parted} had been continued another way before: something is kept outside the state",
+            f"when the state {parted} had been continued another way before: something is kept outside the state, or "
+            "found elsewhere than in it",
         )
 
     method = subject.fresh(double=subject.double)
     life = life_of(subject.given(subject.episodes, subject.double))
     _, state = walked(method, life.until(fork))
-    together, _ = walked(method, life.since(fork), state)
+    together = subject.stepped(double=subject.double)[first:]
     here = slice(BATCH // 2, BATCH // 2 + 1)
     one = pytree.tree_map(lambda leaf: leaf[here], state)
     alone, _ = walked(method, life.since(fork).rows(here), one)
@@ -132,7 +133,7 @@ def memory(subjects: list[Subject]) -> Memory | None:
     kept = [subject for subject in subjects if not subject.setting.silent]
     if not kept:
         return None
-    sizes = {subject.setting.name: _sizes(subject) for subject in kept}
+    sizes = {subject.setting.name: subject.sizes or _sizes(subject) for subject in kept}
     slopes = {subject.setting: _slope(sizes[subject.setting.name], subject.setting.delay or 0) for subject in kept}
     per_step = max([slope for setting, slope in slopes.items() if not setting.pairs], default=0.0)
     per_pair = max([slope for setting, slope in slopes.items() if setting.pairs], default=0.0)

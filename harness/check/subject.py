@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import copy
 import random
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from harness.check.compare import AGREEMENT, ROUNDING, Change, first_change
+from harness.check.compare import AGREEMENT, ROUNDING, Change, first_change, same
 from harness.check.report import Finding
 from harness.check.settings import Setting
 from harness.check.tasks import draw, in_double, uniform
 from harness.episodes import Episodes
 from harness.method import Method, State, leaves
-from harness.plan import QUERY
+from harness.plan import QUERY, SUPPORT
 from harness.rollout import before_queries, feedback_of, step_through, steps, training_logits
 
 _POISON = 20211
 EVERY = slice(None)
 Run = Callable[..., Tensor]
-"""`Subject.stepped` or `Subject.rolled`."""
+"""`Subject.stepped` or `Subject.rolled`: called without episodes, it answers the usual ones."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,10 @@ class Subject:
 
     The parameters are moved a little off their initial values, because a head or gate that starts at zero
     would hide everything that passes through it.
+
+    Nothing here keeps episodes: they are drawn anew when nobody holds them. So while a method runs on episodes in
+    which something was changed, the unchanged ones lie nowhere in memory, and a method that looks for targets on the
+    stack or among all objects finds the changed ones or none; either way its answers show it.
     """
 
     def __init__(self, build: Callable[[int], Method], setting: Setting) -> None:
@@ -77,6 +83,13 @@ class Subject:
         self.build = build
         self._pristine = build(0).eval()
         self._baseline: dict[tuple[str, bool], Tensor] = {}
+        self._drawn: dict[str, weakref.ref[Episodes]] = {}
+        self.advanced: dict[str, list[str]] = {}
+        """Whose global random states the usual run of each path ('stepped', 'rolled') advanced."""
+        self.sizes: list[int] | None = None
+        """Bytes of one episode's state after each step before the queries, once some check has seen them all."""
+        self.lived: tuple[Method, dict[str, Any]] | None = None
+        """An instance that has answered the usual episodes once by stepping, and what its module held before that."""
         _jitter(self._pristine)
 
     def fresh(self, *, double: bool = False) -> Method:
@@ -89,24 +102,42 @@ class Subject:
         method.eval()
         return method.double() if double else method
 
-    @cached_property
+    @property
     def episodes(self) -> Episodes:
         """The random episodes that most checks start from."""
-        return draw(self.setting, "episodes")
+        return self._held("episodes")
 
-    @cached_property
+    @property
     def others(self) -> Episodes:
         """Random episodes of the same shape, to replace parts of `episodes` with."""
-        return draw(self.setting, "others")
+        return self._held("others")
+
+    def _held(self, name: str) -> Episodes:
+        """The episodes of that name, drawn unless somebody still holds them."""
+        found = self._drawn[name]() if name in self._drawn else None
+        if found is None:
+            found = draw(self.setting, name)
+            self._drawn[name] = weakref.ref(found)
+        return found
 
     def stepped(
-        self, episodes: Episodes, method: Method | None = None, *, double: bool = False, poison: int = _POISON
+        self,
+        episodes: Episodes | None = None,
+        method: Method | None = None,
+        *,
+        double: bool = False,
+        poison: int = _POISON,
     ) -> Tensor:
         """Answers [T, B, ...] from stepping as scoring does it; NaN at support pairs."""
-        return self._run("stepped", lambda m, e: step_through(m, e)[0], episodes, method, double, poison)
+        return self._run("stepped", evaluate, episodes, method, double, poison)
 
     def rolled(
-        self, episodes: Episodes, method: Method | None = None, *, double: bool = False, poison: int = _POISON
+        self,
+        episodes: Episodes | None = None,
+        method: Method | None = None,
+        *,
+        double: bool = False,
+        poison: int = _POISON,
     ) -> Tensor:
         """Answers [T, B, ...] by the method's `rollout`, or NaN up to the queries and those to queries by its `absorb`.
 
@@ -118,18 +149,22 @@ class Subject:
         self,
         name: str,
         path: Callable[[Method, Episodes], Tensor],
-        episodes: Episodes,
+        episodes: Episodes | None,
         method: Method | None,
         double: bool,
         poison: int,
     ) -> Tensor:
         # Most checks compare with the unchanged episodes, so those answers are kept.
-        usual = episodes is self.episodes and method is None and poison == _POISON
+        usual = episodes is None and method is None and poison == _POISON
         if usual and (name, double) in self._baseline:
             return self._baseline[name, double]
+        episodes = self.episodes if episodes is None else episodes
         method = method or self.fresh(double=double)
         with scoring(method, poison):
+            before = random_states()
             logits = _at_steps(path(method, self.given(episodes, double)).detach(), episodes)
+            if usual and not double:
+                self.advanced[name] = [owner for owner, state in random_states().items() if state != before[owner]]
         if usual:
             self._baseline[name, double] = logits
         return logits
@@ -145,21 +180,40 @@ class Subject:
         with scoring(method):
             return [leaves(state) for _, state in steps(method, episodes)]
 
-    @cached_property
+    @property
     def fast(self) -> str | None:
         """The method's own fast path for training on these episodes: 'rollout', 'absorb', or None without one."""
+        return self._tried[0]
+
+    @property
+    def edited_by_fast(self) -> str | None:
+        """What the fast path edits of what it is given: 'state', 'inputs', 'feedback', or None."""
+        return self._tried[1]
+
+    @cached_property
+    def _tried(self) -> tuple[str | None, str | None]:
         name = "absorb" if self.setting.queries else "rollout"
         method = self.fresh()
         if getattr(type(method), name) is getattr(Method, name):
-            return None
+            return None, None
         given = self.given(self.episodes)
         with scoring(method):
             done: State = None
             if name == "absorb":
-                done = method.absorb(method.start(len(self.episodes.plan.episode)), *before_queries(given))
+                x, feedback = before_queries(given)
+                state = method.start(x.shape[1])
+                handed = {"state": leaves(state), "inputs": [x], "feedback": [feedback.target]}
             else:
-                done = method.rollout(given.x, feedback_of(given))
-        return None if done is None else name
+                x, feedback = given.x, feedback_of(given)
+                handed = {"inputs": [x], "feedback": [feedback.target]}
+            held = {part: [each.detach().clone() for each in tensors] for part, tensors in handed.items()}
+            done = method.absorb(state, x, feedback) if name == "absorb" else method.rollout(x, feedback)
+        if done is None:
+            return None, None
+        for part, tensors in handed.items():
+            if not all(same(now.detach(), before) for now, before in zip(tensors, held[part], strict=True)):
+                return name, part
+        return name, None
 
     def paths(self) -> list[tuple[str, Run]]:
         """The ways to get answers: stepping, and the fast path where there is one; named for messages."""
@@ -167,8 +221,8 @@ class Subject:
 
     def answered(self, run: Run) -> np.ndarray:
         """The steps that a path answers, bool [T]."""
-        plan = self.episodes.plan
-        return plan.phase == QUERY if run == self.rolled and self.setting.queries else plan.answered
+        phase = self.setting.timing.phase
+        return phase == QUERY if run == self.rolled and self.setting.queries else phase != SUPPORT
 
     @cached_property
     def precision(self) -> torch.dtype:
@@ -186,10 +240,10 @@ class Subject:
             with scoring(method):
                 logits, state = step_through(method, replace(plain, x=plain.x * factor))
             types.update(leaf.dtype for leaf in (logits, *leaves(state)) if leaf.is_floating_point())
-            return logits.detach()
+            return _at_steps(logits.detach(), plain)
 
         try:
-            usual, nudged = scaled_by(1.0), scaled_by(1 + 1e-11)
+            usual, nudged = self.stepped(double=True), scaled_by(1 + 1e-11)
             if types != {torch.float64} or first_change(usual, nudged, 1e-7):
                 return torch.float32
             sharp = first_change(usual, nudged) or not first_change(usual, scaled_by(1.5), AGREEMENT[torch.float64])
@@ -211,7 +265,7 @@ class Subject:
         reason = f"{said}{self.setting.answer(change)} {verb} by {change.size:.3g} {why}"
         return Finding("failed", reason, change.step, change.episode, change.size)
 
-    def leaked(self, run: Run, before: object, after: object, episodes: slice = EVERY) -> Leak:
+    def leaked(self, run: Callable[..., Tensor], before: object, after: object, episodes: slice = EVERY) -> Leak:
         """How the answers of `episodes` of the batch differ between `run(before)` and `run(after)`, where rounding may.
 
         For comparisons in which kernels may round differently though nothing leaked: a rollout may use
@@ -225,6 +279,20 @@ class Subject:
             return Leak(None, False)
         precise = run(before, double=self.double)[:, episodes], run(after, double=self.double)[:, episodes]
         return Leak(first_change(*precise, ROUNDING[self.precision]), True)
+
+
+def answered(method: Method, episodes: Episodes) -> Tensor:
+    """Answers from stepping, as `rollout.answered` gets them before it scores them."""
+    return step_through(method, episodes)[0]
+
+
+def evaluate(method: Method, batch: Episodes) -> Tensor:
+    """The same, under the names that are on the stack where `evaluate.evaluate` scores a batch.
+
+    A method that looks there for targets by the name of a function or a variable, or so many frames up, must find
+    them here as well, or it would cheat only where it pays off.
+    """
+    return answered(method, batch)
 
 
 @contextmanager

@@ -53,6 +53,18 @@ def life_of(episodes: Episodes) -> Life:
     return Life(episodes.x[:first], told[:first], bool(plan.phase[0] == SUPPORT), episodes.x[first:], due)
 
 
+def joined(lives: list[Life]) -> Life:
+    """Lives of one form as one batch."""
+    due = [each.due for each in lives if each.due is not None]
+    return replace(
+        lives[0],
+        x=torch.cat([each.x for each in lives], 1),
+        feedback=torch.cat([each.feedback for each in lives], 1),
+        queries=torch.cat([each.queries for each in lives], 1),
+        due=torch.cat(due) if due else None,
+    )
+
+
 @dataclass(frozen=True)
 class Moment:
     """One step: the state before it, after its feedback, and after its input; and the answer [B, ways].
