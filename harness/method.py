@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -74,6 +76,11 @@ class Method(nn.Module):
     transductive: bool = False
     """An answer to a query may depend on the queries asked with it, which are then asked all together; an option may
     set it on an instance. Marked on every board."""
+
+    skips: Mapping[str, str] = MappingProxyType({})
+    """Checks of `harness check` that do not apply to it, each with the reason in words (`{"trainable": "..."}`); an
+    option may set it on an instance. Only those in `harness.skips.SKIPPABLE` may be named. Printed in the report and
+    marked on every board."""
 
     training_classes: Tensor | None = None
     """Which training classes the class numbers of the episodes are, int64 [B, ways] below `task.classes`: told in

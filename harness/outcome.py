@@ -20,6 +20,7 @@ from harness.record import (
     GRADIENT_AT_TEST,
     LABEL_DELAY_TOLD,
     PARTIAL_TEST,
+    SKIPS_CHECK,
     STAND_IN,
     TRANSDUCTIVE,
     DataInfo,
@@ -30,6 +31,7 @@ from harness.record import (
 )
 from harness.registry import build_method
 from harness.score import Scores, metrics
+from harness.skips import declared_skips
 from harness.train import Progress
 
 PRETRAINED = "features pre-trained on classes"
@@ -108,7 +110,11 @@ def record_of(
         },
         curves=curves,
         cost=measured_cost(method, plan, _told_later(prepared, method)),
-        marks=[*training_marks(prepared, progress, before), *(mark for mark, holds in marks.items() if holds)],
+        marks=[
+            *training_marks(prepared, progress, before),
+            *(mark for mark, holds in marks.items() if holds),
+            *(f"{SKIPS_CHECK}: {check}" for check in declared_skips(method)),
+        ],
         pretrained=[Pretrained(**each) for each in spent_before(progress)],
         train_seconds=round(progress.seconds, 1),
         score_seconds=round(score_seconds, 1),

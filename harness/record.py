@@ -18,6 +18,8 @@ GRADIENT_AT_TEST = "gradient at test"
 TRANSDUCTIVE = "transductive"
 STAND_IN = "stand-in"
 PARTIAL_TEST = "partial test"
+SKIPS_CHECK = "skips check"
+"""A mark that begins with this ('skips check: trainable') says that the method declares a check not to apply to it."""
 FAILED_CHECK = "failed check"
 """A mark that begins with this ('failed check: no cross-talk') keeps a row out of the ranking."""
 
@@ -161,7 +163,8 @@ class Record(_Model):
     cost: Cost = Field(description="parameters, computation and memory")
     marks: list[Line] = Field(
         description=f"'{LABEL_DELAY_TOLD}', '{GRADIENT_AT_TEST}', '{TRANSDUCTIVE}', '{STAND_IN}', "
-        f"'{PARTIAL_TEST}', '{FAILED_CHECK}: ...', or other words that a reader should see"
+        f"'{PARTIAL_TEST}', '{SKIPS_CHECK}: ...' (one a check), '{FAILED_CHECK}: ...', or other words that a "
+        "reader should see"
     )
     pretrained: list[Pretrained] = Field(
         [], description="stages of shared features; empty without, and in records from before there were such"

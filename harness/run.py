@@ -28,6 +28,7 @@ from harness.progress import Reporter
 from harness.record import Record
 from harness.registry import build_method, task_for
 from harness.score import curves
+from harness.skips import declared_skips
 from harness.train import Limits, Training, train
 
 UNTOLD = 200
@@ -95,6 +96,7 @@ def _run(prepared: Prepared, reporter: Reporter) -> Record:
     card = prepared.dataset.card
     task = task_for(prepared.method.cls, protocol, card.image_shape, card.classes["train"])
     method = build_method(prepared.method.cls, task, prepared.options, request.seed, device)
+    declared_skips(method)  # refused now, and not after hours of training
     before = _load_init(method, request.init)
     training = Training(
         method,

@@ -206,6 +206,26 @@ def test_a_method_told_the_delay_is_marked() -> None:
     assert bytes_per_pending > 5 * 32 * 4
 
 
+SKIPPING = """from methods.count import Count
+
+
+class Skipping(Count):
+    skips = {"%s": "a fixed rule"}
+"""
+
+
+def test_a_check_that_the_method_declares_to_skip_is_a_mark_on_its_row() -> None:
+    Path("mine.py").write_text(SKIPPING % "label timing")
+    assert cli.main([*WORDS, "--method", "mine.py:Skipping"]) == 0
+    assert "skips check: label timing" in record_of(the_run()).marks
+
+
+def test_a_run_of_a_method_that_skips_what_it_must_not_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.py").write_text(SKIPPING % "no anticipation")
+    assert cli.main([*WORDS, "--method", "mine.py:Skipping"]) == 2
+    assert "'no anticipation' cannot be skipped" in capsys.readouterr().err
+
+
 def test_several_seeds_are_several_runs_and_one_entry(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*WORDS, "--seeds", "0-1"]) == 0
     rows = [json.loads(line) for line in Path("leaderboards/cifarfs_delay5.jsonl").read_text().splitlines()]

@@ -7,7 +7,7 @@ returns a `Finding`; `CHECKS` lists them with what they prove. `check_method` ru
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 from harness.check.agreement import stepping_equals_absorb, stepping_equals_rollout
 from harness.check.answers import answers, null_feedback, relabelling
 from harness.check.causality import label_timing, no_anticipation
+from harness.check.compare import AGREED, EXACTLY, ROUNDED
 from harness.check.isolation import no_cross_talk, no_global_randomness, no_hidden_state, repeatable
 from harness.check.learning import save_and_load, trainable
 from harness.check.pairing import pairing
@@ -28,10 +29,12 @@ from harness.check.state import memory, memory_result, nothing_in_place, state_i
 from harness.check.subject import Subject, poisoned
 from harness.errors import HarnessError
 from harness.method import MASKS, Method
+from harness.skips import declared_skips
 from harness.spec import KINDS, AnyProtocol
 
 __all__ = ["CHECKS", "Check", "CheckResult", "Finding", "Memory", "Report", "check_method"]
 
+_BY_PATH = f"stepping {EXACTLY}, a fast path {ROUNDED}"
 _SOUND = ("answers", "repeatable")
 _UNDISTURBED = (*_SOUND, "no global randomness", "nothing in place")
 _QUERIED = ("continual", "n_way_k_shot")
@@ -45,6 +48,7 @@ class Check:
 
     Where a check named in `after` did not pass, this one is skipped: it would fail for the other's reason, and
     say something untrue of the method. It is run on the kinds of protocols in `on`; on others it has nothing to say.
+    `compared` says how alike the values must be that it compares; empty where it compares none.
     """
 
     name: str
@@ -52,29 +56,59 @@ class Check:
     run: Callable[[Subject], Finding]
     after: tuple[str, ...] = _SOUND
     on: tuple[str, ...] = tuple(KINDS)
+    compared: str = ""
 
 
 CHECKS = (
     Check("answers", "logits are finite floats of the right shape, at every step and to queries", answers, after=()),
-    Check("repeatable", "the same weights asked the same give the same answers", repeatable, after=("answers",)),
-    Check("no global randomness", "answers neither use nor advance global random states", no_global_randomness),
-    Check("no anticipation", "no answer depends on later inputs or on labels not yet revealed", no_anticipation),
-    Check("label timing", "labels move answers from their reveal on, and never before", label_timing, on=_WITH_LABELS),
+    Check(
+        "repeatable",
+        "the same weights asked the same give the same answers",
+        repeatable,
+        ("answers",),
+        compared=EXACTLY,
+    ),
+    Check(
+        "no global randomness",
+        "answers neither use nor advance global random states",
+        no_global_randomness,
+        compared=EXACTLY,
+    ),
+    Check(
+        "no anticipation",
+        "no answer depends on later inputs or on labels not yet revealed",
+        no_anticipation,
+        compared=_BY_PATH,
+    ),
+    Check(
+        "label timing",
+        "labels move answers from their reveal on, and never before",
+        label_timing,
+        on=_WITH_LABELS,
+        compared=_BY_PATH,
+    ),
     Check(
         "no cross-talk",
         "an episode's answers do not depend on the other episodes of its batch",
         no_cross_talk,
         (*_SOUND, "no global randomness"),  # a batch of another size draws other numbers
+        compared=f"beside others {ROUNDED}, alone {AGREED}",
     ),
-    Check("no hidden state", "answers do not depend on what ran before, and scoring changes nothing", no_hidden_state),
+    Check(
+        "no hidden state",
+        "answers do not depend on what ran before, and scoring changes nothing",
+        no_hidden_state,
+        compared=EXACTLY,
+    ),
     Check("state", "every state is a pytree of tensors with leading dimension B", state_is_batched),
-    Check("nothing in place", "no call edits a state, input or answer in place", nothing_in_place),
+    Check("nothing in place", "no call edits a state, input or answer in place", nothing_in_place, compared=EXACTLY),
     Check(
         "forking",
         "a state can be forked and cut: it is all that is carried",
         state_is_all,
         (*_UNDISTURBED, "state"),
         _WITH_LABELS,
+        f"forked {EXACTLY}, cut {AGREED}",
     ),
     Check("pairing", "a label is paired with the input it belongs to", pairing, (*_SOUND, "forking"), _WITH_CLASSES),
     Check(
@@ -83,22 +117,32 @@ CHECKS = (
         queries_are_independent,
         _UNDISTURBED,
         _QUERIED,
+        f"as many at once {ROUNDED}, more or fewer {AGREED}",
     ),
-    Check("adapt", "adapt gives a state that is all it learned, and always the same", adapting, _UNDISTURBED, _QUERIED),
+    Check(
+        "adapt",
+        "adapt gives a state that is all it learned, and always the same",
+        adapting,
+        _UNDISTURBED,
+        _QUERIED,
+        EXACTLY,
+    ),
     Check(
         "stepping equals rollout",
         "both give the same answers and gradients",
         stepping_equals_rollout,
         on=tuple(kind for kind in KINDS if kind not in _QUERIED),
+        compared=AGREED,
     ),
     Check(
         "stepping equals absorb",
         "both lead to the same answers to queries, and gradients",
         stepping_equals_absorb,
         on=_QUERIED,
+        compared=AGREED,
     ),
     Check("trainable", "every parameter gets a finite gradient from the training loss", trainable),
-    Check("save and load", "a checkpoint restores the same answers", save_and_load),
+    Check("save and load", "a checkpoint restores the same answers", save_and_load, compared=EXACTLY),
     Check(
         "null feedback",
         "answers stay finite when nothing is revealed",
@@ -110,6 +154,7 @@ CHECKS = (
         "whether class numbers are interchangeable (reported, not required)",
         relabelling,
         on=_WITH_CLASSES,
+        compared=AGREED,
     ),
 )
 
@@ -132,7 +177,11 @@ def check_method(
     thread, in float32 and where it sharpens a comparison in float64. A check that raises has failed.
 
     Raises UserError for an option the class does not have, for a protocol of a kind that it does not declare, and for
-    kinds that do not exist.
+    kinds that do not exist. A check that the method declares to skip (`Method.skips`) is skipped with its reason; to
+    declare one that does not exist or cannot be skipped is a UserError too.
+
+    The method runs in this process, so one that finds out that it is being checked, and behaves, is not caught: the
+    checks are against what is done by mistake or taken from wherever targets lie, not against a method that lies.
     """
     options = options or {}
     settings = settings_for(cls, protocol, kinds, delays)
@@ -140,12 +189,13 @@ def check_method(
     with _one_thread():
         try:
             subjects = [Subject(_builder(cls, options, seed, setting), setting) for setting in settings]
+            skips = {subject.setting: declared_skips(subject.fresh()) for subject in subjects}
         except HarnessError:
             raise
         except Exception as error:
             results = [CheckResult("builds", "the class can be built", "failed", _raised(error))]
         else:
-            results = _checked(subjects)
+            results = _checked(subjects, skips)
             if not any(each.outcome == "failed" and each.name in {"answers", "state"} for each in results):
                 found = memory(subjects)
                 results += [memory_result(found)] if found else []
@@ -166,14 +216,18 @@ def _builder(cls: type[Method], options: dict[str, Any], seed: int, setting: Set
     return build
 
 
-def _checked(subjects: list[Subject]) -> list[CheckResult]:
-    """The result of every check over all subjects (one a setting)."""
+def _checked(subjects: list[Subject], skips: dict[Setting, Mapping[str, str]]) -> list[CheckResult]:
+    """The result of every check over all subjects (one a setting), but for those that the method declares to skip."""
     results = []
     unsound: dict[Setting, set[str]] = {subject.setting: set() for subject in subjects}
     for check in CHECKS:
         findings = []
         for subject in subjects:
             if subject.setting.kind not in check.on:
+                continue
+            if check.name in skips[subject.setting]:
+                reason = f"the method declares: {skips[subject.setting][check.name]}"
+                findings.append((subject.setting, Finding("skipped", reason)))
                 continue
             names = unsound[subject.setting]
             reasons = [name for name in check.after if name in names]
@@ -182,9 +236,8 @@ def _checked(subjects: list[Subject]) -> list[CheckResult]:
                 names.add(check.name)
             findings.append((subject.setting, finding))
         kinds = dict.fromkeys(subject.setting.kind for subject in subjects)
-        nothing = CheckResult(
-            check.name, check.proves, "skipped", f"there is nothing to check on {' and '.join(kinds)}"
-        )
+        reason = f"there is nothing to check on {' and '.join(kinds)}"
+        nothing = CheckResult(check.name, check.proves, "skipped", reason, compared=check.compared)
         results.append(_result(check, findings) if findings else nothing)
     return results
 
@@ -230,6 +283,7 @@ def _result(check: Check, findings: list[tuple[Setting, Finding]]) -> CheckResul
         **asdict(worst),
         kind=None if everywhere else setting.kind,
         delay=setting.delay if setting.kind in STREAMS and not everywhere else None,
+        compared=check.compared,
     )
 
 

@@ -13,6 +13,18 @@ AGREEMENT = {torch.float64: 1e-9, torch.float32: 1e-4}
 ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-6}
 """A change up to this share of the values' size may be the rounding of kernels that saw other shapes."""
 
+_F64, _F32 = torch.float64, torch.float32
+EXACTLY = "bit for bit"
+ROUNDED = f"within {ROUNDING[_F64]:g} of their size in float64 ({ROUNDING[_F32]:g} if it computes in float32)"
+AGREED = f"within {AGREEMENT[_F64]:g} of their size in float64 ({AGREEMENT[_F32]:g} if it computes in float32)"
+TOLERANCES = (
+    f"Answers are compared {EXACTLY}. Where the rounding of kernels may differ, a share of their size is allowed: "
+    f"{ROUNDING[_F64]:g} in float64 ({ROUNDING[_F32]:g} in float32, for methods that compute in it) of a fast path, "
+    f"and of what is answered beside other episodes or queries; {AGREEMENT[_F64]:g} ({AGREEMENT[_F32]:g}) between stepping "
+    "and a fast path, between batches of other sizes, and under other class numbers."
+)
+"""What a report says of how it compares."""
+
 
 @dataclass(frozen=True)
 class Change:

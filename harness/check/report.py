@@ -8,6 +8,8 @@ import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from harness.check.compare import TOLERANCES
+
 Outcome = Literal["passed", "failed", "skipped", "note"]
 GRAVITY: tuple[Outcome, ...] = ("skipped", "passed", "note", "failed")
 """From harmless to grave: of one check's findings in several settings, the gravest is the result."""
@@ -31,7 +33,8 @@ class Finding:
 class CheckResult:
     """The verdict of one check over all settings: the gravest finding, and the kind and label delay it was made at.
 
-    `kind` is None where the finding is the same everywhere, `delay` also where the kind is no stream.
+    `kind` is None where the finding is the same everywhere, `delay` also where the kind is no stream. `compared` says
+    how alike the values must be that the check compares; empty if it compares none.
     """
 
     name: str
@@ -43,6 +46,7 @@ class CheckResult:
     size_of_change: float | None = None
     kind: str | None = None
     delay: int | None = None
+    compared: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,13 +105,14 @@ class Report:
         counts = {outcome: outcomes.count(outcome) for outcome in reversed(GRAVITY)}
         named = {"note": "noted"}
         lines += ["", ", ".join(f"{n} {named.get(outcome, outcome)}" for outcome, n in counts.items() if n)]
+        lines += textwrap.wrap(TOLERANCES, max(60, width), break_on_hyphens=False)
         if self.untested:
             lines.append(f"not tested, since the method does not declare them: {', '.join(self.untested)}")
         return "\n".join(lines)
 
     def as_json(self) -> str:
         """The report as JSON text; a change that is not a finite number is written as null."""
-        plain = {"schema_version": 2, "passed": self.passed, **asdict(self)}
+        plain = {"schema_version": 3, "passed": self.passed, **asdict(self)}
         for result in plain["results"]:
             size = result["size_of_change"]
             result["size_of_change"] = size if size is not None and math.isfinite(size) else None

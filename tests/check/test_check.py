@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.check import CHECKS, Report, check_method
+from harness import rollout
+from harness.check import CHECKS, Report, check_method, subject
 from harness.check.compare import first_change
 from harness.check.settings import STREAMS, Setting, settings_for, streamed
 from harness.check.state import memory
@@ -25,10 +26,12 @@ from harness.check.subject import Subject, random_states
 from harness.check.tasks import assemble, changed, draw
 from harness.cli import main
 from harness.errors import UserError
+from harness.evaluate import evaluate
 from harness.load import load_protocol
 from harness.method import MASKS, Method
 from harness.registry import build_method, load_method, method_names
 from harness.rollout import feedback_of
+from harness.skips import SKIPPABLE
 from tests.check import broken_methods as methods
 
 _SMALL: dict[Any, tuple[str, ...]] = {
@@ -343,6 +346,63 @@ def test_other_delays_can_be_asked_for_and_long_ones_are_reached() -> None:
     assert report.passed, report.text()
     assert report.memory is not None
     assert list(report.memory.bytes_after_step) == ["label delay 15"]
+
+
+class _Skips(methods.HasAnUnusedParameter):
+    """Has a parameter that another program trains."""
+
+    skips = {"trainable": "the gate is set by hand", "pairing": "it works the delay out"}  # noqa: RUF012
+
+
+def test_a_check_that_the_method_declares_to_skip_is_skipped_with_its_reason(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report = check_method(_Skips, kinds=STREAMS)
+    assert report.passed, report.text()
+    found = report.result("trainable")
+    assert (found.outcome, found.reason) == ("skipped", "the method declares: the gate is set by hand")
+    assert report.result("pairing").outcome == "skipped"
+    assert "the method declares: the gate is set by hand" in report.text()
+    assert check_method(methods.HasAnUnusedParameter, kinds=STREAMS).failures[0].name == "trainable"
+
+
+@pytest.mark.parametrize(
+    ("skips", "message"),
+    [
+        ({"trainible": "so"}, r"unknown check in Wrong.skips 'trainible'. Did you mean 'trainable'"),
+        ({"no anticipation": "so"}, "'no anticipation' cannot be skipped"),
+        ({"no cross-talk": "so"}, "'no cross-talk' cannot be skipped"),
+        ({"trainable": " "}, "say in words why 'trainable' does not apply"),
+    ],
+)
+def test_skipping_what_cannot_be_skipped_is_the_authors_error(skips: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_method(type("Wrong", (methods.Honest,), {"skips": skips}), kinds=STREAMS)
+
+
+def test_what_can_be_skipped_is_a_check_that_no_other_rests_on() -> None:
+    assert {check.name for check in CHECKS} >= set(SKIPPABLE)
+    assert not {name for check in CHECKS for name in check.after} & set(SKIPPABLE)
+
+
+def test_a_report_states_how_closely_each_check_compares() -> None:
+    report = report_of(methods.Honest)
+    compared = {result.name: result.compared for result in report.results}
+    assert {name for name, how in compared.items() if how == "bit for bit"} == {
+        *("repeatable", "no global randomness", "no hidden state", "nothing in place", "adapt", "save and load")
+    }
+    assert compared["no anticipation"].startswith("stepping bit for bit, a fast path within 1e-12")
+    assert compared["stepping equals rollout"].startswith("within 1e-09 of their size")
+    assert "Answers are compared bit for bit." in report.text()
+
+
+def test_the_check_puts_scorings_own_names_on_the_stack() -> None:
+    """Else a method that looks for targets by name would find none here, and find them where they count."""
+    for name, variable, scoring in (("evaluate", "batch", evaluate), ("answered", "episodes", rollout.answered)):
+        here = getattr(subject, name)
+        assert here.__name__ == scoring.__name__ == name
+        assert variable in here.__code__.co_varnames
+        assert variable in scoring.__code__.co_varnames
 
 
 def test_an_unknown_option_is_the_users_error_and_no_finding() -> None:
