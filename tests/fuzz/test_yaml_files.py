@@ -83,7 +83,7 @@ def check_validate(file: str) -> bool:
     return False
 
 
-@settings(2500)
+@settings(2000)
 @given(st.sampled_from(sorted(PROTOCOLS)).flatmap(lambda name: mutated_text(PROTOCOLS[name])))
 def test_a_spoilt_protocol_is_used_or_refused_at_its_line(text: str) -> None:
     write(text)
@@ -124,7 +124,7 @@ def test_a_spoilt_protocol_is_shown_and_linted_without_a_traceback(text: str) ->
         assert code in ((0, 2, 3) if usable else (2,)), said
 
 
-@settings(1200)
+@settings(800)
 @given(
     st.sampled_from(sorted(RECIPES)).flatmap(lambda name: mutated_text(RECIPES[name])),
     st.sampled_from(sorted(LOADED)),
