@@ -20,8 +20,8 @@ AGREED = f"within {AGREEMENT[_F64]:g} of their size in float64 ({AGREEMENT[_F32]
 TOLERANCES = (
     f"Answers are compared {EXACTLY}. Where the rounding of kernels may differ, a share of their size is allowed: "
     f"{ROUNDING[_F64]:g} in float64 ({ROUNDING[_F32]:g} in float32, for methods that compute in it) of a fast path, "
-    f"and of what is answered beside other episodes or queries; {AGREEMENT[_F64]:g} ({AGREEMENT[_F32]:g}) between stepping "
-    "and a fast path, between batches of other sizes, and under other class numbers."
+    f"and of what is answered beside other episodes or queries; {AGREEMENT[_F64]:g} ({AGREEMENT[_F32]:g}) between "
+    "stepping and a fast path, between batches of other sizes, and under other class numbers."
 )
 """What a report says of how it compares."""
 
