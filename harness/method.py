@@ -136,7 +136,9 @@ class Method(nn.Module):
     def memoryless_features(self, x: Tensor) -> Tensor | None:
         """Features [N, D] of images [N, C, H, W] seen without memory or labels; None: this method has none.
 
-        Recipes may have a stage that trains them to tell the training classes apart.
+        Recipes may have a stage that trains them to tell the training classes apart. If [N, D, 1, 1] is taken for
+        features that were computed before and passed on as [N, D], here and wherever else this method is given images,
+        they may also have stages that train what follows alone, over features that are computed once.
         """
         shared = self.shared_features()
         return None if shared is None else shared(x)
@@ -145,8 +147,7 @@ class Method(nn.Module):
         """The part of this method that all images go through first, from [N, C, H, W] to features [N, D]; or None.
 
         Such features are trained to tell the training classes apart once for all methods in which they are alike and
-        begin alike (see `methods.nn.backbones.Backbone`), and kept in the cache. It must pass on [N, D, 1, 1] as
-        [N, D]: features that were computed before.
+        begin alike (see `methods.nn.backbones.Backbone`), and kept in the cache.
         """
         return None
 
@@ -154,13 +155,6 @@ class Method(nn.Module):
         """A part of this method from its shared features [N, D] to logits [N, task.classes] of the training classes.
 
         It is trained by the objective on classes and kept; None: by a linear layer that is thrown away.
-        """
-        return None
-
-    def answer_features(self, features: Tensor, feedback: Feedback) -> Tensor | None:
-        """Logits [T, B, ways] from such features [T, B, D] and feedback.target [T, B]; None: not divided so.
-
-        Recipes may have a stage that trains it alone, over features that are computed once.
         """
         return None
 

@@ -156,13 +156,9 @@ def class_loss(method: Method, head: nn.Module, x: Tensor, rows: Tensor) -> Tens
 def head_loss(method: Method, episodes: Episodes) -> Tensor:
     """The loss of what follows frozen features: `episodes.x` is [T, B, D].
 
-    Shared features pass on what is features already, so that every kind of episode runs as it always does.
+    A method passes on what is features already, so that every kind of episode runs as it always does.
     """
-    if method.shared_features() is not None:
-        return training_loss(method, replace(episodes, x=episodes.x[..., None, None]))
-    logits = method.answer_features(episodes.x, feedback_of(episodes))
-    assert logits is not None
-    return method.loss(logits, episodes.target, episodes.scored)
+    return training_loss(method, replace(episodes, x=episodes.x[..., None, None]))
 
 
 def misshapen(task: Task, logits: object, x: Tensor) -> str | None:

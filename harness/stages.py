@@ -17,8 +17,7 @@ from harness.checkpoint import restore_optimizer, without_prefix
 from harness.episodes import Episodes
 from harness.errors import UserError
 from harness.frozen import FrozenFeatures
-from harness.method import Feedback, Method
-from harness.plan import NULL, STREAM, plan_episodes
+from harness.method import Method
 from harness.recipe import Optimizer, Stage, staged
 from harness.registry import task_of
 from harness.rollout import class_loss, head_loss, training_loss
@@ -64,7 +63,7 @@ def begun(
     if spec.objective == "pretext":
         beside = _pretext(training, spec, protocol, number).to(device)
     elif spec.objective in {"classes", "head"} or spec.classes_weight:
-        width = _feature_width(training, spec, protocol)
+        width = _feature_width(training, spec)
         if spec.objective != "head":
             head = method.class_head()
             if head is None:
@@ -156,35 +155,30 @@ def _optimizer(settings: Optimizer, parameters: list[nn.Parameter]) -> torch.opt
     return kind(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
 
 
-def _feature_width(training: Training, stage: Stage, protocol: AnyProtocol) -> int:
+def _feature_width(training: Training, stage: Stage) -> int:
     """The width of the method's memoryless features; UserError if it has not what the stage's objective needs."""
     method, device = training.method, training.source.device
-    shared, on_head = method.shared_features() is not None, stage.objective == "head"
     was_training = method.training
     method.eval()
     with torch.no_grad():
         features = method.memoryless_features(torch.zeros(2, *method.task.image_shape, device=device))
-        null = Feedback(torch.full((1, 2), NULL, device=device))
-        lacks = "memoryless_features()" if features is None else ""
-        if (
-            features is not None
-            and on_head
-            and not shared
-            and method.answer_features(features.unsqueeze(0), null) is None
-        ):
-            lacks = "answer_features()"
+        passed = features is not None and (stage.objective != "head" or _passed_on(method, features))
     method.train(was_training)
-    streams = plan_episodes(protocol, training.source.dataset.tables["train"], "train", 0, [0])
-    if on_head and not shared and (streams.phase != STREAM).any():
-        raise UserError(
-            f"stage '{stage.name}' has the objective 'head', which is for streams where features are not shared, but "
-            f"its episodes are of kind {protocol.kind}"
-        )
-    if lacks or features is None:
+    if features is None or not passed:
+        lacks = "memoryless_features()" if features is None else "memoryless_features() that pass on features"
         raise UserError(
             f"stage '{stage.name}' has the objective '{stage.objective}', but {type(method).__name__} has no {lacks}"
         )
     return features.shape[1]
+
+
+def _passed_on(method: Method, features: Tensor) -> bool:
+    """Whether features [N, D], given as images [N, D, 1, 1], come out as they are."""
+    try:
+        again = method.memoryless_features(features[..., None, None])
+    except (RuntimeError, ValueError):  # taken for an image of one pixel
+        return False
+    return again is not None and again.shape == features.shape and bool((again == features).all())
 
 
 def _pretext(training: Training, stage: Stage, protocol: AnyProtocol, number: int) -> Method:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method import Feedback, Method, State, Task
+from methods.nn.backbones import computed
 from methods.nn.relational import RelationalDecoder
 from methods.opn import OPN
 
@@ -106,8 +107,18 @@ class APL(Method):
         return logits, self._awaiting(state, embedding, logits)
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
-        """All images are encoded at once; see `answer_features`."""
-        return self.answer_features(self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2]), feedback)
+        """All images are encoded at once. The episode is lived through without gradients, to learn what is near at each
+        step; then it is decoded at once."""
+        features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        state, found = self.start(features.shape[1]), []
+        with torch.no_grad():
+            for embedding, target in zip(features, feedback.target, strict=True):
+                state = self.observe(state, Feedback(target))
+                found.append(self._nearest(state, embedding))
+                answer = self._decoded(embedding, found[-1]) if self.caches else None
+                state = self._awaiting(state, embedding, answer)
+            embeddings, labels, distances = (torch.stack(each) for each in zip(*found, strict=True))
+        return self._decoded(features, (embeddings, labels, distances))
 
     def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
         """All images are encoded at once; what is stored carries no gradient, so that none is kept."""
@@ -129,18 +140,6 @@ class APL(Method):
 
     def memoryless_features(self, x: Tensor) -> Tensor:
         return self.encode(x)
-
-    def answer_features(self, features: Tensor, feedback: Feedback) -> Tensor:
-        """The episode is lived through without gradients, to learn what is near at each step; then one decoding."""
-        state, found = self.start(features.shape[1]), []
-        with torch.no_grad():
-            for embedding, target in zip(features, feedback.target, strict=True):
-                state = self.observe(state, Feedback(target))
-                found.append(self._nearest(state, embedding))
-                answer = self._decoded(embedding, found[-1]) if self.caches else None
-                state = self._awaiting(state, embedding, answer)
-            embeddings, labels, distances = (torch.stack(each) for each in zip(*found, strict=True))
-        return self._decoded(features, (embeddings, labels, distances))
 
     def pretext(self, task: Task) -> Method:
         """Prototypes over the same encoder, with squared distances: what makes near embeddings mean one class."""
@@ -218,6 +217,8 @@ class Encoder(nn.Module):
                 nn.init.zeros_(each.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        if computed(x):
+            return x.flatten(1)
         maps = self.enter(x.contiguous(memory_format=torch.channels_last))
         for number, block in enumerate(self.blocks):
             maps = maps + block(maps) if number % 3 else block(maps)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method import Feedback, Method, State, Task, one_hot
+from methods.nn.backbones import computed
 from methods.nn.conv_lstm import ConvLSTM
 from methods.nn.pairs import labels_with_images
 
@@ -121,7 +122,8 @@ class CLLSTM(Method):
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
         """Layer by layer over the whole episode: one input convolution a layer for all steps, cuDNN's LSTM."""
         if self.task.kind == "supervised":  # a first image and no label: nothing is remembered yet
-            return self.answer_features(self.memoryless_features(x[0]).unsqueeze(0), feedback)
+            label = one_hot(feedback.target, self.task.ways).to(x.dtype)
+            return self.classify(self.lstm(torch.cat([self.memoryless_features(x[0])[None], label], -1))[0])
         return self._run(x, feedback.target, self.start(x.shape[1]))[0]
 
     def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
@@ -141,11 +143,6 @@ class CLLSTM(Method):
         """What the convolutional layers give of a first image, with empty memory and a null label."""
         return self._convolve(x, x.new_zeros(len(x), self.task.ways), None)[0]
 
-    def answer_features(self, features: Tensor, feedback: Feedback) -> Tensor:
-        """The LSTM and the classifier over features that were computed without memory."""
-        label = one_hot(feedback.target, self.task.ways).to(features.dtype)
-        return self.classify(self.lstm(torch.cat([features, label], -1))[0])
-
     def _run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
         """Logits [T, B, ways] and the state after the steps x [T, B, C, H, W] with labels [T, B]."""
         label = one_hot(labels, self.task.ways).to(x.dtype).flatten(0, 1)
@@ -162,8 +159,11 @@ class CLLSTM(Method):
         """Flat features [T * B, D] and the memories after images [T * B, ...] with one-hot labels [T * B, ways].
 
         Without `memories` every image is a first image: nothing is remembered from one to the next. With `apart`
-        images are [B * Q, ...], each the next one after the memories of its episode; none are left behind.
+        images are [B * Q, ...], each the next one after the memories of its episode; none are left behind. Features
+        that were computed before pass on, and leave the memories as they are.
         """
+        if computed(x):
+            return x.flatten(1), memories or []
         maps = x if self.resolution is None else F.adaptive_avg_pool2d(x, self.resolution)
         second, after = maps, []
         for layer, (cell, norm, size) in enumerate(zip(self.cells, self.norms, self.sizes, strict=True)):

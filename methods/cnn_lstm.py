@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from harness.method import Method, Task
 from methods.lstm import LSTM
 from methods.maml import MAML
+from methods.nn.backbones import Encoder
 from methods.nn.learners import PlasticConv, share
 
 
@@ -51,7 +52,7 @@ class CNNLSTM(LSTM):
         depth, height, width = task.image_shape
         conv = PlasticConv((depth, resolution or height, resolution or width), channels, "support")
         conv.requires_grad_(not frozen)
-        self.encode = nn.Sequential(_Features(conv, resolution), nn.BatchNorm1d(conv.dim, affine=False))
+        self.encode = Encoder(_Features(conv, resolution), nn.BatchNorm1d(conv.dim, affine=False))
         self._maml = partial(
             MAML, channels=channels, rate="layer", inner_lr=inner_lr, inner_steps=inner_steps, resolution=resolution
         )

@@ -117,7 +117,17 @@ class CPM(Method):
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
         """The conv net and the LSTM over all steps at once; only the writes of prototypes wait for each other."""
-        return self.answer_features(self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2]), feedback)
+        features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        steps, episodes = features.shape[:2]
+        state, delay = self.start(episodes), self.task.label_delay
+        assert delay is not None
+        seen, _ = self._look(features, state)
+        fed = torch.cat([seen.features.new_zeros(min(delay, steps), episodes, self.dim), seen.features[:-delay]])
+        hit = one_hot(feedback.target, self.task.ways).to(features.dtype)
+        prototypes = [state["prototypes"]]
+        for shown, each in zip(fed, hit, strict=True):
+            prototypes.append(self._write(prototypes[-1], shown, each))
+        return self._logits(seen, torch.stack(prototypes[1:]), hit.cumsum(0))
 
     def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
         """The same, but only the last prototypes are looked at."""
@@ -141,18 +151,6 @@ class CPM(Method):
 
     def memoryless_features(self, x: Tensor) -> Tensor:
         return self.encode(x)
-
-    def answer_features(self, features: Tensor, feedback: Feedback) -> Tensor:
-        steps, episodes = features.shape[:2]
-        state, delay = self.start(episodes), self.task.label_delay
-        assert delay is not None
-        seen, _ = self._look(features, state)
-        fed = torch.cat([seen.features.new_zeros(min(delay, steps), episodes, self.dim), seen.features[:-delay]])
-        hit = one_hot(feedback.target, self.task.ways).to(features.dtype)
-        prototypes = [state["prototypes"]]
-        for shown, each in zip(fed, hit, strict=True):
-            prototypes.append(self._write(prototypes[-1], shown, each))
-        return self._logits(seen, torch.stack(prototypes[1:]), hit.cumsum(0))
 
     def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
         """Cross-entropy among seen classes at steps whose class was seen; in streams, the "unknown" loss at all."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from harness.method import Feedback, Method, State, Task, one_hot
 from methods.nn import kept
-from methods.nn.backbones import Backbone
+from methods.nn.backbones import Backbone, computed
 
 PLACES = 10.0
 """p of the pre-processing of gradients: those below e^-p are scaled up in place of their logarithm."""
@@ -88,6 +88,10 @@ class CSN(Method):
 
     def shared_features(self) -> nn.Module:
         return self.backbone
+
+    def memoryless_features(self, x: Tensor) -> Tensor | None:
+        """None of what are features already: shifts and values need what comes before them."""
+        return None if computed(x) else self.backbone(x)
 
     def start(self, episodes: int) -> State:
         """None yet: keys [B, n, K], values [B, n, neurons], which are known [B, n]; and images [B, m, ...] pending."""

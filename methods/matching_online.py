@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method import Feedback, Method, State, Task
+from methods.nn import kept
 from methods.nn.backbones import Conv4
 from methods.nn.novelty import UNSEEN, among_seen, loss_among_seen, nearest
 
@@ -69,14 +70,10 @@ class MatchingOnline(Method):
 
     def observe(self, state: State, feedback: Feedback) -> State:
         """Keeps the label with the pair's features, or with the oldest pending ones once d images are pending."""
-        pending = state["pending"]
+        labels, pending = feedback.target.unsqueeze(1), state["pending"]
         if feedback.x is not None:
-            shown = self.encode(feedback.x).unsqueeze(1)
-        elif pending.shape[1] >= self.delay:
-            shown, pending = pending[:, :1], pending[:, 1:]
-        else:
-            return state
-        return self._kept(state, shown, feedback.target.unsqueeze(1), pending)
+            return self._kept(state, self.encode(feedback.x).unsqueeze(1), labels, pending)
+        return self._kept(state, *kept.due(pending, self.delay, pending[:, :0], labels))
 
     def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
         features = self.encode(x).unsqueeze(1)
@@ -85,16 +82,17 @@ class MatchingOnline(Method):
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
         """All images through the conv net at once, and beside all others that were revealed before them."""
-        return self.answer_features(self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2]), feedback)
+        features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2]).transpose(0, 1)
+        revealed = kept.revealed_by_step(len(x), self.delay, x.device)
+        due = revealed.shape[1]
+        labels = feedback.target[len(x) - due :].T
+        return self._logits(features, features[:, :due], labels, revealed).transpose(0, 1)
 
     def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
         features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2]).transpose(0, 1)
         if feedback.x is not None:
             return self._kept(state, features, feedback.target.T, state["pending"])
-        fed = torch.cat([state["pending"], features], 1)
-        early = min(len(x), self.delay - state["pending"].shape[1])  # labels before anything is due
-        due = len(x) - early
-        return self._kept(state, fed[:, :due], feedback.target[early:].T, fed[:, due:])
+        return self._kept(state, *kept.due(state["pending"], self.delay, features, feedback.target.T))
 
     def query(self, state: State, x: Tensor) -> Tensor:
         """All queries beside the same images, which need no copy for each."""
@@ -103,13 +101,6 @@ class MatchingOnline(Method):
 
     def memoryless_features(self, x: Tensor) -> Tensor:
         return self.encode(x)
-
-    def answer_features(self, features: Tensor, feedback: Feedback) -> Tensor:
-        features, due = features.transpose(0, 1), max(0, len(features) - self.delay)
-        now = torch.arange(features.shape[1], device=features.device)
-        revealed = now[:due] + self.delay <= now.unsqueeze(-1)
-        labels = feedback.target[len(now) - due :].T
-        return self._logits(features, features[:, :due], labels, revealed).transpose(0, 1)
 
     def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
         """Cross-entropy among seen classes at steps whose class was seen; in streams, the "unknown" loss at all."""

@@ -190,9 +190,6 @@ class NTM(Method):
     def memoryless_features(self, x: Tensor) -> Tensor:
         return self.encode(x)
 
-    def answer_features(self, features: Tensor, feedback: Feedback) -> Tensor:
-        return self._recall(features, feedback.target, self.start(features.shape[1]))[0]
-
     def _run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
         """Logits [T, B, ways] and the state after the steps x [T, B, C, H, W] with labels [T, B]."""
         return self._recall(self.encode(x.flatten(0, 1)).unflatten(0, labels.shape), labels, state)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.method import Feedback, Method, State, Task
-from methods.nn.backbones import Conv4
+from methods.nn.backbones import Conv4, computed
 from methods.nn.plastic import PlasticLayers, Rows
 
 
@@ -93,7 +93,9 @@ class OML(Method):
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
         """All images through the conv net at once; then the labels one by one; then all answers at once."""
         with self._graph():
-            return self.answer_features(self._features(x), feedback)
+            fresh, features = self.start(x.shape[1]), self._features(x).transpose(0, 1)
+            logits = self.learner.stream(fresh["weights"], fresh["pending"], features, feedback.target.T)
+            return logits.transpose(0, 1)
 
     def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
         """All images through the conv net at once, then the labels one by one."""
@@ -109,12 +111,6 @@ class OML(Method):
 
     def memoryless_features(self, x: Tensor) -> Tensor:
         return self.represent(x)
-
-    def answer_features(self, features: Tensor, feedback: Feedback) -> Tensor:
-        """The prediction net over features [T, B, D] that were computed before."""
-        fresh = self.start(features.shape[1])
-        logits = self.learner.stream(fresh["weights"], fresh["pending"], features.transpose(0, 1), feedback.target.T)
-        return logits.transpose(0, 1)
 
     def _features(self, x: Tensor) -> Tensor:
         return self.represent(x.flatten(0, 1)).unflatten(0, x.shape[:2])
@@ -154,5 +150,7 @@ class Strided(nn.Module):
         return self.channels * sides[0] * sides[1]
 
     def forward(self, x: Tensor) -> Tensor:
+        if computed(x):
+            return x.flatten(1)
         # Channels-last memory is what the convolutions of CPUs and tensor cores are fastest on.
         return self.layers(x.contiguous(memory_format=torch.channels_last))

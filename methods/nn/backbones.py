@@ -13,6 +13,18 @@ from harness.seeded import seeded
 Net = Literal["conv4", "resnet12"]
 
 
+def computed(x: Tensor) -> bool:
+    """Whether x [N, D, 1, 1] are features that were computed before: no image has a single pixel."""
+    return x.shape[-2:] == (1, 1)
+
+
+class Encoder(nn.Sequential):
+    """Modules from images [N, C, H, W] to features [N, D], by which features computed before are passed on."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) if computed(x) else super().forward(x)
+
+
 class Conv4(nn.Module):
     """The four-layer net of the few-shot field (Vinyals et al. 2016): 3x3 convolution, BN, ReLU, 2x2 max-pool.
 
@@ -44,6 +56,8 @@ class Conv4(nn.Module):
         return self.channels * height * width
 
     def forward(self, x: Tensor) -> Tensor:
+        if computed(x):
+            return x.flatten(1)
         # Channels-last memory is what the convolutions of CPUs and tensor cores are fastest on.
         return self.layers(x.contiguous(memory_format=torch.channels_last))
 
@@ -143,6 +157,6 @@ class Backbone(nn.Module):
         return f"sees {self.image_shape}"
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[1:] == (self.dim, 1, 1):
+        if computed(x):
             return x.flatten(1)
         return self.net(self.pool(x))

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import nn
 
-from methods.nn.backbones import Conv4
+from methods.nn.backbones import Conv4, Encoder
 
 Features = Literal["conv", "pixels"]
 
@@ -27,7 +27,7 @@ def encoder(
     if resolution is not None:
         pool, height, width = nn.AdaptiveAvgPool2d(resolution), resolution, resolution
     if features == "pixels":
-        return nn.Sequential(pool, nn.Flatten()), depth * height * width
+        return Encoder(pool, nn.Flatten()), depth * height * width
     conv = Conv4(depth, channels)
     size = conv.features((depth, height, width))
-    return nn.Sequential(pool, conv, nn.BatchNorm1d(size, affine=False)), size
+    return Encoder(pool, conv, nn.BatchNorm1d(size, affine=False)), size

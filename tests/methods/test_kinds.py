@@ -19,7 +19,7 @@ from harness.evaluate import evaluate
 from harness.method import Feedback, Method, State, Task
 from harness.recipe import Budget
 from harness.registry import build_method, load_method, task_for
-from harness.rollout import absorbed, step_through, training_logits, training_loss
+from harness.rollout import absorbed, head_loss, step_through, training_logits, training_loss
 from harness.score import metrics
 from harness.spec import PROTOCOL, AnyProtocol
 from harness.testing import tiny_dataset
@@ -151,6 +151,49 @@ def test_absorbing_goes_on_from_any_state(net: str, pairs: bool) -> None:
 
     whole = after(method.start(3), slice(0, 6))
     same(after(after(method.start(3), slice(0, 2)), slice(2, 6)), whole)
+
+
+# Features computed before
+
+
+@pytest.mark.parametrize("net", [name for name in NETS if not name.startswith(("cl_lstm", "csn"))])
+@pytest.mark.parametrize("kind", QUERIED)
+def test_over_features_computed_before_the_loss_is_that_over_images(kind: str, net: str) -> None:
+    method, episodes = life(kind, net)
+    features = method.memoryless_features(episodes.x.flatten(0, 1))
+    assert features is not None
+    over = replace(episodes, x=features.unflatten(0, episodes.x.shape[:2]))
+    torch.testing.assert_close(head_loss(method, over), training_loss(method, episodes), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", QUERIED)
+def test_over_features_cl_lstm_is_its_lstm_alone(kind: str) -> None:
+    method, episodes = life(kind, "cl_lstm")
+    assert isinstance(method, CLLSTM)
+    features = method.memoryless_features(episodes.x.flatten(0, 1)).unflatten(0, episodes.x.shape[:2]).detach()
+    loss = head_loss(method, replace(episodes, x=features))
+    moved = torch.autograd.grad(loss, list(method.parameters()), allow_unused=True)
+    trained = {
+        name.split(".")[0] for (name, _), each in zip(method.named_parameters(), moved, strict=True) if each is not None
+    }
+    assert trained == {"lstm", "classify"}
+    first = episodes.plan.asked_from
+    before = torch.cat([torch.full_like(episodes.target[:1], -1), episodes.target[: first - 1]])
+    labels = F.one_hot(before + 1, 4)[..., 1:].double()  # a label enters with the next image
+    _, memory = method.lstm(torch.cat([features[:first], labels], -1))
+    last = F.one_hot(episodes.target[first - 1], 3).double()
+    expected = torch.zeros((), dtype=torch.float64)
+    for query, target in zip(features[first:], episodes.target[first:], strict=True):
+        hidden, _ = method.lstm(torch.cat([query, last], -1).unsqueeze(0), memory)
+        expected += F.cross_entropy(method.classify(hidden[0]), target, reduction="sum") / 3
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_csn_needs_more_than_its_features() -> None:
+    method, _ = life("n_way_k_shot", "csn")
+    features = method.memoryless_features(torch.zeros(2, 3, 32, 32).double())
+    assert features is not None
+    assert method.memoryless_features(features[..., None, None]) is None
 
 
 # Support pairs

@@ -156,14 +156,6 @@ def test_class_numbers_are_interchangeable_where_rows_begin_at_zero() -> None:
         assert torch.allclose(before, after[..., order]) == alike
 
 
-def test_features_computed_before_give_the_same_stream() -> None:
-    net = an_oml(delay=2)
-    x, feedback = a_life(2)
-    features = net.memoryless_features(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-    expected = net.rollout(x, Feedback(feedback))
-    torch.testing.assert_close(net.answer_features(features, Feedback(feedback)), expected)
-
-
 @pytest.mark.parametrize(("hidden", "weights"), [(0, 4 * 5 + 4), (6, 6 * 5 + 6 + 4 * 6 + 4)])
 def test_the_state_is_the_weights_and_the_pending_features(hidden: int, weights: int) -> None:
     for delay in (1, 4):
