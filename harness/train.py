@@ -151,8 +151,7 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
                 _save(training, progress, stage, best)
                 saved = time.monotonic()
                 report(progress, training, "saved")
-            if not progress.done:
-                stop.check()
+            stop.check()
     if best is not None:
         method.load_state_dict(best)
     return progress

@@ -220,7 +220,7 @@ def test_a_run_folder_that_becomes_read_only_keeps_its_checkpoint(
 def test_a_board_that_cannot_be_written_does_not_cost_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     Path("boards").write_text("mine")
     assert cli.main(words("late", "--boards", "boards")) == 1
-    assert "cannot be written" in said(capsys)
+    assert "could not be written" in said(capsys)
     weights = run_folder() / "weights.safetensors"
     before = weights.stat().st_mtime_ns
     assert cli.main(words("late", "--boards", "others")) == 0
@@ -234,7 +234,7 @@ def interrupted(update: int, then: Callable[[], None]) -> Callable[..., Any]:
 
 
 def ctrl_c() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)  # to this thread, and now
 
 
 def on_birds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -361,6 +361,16 @@ def test_weights_that_are_no_numbers_never_take_the_place_of_a_good_checkpoint(
     assert "a weight is no longer a finite number after update 6" in told
     assert "lower lr" in told
     assert updates() == 5
+    assert_goes_on(whole)
+
+
+def test_ctrl_c_in_the_last_validation_is_not_lost(
+    whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "answered", failing(evaluate.answered, 3, ctrl_c))
+        assert cli.main(words("late")) == 130
+    assert capsys.readouterr().err.rstrip().endswith("--resume")
     assert_goes_on(whole)
 
 
