@@ -463,3 +463,11 @@ def test_problems_of_the_text_and_of_the_model_are_shown_together_but_not_twice(
     shown = said(tmp_path, "kind: leaf\nsize: yes\ncolour: blue\ncolour: red\n")
     assert [line.split(":")[0] for line in shown] == ["2", "3", "4"]
     assert "some readers take yes for true" in shown[0]
+
+
+@pytest.mark.parametrize("text", ['a: "\\ud800"\n', '"\\udfff": 1\n', 'a: [1, {b: "x\\ud834"}]\n'])
+def test_half_a_character_is_refused_at_its_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "half.yaml"
+    path.write_text(text)
+    with pytest.raises(YamlError, match=r"half.yaml:1:\d+: .*half of a character"):
+        parse_yaml(path)

@@ -100,6 +100,7 @@ class Builder:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._note(key_node, "a key must be text, found a list or mapping", loc)
                 continue
+            self._refuse_halves(key_node)
             key, here = key_node.value, (*loc, key_node.value)
             if key in first:
                 self._note(key_node, f"the key is given twice; it was first given on line {first[key]}", here)
@@ -124,6 +125,7 @@ class Builder:
         return data
 
     def _scalar(self, node: yaml.ScalarNode, loc: Loc) -> Any:
+        self._refuse_halves(node)
         if node.style:
             return node.value
         try:
@@ -131,6 +133,12 @@ class Builder:
         except Trap as trap:
             self._note(node, str(trap), loc)
             return node.value
+
+    def _refuse_halves(self, node: yaml.ScalarNode) -> None:
+        r"""An escape such as "\ud800" gives a string that no file, and no validator, can hold."""
+        if any("\ud800" <= letter <= "\udfff" for letter in node.value):
+            message = r"holds half of a character (an escape from \ud800 to \udfff)"
+            raise YamlError(problem_at(self._place(node.start_mark), message))
 
     def _note(self, node: yaml.Node, message: str, loc: Loc) -> None:
         problem = problem_at(self._place(node.start_mark), message, loc)
