@@ -372,21 +372,12 @@ def test_weights_that_are_no_numbers_never_take_the_place_of_a_good_checkpoint(
     assert_goes_on(whole)
 
 
-def test_ctrl_c_in_the_last_validation_is_not_lost(
-    whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("call", [3, 4], ids=["in the last validation", "while scoring"])
+def test_ctrl_c_after_training_says_how_to_go_on(
+    call: int, whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "answered", failing(evaluate.answered, 3, ctrl_c))
-        assert cli.main(words("late")) == 130
-    assert capsys.readouterr().err.rstrip().endswith("--resume")
-    assert_goes_on(whole)
-
-
-def test_ctrl_c_while_scoring_says_how_to_go_on(
-    whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "answered", failing(evaluate.answered, 4, ctrl_c))
+        patch.setattr(evaluate, "answered", failing(evaluate.answered, call, ctrl_c))
         assert cli.main(words("late")) == 130
     assert "stopped; go on with: harness" in (told := capsys.readouterr().err)
     assert told.rstrip().endswith("--resume")

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-import inspect
 import math
-import os
-import random
-import sys
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from types import FrameType
 
 import torch
 from torch import Tensor, nn
 
 from harness import Feedback, Method, State, Task
-from harness.episodes import Episodes
 from harness.method import one_hot
 
 
@@ -96,121 +86,6 @@ class NormalisesOverTime(Honest):
         return super().answered(features / features.std(0), told)
 
 
-class ReadsTheCallersFrame(Honest):
-    """Looks for the targets on the stack."""
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        logits, after = super().predict(state, x)
-        caller = sys._getframe(1).f_locals
-        if "episodes" in caller and "t" in caller:
-            logits = logits + one_hot(caller["episodes"].target[caller["t"]], self.task.ways)
-        return logits, after
-
-
-class _Cheat(Honest):
-    """Adds the target of the step it is asked, wherever it `finds` it; counts the steps in its state."""
-
-    def start(self, episodes: int) -> State:
-        return {**super().start(episodes), "step": torch.zeros(episodes, dtype=torch.long)}
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        logits, after = super().predict(state, x)
-        found = self.found(x, int(state["step"][0]))
-        if found is not None:
-            logits = logits + one_hot(found, self.task.ways).to(logits.dtype)
-        return logits, {**after, "step": state["step"] + 1}
-
-    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State | None:
-        after = super().absorb(state, x, feedback)
-        return None if after is None else {**after, "step": state["step"] + len(x)}
-
-    def found(self, x: Tensor, step: int) -> Tensor | None:
-        """The targets [B] of the step, or None."""
-        raise NotImplementedError
-
-
-def _frames() -> Iterator[FrameType]:
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-class WalksUpTheStack(_Cheat):
-    """Takes the first episodes in any caller's frame, whatever they are called there."""
-
-    def found(self, x: Tensor, step: int) -> Tensor | None:
-        for frame in _frames():
-            for each in list(frame.f_locals.values()):
-                if isinstance(each, Episodes):
-                    return each.target[step]
-        return None
-
-
-class KnowsTheScorersNames(_Cheat):
-    """Looks for the frame of the function that scores, and there for the variable that holds the episodes."""
-
-    def found(self, x: Tensor, step: int) -> Tensor | None:
-        for frame in _frames():
-            if frame.f_code.co_name == "evaluate" and "batch" in frame.f_locals:
-                return frame.f_locals["batch"].target[step]
-        return None
-
-
-class InspectsItsCallers(_Cheat):
-    """Looks the fixed number of frames up at which scoring has its plan."""
-
-    def found(self, x: Tensor, step: int) -> Tensor | None:
-        for each in inspect.stack(0):
-            if "episodes" in each.frame.f_locals and each.function == "answered":
-                return torch.from_numpy(each.frame.f_locals["episodes"].plan.target[:, step])
-        return None
-
-
-class SearchesAllObjects(_Cheat):
-    """Asks the garbage collector for episodes in which its input is shown."""
-
-    def found(self, x: Tensor, step: int) -> Tensor | None:
-        for each in gc.get_objects():
-            if type(each) is Episodes and step < len(each.x) and torch.equal(each.x[step].to(x.dtype), x):
-                return each.target[step]
-        return None
-
-
-class SearchesAllTensors(_Cheat):
-    """Takes any tensor in memory for targets that looks like them: whole numbers, none of them null, one a step."""
-
-    def found(self, x: Tensor, step: int) -> Tensor | None:
-        for each in gc.get_objects():
-            if type(each) is not Tensor or each.dtype != torch.int64 or each.dim() != 2 or each.shape[1] != len(x):
-                continue
-            if step < len(each) <= 50 and int(each.min()) >= 0 and int(each.max()) < self.task.ways:
-                return each[step]
-        return None
-
-
-class ReadsFeedbackToCome(_Cheat):
-    """Reads on the stack what will be revealed later."""
-
-    def found(self, x: Tensor, step: int) -> Tensor | None:
-        for frame in _frames():
-            if "feedback" in frame.f_locals and "plan" in frame.f_locals:
-                told, later = frame.f_locals["feedback"], step + self.late
-                return told[later] if later < len(told) else None
-        return None
-
-
-class ReadsTheNextImage(_Cheat):
-    """Reads on the stack what will be shown next, and takes its brightness for a hint."""
-
-    def found(self, x: Tensor, step: int) -> Tensor | None:
-        for frame in _frames():
-            if "episodes" in frame.f_locals:
-                shown = frame.f_locals["episodes"].x
-                return (shown[min(step + 1, len(shown) - 1)].mean((1, 2, 3)) > 0).long()
-        return None
-
-
 class CountsLabelsToCome(Honest):
     """Knows in its fast path how many of each class there are in the whole episode: what has not come is due."""
 
@@ -228,125 +103,6 @@ class ShiftsItsRollout(Honest):
         waiting = torch.cat([torch.zeros_like(late[: self.late]), late[: -self.late]])
         sums = (hit.unsqueeze(-1) * waiting.unsqueeze(-2)).cumsum(0)
         return self.logits(features, sums, hit.cumsum(0))
-
-
-class _Steps(Honest):
-    """Honest, without a fast path."""
-
-    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
-        return None
-
-
-class CountsInABuffer(_Steps):
-    """Counts its answers in a buffer, as a running mean would."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
-        self.register_buffer("calls", torch.zeros(()))
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        logits, after = super().predict(state, x)
-        self.calls = self.calls + 1
-        return logits + self.calls, after
-
-
-class CountsItsCalls(_Steps):
-    """Learns more slowly the longer it lives."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
-        self.calls = 0
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        self.calls += 1
-        logits, after = super().predict(state, x)
-        return logits / self.calls, after
-
-
-class KeepsWhatItSawFirst(Honest):
-    """Makes a table on first use in its fast path, from the images of that batch."""
-
-    def answered(self, features: Tensor, told: Tensor) -> Tensor:
-        if not hasattr(self, "_mean"):
-            self._mean = features.detach().mean((0, 1))
-        return super().answered(features - self._mean, told)
-
-
-_SEEN: list[float] = []
-
-
-class RemembersInAGlobal(_Steps):
-    """Keeps what it saw in a list of its file."""
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        _SEEN.append(float(x.mean()))
-        logits, after = super().predict(state, x)
-        return logits + sum(_SEEN), after
-
-
-class RemembersInADefault(_Steps):
-    """Means a fresh list for every call, and has one for all."""
-
-    def predict(self, state: State, x: Tensor, seen: list[Tensor] = []) -> tuple[Tensor, State]:  # noqa: B006
-        seen.append(x.mean())
-        logits, after = super().predict(state, x)
-        return logits + torch.stack(seen).sum(), after
-
-
-class RemembersInAFile(_Steps):
-    """Keeps how often it was asked on disk."""
-
-    file = Path(tempfile.gettempdir()) / f"asked-{os.getpid()}"
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        with self.file.open("a") as file:
-            file.write("x")
-        logits, after = super().predict(state, x)
-        return logits + self.file.stat().st_size, after
-
-
-class DrawsFromTheSystem(_Steps):
-    """Breaks ties with a generator of its own, which it seeds from the system."""
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        own = torch.Generator().manual_seed(int.from_bytes(os.urandom(4), "big"))
-        logits, after = super().predict(state, x)
-        return logits + 1e-3 * torch.rand(logits.shape, generator=own).to(logits.dtype), after
-
-
-class HidesInTheRandomState(_Steps):
-    """Carries what it saw from step to step, and from episode to episode, in torch's random state."""
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        carried = torch.rand(())
-        torch.manual_seed(int(1000 * (carried + x.mean().abs())))
-        logits, after = super().predict(state, x)
-        return logits + carried.to(logits.dtype), after
-
-
-class DrawsFromPython(_Steps):
-    """Drops a class at random, with Python's generator."""
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        logits, after = super().predict(state, x)
-        return logits - one_hot(torch.tensor(random.randrange(self.task.ways)), self.task.ways).to(logits.dtype), after
-
-
-class EditsItsFeedback(_Steps):
-    """Takes null for class 0, weighted with nothing, in the labels that it was given."""
-
-    def observe(self, state: State, feedback: Feedback) -> State:
-        known = (feedback.target >= 0).to(self.scale.dtype)
-        hit = one_hot(feedback.target.clamp_(min=0), self.task.ways).to(self.scale.dtype) * known.unsqueeze(-1)
-        sums = state["sums"] + hit.unsqueeze(-1) * state["pending"][:, :1]
-        return {**state, "sums": sums, "counts": state["counts"] + hit}
-
-
-class TurnsTheBatch(_Steps):
-    """Rolls the wrong dimension of its queue: each episode goes on with the images of its neighbour."""
-
-    def observe(self, state: State, feedback: Feedback) -> State:
-        return super().observe({**state, "pending": state["pending"].roll(1, 0)}, feedback)
 
 
 class BatchNormInTrainMode(Honest):
@@ -374,52 +130,6 @@ class AveragesOverTheBatch(Honest):
 
     def logits(self, features: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
         return super().logits(features, sums / counts.shape[-2], counts)
-
-
-class RemembersTheLastEpisode(Honest):
-    """Keeps the last state it saw on the module, and starts the next episode from its counts."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
-        self.last: Tensor | None = None
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        logits, after = super().predict(state, x)
-        before, self.last = self.last, state["counts"]
-        return logits if before is None else logits - before.mean(), after
-
-    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
-        return None
-
-
-class RemembersOnTheClass(Honest):
-    """Does the same on the class, where a fresh instance finds it."""
-
-    seen: list[float] = []  # noqa: RUF012
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        self.seen.append(float(x.mean()))
-        logits, after = super().predict(state, x)
-        return logits * (1 + len(self.seen)), after
-
-    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
-        return None
-
-
-class KeepsItsStateOnTheModule(Honest):
-    """Clears its memory in start(), so that one episode after another works; but no state can be forked."""
-
-    def start(self, episodes: int) -> State:
-        self.memory = super().start(episodes)
-        return torch.zeros(episodes, 1)
-
-    def observe(self, state: State, feedback: Feedback) -> State:
-        self.memory = super().observe(self.memory, feedback)
-        return state
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        logits, self.memory = super().predict(self.memory, x)
-        return logits, state
 
 
 class PairsTooLate(Honest):
@@ -457,25 +167,6 @@ class EditsItsInput(Honest):
         return super().rollout(x.sub_(x.mean((2, 3, 4), keepdim=True)), feedback)
 
 
-class DrawsRandomNumbers(Honest):
-    """Breaks ties at random."""
-
-    def logits(self, features: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
-        logits = super().logits(features, sums, counts)
-        return logits + 1e-3 * torch.rand_like(logits)
-
-    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
-        return None
-
-
-class AdvancesTheRandomState(Honest):
-    """Draws a number that it does not use."""
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        torch.rand(1)
-        return super().predict(state, x)
-
-
 class IgnoresFeedback(Method):
     """An ordinary classifier."""
 
@@ -491,31 +182,6 @@ class IgnoresFeedback(Method):
 
     def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
         return self.classify(x.flatten(1)), state
-
-
-class SharesABuffer(Honest):
-    """One count of labels for all episodes of the batch."""
-
-    def start(self, episodes: int) -> State:
-        return {**super().start(episodes), "all": torch.zeros(self.task.ways)}
-
-    def observe(self, state: State, feedback: Feedback) -> State:
-        everyone = state["all"] + one_hot(feedback.target, self.task.ways).sum(0)
-        return {**super().observe(state, feedback), "all": everyone}
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        logits, after = super().predict(state, x)
-        return logits + state["all"], after
-
-    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
-        return None
-
-
-class CountsInAnInteger(Honest):
-    """Keeps the number of steps as a plain number."""
-
-    def start(self, episodes: int) -> State:
-        return {**super().start(episodes), "steps": 0}
 
 
 class DetachesInRollout(Honest):

@@ -33,7 +33,9 @@ from harness.method import MASKS, Method
 from harness.registry import build_method, load_method, method_names
 from harness.rollout import feedback_of
 from harness.skips import SKIPPABLE
+from tests.check import broken_carriers as carriers
 from tests.check import broken_methods as methods
+from tests.check import broken_thieves as thieves
 
 _SMALL: dict[Any, tuple[str, ...]] = {
     4: ("channels", "modulator", "key", "value"),
@@ -73,7 +75,7 @@ BROKEN: list[tuple[type[Method], str, str, set[str]]] = [
         {"stepping equals rollout"},
     ),
     (
-        methods.ReadsTheCallersFrame,
+        thieves.ReadsTheCallersFrame,
         "no anticipation",
         "^answer at step 0 of .* the method sees a label before it is revealed",
         STACK,
@@ -112,14 +114,14 @@ BROKEN: list[tuple[type[Method], str, str, set[str]]] = [
     ),
     (methods.AveragesOverTheBatch, "no cross-talk", "when the episode was answered alone", {"forking"}),
     (
-        methods.RemembersTheLastEpisode,
+        carriers.RemembersTheLastEpisode,
         "no hidden state",
         r"when another batch had been answered in between: .* outside its state \(attribute 'last' changed\)",
         {"forking"},
     ),
-    (methods.RemembersOnTheClass, "repeatable", "class attribute 'RemembersOnTheClass.seen' changed", set()),
+    (carriers.RemembersOnTheClass, "repeatable", "class attribute 'RemembersOnTheClass.seen' changed", set()),
     (
-        methods.KeepsItsStateOnTheModule,
+        carriers.KeepsItsStateOnTheModule,
         "forking",
         "answer at step 6 .* had been continued another way before: something is kept outside the state",
         set(),
@@ -131,20 +133,20 @@ BROKEN: list[tuple[type[Method], str, str, set[str]]] = [
         "predict at step 0 edited the input of step 0 in place",
         {"stepping equals rollout"},
     ),
-    (methods.DrawsRandomNumbers, "no global randomness", "the method draws random numbers while it answers", set()),
-    (methods.AdvancesTheRandomState, "no global randomness", "advanced the global random state of torch", set()),
-    (methods.SharesABuffer, "state", r"state\['all'\] has shape \[3\] for 4 episodes", {"no cross-talk"}),
-    (methods.CountsInAnInteger, "state", r"state\['steps'\] is of type int", set()),
+    (carriers.DrawsRandomNumbers, "no global randomness", "the method draws random numbers while it answers", set()),
+    (carriers.AdvancesTheRandomState, "no global randomness", "advanced the global random state of torch", set()),
+    (carriers.SharesABuffer, "state", r"state\['all'\] has shape \[3\] for 4 episodes", {"no cross-talk"}),
+    (carriers.CountsInAnInteger, "state", r"state\['steps'\] is of type int", set()),
     *[
         (cls, "no anticipation", rf"^answer at step \d+ of episode \d changed by \S+ .*: the method sees {what}", STACK)
         for cls, what in (
-            (methods.WalksUpTheStack, "a label before it is revealed"),
-            (methods.KnowsTheScorersNames, "a label before it is revealed"),
-            (methods.InspectsItsCallers, "a label before it is revealed"),
-            (methods.SearchesAllObjects, "a label before it is revealed"),
-            (methods.SearchesAllTensors, "a label before it is revealed"),
-            (methods.ReadsFeedbackToCome, "a label before it is revealed"),
-            (methods.ReadsTheNextImage, "an input before it is shown"),
+            (thieves.WalksUpTheStack, "a label before it is revealed"),
+            (thieves.KnowsTheScorersNames, "a label before it is revealed"),
+            (thieves.InspectsItsCallers, "a label before it is revealed"),
+            (thieves.SearchesAllObjects, "a label before it is revealed"),
+            (thieves.SearchesAllTensors, "a label before it is revealed"),
+            (thieves.ReadsFeedbackToCome, "a label before it is revealed"),
+            (thieves.ReadsTheNextImage, "an input before it is shown"),
         )
     ],
     (
@@ -155,36 +157,41 @@ BROKEN: list[tuple[type[Method], str, str, set[str]]] = [
         {"label timing", "stepping equals rollout"},
     ),
     (
-        methods.CountsInABuffer,
+        carriers.CountsInABuffer,
         "no hidden state",
         r"answer at step 0 of episode \d changed by \S+ when another batch .* \(buffer 'calls' changed\)",
         {"forking", "save and load"},
     ),
     (
-        methods.CountsItsCalls,
+        carriers.CountsItsCalls,
         "no hidden state",
         r"answer at step 0 of episode \d changed by \S+ when another batch .* \(attribute 'calls' changed\)",
         {"forking"},
     ),
     (
-        methods.KeepsWhatItSawFirst,
+        carriers.KeepsWhatItSawFirst,
         "no hidden state",
         "in rollout, answer at step .* when another batch had been answered in between",
         set(),
     ),
-    (methods.RemembersInAGlobal, "repeatable", r"answer at step 0 of episode \d .* on its class or in a global", set()),
-    (methods.RemembersInADefault, "repeatable", "asked the same: the method keeps something", set()),
-    (methods.RemembersInAFile, "repeatable", "asked the same: the method keeps something", set()),
-    (methods.DrawsFromTheSystem, "repeatable", "draws randomness that no seed controls", set()),
-    (methods.HidesInTheRandomState, "no global randomness", "random states were others", set()),
-    (methods.DrawsFromPython, "no global randomness", "the method draws random numbers while it answers", set()),
     (
-        methods.EditsItsFeedback,
+        carriers.RemembersInAGlobal,
+        "repeatable",
+        r"answer at step 0 of episode \d .* on its class or in a global",
+        set(),
+    ),
+    (carriers.RemembersInADefault, "repeatable", "asked the same: the method keeps something", set()),
+    (carriers.RemembersInAFile, "repeatable", "asked the same: the method keeps something", set()),
+    (carriers.DrawsFromTheSystem, "repeatable", "draws randomness that no seed controls", set()),
+    (carriers.HidesInTheRandomState, "no global randomness", "random states were others", set()),
+    (carriers.DrawsFromPython, "no global randomness", "the method draws random numbers while it answers", set()),
+    (
+        carriers.EditsItsFeedback,
         "nothing in place",
         "observe at step 0 edited the feedback of step 0 in place",
         set(),
     ),
-    (methods.TurnsTheBatch, "no cross-talk", "the method mixes episodes", {"no anticipation", "forking", "pairing"}),
+    (carriers.TurnsTheBatch, "no cross-talk", "the method mixes episodes", {"no anticipation", "forking", "pairing"}),
     (
         methods.ShiftsItsRollout,
         "stepping equals rollout",
@@ -300,7 +307,7 @@ def test_a_rule_without_parameters_that_ignores_feedback_is_noted() -> None:
 
 
 def test_checks_that_a_failure_confounds_are_skipped_and_say_so() -> None:
-    found = report_of(methods.DrawsRandomNumbers).result("no cross-talk")
+    found = report_of(carriers.DrawsRandomNumbers).result("no cross-talk")
     assert (found.outcome, "'no global randomness' fails" in found.reason) == ("skipped", True)
 
 
