@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from harness import provenance
 from harness.checkpoint import WEIGHTS, sha256_of
 from harness.cost import measured_cost
+from harness.data.dataset import Dataset
 from harness.evaluate import EVALUATION_SEED, whole_test
 from harness.folder import SCORES
 from harness.method import Method
@@ -23,6 +26,7 @@ from harness.record import (
     SKIPS_CHECK,
     STAND_IN,
     TRANSDUCTIVE,
+    Cost,
     DataInfo,
     Metric,
     Pretrained,
@@ -32,6 +36,7 @@ from harness.record import (
 from harness.registry import build_method
 from harness.score import Scores, metrics
 from harness.skips import declared_skips
+from harness.spec import AnyProtocol
 from harness.train import Progress
 
 PRETRAINED = "features pre-trained on classes"
@@ -57,6 +62,25 @@ def training_marks(prepared: Prepared, progress: Progress, before: Before) -> li
     return [*before.marks, *(mark for mark, holds in own.items() if holds and mark not in before.marks)]
 
 
+def method_marks(method: Method) -> list[str]:
+    """Marks of what a method is told, does at test, or declares to skip."""
+    marks = {
+        LABEL_DELAY_TOLD: method.task.label_delay is not None,
+        GRADIENT_AT_TEST: method.learns_by_gradient,
+        TRANSDUCTIVE: method.transductive,
+    }
+    return [
+        *(mark for mark, holds in marks.items() if holds),
+        *(f"{SKIPS_CHECK}: {check}" for check in declared_skips(method)),
+    ]
+
+
+def cost_of(method: Method, protocol: AnyProtocol, dataset: Dataset, options: Mapping[str, Any], seed: int) -> Cost:
+    """The cost of a method, built with these options and this seed, on the first test episode."""
+    plan = plan_episodes(protocol, dataset.tables["test"], "test", EVALUATION_SEED, [0])
+    return measured_cost(method, plan, _told_later(method, options, seed))
+
+
 def record_of(
     prepared: Prepared,
     method: Method,
@@ -70,14 +94,7 @@ def record_of(
     """The record of a run whose weights and scores lie in its folder."""
     identity, request = prepared.identity, prepared.request
     trained = progress.updates > 0
-    plan = plan_episodes(prepared.protocol, prepared.dataset.tables["test"], "test", EVALUATION_SEED, [0])
-    marks = {
-        LABEL_DELAY_TOLD: method.task.label_delay is not None,
-        GRADIENT_AT_TEST: method.learns_by_gradient,
-        TRANSDUCTIVE: method.transductive,
-        STAND_IN: prepared.dataset.card.stand_in,
-        PARTIAL_TEST: identity["test_episodes"] < whole_test(prepared.protocol, prepared.dataset),
-    }
+    whole = whole_test(prepared.protocol, prepared.dataset)
     weights = any(True for _ in method.parameters())
     return Record(
         schema_version=1,
@@ -109,11 +126,12 @@ def record_of(
             for name, (mean, interval, episodes) in metrics(prepared.protocol, scores).items()
         },
         curves=curves,
-        cost=measured_cost(method, plan, _told_later(prepared, method)),
+        cost=cost_of(method, prepared.protocol, prepared.dataset, prepared.options, request.seed),
         marks=[
             *training_marks(prepared, progress, before),
-            *(mark for mark, holds in marks.items() if holds),
-            *(f"{SKIPS_CHECK}: {check}" for check in declared_skips(method)),
+            *method_marks(method),
+            *([STAND_IN] if prepared.dataset.card.stand_in else []),
+            *([PARTIAL_TEST] if identity["test_episodes"] < whole else []),
         ],
         pretrained=[Pretrained(**each) for each in spent_before(progress)],
         train_seconds=round(progress.seconds, 1),
@@ -129,13 +147,13 @@ def record_of(
     )
 
 
-def _told_later(prepared: Prepared, method: Method) -> Method:
+def _told_later(method: Method, options: Mapping[str, Any], seed: int) -> Method:
     """The method as it would be if labels came a step later: itself, unless it was told the delay."""
     told = method.task.label_delay
     if told is None:
         return method
     task = dataclasses.replace(method.task, label_delay=told + 1)
-    later = build_method(prepared.method.cls, task, prepared.options, prepared.request.seed)
+    later = build_method(type(method), task, dict(options), seed)
     weights = method.state_dict()
     if all(weights[name].shape == each.shape for name, each in later.state_dict().items() if name in weights):
         later.load_state_dict(weights, strict=False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from harness.boards.standings import standings
@@ -18,12 +19,14 @@ from harness.errors import UserError, VerificationError
 from harness.evaluate import whole_test
 from harness.folder import NOTED, SCORES, differences, read_scores
 from harness.load import Loaded, for_data, load_protocol
-from harness.record import Record
+from harness.method import Method
+from harness.outcome import cost_of, method_marks
+from harness.record import STAND_IN, Record
 from harness.registry import LoadedMethod, resolved_options
-from harness.score import Scores, first, metrics
+from harness.score import Scores, curves, first, metrics
 from harness.shipped import protocol_files
 from harness.spec import AnyProtocol, digest, ranking
-from harness.verify import Bench, compared, method_of, rescored, why_not
+from harness.verify import Bench, compared, method_of, rebuilt, rescored, why_not
 
 SAMPLE = 200
 """Test episodes that are scored again at most (of a supervised protocol: images)."""
@@ -51,9 +54,10 @@ def examined(submission: Submission, say: Say) -> None:
     """Checks a run; each thing that holds is told to `say`, the first that does not is raised.
 
     In this order: the folder's files are those of its record; the record's numbers are those of its scores; protocol,
-    data and number of test episodes are those of the board; the method keeps the rules (`harness check`); and its
-    weights, scored again on some of the episodes, give the scores of the folder. Raises UserError for what cannot be
-    checked, VerificationError for a claim that does not hold.
+    data and number of test episodes are those of the board; its marks, training episodes and cost are those of its
+    weights and of the method; the method keeps the rules (`harness check`); and its weights, scored again on some of
+    the episodes, give the scores of the folder. Raises UserError for what cannot be checked, VerificationError for a
+    claim that does not hold.
     """
     record = submission.record
     _files(submission)
@@ -64,10 +68,13 @@ def examined(submission: Submission, say: Say) -> None:
     _comparable(record, bench, submission.boards)
     say("board: protocol, data and number of test episodes are the board's")
     method = method_of(record, submission.method)
-    _conforms(submission, method, say)
     weights = submission.folder / WEIGHTS if record.checkpoint is not None else None
+    built = rebuilt(record, bench, method, weights)
+    _told(record, bench, built, weights)
+    say(f"marks: {', '.join(record.marks) or 'none'}; these, training episodes and cost are as they should be")
+    _conforms(submission, method, say)
     episodes = min(SAMPLE, record.test_episodes)
-    verdict = compared(bench.protocol, first(scores, episodes), rescored(record, bench, method, weights, episodes))
+    verdict = compared(bench.protocol, first(scores, episodes), rescored(record, bench, built, episodes))
     if verdict.outcome == "differs":
         raise VerificationError(f"the weights do not give the scores of this run: {verdict.said}")
     say(f"scores: {verdict.said}")
@@ -129,18 +136,29 @@ def _bench(submission: Submission) -> Bench:
 
 def _numbers(record: Record, protocol: AnyProtocol, scores: Scores, say: Say) -> None:
     """The record's metrics are those of its scores, but for the rounding of sums."""
-    told = {name: (metric.mean, metric.episodes) for name, metric in record.metrics.items()}
-    made = {name: (mean, episodes) for name, (mean, _, episodes) in metrics(protocol, scores).items()}
+    told = {name: (metric.mean, metric.interval or 0.0, metric.episodes) for name, metric in record.metrics.items()}
+    made = {
+        name: (mean, width if count > 1 else 0.0, count)
+        for name, (mean, width, count) in metrics(protocol, scores).items()
+    }
     wrong = sorted(told.keys() ^ made.keys()) + [
-        f"{name} is {told[name][0]:.4f} over {told[name][1]} episodes in the record, {made[name][0]:.4f} over "
-        f"{made[name][1]} in the scores"
+        f"{name} is {_in_words(told[name])} in the record, {_in_words(made[name])} in the scores"
         for name in sorted(told.keys() & made.keys())
-        if abs(told[name][0] - made[name][0]) > 1e-6 or told[name][1] != made[name][1]
+        if max(abs(there - here) for there, here in zip(told[name], made[name], strict=True)) > 1e-6
+    ]
+    wrong += [
+        f"the curve '{name}' is another"
+        for name, values in curves(protocol, scores).items()
+        if len(values) != len(record.curves.get(name, [])) or not np.allclose(values, record.curves[name], 0, 1e-6)
     ]
     if wrong:
         raise VerificationError(f"the record's metrics are not those of its scores: {'; '.join(wrong)}")
     by = ranking(protocol)
     say(f"numbers: {by} {made[by][0]:.2f} % over {made[by][1]} episodes, as the scores say")
+
+
+def _in_words(metric: tuple[float, float, int]) -> str:
+    return f"{metric[0]:.4f} ± {metric[1]:.4f} over {metric[2]} episodes"
 
 
 def _comparable(record: Record, bench: Bench, boards: Path) -> None:
@@ -159,6 +177,26 @@ def _comparable(record: Record, bench: Bench, boards: Path) -> None:
             f"the board's rows are on data with fingerprint {others.pop()[:12]}, this run on "
             f"{record.data.fingerprint[:12]}: other images or class lists"
         )
+
+
+def _told(record: Record, bench: Bench, method: Method, weights: Path | None) -> None:
+    """What the row tells beside its numbers: marks, episodes trained on and cost."""
+    header = load_tensors(weights)[1] if weights is not None else {}
+    claimed = {"training episodes": record.init_episodes + record.train_episodes, "marks": sorted(record.marks)}
+    marks = {*header.get("marks", ()), *method_marks(method), *([STAND_IN] if record.data.stand_in else [])}
+    found = {"training episodes": header.get("train_episodes", 0), "marks": sorted(marks)}
+    cost = cost_of(method, bench.protocol, bench.dataset, record.options, record.seed)
+    claimed |= {name: _rounded(value) for name, value in record.cost.model_dump().items()}
+    found |= {name: _rounded(value) for name, value in cost.model_dump().items()}
+    wrong = [
+        f"{name}: {claimed[name]} in the record, {found[name]} found" for name in found if claimed[name] != found[name]
+    ]
+    if wrong:
+        raise VerificationError("the record does not tell what its weights and method do:\n  " + "\n  ".join(wrong))
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _conforms(submission: Submission, method: LoadedMethod, say: Say) -> None:

@@ -15,6 +15,7 @@ from harness.data.dataset import Dataset
 from harness.episodes import EpisodeSource
 from harness.errors import HarnessError, UserError
 from harness.evaluate import evaluate
+from harness.method import Method
 from harness.record import BESIDE, Record
 from harness.registry import LoadedMethod, build_method, load_method, resolved_options, task_for
 from harness.score import Scores, each, first, metrics
@@ -81,26 +82,25 @@ def why_not(record: Record, bench: Bench) -> str | None:
     return None
 
 
-def rescored(
-    record: Record,
-    bench: Bench,
-    method: LoadedMethod,
-    weights: Path | None,
-    episodes: int,
-    progress: Callable[[int], None] | None = None,
-) -> Scores:
-    """Scores of the first test episodes, in the batches of the row's own scoring, with weights from a file.
+def rebuilt(record: Record, bench: Bench, method: LoadedMethod, weights: Path | None) -> Method:
+    """The method of a row with its weights from a file (None: it has none).
 
-    `weights` is None for a method without any. Raises UserError if this code cannot build such a method, or the file
-    does not fit it.
+    Raises UserError if this code cannot build such a method, or the file does not fit it.
     """
     card = bench.dataset.card
     task = task_for(method.cls, bench.protocol, card.image_shape, card.classes["train"])
     built = build_method(method.cls, task, resolved_options(method.cls, record.options), record.seed, bench.device)
     if weights is not None:
         load_weights(built, load_tensors(weights)[0], weights)
+    return built
+
+
+def rescored(
+    record: Record, bench: Bench, method: Method, episodes: int, progress: Callable[[int], None] | None = None
+) -> Scores:
+    """Scores of a rebuilt method on the first test episodes, in the batches of the row's own scoring."""
     source = EpisodeSource(bench.dataset, bench.device)
-    return evaluate(built, source, bench.protocol, "test", episodes, progress, of=record.test_episodes)
+    return evaluate(method, source, bench.protocol, "test", episodes, progress, of=record.test_episodes)
 
 
 def verified(
@@ -124,7 +124,8 @@ def verified(
     if claimed is None and wanted < record.test_episodes:
         return Verdict("not re-scored", "it keeps no scores of single episodes: all must be scored (no --episodes)")
     try:
-        found = rescored(record, bench, method_of(record, named), weights, wanted, progress)
+        built = rebuilt(record, bench, method_of(record, named), weights)
+        found = rescored(record, bench, built, wanted, progress)
     except HarnessError as error:
         return Verdict("not re-scored", str(error))
     return (

@@ -21,7 +21,9 @@ from harness.checkpoint import WEIGHTS, load_tensors, save_tensors, sha256_of
 from harness.data import load as data_load
 from harness.errors import UserError
 from harness.folder import SCORES, read_record, read_scores, write_scores
+from harness.load import load_protocol
 from harness.record import Record
+from harness.score import curves, metrics
 from harness.testing import tiny_dataset
 
 PROTOCOL = """\
@@ -170,16 +172,33 @@ def _better_scores(folder: Path, coherent: bool) -> None:
     write_scores(folder / SCORES, scores)
     rewritten(folder, scores=sha256_of(folder / SCORES))
     if coherent:
-        record = json.loads((folder / "record.json").read_text())
-        for name, metric in record["metrics"].items():
-            if "revealed" not in name:
-                metric["mean"] = 100.0
-        rewritten(folder, metrics=record["metrics"])
+        protocol = load_protocol("tiny.yaml").protocol
+        told = {
+            name: {"mean": mean, "interval": interval, "episodes": episodes}
+            for name, (mean, interval, episodes) in metrics(protocol, scores).items()
+        }
+        rewritten(folder, metrics=told, curves=curves(protocol, scores))
 
 
 def _better_mean(folder: Path) -> None:
     record = json.loads((folder / "record.json").read_text())
     record["metrics"]["accuracy"]["mean"] += 1
+    rewritten(folder, metrics=record["metrics"])
+
+
+def _retold(name: str, **values: Any) -> Any:
+    """A spoiler that changes entries of one part of the record."""
+
+    def spoil(folder: Path) -> None:
+        record = json.loads((folder / "record.json").read_text())
+        rewritten(folder, **{name: {**record[name], **values}})
+
+    return spoil
+
+
+def _narrower(folder: Path) -> None:
+    record = json.loads((folder / "record.json").read_text())
+    record["metrics"]["accuracy"]["interval"] /= 2
     rewritten(folder, metrics=record["metrics"])
 
 
@@ -191,6 +210,13 @@ def _better_mean(folder: Path) -> None:
         (lambda folder: _better_scores(folder, False), "metrics are not those of its scores"),
         (lambda folder: _better_scores(folder, True), "the weights do not give the scores"),
         (_better_mean, "metrics are not those of its scores: accuracy is"),
+        (_narrower, "metrics are not those of its scores: accuracy is"),
+        (_retold("curves", by_shot=[100.0, 100.0]), "the curve 'by_shot' is another"),
+        (lambda folder: rewritten(folder, marks=[]), "marks: [] in the record, ['label delay told'] found"),
+        (lambda folder: rewritten(folder, train_episodes=1), "training episodes: 1 in the record"),
+        (_retold("cost", parameters=3), "parameters: 3 in the record"),
+        (_retold("cost", gflop_per_step=0.0), "gflop_per_step: 0.0 in the record"),
+        (_retold("cost", state_bytes=8), "state_bytes: 8 in the record"),
         (lambda folder: rewritten(folder, seed=7), "seed: there 0, asked for 7"),
         (lambda folder: rewritten(folder, options={"channels": 9}), "options"),
         (lambda folder: rewritten(folder, digest="0" * 64), "digest"),
