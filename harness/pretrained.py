@@ -166,7 +166,7 @@ def key_of(training: Training, progress: Progress, stage: Running, start: dict[s
         "stage": spec.model_dump(mode="json", include={"episodes", "until_loss", "schedule", "warmup"}),
         "batch": spec.batch or budget.batch,
         "optimizer": {**optimizer.model_dump(mode="json"), "lr": spec.lr or optimizer.lr},
-        "clip_norm": budget.clip_norm,
+        "clip_norm": spec.clip_norm or budget.clip_norm,
         "augment": sorted(budget.augment),
         "seed": [training.seed, progress.stage, progress.updates],
         "arithmetic": [training.source.device.type, budget.amp, torch.__version__],

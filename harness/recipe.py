@@ -74,6 +74,7 @@ class Stage(Strict):
     warmup: Annotated[int, Field(strict=True, ge=0)] = Field(0, description="updates of linear rise at the start")
     batch: Count | None = Field(None, description="episodes an update, if not the budget's")
     optimizer: Optimizer | None = Field(None, description="the optimiser, if not the budget's")
+    clip_norm: Positive | None = Field(None, description="largest norm of the gradient, if not the budget's")
     classes_weight: Positive | None = Field(
         None,
         description="objective episodes: beside their loss, that of the objective on classes with this weight, on as "

@@ -191,8 +191,9 @@ def _update(training: Training, progress: Progress, stage: Running) -> None:
             f"{type(method).__name__} nothing to train"
         )
     loss.backward()
-    if budget.clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_((stage.clipped or method).parameters(), budget.clip_norm)
+    clip_norm = stage.spec.clip_norm or budget.clip_norm
+    if clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_((stage.clipped or method).parameters(), clip_norm)
     stage.optimizer.step()
     progress.updates += 1
     progress.episodes += size
