@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from harness import cli, prepare
 from harness.checkpoint import load_tensors
 from harness.episodes import EpisodeSource
 from harness.errors import UserError
@@ -122,6 +123,7 @@ CHANGED: dict[str, dict[str, Any]] = {
     "batch": {"stages": [{**CLASSES, "batch": 6}]},
     "augmentation": {"augment": []},
     "clipping": {"clip_norm": 1.0},
+    "clipping of the stage": {"stages": [{**CLASSES, "clip_norm": 0.1}]},
     "what came before": {"stages": [EPISODES, CLASSES]},
 }
 
@@ -249,3 +251,25 @@ def test_a_stage_that_leaves_nothing_to_train_is_refused(tmp_path: Path) -> None
     each = trained_on(tmp_path / "run", "bauer", [CLASSES, HEAD])
     with pytest.raises(UserError, match="stage 'head' has the objective 'head', which leaves Bauer nothing to train"):
         train(each)
+
+
+SHARING = ("ppa", "bauer", "deml", "norml", "snail", "protonet", "matching_net", "csn")
+
+
+@pytest.mark.parametrize("protocol", ["omniglot_5way_online", "cifarfs_5way_5shot", "miniimagenet_5way_1shot"])
+def test_quick_runs_of_eight_methods_ask_for_the_same_features(
+    protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def find(_: FeatureCache, key: str, like: dict[str, torch.Tensor]) -> None:
+        asked.append(key)
+        raise UserError("that is all")
+
+    monkeypatch.setattr(FeatureCache, "find", find)
+    monkeypatch.setattr(prepare, "load_dataset", lambda name, **_: tiny_dataset(name, classes=20, images=20))
+    for method in SHARING:
+        words = ["run", protocol, "--method", method, "--budget", "quick", "--threads", "1"]
+        assert cli.main([*words, "--no-board", "--out", str(tmp_path), "--cache", str(tmp_path / "cache")]) == 2
+    assert len(asked) == len(SHARING)
+    assert len(set(asked)) == 1
