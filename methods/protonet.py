@@ -18,7 +18,7 @@ class ProtoNet(Method):
     """The mean of the features of each class; the nearest mean answers.
 
         p_k = mean of f(x_i) over the labelled images i of class k;
-        logit_k = -|f(x) - p_k|^2   or   tau cos(f(x), p_k), with tau learned.
+        logit_k = -tau |f(x) - p_k|^2   or   tau cos(f(x), p_k).
 
     In a stream the means run: they are of what has been revealed so far, and of constant size. It must be told the
     label delay d, and keeps the features of the last d samples in its state.
@@ -34,7 +34,10 @@ class ProtoNet(Method):
     -------
     backbone, channels, widths, resolution : the net (`Backbone`); the source's is conv4 with 64 channels.
     similarity : 'euclidean' (the source's) or 'cosine' (what it compares with).
-    scale : where tau begins, with 'cosine'; the source has none.
+    scale : where tau begins, which is then learned (Oreshkin, Rodriguez and Lacoste, NeurIPS 2018). None is the
+        source's 1 with 'euclidean', never learned; with 'cosine', where 1 tells no classes apart, 10, learned.
+        Features that were trained on classes lie far from each other, so that only a small tau makes their distances
+        logits.
     """
 
     needs_label_delay = True
@@ -48,13 +51,16 @@ class ProtoNet(Method):
         widths: list[int] | None = None,
         resolution: int | None = None,
         similarity: Literal["euclidean", "cosine"] = "euclidean",
-        scale: float = 10.0,
+        scale: float | None = None,
     ) -> None:
         super().__init__(task)
         if similarity not in ("euclidean", "cosine"):
             raise ValueError(f"similarity is 'euclidean' or 'cosine', not {similarity!r}")
         self.backbone = Backbone(task.image_shape, backbone, channels, widths, resolution)
-        self.scale = nn.Parameter(torch.tensor(scale), similarity == "cosine")
+        if scale is not None and scale <= 0:
+            raise ValueError(f"scale is {scale}; it must be above 0")
+        own = {"euclidean": 1.0, "cosine": 10.0}[similarity] if scale is None else scale
+        self.scale = nn.Parameter(torch.tensor(own), similarity == "cosine" or scale is not None)
         self.similarity, self.delay = similarity, task.label_delay or 0
 
     def shared_features(self) -> nn.Module:
@@ -99,7 +105,7 @@ class ProtoNet(Method):
     def _logits(self, features: Tensor, means: Tensor, counts: Tensor) -> Tensor:
         """Logits [..., ways] from features [..., D], means [..., ways, D] and counts [..., ways]."""
         if self.similarity == "cosine":
-            near = self.scale * F.cosine_similarity(features.unsqueeze(-2), means, dim=-1)
+            near = F.cosine_similarity(features.unsqueeze(-2), means, dim=-1)
         else:
             near = -(features.unsqueeze(-2) - means).square().sum(-1)
-        return among_seen(near, counts > 0)
+        return among_seen(self.scale * near, counts > 0)

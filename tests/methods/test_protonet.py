@@ -32,19 +32,19 @@ def stream(delay: int, steps: int = 10) -> tuple[Tensor, Tensor, Tensor]:
     return x, target, torch.cat([null, target[: max(0, steps - delay)]])
 
 
-def expected(query: np.ndarray, shown: list[np.ndarray], similarity: str) -> float:
+def expected(query: np.ndarray, shown: list[np.ndarray], similarity: str, scale: float) -> float:
     if not shown:
         return UNSEEN
     mean = np.mean(shown, 0)
     if similarity == "euclidean":
-        return -float(((query - mean) ** 2).sum())
-    return 10 * float(query @ mean / np.sqrt((query @ query) * (mean @ mean)))
+        return -scale * float(((query - mean) ** 2).sum())
+    return scale * float(query @ mean / np.sqrt((query @ query) * (mean @ mean)))
 
 
 @pytest.mark.parametrize("delay", [1, 3, 12])
-@pytest.mark.parametrize("similarity", ["euclidean", "cosine"])
-def test_answers_are_nearest_plain_means_of_what_is_revealed(delay: int, similarity: str) -> None:
-    net = built(delay, similarity=similarity)
+@pytest.mark.parametrize(("similarity", "scale"), [("euclidean", 1.0), ("cosine", 10.0), ("euclidean", 0.25)])
+def test_answers_are_nearest_plain_means_of_what_is_revealed(delay: int, similarity: str, scale: float) -> None:
+    net = built(delay, similarity=similarity, scale=scale if scale < 1 else None)
     x, target, feedback = stream(delay)
     with torch.no_grad():
         features = net.backbone(x.flatten(0, 1)).unflatten(0, x.shape[:2]).numpy()
@@ -57,7 +57,7 @@ def test_answers_are_nearest_plain_means_of_what_is_revealed(delay: int, similar
         for b in range(EPISODES):
             for k in range(WAYS):
                 shown = [features[i, b] for i in range(t - delay + 1) if target[i, b] == k]
-                wanted = expected(features[t, b], shown, similarity)
+                wanted = expected(features[t, b], shown, similarity, scale)
                 assert stepped[t][b, k] == pytest.approx(wanted, rel=1e-9)
                 assert rolled[t, b, k] == pytest.approx(wanted, rel=1e-9)
 
@@ -69,6 +69,9 @@ def test_the_loss_is_cross_entropy_among_seen_classes_and_nothing_else() -> None
     torch.testing.assert_close(found, F.cross_entropy(torch.tensor([[-3.0, -8.0]]), torch.tensor([1])))
 
 
-def test_only_with_cosine_is_there_a_factor_to_learn() -> None:
+def test_the_factor_is_learned_where_the_source_needs_one() -> None:
     assert not built().scale.requires_grad
     assert built(similarity="cosine").scale.requires_grad
+    assert built(scale=0.2).scale.requires_grad  # or where it is asked for
+    with pytest.raises(ValueError, match="above 0"):
+        built(scale=0.0)
