@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.checkpoint import WEIGHTS
+from harness.checkpoint import WEIGHTS, sha256_of
 from harness.errors import UserError
 from harness.files import leftovers, replacing
 from harness.prepare import Prepared
@@ -44,7 +44,10 @@ def enter(prepared: Prepared) -> Record | None:
         if differing:
             raise UserError(f"{folder} belongs to another run:\n  " + "\n  ".join(differing))
         if status == "done":
-            return read_record(folder)
+            record = read_record(folder)
+            if not untouched(folder, found):
+                raise UserError(f"{folder / RECORD} was changed after the run; run again with --fresh")
+            return record
         if not request.resume:
             raise UserError(
                 f"{folder} holds an unfinished run ({status}); add --resume to go on with it, "
@@ -74,9 +77,16 @@ def read_record(folder: Path) -> Record:
 
 
 def note(prepared: Prepared, status: str) -> None:
-    """Writes down how far the run got."""
+    """Writes down how far the run got, and of a finished one the SHA-256 of its record."""
     entry = {"status": status, "identity": prepared.identity, "command": prepared.request.command, "at": utc_now()}
+    if status == "done":
+        entry["record"] = sha256_of(prepared.folder / RECORD)
     write_text(prepared.folder / NOTED, canonical_json(entry))
+
+
+def untouched(folder: Path, noted: dict[str, Any]) -> bool:
+    """Whether a finished run's record is as the run left it; runs of older versions have noted nothing to tell."""
+    return noted.get("record") in (None, sha256_of(folder / RECORD))
 
 
 def write_text(path: Path, text: str) -> None:

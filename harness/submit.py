@@ -17,7 +17,7 @@ from harness.checkpoint import WEIGHTS, load_tensors, sha256_of
 from harness.data.load import load_dataset
 from harness.errors import UserError, VerificationError
 from harness.evaluate import whole_test
-from harness.folder import NOTED, SCORES, differences, read_scores
+from harness.folder import NOTED, RECORD, SCORES, differences, read_scores, untouched
 from harness.load import Loaded, for_data, load_protocol
 from harness.method import Method
 from harness.outcome import cost_of, method_marks
@@ -112,6 +112,8 @@ def _files(submission: Submission) -> None:
         raise UserError(f"{folder / NOTED} is missing or damaged") from None
     if status != "done":
         raise UserError(f"{folder} holds an unfinished run ({status}); go on with it: {record.command} --resume")
+    if not untouched(folder, noted):
+        raise VerificationError(f"{folder / RECORD} was changed after the run")
     wrong = differences(identity, {**identity, **_identity_in(record)})
     if wrong:
         raise VerificationError(f"{folder}: the record is not of the run in {NOTED}:\n  " + "\n  ".join(wrong))

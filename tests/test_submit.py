@@ -20,7 +20,7 @@ from harness.boards.store import append_record, read_board
 from harness.checkpoint import WEIGHTS, load_tensors, save_tensors, sha256_of
 from harness.data import load as data_load
 from harness.errors import UserError
-from harness.folder import SCORES, read_record, read_scores, write_scores
+from harness.folder import NOTED, RECORD, SCORES, read_record, read_scores, write_scores
 from harness.load import load_protocol
 from harness.record import Record
 from harness.score import curves, metrics
@@ -73,9 +73,10 @@ def rows() -> list[Record]:
 
 
 def rewritten(folder: Path, **changes: Any) -> None:
-    """Changes a run's record on the disk."""
-    path = folder / "record.json"
+    """Changes a run's record on the disk, and what the folder notes of it."""
+    path, noted = folder / RECORD, folder / NOTED
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    noted.write_text(json.dumps({**json.loads(noted.read_text()), "record": sha256_of(path)}))
 
 
 def test_a_method_of_ones_own_goes_from_new_method_to_a_verified_row(
@@ -230,6 +231,18 @@ def test_what_does_not_hold_is_not_taken(
     spoil(run)
     assert submitted(run) in {2, 3}
     assert message in capsys.readouterr().err
+    assert not BOARD.exists()
+
+
+def test_a_record_that_was_edited_is_neither_submitted_nor_published(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = finished("opn")
+    path = folder / RECORD
+    path.write_text(path.read_text().replace('"label delay told"', ""))
+    assert submitted(folder) == 3
+    assert cli.main([*RUN, "--method", "opn"]) == 2
+    assert capsys.readouterr().err.count(f"{path} was changed after the run") == 2
     assert not BOARD.exists()
 
 
