@@ -113,7 +113,7 @@ def _files(submission: Submission) -> None:
     if status != "done":
         raise UserError(f"{folder} holds an unfinished run ({status}); go on with it: {record.command} --resume")
     if not untouched(folder, noted):
-        raise VerificationError(f"{folder / RECORD} was changed after the run")
+        raise VerificationError(f"{folder / RECORD} was changed after the run; run again with --fresh")
     wrong = differences(identity, {**identity, **_identity_in(record)})
     if wrong:
         raise VerificationError(f"{folder}: the record is not of the run in {NOTED}:\n  " + "\n  ".join(wrong))
