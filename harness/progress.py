@@ -97,7 +97,7 @@ class Reporter:
         if training.limits.seconds is not None:
             left = min(left, training.limits.seconds - progress.seconds)
         return (
-            f"{progress.episodes}/{training.total} episodes, stage '{stage}', loss {progress.loss:.3f}, "
+            f"{progress.episodes}/{training.total} episodes, stage '{stage}', loss {_loss(progress)}, "
             f"{speed:.1f} episodes/s, at most {_clock(left)} left"
         )
 
@@ -109,13 +109,15 @@ class Reporter:
                 total=training.total, initial=progress.episodes, unit="episode", file=self._out, smoothing=0.05
             )
         self._bar.update(progress.episodes - self._bar.n)
-        self._bar.set_postfix(
-            loss=f"{progress.loss:.3f}", stage=training.budget.stages[progress.stage].name, refresh=False
-        )
+        self._bar.set_postfix(loss=_loss(progress), stage=training.budget.stages[progress.stage].name, refresh=False)
 
     def _write(self, entry: dict[str, Any]) -> None:
         with self._log.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write(json.dumps(entry, allow_nan=False) + "\n")
+
+
+def _loss(progress: Progress) -> str:
+    return "–" if progress.loss is None else f"{progress.loss:.3f}"
 
 
 def _clock(seconds: float) -> str:

@@ -53,13 +53,13 @@ class Progress:
     best_episodes: int = 0
     seconds: float = 0.0
     done: bool = False
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
     pretrained: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def loss(self) -> float:
-        """Smoothed training loss per scored step, in nats."""
-        return self.smoothed / self.smoothed_weight if self.smoothed_weight else float("nan")
+    def loss(self) -> float | None:
+        """Smoothed training loss per scored step, in nats; None before a stage's first update."""
+        return self.smoothed / self.smoothed_weight if self.smoothed_weight else None
 
 
 @dataclass(frozen=True)
@@ -210,16 +210,18 @@ def _last_good(training: Training) -> str:
 
 def _low_enough(progress: Progress, stage: Stage) -> bool:
     # Half the weight in place: a handful of easy batches right after a change must not end a stage.
-    return stage.until_loss is not None and progress.smoothed_weight > 0.5 and progress.loss < stage.until_loss
+    if stage.until_loss is None or progress.loss is None or progress.smoothed_weight <= 0.5:
+        return False
+    return progress.loss < stage.until_loss
 
 
 def _next_stage(progress: Progress, budget: Budget) -> None:
+    if progress.stage == len(budget.stages) - 1:
+        progress.done = True
+        return
     progress.stage += 1
     progress.stage_episodes = 0
     progress.smoothed = progress.smoothed_weight = 0.0
-    if progress.stage == len(budget.stages):
-        progress.stage -= 1
-        progress.done = True
 
 
 def _due(training: Training, progress: Progress, stage: Stage) -> bool:

@@ -57,6 +57,21 @@ def test_a_run_leaves_its_record_scores_and_weights_and_a_row(capsys: pytest.Cap
     assert "57.4" in printed  # the published row
 
 
+def test_the_log_of_a_training_is_json_to_the_letter_with_a_loss_once_there_is_one() -> None:
+    def refused(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    assert cli.main([*WORDS, "--no-board"]) == 0
+    lines = (the_run() / "log.jsonl").read_text().splitlines()
+    entries = [json.loads(line, parse_constant=refused) for line in lines]
+    validations = [entry for entry in entries if entry["event"] == "validation"]
+    begun = [entry for entry in entries if entry["event"] == "stage" and entry["episodes"] < entries[-1]["episodes"]]
+    assert validations
+    assert all(entry["loss"] > 0 for entry in validations)
+    assert begun
+    assert all(entry["loss"] is None for entry in begun)
+
+
 def test_a_finished_run_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(WORDS) == 0
     weights = the_run() / "weights.safetensors"
