@@ -119,7 +119,7 @@ def check_independence(method: Method, episodes: Episodes, data: st.DataObject) 
     queries = episodes.x[episodes.plan.asked_from :]
     alone = answers(method, episodes)
 
-    def same(chosen: list[int], found: Tensor) -> None:
+    def assert_same(chosen: list[int], found: Tensor) -> None:
         torch.testing.assert_close(found, alone[chosen], rtol=1e-4, atol=1e-5)
 
     everyone = list(range(len(queries)))
@@ -129,14 +129,14 @@ def check_independence(method: Method, episodes: Episodes, data: st.DataObject) 
         data.draw(st.lists(st.sampled_from(everyone), min_size=1, max_size=len(everyone), unique=True)),
         [*everyone, *data.draw(st.lists(st.sampled_from(everyone), max_size=3))],
     ):
-        same(chosen, answers(method, with_queries(episodes, queries[chosen])))
+        assert_same(chosen, answers(method, with_queries(episodes, queries[chosen])))
     strangers = 50 * torch.randn(2, *queries.shape[1:], generator=torch.Generator().manual_seed(0))
     with_strangers = with_queries(episodes, torch.cat([strangers[:1], queries, strangers[1:]]))
-    same(everyone, answers(method, with_strangers)[1:-1])
+    assert_same(everyone, answers(method, with_strangers)[1:-1])
     with pytest.MonkeyPatch.context() as patch:
         for at_once in (1, data.draw(st.integers(2, 2 * queries.shape[0] * queries.shape[1])), 10**9):
             patch.setattr(rollout, "ASKED_AT_ONCE", at_once)
-            same(everyone, answers(method, episodes))
+            assert_same(everyone, answers(method, episodes))
 
 
 @given(protocols(QUERIED), st.data())

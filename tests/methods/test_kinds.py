@@ -103,7 +103,7 @@ def one_by_one(method: Method, state: State, episodes: Episodes) -> Tensor:
     return torch.stack([method.predict(state, x)[0] for x in queries])
 
 
-def same(first: State, second: State) -> None:
+def assert_same(first: State, second: State) -> None:
     assert pytree.tree_structure(first) == pytree.tree_structure(second)
     for one, other in zip(pytree.tree_leaves(first), pytree.tree_leaves(second), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
@@ -119,7 +119,7 @@ def test_absorbing_leaves_the_state_that_stepping_leaves(kind: str, net: str) ->
     state = absorbed(method, episodes)
     if kind == "continual":  # the label of the last step is still due
         state = method.observe(state, Feedback(episodes.target[episodes.plan.asked_from - 1]))
-    same(state, stepped(method, episodes))
+    assert_same(state, stepped(method, episodes))
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -150,7 +150,7 @@ def test_absorbing_goes_on_from_any_state(net: str, pairs: bool) -> None:
         return method.absorb(state, x[part], Feedback(labels[part], x[part] if pairs else None))
 
     whole = after(method.start(3), slice(0, 6))
-    same(after(after(method.start(3), slice(0, 2)), slice(2, 6)), whole)
+    assert_same(after(after(method.start(3), slice(0, 2)), slice(2, 6)), whole)
 
 
 # Features computed before
@@ -207,7 +207,7 @@ def test_support_pairs_are_the_stream_whose_labels_come_one_late(net: str) -> No
         label = episodes.target[t - 1] if t else torch.full_like(episodes.target[0], -1)
         _, state = method.predict(method.observe(state, Feedback(label)), episodes.x[t])
     state = method.observe(state, Feedback(episodes.target[5]))
-    same(state, stepped(method, episodes))
+    assert_same(state, stepped(method, episodes))
     torch.testing.assert_close(step_through(method, episodes)[0], one_by_one(method, state, episodes))
 
 

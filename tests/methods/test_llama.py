@@ -15,7 +15,17 @@ from methods.llama import LLAMA
 from methods.maml import MAML
 from methods.nn import inner
 from methods.nn.curvature import factors, log_determinant
-from tests.methods.test_maml import EPISODES, WAYS, a_task, begun, nearly, plain_loss, plain_step, slopes, some_episodes
+from tests.methods.test_maml import (
+    EPISODES,
+    WAYS,
+    a_task,
+    assert_nearly,
+    begun,
+    plain_loss,
+    plain_step,
+    slopes,
+    some_episodes,
+)
 
 SMALL: dict[str, Any] = {"channels": 3, "inner_lr": 0.3, "inner_steps": 2, "resolution": 16, "eta": 0.01}
 FEW = 6
@@ -152,9 +162,9 @@ def test_training_minimises_mamls_loss_and_the_weighed_log_determinant(options: 
                 damped = FEW**0.5 * each + net.precision**0.5 * torch.eye(len(each))
                 flat = flat + times * torch.logdet(damped) / EPISODES
     found = training_loss(net, episodes)
-    nearly(found.double(), wanted + net.eta * flat)
+    assert_nearly(found.double(), wanted + net.eta * flat)
     assert abs(float((net.eta * flat).detach())) > 0.02
-    nearly(slopes(net, found), slopes(net, wanted + net.eta * flat))
+    assert_nearly(slopes(net, found), slopes(net, wanted + net.eta * flat))
 
 
 def test_without_the_term_it_is_maml_and_its_answers_are_always() -> None:

@@ -135,7 +135,7 @@ def slopes(net: MAML, scalar: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad(scalar, [each for each in net.parameters() if each.requires_grad])
 
 
-def nearly(found: Any, wanted: Any) -> None:
+def assert_nearly(found: Any, wanted: Any) -> None:
     """Equal but for rounding: the loss itself is computed in single precision, and few places are normalised over."""
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
@@ -149,8 +149,8 @@ def weighed(logits: Tensor) -> Tensor:
 def test_the_training_loss_and_its_meta_gradient_are_those_of_a_plain_loop(options: dict[str, Any]) -> None:
     net, episodes = a_maml(**options), some_episodes(a_task())
     wanted, found = plain_loss(net, episodes, net.steps[0]), training_loss(net, episodes)
-    nearly(found.double(), wanted)
-    nearly(slopes(net, found), slopes(net, wanted))
+    assert_nearly(found.double(), wanted)
+    assert_nearly(slopes(net, found), slopes(net, wanted))
 
 
 def test_the_second_order_part_is_in_the_gradient_unless_it_is_dropped() -> None:
@@ -212,7 +212,7 @@ def test_streams_take_one_step_a_label_on_the_image_it_belongs_to(options: dict[
     assert fast is not None
     for logits in (stepped(net, x, feedback)[0], fast):
         torch.testing.assert_close(logits, expected)
-        nearly(slopes(net, weighed(logits)), wanted)
+        assert_nearly(slopes(net, weighed(logits)), wanted)
 
 
 def test_absorbing_a_stream_gives_the_state_of_stepping() -> None:
@@ -248,7 +248,7 @@ def test_scoring_takes_its_own_number_of_steps_and_keeps_no_graph(norm: str) -> 
     logits, _ = step_through(net, episodes)
     assert not logits.requires_grad
     found = net.loss(logits, *(each[6:] for each in (episodes.target, episodes.scored)))
-    nearly(found.double(), wanted)
+    assert_nearly(found.double(), wanted)
     stream = a_maml("online_few_shot", 1, norm=norm).eval()
     answers, state = stepped(stream, *a_life(1))
     assert not any(each.grad_fn for each in (answers, *pytree.tree_leaves(state)))

@@ -125,7 +125,7 @@ def slopes_of(net: MetaLearnerLSTM, logits: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad((weighing * logits).sum(), list(net.parameters()))
 
 
-def nearly(found: Any, wanted: Any) -> None:
+def assert_nearly(found: Any, wanted: Any) -> None:
     """Equal but for rounding, which few places to normalise over enlarge: the last layer has one an image."""
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
 
@@ -138,9 +138,9 @@ def test_learning_from_a_support_set_and_the_gradient_through_it_are_those_of_a_
     (x, target), (queries, _) = life(1), life(2)
     logits = net.query(adapted(net, x, target), queries.transpose(0, 1))
     expected = plain_answers(net, x, target, queries)
-    nearly(logits, expected)
+    assert_nearly(logits, expected)
     found, wanted = slopes_of(net, logits), slopes_of(net, expected)
-    nearly(found, wanted)
+    assert_nearly(found, wanted)
     assert all(bool(each.any()) for each in wanted[-8:])
 
 
@@ -161,8 +161,8 @@ def test_in_a_stream_each_label_is_a_step_on_the_image_it_belongs_to(delay: int)
             if feedback[t, b] >= 0:
                 weights = plain_step(net, weights, memory, x[t - delay, b, None], feedback[t, b, None])
             expected[t, b] = plain_way(net, weights, x[t, b, None])[0][0]
-    nearly(torch.stack(stepped), expected)
-    nearly(slopes_of(net, torch.stack(stepped)), slopes_of(net, expected))
+    assert_nearly(torch.stack(stepped), expected)
+    assert_nearly(slopes_of(net, torch.stack(stepped)), slopes_of(net, expected))
     whole = net.absorb(net.start(EPISODES), x, Feedback(feedback))
     half = net.absorb(net.start(EPISODES), x[:4], Feedback(feedback[:4]))
     torch.testing.assert_close(whole, state)

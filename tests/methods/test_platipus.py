@@ -18,8 +18,8 @@ from tests.methods.test_maml import (
     EPISODES,
     WAYS,
     a_task,
+    assert_nearly,
     begun,
-    nearly,
     plain_answers,
     plain_step,
     slopes,
@@ -91,8 +91,8 @@ def test_training_minimises_the_queries_loss_from_q_and_the_divergence(options: 
         logits, _ = plain_answers(net, weights, x[FEW:], plain_answers(net, weights, x[:FEW], None)[1])
         total = total + F.cross_entropy(logits, labels[FEW:], reduction="sum")
     wanted = total / EPISODES
-    nearly(found.double(), wanted)
-    nearly(slopes(net, found), slopes(net, wanted))
+    assert_nearly(found.double(), wanted)
+    assert_nearly(slopes(net, found), slopes(net, wanted))
 
 
 def test_scoring_averages_probabilities_over_starts_sampled_from_p() -> None:
@@ -115,7 +115,7 @@ def test_scoring_averages_probabilities_over_starts_sampled_from_p() -> None:
                 weights = plain_step(net, weights, x[:FEW], labels[:FEW])
             given = plain_answers(net, weights, x[:FEW], None)[1]
             chances += plain_answers(net, weights, x[FEW:], given)[0].softmax(1) / 3
-        nearly(logits[:, b], chances.log())
+        assert_nearly(logits[:, b], chances.log())
 
 
 def test_without_deviations_and_steps_from_mu_it_is_maml() -> None:
@@ -124,9 +124,9 @@ def test_without_deviations_and_steps_from_mu_it_is_maml() -> None:
     maml = MAML(TASK, **NET).double().train()
     maml.learner.load_state_dict(net.learner.state_dict())
     found, wanted = training_loss(net, episodes), training_loss(maml, episodes)
-    nearly(found, wanted.double())
+    assert_nearly(found, wanted.double())
     own = [torch.autograd.grad(loss, list(each.learner.parameters())) for loss, each in ((found, net), (wanted, maml))]
-    nearly(own[0], own[1])
+    assert_nearly(own[0], own[1])
     logits, plain = (step_through(each.eval(), episodes)[0] for each in (net, maml))
     torch.testing.assert_close(logits, plain.log_softmax(-1))
 
