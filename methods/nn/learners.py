@@ -35,18 +35,35 @@ class Normalise(nn.Module):
 
     def forward(self, x: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """x normalised, and the moments [2, C] it was normalised by if the norm is 'support'."""
-        if given is not None:
-            gain = self.scale * (given[1] + 1e-5).rsqrt()
+        if given is not None or self.norm in ("support", "batch"):
+            moments = _moments(x) if given is None else given
+            gain = self.scale * (moments[1] + 1e-5).rsqrt()
             shape = (-1, *(1,) * (x.dim() - 2))
-            return x * gain.view(shape) + (self.shift - given[0] * gain).view(shape), given
-        if self.norm in ("support", "batch"):
-            moments = None
-            if self.norm == "support":
-                variance, mean = torch.var_mean(x, [0, *range(2, x.dim())], correction=0)
-                moments = torch.stack([mean, variance])
-            return F.batch_norm(x, None, None, self.scale, self.shift, training=True), moments
+            answer = x * gain.view(shape) + (self.shift - moments[0] * gain).view(shape)
+            return answer, None if self.norm == "batch" else moments
         groups = len(self.scale) if self.norm == "instance" and x.dim() > 2 else 1
         return F.group_norm(x, groups, self.scale, self.shift), None
+
+
+def _moments(x: Tensor) -> Tensor:
+    """Mean and variance [2, C] of x [N, C, ...]; two sums are five times faster on a CPU than `torch.var_mean`."""
+    over, shape = [0, *range(2, x.dim())], (-1, *(1,) * (x.dim() - 2))
+    share = x.shape[1] / x.numel()
+    mean = x.sum(over) * share
+    return torch.stack([mean, (x + (-mean).view(shape)).square().sum(over) * share])
+
+
+def halved(x: Tensor) -> Tensor:
+    """2x2 max-pool of maps [..., C, H, W].
+
+    Where no gradient is asked for on a CPU, it is taken as maxima of rows and then of columns: the same values, ten
+    times faster there than `F.max_pool2d`, which looks for their places too. Its own gradient would be slower.
+    """
+    if x.is_cuda or torch.is_grad_enabled():
+        return F.max_pool2d(x, 2)
+    x = x[..., : x.shape[-2] // 2 * 2, : x.shape[-1] // 2 * 2]
+    rows = torch.maximum(x[..., ::2, :], x[..., 1::2, :])
+    return torch.maximum(rows[..., ::2], rows[..., 1::2])
 
 
 class _Layers(nn.Module):
@@ -69,7 +86,7 @@ class _Layers(nn.Module):
     def activated(self, norm: Normalise, x: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """What the next layer sees of what a linear map gave, and the moments it was normalised by."""
         x, moments = norm(x, given)
-        return self.after(x.relu()), moments
+        return self.after(x).relu(), moments
 
     def after(self, x: Tensor) -> Tensor:
         """What follows a layer."""
@@ -102,7 +119,7 @@ class PlasticConv(_Layers):
         self.dim = channels * (height // 16) * (width // 16)
 
     def after(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(x, 2)
+        return halved(x)
 
 
 class PlasticDense(_Layers):
