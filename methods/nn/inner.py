@@ -17,8 +17,6 @@ from torch.nn import functional as F
 Weights = dict[str, Tensor]
 """A module's parameters by name, each with a leading dimension B."""
 
-_VALUES_ON_CPU = 4_000_000
-
 
 def own_weights(module: nn.Module, episodes: int) -> Weights:
     """The module's parameters for each of `episodes` episodes, [B, ...]: views, since nothing is changed in place."""
@@ -35,19 +33,7 @@ def answers(module: nn.Module, weights: Mapping[str, Tensor], x: Tensor, *more: 
     def one(own: dict[str, Tensor], *inputs: Any) -> Any:
         return functional_call(module, own, inputs)
 
-    return vmap(one, chunk_size=_at_once(weights, x))(dict(weights), x, *more)
-
-
-def _at_once(weights: Mapping[str, Tensor], x: Tensor) -> int | None:
-    """How many episodes go through a net together: all on a GPU, on a CPU as many as its caches hold.
-
-    There, tensors of many megabytes cost two to three times as much a value: each is paged in anew.
-    """
-    if x.is_cuda:
-        return None
-    width = max(each.shape[1] for each in weights.values())
-    places = x.shape[3:].numel() if any(each.dim() == 5 for each in weights.values()) else 1
-    return max(1, _VALUES_ON_CPU // (x.shape[1] * width * places))
+    return vmap(one)(dict(weights), x, *more)
 
 
 def loss_by_episode(logits: Tensor, target: Tensor) -> Tensor:
