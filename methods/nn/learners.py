@@ -86,10 +86,11 @@ class _Layers(nn.Module):
     def activated(self, norm: Normalise, x: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """What the next layer sees of what a linear map gave, and the moments it was normalised by."""
         x, moments = norm(x, given)
-        return self.after(x).relu(), moments
+        # A maximum and ReLU may change places; this way ReLU has a quarter as many values to see.
+        return self.pooled(x).relu(), moments
 
-    def after(self, x: Tensor) -> Tensor:
-        """What follows a layer."""
+    def pooled(self, x: Tensor) -> Tensor:
+        """The maps of a layer as the next one has them: of the same size, unless a net has max-pooling."""
         return x
 
     def usual(self) -> Moments:
@@ -118,7 +119,7 @@ class PlasticConv(_Layers):
         super().__init__([nn.Conv2d(n, channels, 3, padding=1, bias=False) for n in inputs], [channels] * 4, norm)
         self.dim = channels * (height // 16) * (width // 16)
 
-    def after(self, x: Tensor) -> Tensor:
+    def pooled(self, x: Tensor) -> Tensor:
         return halved(x)
 
 
