@@ -18,7 +18,7 @@ from harness.text.document import read_yaml, validated
 from harness.text.explain import findings
 from harness.text.places import Loc, YamlError, problem_at
 
-BUDGETS = ("smoke", "quick", "full")
+BUDGETS = ("smoke", "quick", "day", "full")
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 
@@ -149,6 +149,7 @@ class Part(Strict):
     when: When = When()
     smoke: Budget
     quick: Budget
+    day: Budget | None = Field(None, description="a day of two CPU cores, or minutes of a GPU")
     full: Budget
 
 
@@ -184,7 +185,10 @@ def load_budget(
     recipe = validated(document, _ADAPTER)
     for number, part in enumerate(recipe.parts):
         if part.when.matches(loaded, init):
-            whole: Budget = getattr(part, budget)
+            whole: Budget | None = getattr(part, budget)
+            if whole is None:
+                message = f"this part of the recipe has no budget '{budget}'; it has {', '.join(_budgets(part))}"
+                raise YamlError(problem_at(document.place(("parts", number)), message, ("parts", number)))
             found = _fitting(whole, loaded.protocol)
             loc: Loc = ("parts", number, budget, "stages")
             if whole.stages and not found.stages:
@@ -199,6 +203,10 @@ def load_budget(
             return found
     message = f"no part of this recipe is for {loaded.name} (kind {loaded.protocol.kind})"
     raise YamlError(problem_at(document.place(("parts",), at_key=True), message, ("parts",)))
+
+
+def _budgets(part: Part) -> list[str]:
+    return [name for name in BUDGETS if getattr(part, name) is not None]
 
 
 def _fitting(budget: Budget, protocol: AnyProtocol) -> Budget:
