@@ -28,10 +28,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from harness.data.cards import CARDS
 from harness.data.dataset import Dataset as ImageSet
 from harness.data.dataset import card_table
-from harness.episodes import EpisodeSource
-from harness.memory import keep_freed_memory
-from harness.plan import plan_episodes
-from harness.spec import PROTOCOL
+from harness.episodes.plan import plan_episodes
+from harness.episodes.source import EpisodeSource
+from harness.protocol.models import PROTOCOL
+from harness.util.allocator import keep_freed_memory
 
 WAYS, PER_CLASS, IMAGES_PER_CLASS, IMAGES, ROUNDS = 5, 16, 600, 60_000, 5
 PROTOCOL_80 = PROTOCOL.validate_python(

@@ -26,14 +26,15 @@ from torch import Tensor
 
 from harness.data.cards import CARDS
 from harness.data.dataset import Dataset, card_table
-from harness.episodes import EpisodeSource
-from harness.evaluate import evaluate
-from harness.memory import keep_freed_memory
-from harness.method import Feedback, Method
-from harness.recipe import Budget
-from harness.registry import build_method, load_method, task_for
-from harness.spec import PROTOCOL
-from harness.train import Limits, Progress, Training, train
+from harness.episodes.source import EpisodeSource
+from harness.evaluation.evaluate import evaluate
+from harness.method.interface import Feedback, Method
+from harness.method.registry import build_method, load_method, task_for
+from harness.protocol.models import PROTOCOL
+from harness.training.loop import train
+from harness.training.recipe import Budget
+from harness.training.state import Limits, Progress, Training
+from harness.util.allocator import keep_freed_memory
 
 PROTOCOL_100 = PROTOCOL.validate_python({"kind": "supervised", "title": "CIFAR-100", "dataset": "cifar100"})
 SGD: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}

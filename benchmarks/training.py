@@ -33,15 +33,15 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from harness.data.dataset import Dataset, card_table
-from harness.episodes import Episodes, EpisodeSource
-from harness.load import load_protocol
-from harness.memory import keep_freed_memory
-from harness.method import Feedback, Method
-from harness.plan import SUPPORT
-from harness.recipe import load_budget, recipe_path, staged
-from harness.registry import build_method, load_method, task_for
-from harness.rollout import feedback_of, step_through, training_loss
-from harness.shipped import protocol_files
+from harness.episodes.plan import SUPPORT
+from harness.episodes.source import Episodes, EpisodeSource
+from harness.evaluation.rollout import feedback_of, step_through, training_loss
+from harness.method.interface import Feedback, Method
+from harness.method.registry import build_method, load_method, task_for
+from harness.protocol.load import load_protocol
+from harness.training.recipe import load_budget, recipe_path, staged
+from harness.util.allocator import keep_freed_memory
+from harness.util.shipped_files import protocol_files
 
 ONLINE, CONTINUAL, SUPPORT_SETS = "omniglot_5way_online", "omniglot_continual5", "omniglot_20way_1shot"
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.method import Feedback, Method, State, Task
+    from harness.method.interface import Feedback, Method, State, Task
 
 __version__ = "0.1.0"
 __all__ = ["Feedback", "Method", "State", "Task", "__version__"]
@@ -17,7 +17,7 @@ __all__ = ["Feedback", "Method", "State", "Task", "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name in {"Feedback", "Method", "State", "Task"}:
-        from harness import method
+        from harness.method import interface
 
-        return getattr(method, name)
+        return getattr(interface, name)
     raise AttributeError(f"module 'harness' has no attribute '{name}'")

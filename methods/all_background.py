@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.method import MASKS, Feedback, State
+from harness.method.interface import MASKS, Feedback, State
 from methods.nn.untrained import Untrained
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method import Feedback, Method, State, Task
+from harness.method.interface import Feedback, Method, State, Task
 from methods.nn.backbones import computed
 from methods.nn.relational import RelationalDecoder
 from methods.opn import OPN

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from harness.method import Feedback, Method, State, Task, one_hot
-from harness.seeded import class_layer
+from harness.method.interface import Feedback, Method, State, Task, one_hot
+from harness.util.seeding import class_layer
 from methods.nn.backbones import Backbone, Net
 from methods.nn.novelty import among_seen, loss_among_seen
 from methods.nn.softmax_map import fitted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.method import Feedback, State
+from harness.method.interface import Feedback, State
 from methods.nn.untrained import Untrained
 
 

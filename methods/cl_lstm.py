@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method import Feedback, Method, State, Task, one_hot
+from harness.method.interface import Feedback, Method, State, Task, one_hot
 from methods.nn.backbones import computed
 from methods.nn.conv_lstm import ConvLSTM
 from methods.nn.pairs import labels_with_images

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from harness.method import Task
+from harness.method.interface import Task
 from methods.nn.cl_classifier import CLClassifier, Layer, Norm, Through
 from methods.resnet20 import WIDTHS, blocks, shortcut
 

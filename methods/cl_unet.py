@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from harness.method import MASKS, Feedback, Method, State, Task
+from harness.method.interface import MASKS, Feedback, Method, State, Task
 from methods.nn.conv_lstm import ConvLSTM
 from methods.nn.unet import Size, channels, sizes, walk
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from harness.method import Task
+from harness.method.interface import Task
 from methods.nn.cl_classifier import CLClassifier, Layer, Norm, Through
 from methods.vgg11 import WIDTHS, pooled
 

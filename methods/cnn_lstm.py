@@ -8,7 +8,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method import Method, Task
+from harness.method.interface import Method, Task
 from methods.lstm import LSTM
 from methods.maml import MAML
 from methods.nn.backbones import Encoder

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method import Feedback, Method, State, Task, one_hot
+from harness.method.interface import Feedback, Method, State, Task, one_hot
 from methods.nn.backbones import Conv4
 from methods.nn.lstm_cell import recurrent
 from methods.nn.novelty import UNSEEN, among_seen, loss_among_seen, nearest

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method import Feedback, Method, State, Task, one_hot
+from harness.method.interface import Feedback, Method, State, Task, one_hot
 from methods.nn import kept
 from methods.nn.backbones import Backbone, computed
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method import Feedback, Method, State, Task
-from harness.seeded import seeded
+from harness.method.interface import Feedback, Method, State, Task
+from harness.util.seeding import seeded
 from methods.nn import class_means
 from methods.nn.backbones import Backbone, Net
 from methods.nn.novelty import UNSEEN, among_seen

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from harness.method import Feedback, Task
+from harness.method.interface import Feedback, Task
 from methods.maml import MAML
 from methods.nn.curvature import Fisher, factors, log_determinant
 from methods.nn.learners import Norm

@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from harness.method import Feedback, Method, State, Task, one_hot
+from harness.method.interface import Feedback, Method, State, Task, one_hot
 from methods.nn.features import Features, encoder
 from methods.nn.lstm_cell import recurrent
 from methods.nn.pairs import labels_with_images

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method import Feedback, Method, State, Task
+from harness.method.interface import Feedback, Method, State, Task
 from methods.nn import inner
 from methods.nn.learners import Learner, Moments, Norm, PlasticConv, PlasticDense, share
 

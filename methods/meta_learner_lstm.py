@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from harness.method import Feedback, Method, State, Task
+from harness.method.interface import Feedback, Method, State, Task
 from methods.nn import inner
 from methods.nn.learners import Learner, Moments, PlasticConv, PlasticDense
 from methods.nn.passes import passes_over

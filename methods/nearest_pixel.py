@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from harness.method import Feedback, State, Task
+from harness.method.interface import Feedback, State, Task
 from methods.nn.untrained import LABELLED, Untrained
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from harness.method import Feedback, Method, State, Task
+from harness.method.interface import Feedback, Method, State, Task
 from methods.nn.backbones import Backbone, Net
 from methods.nn.dense import DenseLearner, DenseNorm, Moments, Weights, moved
 from methods.nn.nodal import CellInputs, Memory, NodalCells

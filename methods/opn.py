@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method import Feedback, Method, State, Task
+from harness.method.interface import Feedback, Method, State, Task
 from methods.nn import class_means
 from methods.nn.backbones import Conv4
 from methods.nn.novelty import among_seen, loss_among_seen, nearest

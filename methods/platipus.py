@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness import bits
-from harness.method import Method, State, Task
+from harness.method.interface import Method, State, Task
+from harness.util import philox
 from methods.maml import MAML
 from methods.nn import inner
 from methods.nn.learners import Moments, Norm
@@ -139,7 +139,7 @@ class PLATIPUS(MAML):
 
     def _noise(self) -> list[Tensor]:
         """Standard noise [samples, ...] for each weight: always the same."""
-        random = torch.Generator().manual_seed(bits.key_of("PLATIPUS", "samples")[0])
+        random = torch.Generator().manual_seed(philox.key_of("PLATIPUS", "samples")[0])
         own = self.learner.parameters()
         return [torch.randn(self.samples, *each.shape, generator=random).to(each) for each in own]
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from harness.method import Feedback, Method, State, Task
+from harness.method.interface import Feedback, Method, State, Task
 from methods.maml import MAML
 from methods.nn import adam, inner
 from methods.nn.learners import Moments, Norm, share

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, channels_last, nn
 from torch.nn import functional as F
 
-from harness.method import Task
+from harness.method.interface import Task
 from methods.nn.classifier import Classifier, he_initialised, resized
 
 WIDTHS = (16, 32, 64)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from harness.method import Feedback, Method, State, Task, one_hot
+from harness.method.interface import Feedback, Method, State, Task, one_hot
 from methods.nn import kept
 from methods.nn.backbones import Backbone, Net
 from methods.nn.causal import Attention, Dense, Layer

@@ -6,7 +6,7 @@ from __future__ import annotations
 from torch import Tensor, channels_last, nn
 from torch.nn import functional as F
 
-from harness.method import Task
+from harness.method.interface import Task
 from methods.nn.classifier import Classifier, he_initialised, resized
 
 WIDTHS = (64, 128, 256, 256, 512, 512, 512, 512)

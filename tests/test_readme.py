@@ -13,7 +13,7 @@ import pytest
 
 from harness import cli
 from harness.cli.parser import Parser
-from harness.load import load_protocol
+from harness.protocol.load import load_protocol
 
 ROOT = Path(__file__).parent.parent
 

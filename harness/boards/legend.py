@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.spec import AnyProtocol, Continual, NWayKShot, SegmentationDistractors, Supervised
+from harness.protocol.models import AnyProtocol, Continual, NWayKShot, SegmentationDistractors, Supervised
 
 LEGEND = """\
 Numbers are per cent: the mean over seeds ± half the width of the 95 % interval over test episodes. All seeds

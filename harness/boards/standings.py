@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.record import FAILED_CHECK, PARTIAL_TEST, Record
+from harness.records.record import FAILED_CHECK, PARTIAL_TEST, Record
 
 OTHER_DIGEST = "Another protocol digest"
 OTHER_DATA = "Other data"

@@ -21,8 +21,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.errors import RunError
-from harness.record import SCHEMA_VERSION, Record, canonical_json, sha256_of
+from harness.records.record import SCHEMA_VERSION, Record, canonical_json, sha256_of
+from harness.util.errors import RunError
 
 BOARDS = Path("leaderboards")
 """Where boards are, from the current folder, unless another folder is given."""

@@ -12,9 +12,9 @@ from harness.check.compare import first_change
 from harness.check.report import Finding
 from harness.check.subject import Subject, poisoned
 from harness.check.tasks import uniform
-from harness.episodes import Episodes
-from harness.method import Method
-from harness.rollout import step_through, training_logits
+from harness.episodes.source import Episodes
+from harness.evaluation.rollout import step_through, training_logits
+from harness.method.interface import Method
 
 
 def stepping_equals_rollout(subject: Subject) -> Finding:

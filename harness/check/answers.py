@@ -14,9 +14,9 @@ from harness.check.settings import Setting
 from harness.check.subject import Subject, scoring
 from harness.check.tasks import BATCH, relabelled, revealing
 from harness.check.walk import adapted, life_of, moments, walked
-from harness.method import Method
-from harness.plan import NULL
-from harness.rollout import misshapen
+from harness.episodes.plan import NULL
+from harness.evaluation.rollout import misshapen
+from harness.method.interface import Method
 
 
 def answers(subject: Subject) -> Finding:

@@ -9,7 +9,7 @@ from harness.check.compare import Change, first_change, same
 from harness.check.report import Finding
 from harness.check.subject import Run, Subject
 from harness.check.tasks import BATCH, changed, first_seen
-from harness.episodes import Episodes
+from harness.episodes.source import Episodes
 
 
 def no_anticipation(subject: Subject) -> Finding:

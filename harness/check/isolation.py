@@ -15,8 +15,8 @@ from harness.check.compare import Change, first_change
 from harness.check.report import Finding
 from harness.check.subject import Subject, scoring
 from harness.check.tasks import BATCH, changed, draw, only
-from harness.method import Method
-from harness.rollout import step_through
+from harness.evaluation.rollout import step_through
+from harness.method.interface import Method
 
 
 def no_cross_talk(subject: Subject) -> Finding:

@@ -8,7 +8,7 @@ from harness.check.compare import first_change
 from harness.check.report import Finding
 from harness.check.subject import Subject, poisoned
 from harness.check.tasks import numbers
-from harness.rollout import class_loss, training_loss
+from harness.evaluation.rollout import class_loss, training_loss
 
 
 def trainable(subject: Subject) -> Finding:

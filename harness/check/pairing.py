@@ -12,8 +12,8 @@ from harness.check.settings import paired, streamed
 from harness.check.subject import Subject, scoring
 from harness.check.tasks import assemble, draw, numbers, revealing
 from harness.check.walk import Life, adapted, ask, informed, joined, life_of, walked
-from harness.episodes import Episodes
-from harness.method import Method
+from harness.episodes.source import Episodes
+from harness.method.interface import Method
 
 PLAIN = 0.85
 """How well a pairing must fit to be more than the luck of a net that is not trained yet."""

@@ -11,7 +11,7 @@ from harness.check.compare import Change, first_change
 from harness.check.report import Finding
 from harness.check.subject import Subject, scoring
 from harness.check.walk import Life, adapted, ask, asked_state, life_of, walked
-from harness.method import Method, State
+from harness.method.interface import Method, State
 
 
 def queries_are_independent(subject: Subject) -> Finding:

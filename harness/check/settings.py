@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.check.compare import Change
-from harness.errors import UserError, unknown
-from harness.method import MASKS, Method, Task
-from harness.plan import NULL, QUERY, STREAM, SUPPORT
-from harness.registry import task_for
-from harness.spec import KINDS, AnyProtocol
+from harness.episodes.plan import NULL, QUERY, STREAM, SUPPORT
+from harness.method.interface import MASKS, Method, Task
+from harness.method.registry import task_for
+from harness.protocol.models import KINDS, AnyProtocol
+from harness.util.errors import UserError, unknown
 
 STREAMS = ("online_few_shot", "delayed_label")
 WAYS, IMAGE_SHAPE, MASK_SHAPE, DELAYS = 3, (1, 28, 28), (3, 32, 32), (1, 3)

@@ -14,7 +14,7 @@ from harness.check.settings import STREAMS
 from harness.check.subject import Subject, scoring
 from harness.check.tasks import BATCH, draw
 from harness.check.walk import adapted, informed, life_of, moments, walked
-from harness.method import Feedback, State, state_bytes
+from harness.method.interface import Feedback, State, state_bytes
 
 
 def state_is_batched(subject: Subject) -> Finding:

@@ -19,10 +19,10 @@ from harness.check.compare import AGREEMENT, ROUNDING, Change, first_change, sam
 from harness.check.report import Finding
 from harness.check.settings import Setting
 from harness.check.tasks import draw, in_double, uniform
-from harness.episodes import Episodes
-from harness.method import Method, State, leaves
-from harness.plan import QUERY, SUPPORT
-from harness.rollout import before_queries, feedback_of, step_through, steps, training_logits
+from harness.episodes.plan import QUERY, SUPPORT
+from harness.episodes.source import Episodes
+from harness.evaluation.rollout import before_queries, feedback_of, step_through, steps, training_logits
+from harness.method.interface import Method, State, leaves
 
 _POISON = 20211
 EVERY = slice(None)

@@ -1,4 +1,4 @@
-"""Small random episodes to check methods on: no data set, and every draw from `harness.bits`."""
+"""Small random episodes to check methods on: no data set, and every draw from `harness.util.philox`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness import bits
 from harness.check.settings import Setting, Timing
-from harness.episodes import Episodes
-from harness.plan import QUERY, EpisodePlan
+from harness.episodes.plan import QUERY, EpisodePlan
+from harness.episodes.source import Episodes
+from harness.util import philox
 
 BATCH = 4
 """Episodes of a batch, unless a check asks for another number."""
@@ -20,7 +20,7 @@ BATCH = 4
 def uniform(shape: tuple[int, ...], *name: object) -> Tensor:
     """Float32 numbers in [-1, 1), the same for the same name."""
     count = int(np.prod(shape))
-    words = bits.words(bits.key_of("check", *name), np.zeros(1, np.int64), 0, count)[0]
+    words = philox.words(philox.key_of("check", *name), np.zeros(1, np.int64), 0, count)[0]
     return torch.from_numpy((words.astype(np.float64) / 2**31 - 1).astype(np.float32)).reshape(shape)
 
 
@@ -48,13 +48,13 @@ def draw(
 def _numbers(setting: Setting, name: str, batch: int, timing: Timing) -> Tensor:
     """The class number shown at each step, int64 [T, B]."""
     rows, steps = np.arange(batch), len(timing.phase)
-    words = bits.words(bits.key_of("check", name, "targets"), rows, 0, steps)
-    number = bits.below(words, setting.ways)
+    words = philox.words(philox.key_of("check", name, "targets"), rows, 0, steps)
+    number = philox.below(words, setting.ways)
     before = int((timing.phase != QUERY).sum())
     if setting.pairs:
-        number[:, :before] = bits.shuffled(words[:, :before]) % setting.ways
+        number[:, :before] = philox.shuffled(words[:, :before]) % setting.ways
     elif setting.kind == "continual":
-        order = bits.shuffled(bits.words(bits.key_of("check", name, "order"), rows, 0, setting.ways))
+        order = philox.shuffled(philox.words(philox.key_of("check", name, "order"), rows, 0, setting.ways))
         number[:, :before] = order[:, np.arange(before) * setting.ways // before]
     return torch.from_numpy(np.ascontiguousarray(number.T))
 

@@ -1,6 +1,6 @@
 """Stepping a method by hand, with every intermediate state in view.
 
-Nothing here sees targets: it is given inputs and what `harness.rollout.feedback_of` made of the targets.
+Nothing here sees targets: it is given inputs and what `harness.evaluation.rollout.feedback_of` made of the targets.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from harness.check.subject import scoring
-from harness.episodes import Episodes
-from harness.method import Feedback, Method, State
-from harness.plan import NULL, SUPPORT
-from harness.rollout import feedback_of
+from harness.episodes.plan import NULL, SUPPORT
+from harness.episodes.source import Episodes
+from harness.evaluation.rollout import feedback_of
+from harness.method.interface import Feedback, Method, State
 
 
 @dataclass(frozen=True)

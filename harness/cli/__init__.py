@@ -8,7 +8,7 @@ import sys
 
 from harness import __version__
 from harness.cli.parser import Parser
-from harness.errors import HarnessError, unknown
+from harness.util.errors import HarnessError, unknown
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("harness.cli.run", "train a method on a protocol, score it, put the row on the board"),

@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UserError, unknown
+from harness.util.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from harness.boards.render import View
+    from harness.boards.markdown import View
     from harness.boards.standings import Entry
-    from harness.load import Loaded
+    from harness.protocol.load import Loaded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     if args.protocol is None:
         return _all(args)
-    from harness.boards.render import on_data, render_board, view_board, write_board, write_index
+    from harness.boards.markdown import on_data, render_board, view_board, write_board, write_index
 
     loaded = _loaded(args.protocol, args.boards)
     stand_in = args.data == "stand-in" or loaded.protocol.card.stand_in
@@ -44,10 +44,10 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _all(args: argparse.Namespace) -> int:
-    from harness.boards.render import render_index, view_all, write_board, write_index
+    from harness.boards.markdown import render_index, view_all, write_board, write_index
     from harness.boards.store import to_stderr
-    from harness.load import load_protocol
-    from harness.shipped import protocol_files
+    from harness.protocol.load import load_protocol
+    from harness.util.shipped_files import protocol_files
 
     if args.json:
         print(json.dumps([board_as_json(view) for view in view_all(args.boards)], indent=1, ensure_ascii=False))
@@ -91,7 +91,7 @@ def board_as_json(view: View) -> dict[str, Any]:
 
 
 def _entry_as_json(entry: Entry) -> dict[str, Any]:
-    from harness.boards.tables import marks_of
+    from harness.boards.columns import marks_of
 
     newest = entry.newest
     summaries = {name: entry.summary(name) for name in sorted(newest.metrics)}
@@ -124,8 +124,8 @@ def _entry_as_json(entry: Entry) -> dict[str, Any]:
 
 def _loaded(name: str, boards: Path) -> Loaded:
     """The protocol of a board; UserError with the nearest name for one that is neither shipped nor a file."""
-    from harness.load import load_protocol
-    from harness.shipped import protocol_files
+    from harness.protocol.load import load_protocol
+    from harness.util.shipped_files import protocol_files
 
     if Path(name).exists() or name in protocol_files() or Path(name).suffix in {".yaml", ".yml"}:
         return load_protocol(name)

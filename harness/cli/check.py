@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 
-from harness.errors import VerificationError
+from harness.util.errors import VerificationError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Prints the report; 0 if no check failed, else 3."""
     from harness.check import check_method
-    from harness.load import load_protocol
-    from harness.registry import load_method, parse_options
+    from harness.method.registry import load_method, parse_options
+    from harness.protocol.load import load_protocol
 
     protocol = load_protocol(args.protocol).protocol if args.protocol else None
     found = load_method(args.method)

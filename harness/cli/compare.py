@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from harness.boards.compare import Difference
     from harness.boards.standings import Entry
-    from harness.paired import Difference
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from harness.boards.render import on_data, view_board
-    from harness.load import load_protocol
-    from harness.paired import differences, found
+    from harness.boards.compare import differences, found
+    from harness.boards.markdown import on_data, view_board
+    from harness.protocol.load import load_protocol
 
     loaded = load_protocol(args.board)
     stand_in = args.data == "stand-in" or loaded.protocol.card.stand_in

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from harness.cli.common import add_data_arguments, whole_number
-from harness.errors import UserError
+from harness.util.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from harness.data.load import load_dataset
-    from harness.export import FORMATS, export_episodes
-    from harness.load import for_data, load_protocol
-    from harness.spec import digest
+    from harness.data.open_dataset import load_dataset
+    from harness.episodes.export import FORMATS, export_episodes
+    from harness.protocol.load import for_data, load_protocol
+    from harness.protocol.models import digest
 
     loaded = load_protocol(args.protocol)
     protocol = for_data(loaded, args.data)
@@ -56,7 +56,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _columns_help() -> str:
-    from harness.export import COLUMNS, KINDS
+    from harness.episodes.export import COLUMNS, KINDS
 
     lines = [f"  {name:<12} {meaning}" for name, meaning in COLUMNS.items()]
     return "\n".join(

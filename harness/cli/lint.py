@@ -9,11 +9,11 @@ import json
 from typing import TYPE_CHECKING
 
 from harness.cli.common import add_data_arguments
-from harness.errors import MissingData, VerificationError
+from harness.util.errors import MissingData, VerificationError
 
 if TYPE_CHECKING:
     from harness.lint import Finding
-    from harness.load import Loaded
+    from harness.protocol.load import Loaded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Prints what was found; 3 if any of it is an error, else 0."""
-    from harness.load import load_protocol
+    from harness.protocol.load import load_protocol
 
     loaded = load_protocol(args.protocol)
     findings = linted(loaded, args)
@@ -40,9 +40,9 @@ def execute(args: argparse.Namespace) -> int:
 
 def linted(loaded: Loaded, args: argparse.Namespace) -> tuple[Finding, ...]:
     """The findings on a protocol, on its data if they are here already; nothing is downloaded."""
-    from harness.data.load import load_dataset
+    from harness.data.open_dataset import load_dataset
     from harness.lint import lint
-    from harness.load import for_data
+    from harness.protocol.load import for_data
 
     protocol = for_data(loaded, args.data)
     dataset = None

@@ -33,8 +33,8 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _protocols() -> Rows:
-    from harness.load import EXTENDS, inherited
-    from harness.shipped import protocol_files
+    from harness.protocol.load import EXTENDS, inherited
+    from harness.util.shipped_files import protocol_files
 
     rows = []
     files = protocol_files()
@@ -75,7 +75,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _methods() -> Rows:
-    from harness.registry import describe
+    from harness.method.registry import describe
 
     return [{"name": name, "description": line} for name, line in describe().items()]
 

@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from harness.skeleton import class_name, write_method
+    from harness.method.template import class_name, write_method
 
     method, recipe, test = write_method(args.name, args.into)
     target = f"{method}:{class_name(args.name)}"

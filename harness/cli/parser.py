@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import NoReturn
 
-from harness.errors import UserError, nearest, unknown
+from harness.util.errors import UserError, nearest, unknown
 
 
 class Parser(argparse.ArgumentParser):

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from harness.cli.common import add_data_arguments
-from harness.errors import UserError
+from harness.util.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,12 +44,12 @@ def execute(args: argparse.Namespace) -> int:
             raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
     seconds, seeds = _seconds(args.time), _seeds(args.seeds)
 
-    from harness.boards.kept import keep
-    from harness.boards.render import publish, render_board
-    from harness.prepare import Request, prepare, with_seed
-    from harness.provenance import cores
-    from harness.registry import parse_options
-    from harness.run import run
+    from harness.boards.artifacts import keep
+    from harness.boards.markdown import publish, render_board
+    from harness.method.registry import parse_options
+    from harness.records.provenance import cores
+    from harness.runs.resolve import Request, prepare, with_seed
+    from harness.runs.run import run
 
     request = Request(
         protocol=args.protocol,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.errors import UserError
+from harness.util.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     import json
 
-    from harness.files import replacing
-    from harness.text.file_schema import file_schema
+    from harness.protocol.json_schema import file_schema
+    from harness.util.atomic_files import replacing
 
     text = json.dumps(file_schema(), indent=2, ensure_ascii=False) + "\n"
     if args.out is None:

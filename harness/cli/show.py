@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from harness.cli.common import add_data_arguments, whole_number
-from harness.errors import MissingData
+from harness.util.errors import MissingData
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,16 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from harness import show
     from harness.data.dataset import card_table
-    from harness.data.load import load_dataset
-    from harness.load import for_data, load_protocol
-    from harness.plan import plan_episodes
-    from harness.timeline import class_list, timeline
+    from harness.data.open_dataset import load_dataset
+    from harness.episodes.plan import plan_episodes
+    from harness.episodes.timeline import class_list, timeline
+    from harness.protocol import describe
+    from harness.protocol.load import for_data, load_protocol
 
     loaded = load_protocol(args.protocol)
     protocol = for_data(loaded, args.data)
-    print(show.heading(loaded.name, protocol))
+    print(describe.heading(loaded.name, protocol))
     note = ""
     try:
         dataset = load_dataset(protocol.dataset, args.data_root, args.cache, download=False, base=loaded.base)
@@ -51,6 +51,6 @@ def execute(args: argparse.Namespace) -> int:
         table = dataset.table(args.split)
     plan = plan_episodes(protocol, table, args.split, args.seed, [args.episode])
     print(f"\nEpisode {args.episode} of the {args.split} split under seed {args.seed}.")
-    print(f"{note}{class_list(protocol, plan, table)}\n{show.legend(protocol)}\n")
+    print(f"{note}{class_list(protocol, plan, table)}\n{describe.legend(protocol)}\n")
     print(timeline(protocol, plan, table))
     return 0

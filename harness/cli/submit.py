@@ -24,10 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from harness.boards.kept import keep
-    from harness.boards.render import publish
-    from harness.folder import read_record
-    from harness.submit import Submission, examined, loaded_for
+    from harness.boards.artifacts import keep
+    from harness.boards.markdown import publish
+    from harness.boards.submit import Submission, examined, loaded_for
+    from harness.runs.folder import read_record
 
     record = read_record(args.run)
     submission = Submission(

@@ -6,8 +6,8 @@ import argparse
 import sys
 
 from harness.cli.common import add_data_arguments
-from harness.errors import UserError, VerificationError
-from harness.text.places import YamlError, shown
+from harness.util.errors import UserError, VerificationError
+from harness.yaml_files.source_location import YamlError, shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     from harness.cli.lint import linted
     from harness.lint.finding import NOTE
-    from harness.load import load_protocol
-    from harness.show import summary
-    from harness.spec import digest
+    from harness.protocol.describe import summary
+    from harness.protocol.load import load_protocol
+    from harness.protocol.models import digest
 
     refused = spoiled = 0
     for file in args.files:

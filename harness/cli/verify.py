@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.common import add_data_arguments, whole_number
-from harness.errors import UserError, VerificationError
+from harness.util.errors import UserError, VerificationError
 
 if TYPE_CHECKING:
-    from harness.load import Loaded
-    from harness.record import Record
-    from harness.score import Scores
-    from harness.verify import Bench, Verdict
+    from harness.boards.verify import Bench, Verdict
+    from harness.evaluation.score import Scores
+    from harness.protocol.load import Loaded
+    from harness.records.record import Record
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ def execute(args: argparse.Namespace) -> int:
     if args.row and not args.board:
         raise UserError("--row N is a line of one board: name the board")
 
-    from harness.load import load_protocol
+    from harness.protocol.load import load_protocol
 
     counts: Counter[str] = Counter()
     for name in [args.board] if args.board else _all_boards(args):
@@ -59,7 +59,7 @@ def execute(args: argparse.Namespace) -> int:
 
 def _all_boards(args: argparse.Namespace) -> list[str]:
     from harness.boards.store import STAND_IN_FOLDER, to_stderr
-    from harness.shipped import protocol_files
+    from harness.util.shipped_files import protocol_files
 
     folder = args.boards / STAND_IN_FOLDER if args.data == "stand-in" else args.boards
     names = {path.stem for path in folder.glob("*.jsonl")}
@@ -73,7 +73,7 @@ def _all_boards(args: argparse.Namespace) -> list[str]:
 def _board(name: str, loaded: Loaded, args: argparse.Namespace) -> Counter[str]:
     """Prints the verdict on each row that was asked for, and counts them by outcome."""
     from harness.boards.store import board_path, read_board, to_stderr
-    from harness.verify import allows
+    from harness.boards.verify import allows
 
     stand_in = args.data == "stand-in" or loaded.protocol.card.stand_in
     path = board_path(args.boards, loaded.name, stand_in)
@@ -101,10 +101,10 @@ def _board(name: str, loaded: Loaded, args: argparse.Namespace) -> Counter[str]:
 
 
 def _bench(loaded: Loaded, args: argparse.Namespace) -> Bench:
-    from harness.data.load import load_dataset
-    from harness.load import for_data
-    from harness.run import device_named
-    from harness.verify import Bench
+    from harness.boards.verify import Bench
+    from harness.data.open_dataset import load_dataset
+    from harness.protocol.load import for_data
+    from harness.runs.run import device_named
 
     protocol = for_data(loaded, args.data)
     dataset = load_dataset(protocol.dataset, args.data_root, args.cache, base=loaded.base)
@@ -114,8 +114,8 @@ def _bench(loaded: Loaded, args: argparse.Namespace) -> Bench:
 def _verdict(record: Record, bench: Bench, args: argparse.Namespace) -> Verdict:
     import torch
 
-    from harness.boards.kept import scores_of, weights_of
-    from harness.verify import Verdict, against_metrics, allows, compared, verified
+    from harness.boards.artifacts import scores_of, weights_of
+    from harness.boards.verify import Verdict, against_metrics, allows, compared, verified
 
     try:
         claimed = scores_of(record, args.boards)
@@ -144,7 +144,7 @@ def _verdict(record: Record, bench: Bench, args: argparse.Namespace) -> Verdict:
 def _scores_of_run(folder: Path, record: Record) -> Scores:
     """The scores of a finished run of the same setting and seed."""
     from harness.boards.store import to_stderr
-    from harness.folder import SCORES, read_record, read_scores
+    from harness.runs.folder import SCORES, read_record, read_scores
 
     again = read_record(folder)
     same = ("digest", "target", "options", "seed", "budget", "budget_cut", "test_episodes")

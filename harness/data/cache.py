@@ -26,7 +26,7 @@ import numpy as np
 from harness.data.cards import Card
 from harness.data.dataset import SPLITS, ClassTable, Dataset
 from harness.data.sources import Decoded, Source
-from harness.errors import UserError
+from harness.util.errors import UserError
 
 FORMAT = 1
 _IMAGES, _MASKS, _TABLES, _META = "images.npy", "masks.npy", "tables.json", "meta.json"

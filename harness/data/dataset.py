@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.data.cards import Card
-from harness.errors import UserError
+from harness.util.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 """Splits in the order in which they are always gone through; a data set may lack 'validation'."""

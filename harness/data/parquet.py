@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.pictures import Picture, listed
-from harness.errors import UserError
+from harness.data.image_decoding import Picture, listed
+from harness.util.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.dataset import ClassTable
-from harness.errors import UserError
+from harness.util.errors import UserError
 
 _SPLITS = Path(__file__).parent / "splits"
 _CHUNK = 1 << 20

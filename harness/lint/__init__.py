@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from harness.lint.finding import ERROR, NOTE, SEVERITIES, WARNING, Finding, gravest
 from harness.lint.images import data_findings
-from harness.lint.learners import learner_findings
+from harness.lint.label_only import learner_findings
 from harness.lint.shots import shot_findings
 
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
-    from harness.load import Loaded
+    from harness.protocol.load import Loaded
 
 __all__ = ["ERROR", "NOTE", "SEVERITIES", "WARNING", "Finding", "gravest", "lint"]
 
@@ -28,7 +28,7 @@ def lint(loaded: Loaded, dataset: Dataset | None) -> tuple[Finding, ...]:
 
 def _findings(loaded: Loaded, dataset: Dataset | None) -> Iterator[Finding]:
     from harness.data.dataset import card_table
-    from harness.spec import ranking, reported
+    from harness.protocol.models import ranking, reported
 
     protocol = loaded.protocol
     allowed = {ranking(protocol), *reported(protocol)}

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from harness.data.dataset import ClassTable
+from harness.episodes.plan import NULL, plan_episodes
 from harness.lint.finding import ERROR, NOTE, WARNING, Finding
-from harness.plan import NULL, plan_episodes
-from harness.spec import AnyProtocol, DelayedLabel, OnlineFewShot, SegmentationDistractors, StreamProtocol
+from harness.protocol.models import AnyProtocol, DelayedLabel, OnlineFewShot, SegmentationDistractors, StreamProtocol
 
 EPISODES = 400
 FEW = 100

@@ -7,17 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.boards.columns import budget_of, marks_of, options_of, trained
 from harness.boards.defaults import default_options
-from harness.boards.render import View, view_board
+from harness.boards.markdown import View, view_board
 from harness.boards.standings import Entry
-from harness.boards.tables import budget_of, marks_of, options_of, trained
-from harness.errors import UserError, unknown
-from harness.load import load_protocol
-from harness.record import Record
-from harness.shapes import Published
-from harness.shipped import protocol_files
+from harness.protocol.episode_models import Published
+from harness.protocol.load import load_protocol
+from harness.records.record import Record
 from harness.tables.computed import ComputedCost, computed_cost
 from harness.tables.definition import Column, CurvePoint, Printed, Row, Table
+from harness.util.errors import UserError, unknown
+from harness.util.shipped_files import protocol_files
 
 
 @dataclass(frozen=True)

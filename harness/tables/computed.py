@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.load import load_protocol
-from harness.shipped import protocol_files
+from harness.protocol.load import load_protocol
 from harness.tables.definition import Column, Row
+from harness.util.shipped_files import protocol_files
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ def computed_cost(row: Row, name: str, budget: str) -> ComputedCost | None:
 
     The method is built as `budget` of its recipe builds it, with the row's options over the recipe's.
     """
-    from harness.cost import prediction_gflop, step_gflop
     from harness.data.dataset import card_table
-    from harness.evaluate import EVALUATION_SEED
-    from harness.plan import plan_episodes
-    from harness.recipe import load_budget, recipe_path
-    from harness.registry import build_method, load_method, method_names, resolved_options, task_for
+    from harness.episodes.plan import plan_episodes
+    from harness.evaluation.cost import prediction_gflop, step_gflop
+    from harness.evaluation.evaluate import EVALUATION_SEED
+    from harness.method.registry import build_method, load_method, method_names, resolved_options, task_for
+    from harness.training.recipe import load_budget, recipe_path
 
     if row.method not in method_names():
         return None

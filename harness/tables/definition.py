@@ -1,4 +1,4 @@
-"""What a table of a paper is: rows (systems) and columns (conditions), read from `harness/papers/*.yaml`."""
+"""What a table of a paper is: rows (systems) and columns (conditions), read from `harness/tables/papers/*.yaml`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from harness.errors import UserError, nearest
-from harness.shapes import Number
-from harness.shipped import papers_dir
-from harness.strict import Count, Strict
-from harness.text.document import read_yaml, validated
+from harness.protocol.episode_models import Number
+from harness.util.errors import UserError, nearest
+from harness.util.pydantic_base import Count, Strict
+from harness.util.shipped_files import papers_dir
+from harness.yaml_files.document import read_yaml, validated
 
 Costs = Literal["million parameters", "GFLOP per prediction", "GFLOP per step"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from harness.boards.tables import NOTHING
+from harness.boards.columns import NOTHING
 from harness.tables.cells import Cell, ComputedValue, Filled, MeasuredValue, PublishedValue, account
 from harness.tables.definition import Column
 

@@ -2,8 +2,8 @@
 
     from hypothesis import given, strategies as st
     from harness import testing
-    from harness.registry import build_method, task_for
-    from harness.rollout import step_through
+    from harness.method.registry import build_method, task_for
+    from harness.evaluation.rollout import step_through
 
     @given(testing.protocols(testing.STREAM_KINDS, max_ways=4), st.integers(0, 99))
     def test_my_method_answers_every_step(protocol, seed):

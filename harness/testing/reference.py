@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from harness.spec import AnyProtocol
+    from harness.protocol.models import AnyProtocol
 
 StreamEvent = tuple[Literal["reveal"], int, int] | tuple[Literal["show"], int]
 """A target revealed, a step shown and answered."""

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness import bits
 from harness.data.cards import CARDS
 from harness.data.dataset import ClassTable
-from harness.errors import unknown
-from harness.spec import KINDS, PROTOCOL, AnyProtocol
+from harness.protocol.models import KINDS, PROTOCOL, AnyProtocol
 from harness.testing.tiny import tiny_episodes, tiny_source
+from harness.util import philox
+from harness.util.errors import unknown
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
 
-    from harness.episodes import Episodes
-    from harness.method import Task
+    from harness.episodes.source import Episodes
+    from harness.method.interface import Task
 
 STREAM_KINDS = ("online_few_shot", "delayed_label")
 """Kinds that are streams and nothing else: every step is answered and scored, its label comes d steps later."""
@@ -101,8 +101,8 @@ def class_tables(classes: tuple[int, int] = (5, 12), images: tuple[int, int] = (
             else:
                 rows.append(np.arange(total, total := total + draw(st.integers(*images))))
                 turns.append(0)
-        key = bits.key_of("class table", draw(st.integers(0, 2**16)))
-        number = bits.shuffled(bits.words(key, np.zeros(1), 0, total))[0]
+        key = philox.key_of("class table", draw(st.integers(0, 2**16)))
+        number = philox.shuffled(philox.words(key, np.zeros(1), 0, total))[0]
         return ClassTable(
             names=tuple(f"class {c}" for c in range(len(rows))),
             offsets=np.cumsum([0, *map(len, rows)], dtype=np.int64),
@@ -117,7 +117,7 @@ def tasks(kinds: Sequence[str] = tuple(KINDS), max_ways: int = 5) -> SearchStrat
     """What methods are told when they are built; half of those with a stream are told the label delay."""
     from hypothesis import strategies as st
 
-    from harness.registry import task_of
+    from harness.method.registry import task_of
 
     return st.builds(
         lambda protocol, classes, told: task_of(protocol, CARDS[protocol.dataset].image_shape, classes, told),

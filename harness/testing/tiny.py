@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness import bits
 from harness.data.cards import CARDS
 from harness.data.dataset import SPLITS, ClassTable, Dataset
+from harness.util import philox
 
 if TYPE_CHECKING:
-    from harness.data.own import OwnData
-    from harness.episodes import Episodes, EpisodeSource
-    from harness.spec import AnyProtocol
+    from harness.data.user.model import OwnData
+    from harness.episodes.source import Episodes, EpisodeSource
+    from harness.protocol.models import AnyProtocol
 
 _CLASSES, _IMAGES = 8, 6
 
@@ -51,10 +51,10 @@ def tiny_dataset(
         for place, split in enumerate(splits)
     }
     numbers = np.arange(len(splits) * per_split)
-    shown = _random(bits.key_of("tiny", name, seed), numbers, card.image_shape)
+    shown = _random(philox.key_of("tiny", name, seed), numbers, card.image_shape)
     wanted = card.masks if masks is None else masks
     objects = (
-        _random(bits.key_of("tiny masks", name, seed), numbers, (1, *card.image_shape[1:])) & 1 if wanted else None
+        _random(philox.key_of("tiny masks", name, seed), numbers, (1, *card.image_shape[1:])) & 1 if wanted else None
     )
     return Dataset(
         card=replace(
@@ -90,12 +90,12 @@ def tiny_source(protocol: AnyProtocol) -> EpisodeSource:
 
 @functools.lru_cache(maxsize=64)
 def _source(data: str | OwnData, classes: int, images: int) -> EpisodeSource:
-    from harness.episodes import EpisodeSource
+    from harness.episodes.source import EpisodeSource
 
     return EpisodeSource(tiny_dataset(data, classes, images))
 
 
-def _random(key: bits.Key, numbers: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _random(key: philox.Key, numbers: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Random bytes, uint8 [len(numbers), *shape]."""
-    words = bits.words(key, numbers, 0, int(np.prod(shape)))
+    words = philox.words(key, numbers, 0, int(np.prod(shape)))
     return (words & np.uint64(0xFF)).astype(np.uint8).reshape(-1, *shape)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from harness.seeded import seeded
+from harness.util.seeding import seeded
 
 Net = Literal["conv4", "resnet12"]
 

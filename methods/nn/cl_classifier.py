@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, channels_last, nn
 
-from harness.method import Feedback, Method, State, Task
+from harness.method.interface import Feedback, Method, State, Task
 from methods.nn.classifier import SUPERVISED, resized
 from methods.nn.conv_lstm import ConvLSTM
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.method import State, one_hot
+from harness.method.interface import State, one_hot
 
 
 def start(like: Tensor, episodes: int, ways: int, delay: int, features: int, statistics: int) -> State:

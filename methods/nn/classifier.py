@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method import Feedback, Method, State
+from harness.method.interface import Feedback, Method, State
 
 SUPERVISED = ("supervised",)
 """Kinds of protocols whose classes are those of training, so that weights alone can tell them apart."""

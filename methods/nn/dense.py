@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from harness.method import one_hot
+from harness.method.interface import one_hot
 
 DenseNorm = Literal["support", "layer", "none"]
 Weights = list[tuple[Tensor, Tensor]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.method import Feedback
+from harness.method.interface import Feedback
 
 
 def labels_with_images(feedback: Feedback, pending: Tensor) -> tuple[Tensor, Tensor]:

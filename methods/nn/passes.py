@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness import bits
+from harness.util import philox
 
 
 def passes_over(pairs: int, passes: int) -> list[list[int]]:
@@ -12,8 +12,8 @@ def passes_over(pairs: int, passes: int) -> list[list[int]]:
 
     The orders are the same in all episodes, whose pairs come in random order already.
     """
-    words = bits.words(bits.key_of("passes over support pairs"), np.arange(passes), pairs, pairs)
-    return [list(range(pairs)), *bits.shuffled(words)[1:].tolist()]
+    words = philox.words(philox.key_of("passes over support pairs"), np.arange(passes), pairs, pairs)
+    return [list(range(pairs)), *philox.shuffled(words)[1:].tolist()]
 
 
 def batches_over(pairs: int, size: int, batches: int) -> list[list[int]]:

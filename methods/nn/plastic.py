@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method import one_hot
+from harness.method.interface import one_hot
 
 Rows = Literal["zero", "learned", "random"]
 Weights = list[tuple[Tensor, Tensor]]

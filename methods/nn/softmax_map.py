@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.method import one_hot
+from harness.method.interface import one_hot
 
 _ABSENT = -1e9
 

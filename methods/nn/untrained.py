@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from harness.method import CLASSES, Method, Task
+from harness.method.interface import CLASSES, Method, Task
 
 LABELLED = tuple(kind for kind in CLASSES if kind != "supervised")
 """Kinds of protocols that reveal labels within an episode. Elsewhere learners that have nothing else only guess."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness import Feedback, State, Task
-from harness.method import one_hot
+from harness.method.interface import one_hot
 from tests.check.broken_methods import Honest
 
 _SEEN: list[float] = []

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import Feedback, Method, State, Task
-from harness.method import one_hot
+from harness.method.interface import one_hot
 
 
 class Honest(Method):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import Feedback, Method, State, Task
-from harness.method import MASKS, one_hot
+from harness.method.interface import MASKS, one_hot
 
 
 class HonestMasks(Method):

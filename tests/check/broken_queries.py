@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness import Feedback, Method, State, Task
-from harness.episodes import Episodes
-from harness.method import one_hot
+from harness.episodes.source import Episodes
+from harness.method.interface import one_hot
 from tests.check.broken_methods import Honest
 
 

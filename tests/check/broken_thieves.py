@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from harness import Feedback, State
-from harness.episodes import Episodes
-from harness.method import one_hot
+from harness.episodes.source import Episodes
+from harness.method.interface import one_hot
 from tests.check.broken_methods import Honest
 
 

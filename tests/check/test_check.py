@@ -18,21 +18,21 @@ import numpy as np
 import pytest
 import torch
 
-from harness import rollout
 from harness.check import CHECKS, Report, check_method, subject
 from harness.check.compare import first_change
 from harness.check.settings import STREAMS, Setting, settings_for, streamed
+from harness.check.skips import SKIPPABLE
 from harness.check.state import memory
 from harness.check.subject import Subject, random_states
 from harness.check.tasks import assemble, changed, draw
 from harness.cli import main
-from harness.errors import UserError
-from harness.evaluate import evaluate
-from harness.load import load_protocol
-from harness.method import MASKS, Method
-from harness.registry import build_method, load_method, method_names
-from harness.rollout import feedback_of
-from harness.skips import SKIPPABLE
+from harness.evaluation import rollout
+from harness.evaluation.evaluate import evaluate
+from harness.evaluation.rollout import feedback_of
+from harness.method.interface import MASKS, Method
+from harness.method.registry import build_method, load_method, method_names
+from harness.protocol.load import load_protocol
+from harness.util.errors import UserError
 from tests.check import broken_carriers as carriers
 from tests.check import broken_methods as methods
 from tests.check import broken_thieves as thieves

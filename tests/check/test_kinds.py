@@ -14,13 +14,13 @@ from harness.check import Report, check_method
 from harness.check.settings import QUERIES, Setting, settings_for, streamed
 from harness.check.tasks import changed, draw, first_seen, numbers
 from harness.data.dataset import ClassTable
-from harness.errors import UserError
-from harness.load import load_protocol
-from harness.method import CLASSES, MASKS, Method
-from harness.plan import plan_episodes
-from harness.registry import load_method
-from harness.rollout import feedback_of, step_through
-from harness.spec import KINDS, PROTOCOL
+from harness.episodes.plan import plan_episodes
+from harness.evaluation.rollout import feedback_of, step_through
+from harness.method.interface import CLASSES, MASKS, Method
+from harness.method.registry import load_method
+from harness.protocol.load import load_protocol
+from harness.protocol.models import KINDS, PROTOCOL
+from harness.util.errors import UserError
 from tests.check import broken_others as others
 from tests.check import broken_queries as queries
 from tests.check.broken_methods import Honest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.data.dataset import Dataset
-from harness.data.load import load_dataset
+from harness.data.open_dataset import load_dataset
 
 GENERATED = ("glyphs", "objects", "scenes")
 

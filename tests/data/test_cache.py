@@ -15,9 +15,9 @@ import pytest
 from harness.data import cache
 from harness.data.cards import Card
 from harness.data.dataset import Dataset
-from harness.data.load import default_cache
+from harness.data.open_dataset import default_cache
 from harness.data.sources import Decoded, Source, table_of
-from harness.errors import UserError
+from harness.util.errors import UserError
 
 COUNTS = {"train": 2, "validation": 1, "test": 1}
 CARD = Card("tiny", "four classes of two images", (1, 3, 3), COUNTS, dict.fromkeys(COUNTS, 2), (0.0,), (1.0,))
@@ -269,7 +269,7 @@ from dataclasses import replace
 from pathlib import Path
 import filelock
 from harness.data import cache
-from harness.errors import HarnessError
+from harness.util.errors import HarnessError
 sys.path.insert(0, sys.argv[2])
 from test_cache import CARD, SOURCE, decoded
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from harness import cli
 from harness.boards.store import append_record, board_path, read_board
-from harness.record import canonical_json, sha256_of
-from tests.board_material import record
-from tests.fuzz.mutations import AWKWARD, mutated_bytes, settings
+from harness.records.record import canonical_json, sha256_of
+from tests.helpers.boards import record
+from tests.helpers.mutations import AWKWARD, mutated_bytes, settings
 
-FROZEN = Path(__file__).parent.with_name("frozen")
+FROZEN = Path(__file__).parents[1] / "boards" / "frozen"
 NAME = "cifarfs_delay5"
 ROWS = [line for file in sorted(FROZEN.rglob("*.jsonl")) for line in file.read_bytes().splitlines()]
 BOARD = b"".join(line + b"\n" for line in (FROZEN / f"{NAME}.jsonl").read_bytes().splitlines())

@@ -18,15 +18,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import cli, evaluate, prepare, provenance, run, train
-from harness.checkpoint import load_tensors
-from harness.errors import UserError
-from harness.folder import read_record, read_scores
-from harness.record import Code
+from harness import cli
+from harness.evaluation import evaluate
+from harness.records import provenance
+from harness.records.record import Code
+from harness.runs import resolve, run
+from harness.runs.folder import read_record, read_scores
 from harness.testing import tiny_dataset
-from harness.train import Limits
-from tests import tiny_runs
-from tests.fuzz.mutations import mutated_bytes, settings
+from harness.training import loop
+from harness.training.state import Limits
+from harness.util.errors import UserError
+from harness.util.tensor_files import load_tensors
+from tests.helpers import runs as tiny_runs
+from tests.helpers.mutations import mutated_bytes, settings
 
 NAMES = ("run.json", "checkpoint.safetensors", "weights.safetensors", "scores.npz", "record.json", "log.jsonl")
 
@@ -37,20 +41,20 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tiny_runs.written(tmp_path_factory.mktemp("runs"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(prepare, "load_dataset", lambda name, **_: tiny_dataset(name))
+        patch.setattr(resolve, "load_dataset", lambda name, **_: tiny_dataset(name))
         patch.setattr(provenance, "code", lambda: Code(revision=None, dirty=None))
         patch.setattr(run, "Limits", lambda episodes, seconds: Limits(episodes, seconds, 0.0))
         patch.setattr(evaluate, "BATCH", 2)
         assert told("--out", "whole")[0] == 0
-        update = train._update
+        update = loop._update
 
-        def stopping(training: train.Training, progress: train.Progress, stage: Any) -> None:
+        def stopping(training: loop.Training, progress: loop.Progress, stage: Any) -> None:
             update(training, progress, stage)
             if progress.updates == 6:
                 os.kill(os.getpid(), signal.SIGINT)
 
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(train, "_update", stopping)
+            inner.setattr(loop, "_update", stopping)
             assert told("--out", "stopped")[0] == 130
         yield folder
 

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import cli
-from harness.errors import UserError
-from harness.load import load_protocol
-from harness.recipe import BUDGETS, load_budget
-from harness.shipped import protocol_files, recipes_dir
-from tests.fuzz.mutations import mutated_text, settings
+from harness.protocol.load import load_protocol
+from harness.training.recipe import BUDGETS, load_budget
+from harness.util.errors import UserError
+from harness.util.shipped_files import protocol_files, recipes_dir
+from tests.helpers.mutations import mutated_text, settings
 
 PROTOCOLS = {name: path.read_text() for name, path in protocol_files().items()}
 RECIPES = {path.stem: path.read_text() for path in sorted(recipes_dir().glob("*.yaml"))}

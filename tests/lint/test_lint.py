@@ -14,10 +14,10 @@ from harness.cli import main
 from harness.data.dataset import Dataset
 from harness.lint import ERROR, NOTE, WARNING, Finding, lint
 from harness.lint.images import data_findings
-from harness.load import Loaded, load_protocol
-from harness.shipped import protocol_files
-from harness.spec import PROTOCOL
+from harness.protocol.load import Loaded, load_protocol
+from harness.protocol.models import PROTOCOL
 from harness.testing import tiny_dataset
+from harness.util.shipped_files import protocol_files
 
 
 def found(

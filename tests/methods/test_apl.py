@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.method import Feedback, Task, state_bytes
+from harness.method.interface import Feedback, Task, state_bytes
 from methods.apl import APL
 from methods.nn.relational import RelationalDecoder
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.method import Feedback, Task
+from harness.method.interface import Feedback, Task
 from methods.bauer import Bauer
 from methods.nn.novelty import UNSEEN
 from methods.nn.softmax_map import fitted

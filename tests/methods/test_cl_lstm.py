@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from harness.cost import measured_cost
 from harness.data.dataset import card_table
-from harness.errors import UserError
-from harness.method import Feedback, Task, one_hot
-from harness.plan import plan_episodes
-from harness.registry import build_method
-from harness.spec import PROTOCOL
+from harness.episodes.plan import plan_episodes
+from harness.evaluation.cost import measured_cost
+from harness.method.interface import Feedback, Task, one_hot
+from harness.method.registry import build_method
+from harness.protocol.models import PROTOCOL
+from harness.util.errors import UserError
 from methods.cl_lstm import CLLSTM
 from methods.nn.conv_lstm import ConvLSTM
 

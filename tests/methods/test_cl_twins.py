@@ -10,19 +10,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.cost import measured_cost
 from harness.data.cards import CARDS
 from harness.data.dataset import card_table
-from harness.errors import UserError
-from harness.method import Feedback, Task
-from harness.plan import plan_episodes
-from harness.registry import build_method
-from harness.spec import PROTOCOL
+from harness.episodes.plan import plan_episodes
+from harness.evaluation.cost import measured_cost
+from harness.method.interface import Feedback, Task
+from harness.method.registry import build_method
+from harness.protocol.models import PROTOCOL
+from harness.util.errors import UserError
 from methods.cl_resnet20 import CLResNet20
 from methods.cl_vgg11 import CLVGG11
 from methods.nn.cl_classifier import CLClassifier
 from methods.nn.conv_lstm import ConvLSTM
-from tests.methods.unsettled import unsettled
+from tests.helpers.unsettled import unsettled
 
 TWINS: dict[str, type[CLClassifier]] = {"vgg": CLVGG11, "resnet": CLResNet20}
 NORMS = ("gates", "outputs", "none")

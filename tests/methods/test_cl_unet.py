@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.errors import UserError
-from harness.method import Feedback, Task, state_bytes
-from harness.registry import build_method
+from harness.method.interface import Feedback, Task, state_bytes
+from harness.method.registry import build_method
+from harness.util.errors import UserError
 from methods.cl_unet import CLUNet
 from methods.nn.unet import WIDTHS
 

@@ -11,18 +11,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.episodes import EpisodeSource
-from harness.errors import UserError
-from harness.method import Feedback, Method, Task, state_bytes
-from harness.recipe import Budget, EpisodeChange, staged
-from harness.registry import build_method
+from harness.episodes.source import EpisodeSource
+from harness.method.interface import Feedback, Method, Task, state_bytes
+from harness.method.registry import build_method
 from harness.testing import tiny_dataset
-from harness.train import Limits, Progress, Training, train
+from harness.training.loop import train
+from harness.training.recipe import Budget, EpisodeChange, staged
+from harness.training.state import Limits, Progress, Training
+from harness.util.errors import UserError
 from methods.cnn_lstm import CNNLSTM
 from methods.lstm import LSTM
 from methods.maml import MAML
-from tests.test_train import assert_same, interrupting
-from tests.training_material import protocol, weights
+from tests.helpers.training import protocol, weights
+from tests.training.test_loop import assert_same, interrupting
 
 SMALL: dict[str, Any] = {"channels": 4, "units": 8, "layers": 1, "layer_norm": False, "resolution": 16}
 PRETEXT: dict[str, Any] = {

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.nn.conv_lstm import ConvLSTM
-from tests.methods.unsettled import unsettled
+from tests.helpers.unsettled import unsettled
 
 OPTIONS: list[dict[str, Any]] = [{}, {"stride": 2}, {"normalize": True}, {"stride": 2, "normalize": True}]
 

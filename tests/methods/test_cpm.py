@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.method import Feedback, Task, leaves, state_bytes
+from harness.method.interface import Feedback, Task, leaves, state_bytes
 from methods.cpm import CPM
 from methods.nn.novelty import UNSEEN
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.method import Feedback, Task
+from harness.method.interface import Feedback, Task
 from methods.csn import CSN, processed
 
 WAYS, EPISODES = 3, 2

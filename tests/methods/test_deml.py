@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.episodes import EpisodeSource
-from harness.method import Feedback, Task
-from harness.recipe import Budget
-from harness.spec import PROTOCOL
-from harness.stages import begun, loss_of
+from harness.episodes.source import EpisodeSource
+from harness.method.interface import Feedback, Task
+from harness.protocol.models import PROTOCOL
 from harness.testing import tiny_dataset
-from harness.train import Progress, Training
+from harness.training.recipe import Budget
+from harness.training.stages import begun, loss_of
+from harness.training.state import Progress, Training
 from methods.deml import DEML
 
 WAYS, EPISODES = 3, 2

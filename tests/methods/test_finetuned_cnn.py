@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from harness.errors import UserError
-from harness.method import Feedback, Task, state_bytes
-from harness.registry import build_method
+from harness.method.interface import Feedback, Task, state_bytes
+from harness.method.registry import build_method
+from harness.util.errors import UserError
 from methods.finetuned_cnn import FinetunedCNN
 
 STEPS, EPISODES = 4, 2

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.episodes import EpisodeSource
-from harness.method import Feedback, Task
-from harness.rollout import training_loss
-from harness.spec import PROTOCOL
+from harness.episodes.source import EpisodeSource
+from harness.evaluation.rollout import training_loss
+from harness.method.interface import Feedback, Task
+from harness.protocol.models import PROTOCOL
 from harness.testing import tiny_dataset
 from methods.gidaris import Gidaris
 from methods.nn.novelty import UNSEEN

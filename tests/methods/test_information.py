@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 
 from harness.data.dataset import ClassTable, Dataset
-from harness.episodes import Episodes, EpisodeSource
-from harness.load import load_protocol
-from harness.registry import load_method, task_for
-from harness.rollout import step_through
-from harness.score.earned import credit
-from harness.shipped import protocol_files
-from harness.spec import PROTOCOL, DelayedLabel, OnlineFewShot, StreamProtocol
+from harness.episodes.source import Episodes, EpisodeSource
+from harness.evaluation.rollout import step_through
+from harness.evaluation.score.credit import credit
+from harness.method.registry import load_method, task_for
+from harness.protocol.load import load_protocol
+from harness.protocol.models import PROTOCOL, DelayedLabel, OnlineFewShot, StreamProtocol
+from harness.util.shipped_files import protocol_files
 
 Earned = list[Fraction]
 """Expected credit of an episode at each shot 0, 1, 2, ..."""

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 
 from harness.data.dataset import Dataset, card_table
-from harness.episodes import EpisodeSource
-from harness.errors import UserError
-from harness.load import load_protocol
-from harness.plan import QUERY
-from harness.registry import load_method, task_for
-from harness.rollout import answered
-from harness.score import Scores, metrics, score
-from harness.shipped import protocol_files
-from harness.spec import AnyProtocol
+from harness.episodes.plan import QUERY
+from harness.episodes.source import EpisodeSource
+from harness.evaluation.rollout import answered
+from harness.evaluation.score import Scores, metrics, score
+from harness.method.registry import load_method, task_for
+from harness.protocol.load import load_protocol
+from harness.protocol.models import AnyProtocol
+from harness.util.errors import UserError
+from harness.util.shipped_files import protocol_files
 from methods import BUILT_IN
 from methods.nn.untrained import Untrained
 

@@ -14,16 +14,17 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from harness.data.dataset import ClassTable, Dataset
-from harness.episodes import Episodes, EpisodeSource
-from harness.evaluate import evaluate
-from harness.method import Feedback, Method, State, Task
-from harness.recipe import Budget
-from harness.registry import build_method, load_method, task_for
-from harness.rollout import absorbed, head_loss, step_through, training_logits, training_loss
-from harness.score import metrics
-from harness.spec import PROTOCOL, AnyProtocol
+from harness.episodes.source import Episodes, EpisodeSource
+from harness.evaluation.evaluate import evaluate
+from harness.evaluation.rollout import absorbed, head_loss, step_through, training_logits, training_loss
+from harness.evaluation.score import metrics
+from harness.method.interface import Feedback, Method, State, Task
+from harness.method.registry import build_method, load_method, task_for
+from harness.protocol.models import PROTOCOL, AnyProtocol
 from harness.testing import tiny_dataset
-from harness.train import Training, train
+from harness.training.loop import train
+from harness.training.recipe import Budget
+from harness.training.state import Training
 from methods.cl_lstm import CLLSTM
 from methods.nn.pairs import labels_with_images
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.method import Task
-from harness.rollout import step_through, training_loss
+from harness.evaluation.rollout import step_through, training_loss
+from harness.method.interface import Task
 from methods.llama import LLAMA
 from methods.maml import MAML
 from methods.nn import inner

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from harness.method import Feedback, Task, leaves, state_bytes
+from harness.method.interface import Feedback, Task, leaves, state_bytes
 from methods.lstm import LSTM
 from methods.nn.lstm_cell import LayerNormLSTM
 

@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from harness import prepare, run
 from harness.check import check_method
-from harness.episodes import Episodes, EpisodeSource
-from harness.evaluate import evaluate
-from harness.method import Feedback, Task, state_bytes
-from harness.rollout import step_through, training_loss
-from harness.spec import PROTOCOL
+from harness.episodes.source import Episodes, EpisodeSource
+from harness.evaluation.evaluate import evaluate
+from harness.evaluation.rollout import step_through, training_loss
+from harness.method.interface import Feedback, Task, state_bytes
+from harness.protocol.models import PROTOCOL
+from harness.runs import resolve, run
 from harness.testing import tiny_dataset
 from methods import maml
 from methods.maml import MAML
@@ -312,13 +312,13 @@ def noting(asked: list[int]) -> Any:
 
 
 def test_a_transductive_row_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "load_dataset", lambda *_, **__: tiny_dataset("cifar_fs", 6, 20))
+    monkeypatch.setattr(resolve, "load_dataset", lambda *_, **__: tiny_dataset("cifar_fs", 6, 20))
     for norm in ("batch", "support"):
         options = {"norm": norm, "channels": 2}
-        request = prepare.Request(
+        request = resolve.Request(
             "cifarfs_5way_1shot", "maml", "smoke", options=options, episodes=2, test_episodes=2, out=tmp_path
         )
-        marks = run.run(prepare.prepare(request), quiet=True).marks
+        marks = run.run(resolve.prepare(request), quiet=True).marks
         assert ("transductive" in marks) == (norm == "batch")
 
 

@@ -11,15 +11,15 @@ import torch
 from torch.utils import _pytree as pytree
 
 from harness import testing
-from harness.episodes import Episodes
-from harness.errors import UserError
-from harness.evaluate import evaluate
-from harness.method import Feedback, Method, leaves, state_bytes
-from harness.registry import load_method, task_for
-from harness.rollout import feedback_of, step_through
-from harness.score import metrics
-from harness.spec import PROTOCOL, AnyProtocol
+from harness.episodes.source import Episodes
+from harness.evaluation.evaluate import evaluate
+from harness.evaluation.rollout import feedback_of, step_through
+from harness.evaluation.score import metrics
+from harness.method.interface import Feedback, Method, leaves, state_bytes
+from harness.method.registry import load_method, task_for
+from harness.protocol.models import PROTOCOL, AnyProtocol
 from harness.testing.tiny import tiny_source
+from harness.util.errors import UserError
 
 Mask = list[list[int]]
 SHOWINGS = 4

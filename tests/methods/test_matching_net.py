@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.method import Feedback, Task, state_bytes
+from harness.method.interface import Feedback, Task, state_bytes
 from methods.matching_net import MatchingNet
 from methods.nn.context import FullContext
 from methods.nn.novelty import UNSEEN

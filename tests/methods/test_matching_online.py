@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.method import Feedback, Task, state_bytes
+from harness.method.interface import Feedback, Task, state_bytes
 from methods.matching_online import MatchingOnline
 from methods.nn.novelty import UNSEEN
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from harness.method import Feedback, Task, state_bytes
+from harness.method.interface import Feedback, Task, state_bytes
 from methods import meta_learner_lstm
 from methods.meta_learner_lstm import MetaLearnerLSTM
 from methods.nn.passes import passes_over

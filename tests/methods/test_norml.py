@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from harness.cost import measured_cost
-from harness.episodes import EpisodeSource
-from harness.method import Feedback, Task, state_bytes
-from harness.spec import PROTOCOL
+from harness.episodes.source import EpisodeSource
+from harness.evaluation.cost import measured_cost
+from harness.method.interface import Feedback, Task, state_bytes
+from harness.protocol.models import PROTOCOL
 from harness.testing import tiny_dataset
 from methods.nn.nodal import NodalCells
 from methods.nn.passes import passes_over

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from harness.method import Feedback, Task, leaves, state_bytes
+from harness.method.interface import Feedback, Task, leaves, state_bytes
 from methods.ntm import NTM, Access
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)

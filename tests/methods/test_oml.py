@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.method import Feedback, Task, state_bytes
+from harness.method.interface import Feedback, Task, state_bytes
 from methods.oml import OML
 
 WAYS, STEPS, EPISODES = 4, 8, 3

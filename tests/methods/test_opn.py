@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from harness.method import Feedback, Task
+from harness.method.interface import Feedback, Task
 from methods.nn.novelty import UNSEEN
 from methods.opn import OPN
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
-from harness.method import Task
-from harness.rollout import step_through, training_loss
+from harness.evaluation.rollout import step_through, training_loss
+from harness.method.interface import Task
 from methods.maml import MAML
 from methods.platipus import PLATIPUS, divergence
 from tests.methods.test_maml import (

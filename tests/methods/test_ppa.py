@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.method import Feedback, Task
+from harness.method.interface import Feedback, Task
 from methods.nn.novelty import UNSEEN
 from methods.ppa import PPA
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.episodes import Episodes
-from harness.method import Feedback, Task
-from harness.rollout import step_through, training_loss
+from harness.episodes.source import Episodes
+from harness.evaluation.rollout import step_through, training_loss
+from harness.method.interface import Feedback, Task
 from methods.nn.learners import Learner
 from methods.nn.passes import batches_over
 from methods.reptile import Reptile

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.errors import UserError
-from harness.method import Task
-from harness.registry import build_method, load_method
+from harness.method.interface import Task
+from harness.method.registry import build_method, load_method
+from harness.util.errors import UserError
 from methods.nn.backbones import Backbone, Conv4, ResNet12
 
 

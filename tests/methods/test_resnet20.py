@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.cost import measured_cost
 from harness.data.cards import CARDS
 from harness.data.dataset import card_table
-from harness.method import Feedback, Task
-from harness.plan import plan_episodes
-from harness.registry import build_method
-from harness.spec import PROTOCOL
+from harness.episodes.plan import plan_episodes
+from harness.evaluation.cost import measured_cost
+from harness.method.interface import Feedback, Task
+from harness.method.registry import build_method
+from harness.protocol.models import PROTOCOL
 from methods.resnet20 import ResNet20
-from tests.methods.unsettled import unsettled
+from tests.helpers.unsettled import unsettled
 
 
 def built(side: int = 32, **options: object) -> ResNet20:

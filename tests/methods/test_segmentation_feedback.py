@@ -11,21 +11,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import run
 from harness.cli import main
-from harness.data import fss1000
 from harness.data.cards import CARDS
 from harness.data.dataset import Dataset
-from harness.episodes import EpisodeSource
-from harness.evaluate import evaluate
-from harness.method import Method
-from harness.recipe import Budget
-from harness.record import Record
-from harness.registry import build_method, load_method, task_for
-from harness.score import curves, metrics
-from harness.spec import PROTOCOL, AnyProtocol
+from harness.data.real import fss1000
+from harness.episodes.source import EpisodeSource
+from harness.evaluation.evaluate import evaluate
+from harness.evaluation.score import curves, metrics
+from harness.method.interface import Method
+from harness.method.registry import build_method, load_method, task_for
+from harness.protocol.models import PROTOCOL, AnyProtocol
+from harness.records.record import Record
+from harness.runs import run
 from harness.testing import tiny_dataset
-from harness.train import Training, train
+from harness.training.loop import train
+from harness.training.recipe import Budget
+from harness.training.state import Training
 
 SIDE, CLASSES, IMAGES = 16, 6, 6
 COLOURS = ((230, 20, 20), (20, 230, 20), (20, 20, 230), (230, 230, 20), (20, 230, 230), (230, 20, 230))

@@ -12,17 +12,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.episodes import EpisodeSource
-from harness.evaluate import evaluate
-from harness.load import Loaded, for_data, load_protocol
-from harness.method import CLASSES, MASKS, Feedback, Method, State, Task, one_hot
-from harness.recipe import Budget, load_budget, recipe_path
-from harness.registry import build_method, load_method, resolved_options, task_for
-from harness.score import metrics
-from harness.shipped import protocol_files
-from harness.spec import AnyProtocol, ranking
+from harness.episodes.source import EpisodeSource
+from harness.evaluation.evaluate import evaluate
+from harness.evaluation.score import metrics
+from harness.method.interface import CLASSES, MASKS, Feedback, Method, State, Task, one_hot
+from harness.method.registry import build_method, load_method, resolved_options, task_for
+from harness.protocol.load import Loaded, for_data, load_protocol
+from harness.protocol.models import AnyProtocol, ranking
 from harness.testing import tiny_dataset
-from harness.train import Training, train
+from harness.training.loop import train
+from harness.training.recipe import Budget, load_budget, recipe_path
+from harness.training.state import Training
+from harness.util.shipped_files import protocol_files
 
 STREAMED = (
     *("anml", "apl", "cl_lstm", "cnn_lstm", "cpm", "lstm", "maml"),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.method import Feedback, Task, state_bytes
+from harness.method.interface import Feedback, Task, state_bytes
 from methods.nn.causal import Attention, Dense
 from methods.snail import SNAIL
 

@@ -11,19 +11,20 @@ import pytest
 
 from harness import cli
 from harness.data.cards import CARDS
-from harness.data.cifar import CIFAR10
 from harness.data.dataset import ClassTable, Dataset
-from harness.episodes import EpisodeSource
-from harness.evaluate import evaluate
-from harness.method import Task
-from harness.recipe import Budget
-from harness.record import Record
-from harness.registry import build_method, load_method
-from harness.score import metrics
-from harness.spec import PROTOCOL
+from harness.data.real.cifar import CIFAR10
+from harness.episodes.source import EpisodeSource
+from harness.evaluation.evaluate import evaluate
+from harness.evaluation.score import metrics
+from harness.method.interface import Task
+from harness.method.registry import build_method, load_method
+from harness.protocol.models import PROTOCOL
+from harness.records.record import Record
 from harness.testing import tiny_dataset
-from harness.train import Training, train
-from tests.data.test_cifar import parquet
+from harness.training.loop import train
+from harness.training.recipe import Budget
+from harness.training.state import Training
+from tests.data.real.test_cifar import parquet
 
 METHODS = ("cl_resnet20", "cl_vgg11", "resnet20", "vgg11")
 

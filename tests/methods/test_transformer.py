@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.method import Feedback, Method, Task, leaves, state_bytes
+from harness.method.interface import Feedback, Method, Task, leaves, state_bytes
 from methods.transformer import Transformer, _turned
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)

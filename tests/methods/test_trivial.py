@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from harness import testing
-from harness.errors import UserError
-from harness.method import Feedback, Method, Task, leaves, state_bytes
-from harness.registry import load_method, task_for
-from harness.rollout import answered, step_through
-from harness.spec import PROTOCOL
+from harness.evaluation.rollout import answered, step_through
+from harness.method.interface import Feedback, Method, Task, leaves, state_bytes
+from harness.method.registry import load_method, task_for
+from harness.protocol.models import PROTOCOL
+from harness.util.errors import UserError
 
 WITHOUT_PARAMETERS = ("chance", "majority", "copy_last", "count", "nearest_pixel")
 Images = list[list[float]]

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torchvision.models import vgg
 
-from harness.method import Feedback, Task
-from harness.registry import build_method
+from harness.method.interface import Feedback, Task
+from harness.method.registry import build_method
 from methods.vgg11 import VGG11
-from tests.methods.unsettled import unsettled
+from tests.helpers.unsettled import unsettled
 
 
 def built(ways: int = 10, side: int = 32, **options: object) -> VGG11:

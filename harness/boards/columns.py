@@ -1,0 +1,187 @@
+"""The tables of boards: the columns of an entry, published results, and their Markdown."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from harness.boards.defaults import default_options
+from harness.boards.standings import Entry
+from harness.protocol.episode_models import Published, StreamScoring
+from harness.protocol.models import AnyProtocol, ranking, reported
+from harness.records.record import Cost, Record
+
+NOTHING = "–"
+
+
+def columns(entry: Entry, by: str, others: Sequence[str]) -> dict[str, str]:
+    """The columns of an entry: what it is, how well it did, what it cost.
+
+    `by` is the metric that the board is ranked by, `others` those shown before it.
+    """
+    newest, cost = entry.newest, entry.newest.cost
+    spread = getattr(entry.summary(by), "spread", None)
+    seeds = str(len(entry.records)) + (f" (± {spread:.2f})" if spread is not None else "")
+    return {
+        "method": newest.method,
+        "options": options_of(newest) or NOTHING,
+        **{name: measured(entry, name) for name in (*others, by)},
+        "seeds": seeds,
+        "training episodes": trained(entry),
+        "budget": budget_of(newest) or NOTHING,
+        "recipe": f"{newest.recipe} {newest.recipe_hash[:8]}" if newest.recipe else NOTHING,
+        "parameters": f"{cost.parameters:,}",
+        "GFLOP/step": _gflop(cost.gflop_per_step),
+        **({"GFLOP/query": _gflop(cost.gflop_per_query)} if by == "query_accuracy" else {}),
+        "state bytes": f"{cost.state_bytes:,}",
+        "state growth": _growth(cost),
+        "marks": ", ".join(marks_of(entry)) or NOTHING,
+        "hardware": _hardware(newest),
+        "run": ", ".join(record.run for record in entry.records),
+    }
+
+
+def marks_of(entry: Entry) -> list[str]:
+    """The marks of any of the entry's records, and what a reader should know besides."""
+    marks = {mark for record in entry.records for mark in record.marks}
+    if any(record.code.dirty for record in entry.records):
+        marks.add("uncommitted code")
+    if entry.older:
+        marks.add(f"{entry.older} older not shown")
+    return sorted(marks)
+
+
+def options_of(record: Record) -> str:
+    """The options of a record that differ from the method's defaults, as 'channels=16, lstm=128'; '' if none do."""
+    defaults = default_options(record.target)
+    different = {
+        name: value
+        for name, value in sorted(record.options.items())
+        if name not in defaults or defaults[name] != value or type(defaults[name]) is not type(value)
+    }
+    return ", ".join(
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in different.items()
+    )
+
+
+def budget_of(record: Record) -> str:
+    """The budget of a record and what cut it short, as 'quick time=10m'; '' if it was not trained."""
+    return " ".join(filter(None, [record.budget, record.budget_cut]))
+
+
+def measured(entry: Entry, metric: str) -> str:
+    """An entry's metric as '97.1 ± 0.2'."""
+    summary = entry.summary(metric)
+    if summary is None:
+        return NOTHING
+    return f"{summary.mean:.1f}" + ("" if summary.interval is None else f" ± {summary.interval:.1f}")
+
+
+def trained(entry: Entry) -> str:
+    """Training episodes of an entry's records, and those that the weights had seen from which they began."""
+    found = [record.train_episodes for record in entry.records]
+    text = f"{min(found):,}" + (f" to {max(found):,}" if min(found) < max(found) else "")
+    return text + (f" after {entry.newest.init_episodes:,}" if entry.newest.init else "")
+
+
+def _hardware(record: Record) -> str:
+    machine = record.hardware
+    return machine.gpu or f"{' '.join(machine.cpu.split()) or machine.device}, {machine.threads} threads"
+
+
+def _growth(cost: Cost) -> str:
+    """How the state grows, as '+12 a step, +8 a step of delay'; older records do not know the second."""
+    rates = [(cost.growth_bytes_per_step, "a step"), (cost.growth_bytes_per_delay or 0, "a step of delay")]
+    return ", ".join(f"{rate:+,.0f} {each}" for rate, each in rates if rate) or "constant"
+
+
+def _gflop(value: float | None) -> str:
+    return "not counted" if value is None else f"{value:.3g}"
+
+
+def why(entry: Entry) -> str:
+    """Why an entry is not ranked."""
+    return "; ".join(detail for _, detail in entry.reasons)
+
+
+def published_table(published: Iterable[Published], names: Sequence[str]) -> str:
+    """What others printed, with the spread they printed, whatever they meant by it.
+
+    `names` are the metrics of the board, whose columns come first.
+    """
+    found = list(published)
+    others = sorted({name for each in found for name in each.metrics} - {*names})
+    names = [name for name in (*names, *others) if any(name in each.metrics for each in found)]
+    rows = [
+        {
+            "method": each.method,
+            "variant": each.variant or NOTHING,
+            **{name: _printed(each.metrics.get(name)) for name in names},
+            "source": each.source,
+            "note": each.note or NOTHING,
+        }
+        for each in found
+    ]
+    return table(rows)
+
+
+def _printed(value: float | list[float] | None) -> str:
+    if value is None:
+        return NOTHING
+    return " ± ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def best_published(protocol: AnyProtocol) -> str | None:
+    """The best published result in words, None if there is none.
+
+    Best by the metric that the board is ranked by, where it was printed or follows from what was printed, and
+    otherwise by the metric that was printed most often.
+    """
+    by, parts = ranking(protocol), _parts(protocol)
+    values: list[tuple[float, Published]] = []
+    for each in protocol.published:
+        numbers = {name: _first(value) for name, value in each.metrics.items()}
+        if by in numbers:
+            values.append((numbers[by], each))
+        elif parts and all(name in numbers for name in parts):
+            values.append((statistics.fmean(numbers[name] for name in parts), each))
+    if values:
+        value, best = max(values, key=lambda each: each[0])
+        return f"{_titled(best)} {value:.1f} ({best.source})"
+    counts = Counter(name for each in protocol.published for name in each.metrics)
+    if not counts:
+        return None
+    metric = max(counts, key=lambda name: (counts[name], name))
+    having = [each for each in protocol.published if metric in each.metrics]
+    best = max(having, key=lambda each: _first(each.metrics[metric]))
+    return f"{_titled(best)} {_first(best.metrics[metric])} {metric} ({best.source})"
+
+
+def _parts(protocol: AnyProtocol) -> tuple[str, ...]:
+    """The metrics whose mean is the one that the board is ranked by; () where it is not a mean of reported ones."""
+    shots = isinstance(protocol.scoring, StreamScoring) and getattr(protocol.episode, "order", None) != "iid"
+    return reported(protocol) if shots else ()
+
+
+def _first(value: float | list[float]) -> float:
+    return value[0] if isinstance(value, list) else value
+
+
+def _titled(published: Published) -> str:
+    return published.method + (f", {published.variant}," if published.variant else "")
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """Markdown of a table whose rows share their columns."""
+    import pandas
+
+    frame: Any = pandas.DataFrame([{name: safe(text) for name, text in row.items()} for row in rows])
+    return frame.to_markdown(index=False, disable_numparse=True)
+
+
+def safe(text: str) -> str:
+    """Text that cannot end a table's cell or begin HTML."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

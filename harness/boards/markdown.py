@@ -1,0 +1,211 @@
+"""Boards as people read them: Markdown of a board, and the index; the same bytes for the same records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from harness.boards.columns import NOTHING, best_published, columns, measured, published_table, safe, table, why
+from harness.boards.legend import legend
+from harness.boards.standings import RANKINGS, Standings, standings, usual_digest, usual_ranking
+from harness.boards.store import (
+    STAND_IN_FOLDER,
+    Board,
+    Report,
+    append_record,
+    board_path,
+    locked,
+    read_board,
+    to_stderr,
+)
+from harness.protocol.models import AnyProtocol, digest, ranking, reported
+from harness.records.record import Record
+from harness.util.atomic_files import leftovers, replacing
+from harness.util.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.protocol.load import Loaded
+
+MADE = "<!-- Written by `harness board --write` from the records; changes made here are lost. -->"
+"""The first line of every file written here. A file without it is somebody's own and is left alone."""
+
+INDEX = "README.md"
+
+
+@dataclass(frozen=True)
+class View:
+    """One board, read and ranked; `protocol` is on the board's data set, None if its file is not at hand."""
+
+    name: str
+    stand_in: bool
+    protocol: AnyProtocol | None
+    digest: str
+    test_episodes: int | None
+    board: Board
+    standings: Standings
+
+
+def view_board(name: str, protocol: AnyProtocol | None, boards: Path, stand_in: bool) -> View:
+    """Reads and ranks a board. Without its protocol, rows are compared with the one finished last, and ranked by
+    the metric that boards of its kind are ranked by."""
+    board = read_board(board_path(boards, name, stand_in))
+    asked = None
+    if protocol is None:
+        own, by = usual_digest(board.records), usual_ranking(board.records)
+    else:
+        own, by = digest(protocol), ranking(protocol)
+        asked = getattr(protocol.scoring, "test_episodes", None)
+    return View(name, stand_in, protocol, own, asked, board, standings(board.records, own, asked, by))
+
+
+def view_all(boards: Path) -> list[View]:
+    """Every board in the folder, real ones first, by name; protocols are those that are shipped."""
+    views = []
+    for stand_in, folder in ((False, boards), (True, boards / STAND_IN_FOLDER)):
+        for path in sorted(folder.glob("*.jsonl")):
+            views.append(view_board(path.stem, _shipped_protocol(path.stem, stand_in), boards, stand_in))
+    return views
+
+
+def render_board(loaded: Loaded, boards: Path, stand_in: bool = False) -> str:
+    """Markdown of a protocol's board: ranked entries, published results, entries apart, the file's problems.
+
+    Raises UserError if `stand_in` is asked for and the protocol has none.
+    """
+    protocol = on_data(loaded, stand_in)
+    view = view_board(loaded.name, protocol, boards, stand_in)
+    by, others = ranking(protocol), reported(protocol)
+    episodes = "the whole test split" if view.test_episodes is None else f"{view.test_episodes} test episodes"
+    parts = [f"# {safe(protocol.title)}"]
+    if stand_in:
+        parts.append("**Stand-in data: generated, for trying things out. Not to be compared with real data.**")
+    parts.append(
+        f"Board `{view.name}`: kind `{protocol.kind}`, data set `{protocol.data_name}`, "
+        f"protocol digest `{view.digest[:12]}`, {episodes}."
+    )
+    parts.append("## Measured")
+    if view.standings.ranked:
+        rows = [{"rank": rank, **columns(entry, by, others)} for rank, entry in view.standings.ranked]
+        parts += [table(rows), legend(protocol, by)]
+    else:
+        parts.append("Nothing measured yet.")
+    if protocol.published and not stand_in:
+        parts += ["## Published elsewhere, not measured here", published_table(protocol.published, (*others, by))]
+    if view.standings.apart:
+        parts += [
+            "## Apart: not ranked",
+            "These rows cannot be compared with those above, or with each other.",
+        ]
+    for heading, entries in view.standings.apart:
+        parts += [f"### {heading}", table([{"why": why(each), **columns(each, by, others)} for each in entries])]
+    if view.board.problems:
+        parts += ["## Problems in the file", "\n".join(f"- {safe(each)}" for each in view.board.problems)]
+    return "\n\n".join(parts) + "\n"
+
+
+def render_index(boards: Path) -> str:
+    """Markdown of the index: one line a board, and one table for each metric that boards are ranked by."""
+    parts = ["# Leaderboards"]
+    views = view_all(boards)
+    for stand_in, heading in (
+        (False, "Real data"),
+        (True, "Stand-in data (generated; for trying things out)"),
+    ):
+        for by in RANKINGS:
+            rows = [_index_row(view) for view in views if (view.stand_in, view.standings.ranking) == (stand_in, by)]
+            if rows:
+                parts += [f"## {heading}, ranked by `{by}`", table(rows)]
+    if len(parts) == 1:
+        parts.append("No boards yet: `harness run PROTOCOL --method NAME` writes the first row.")
+    return "\n\n".join(parts) + "\n"
+
+
+def write_board(loaded: Loaded, boards: Path, stand_in: bool = False, report: Report = to_stderr) -> Path:
+    """Renders a board to `<board>.md` beside its records, and returns that path.
+
+    If a protocol of that name is shipped, the board is rendered by the shipped file: rows of somebody's
+    changed copy must not put everybody else's apart.
+    """
+    records = board_path(boards, loaded.name, stand_in)
+    path = records.with_suffix(".md")
+    with locked(records):
+        _write(path, render_board(_shipped(loaded.name) or loaded, boards, stand_in), report)
+    return path
+
+
+def write_index(boards: Path, report: Report = to_stderr) -> Path:
+    """Renders the index of all boards, and returns its path."""
+    path = boards / INDEX
+    with locked(path):
+        _write(path, render_index(boards), report)
+    return path
+
+
+def publish(record: Record, loaded: Loaded, boards: Path, report: Report = to_stderr) -> Path:
+    """Appends a record to its board, renders the board and the index again, and returns the rendered board.
+
+    Raises RunError if a file cannot be written.
+    """
+    append_record(record, boards, report)
+    path = write_board(loaded, boards, record.data.stand_in, report)
+    write_index(boards, report)
+    return path
+
+
+def _write(path: Path, text: str, report: Report) -> None:
+    """Replaces a rendered file, unless the one that is there was not rendered; for who holds its lock."""
+    for stale in leftovers(path):
+        stale.unlink(missing_ok=True)
+    whole = f"{MADE}\n\n{text}"
+    if path.exists():
+        there = path.read_text(encoding="utf-8", errors="replace")
+        if there == whole:
+            return
+        if there.strip() and not there.startswith(MADE):
+            report(f"{path} was not written by the harness and was left as it is")
+            return
+    with replacing(path) as temporary:
+        temporary.write_text(whole, encoding="utf-8", newline="\n")
+
+
+def on_data(loaded: Loaded, stand_in: bool) -> AnyProtocol:
+    """The protocol on the data of its real or its stand-in board; UserError if it has no stand-in."""
+    from harness.protocol.load import for_data
+
+    if loaded.protocol.card.stand_in:
+        return loaded.protocol
+    return for_data(loaded, "stand-in" if stand_in else "real")
+
+
+def _shipped(name: str) -> Loaded | None:
+    from harness.protocol.load import load_protocol
+    from harness.util.shipped_files import protocol_files
+
+    path = protocol_files().get(name)
+    return load_protocol(path) if path else None
+
+
+def _shipped_protocol(name: str, stand_in: bool) -> AnyProtocol | None:
+    """The shipped protocol of a board; None if it cannot be read: one bad file must not hide all."""
+    try:
+        shipped = _shipped(name)
+        return on_data(shipped, stand_in) if shipped else None
+    except UserError:
+        return None
+
+
+def _index_row(view: View) -> dict[str, str]:
+    ranked = view.standings.ranked
+    best = f"{ranked[0][1].newest.method} {measured(ranked[0][1], view.standings.ranking)}" if ranked else NOTHING
+    problems = len(view.board.problems)
+    folder = f"{STAND_IN_FOLDER}/" if view.stand_in else ""
+    published = None if view.protocol is None or view.stand_in else best_published(view.protocol)
+    return {
+        "board": f"[{view.name}]({quote(f'{folder}{view.name}.md')})",
+        "title": view.protocol.title if view.protocol else "(protocol file not shipped)",
+        "best measured": best,
+        "entries": str(view.standings.entries) + (f", {problems} problems" if problems else ""),
+        "best published": published or NOTHING,
+    }

@@ -1,0 +1,213 @@
+"""Submitting a run: everything about it that can be checked is checked before its row goes onto a board."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.boards.standings import standings
+from harness.boards.store import board_path, read_board
+from harness.boards.verify import Bench, compared, method_of, rebuilt, rescored, why_not
+from harness.data.open_dataset import load_dataset
+from harness.evaluation.evaluate import whole_test
+from harness.evaluation.score import Scores, curves, first, metrics
+from harness.method.interface import Method
+from harness.method.registry import LoadedMethod, resolved_options
+from harness.protocol.load import Loaded, for_data, load_protocol
+from harness.protocol.models import AnyProtocol, digest, ranking
+from harness.records.record import STAND_IN, Record
+from harness.runs.build_record import cost_of, method_marks
+from harness.runs.folder import NOTED, RECORD, SCORES, differences, read_scores, untouched
+from harness.util.errors import UserError, VerificationError
+from harness.util.shipped_files import protocol_files
+from harness.util.tensor_files import WEIGHTS, load_tensors, sha256_of
+
+SAMPLE = 200
+"""Test episodes that are scored again at most (of a supervised protocol: images)."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A finished run, the board it is for, and where data is looked for.
+
+    `method` is what the user named as its method: needed where it is not built in, since nothing else is imported.
+    """
+
+    folder: Path
+    record: Record
+    loaded: Loaded
+    boards: Path
+    method: str | None = None
+    data_root: Path | None = None
+    cache: Path | None = None
+
+
+def examined(submission: Submission, say: Say) -> None:
+    """Checks a run; each thing that holds is told to `say`, the first that does not is raised.
+
+    In this order: the folder's files are those of its record; the record's numbers are those of its scores; protocol,
+    data and number of test episodes are those of the board; its marks, training episodes and cost are those of its
+    weights and of the method; the method keeps the rules (`harness check`); and its weights, scored again on some of
+    the episodes, give the scores of the folder. Raises UserError for what cannot be checked, VerificationError for a
+    claim that does not hold.
+    """
+    record = submission.record
+    _files(submission)
+    say("files: weights, scores and record belong together")
+    bench = _bench(submission)
+    scores = read_scores(submission.folder / SCORES)
+    _numbers(record, bench.protocol, scores, say)
+    _comparable(record, bench, submission.boards)
+    say("board: protocol, data and number of test episodes are the board's")
+    method = method_of(record, submission.method)
+    weights = submission.folder / WEIGHTS if record.checkpoint is not None else None
+    built = rebuilt(record, bench, method, weights)
+    _told(record, bench, built, weights)
+    say(f"marks: {', '.join(record.marks) or 'none'}; these, training episodes and cost are as they should be")
+    _conforms(submission, method, say)
+    episodes = min(SAMPLE, record.test_episodes)
+    verdict = compared(bench.protocol, first(scores, episodes), rescored(record, bench, built, episodes))
+    if verdict.outcome == "differs":
+        raise VerificationError(f"the weights do not give the scores of this run: {verdict.said}")
+    say(f"scores: {verdict.said}")
+
+
+def loaded_for(record: Record, protocol: str | None) -> Loaded:
+    """The protocol of a run: the shipped one of its name, or the file given.
+
+    Raises UserError if it is neither shipped nor given, or another.
+    """
+    if protocol is None and record.protocol not in protocol_files():
+        raise UserError(f"protocol '{record.protocol}' is not shipped; give its file: --protocol FILE")
+    loaded = load_protocol(protocol or record.protocol)
+    if loaded.name != record.protocol:
+        raise UserError(f"the run is on {record.protocol}, not on {loaded.name}")
+    return loaded
+
+
+def _files(submission: Submission) -> None:
+    folder, record = submission.folder, submission.record
+    if record.scores is None:
+        raise UserError(f"{folder} is a run from before scores were named in the record; run it again")
+    for name, claimed in ((SCORES, record.scores), (WEIGHTS, record.checkpoint)):
+        if claimed is None:
+            continue
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path} is missing; the record names it")
+        if sha256_of(path) != claimed:
+            raise VerificationError(f"{path} is not the file that the record names: it was changed after the run")
+    try:
+        noted = json.loads((folder / NOTED).read_text())
+        identity, status = noted["identity"], noted["status"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{folder / NOTED} is missing or damaged") from None
+    if status != "done":
+        raise UserError(f"{folder} holds an unfinished run ({status}); go on with it: {record.command} --resume")
+    if not untouched(folder, noted):
+        raise VerificationError(f"{folder / RECORD} was changed after the run; run again with --fresh")
+    wrong = differences(identity, {**identity, **_identity_in(record)})
+    if wrong:
+        raise VerificationError(f"{folder}: the record is not of the run in {NOTED}:\n  " + "\n  ".join(wrong))
+    if record.checkpoint is not None and load_tensors(folder / WEIGHTS)[1].get("identity") != identity:
+        raise VerificationError(f"{folder / WEIGHTS} is of another run")
+
+
+def _identity_in(record: Record) -> dict[str, Any]:
+    """What a record says of the identity of its run."""
+    same = ("protocol", "digest", "method", "target", "options", "seed", "init", "test_episodes")
+    found = {name: getattr(record, name) for name in same}
+    return {**found, "data": record.data.name, "fingerprint": record.data.fingerprint}
+
+
+def _bench(submission: Submission) -> Bench:
+    loaded = submission.loaded
+    stand_in = submission.record.data.stand_in and not loaded.protocol.card.stand_in
+    protocol = for_data(loaded, "stand-in" if stand_in else "real")
+    dataset = load_dataset(protocol.dataset, submission.data_root, submission.cache, base=loaded.base)
+    return Bench(protocol, dataset, torch.device("cpu"))
+
+
+def _numbers(record: Record, protocol: AnyProtocol, scores: Scores, say: Say) -> None:
+    """The record's metrics are those of its scores, but for the rounding of sums."""
+    told = {name: (metric.mean, metric.interval or 0.0, metric.episodes) for name, metric in record.metrics.items()}
+    made = {
+        name: (mean, width if count > 1 else 0.0, count)
+        for name, (mean, width, count) in metrics(protocol, scores).items()
+    }
+    wrong = sorted(told.keys() ^ made.keys()) + [
+        f"{name} is {_in_words(told[name])} in the record, {_in_words(made[name])} in the scores"
+        for name in sorted(told.keys() & made.keys())
+        if max(abs(there - here) for there, here in zip(told[name], made[name], strict=True)) > 1e-6
+    ]
+    wrong += [
+        f"the curve '{name}' is another"
+        for name, values in curves(protocol, scores).items()
+        if len(values) != len(record.curves.get(name, [])) or not np.allclose(values, record.curves[name], 0, 1e-6)
+    ]
+    if wrong:
+        raise VerificationError(f"the record's metrics are not those of its scores: {'; '.join(wrong)}")
+    by = ranking(protocol)
+    say(f"numbers: {by} {made[by][0]:.2f} % over {made[by][1]} episodes, as the scores say")
+
+
+def _in_words(metric: tuple[float, float, int]) -> str:
+    return f"{metric[0]:.4f} ± {metric[1]:.4f} over {metric[2]} episodes"
+
+
+def _comparable(record: Record, bench: Bench, boards: Path) -> None:
+    """The row can be ranked with the others of its board."""
+    reason = why_not(record, bench)
+    if reason:
+        raise VerificationError(f"the run cannot be compared with others: {reason}")
+    episodes = whole_test(bench.protocol, bench.dataset)
+    if record.test_episodes != episodes:
+        raise VerificationError(f"{record.test_episodes} test episodes were scored; the board asks for {episodes}")
+    board = read_board(board_path(boards, record.protocol, record.data.stand_in))
+    ranked = standings(board.records, digest(bench.protocol), episodes, ranking(bench.protocol)).ranked
+    others = {entry.newest.data.fingerprint for _, entry in ranked}
+    if others and record.data.fingerprint not in others:
+        raise VerificationError(
+            f"the board's rows are on data with fingerprint {others.pop()[:12]}, this run on "
+            f"{record.data.fingerprint[:12]}: other images or class lists"
+        )
+
+
+def _told(record: Record, bench: Bench, method: Method, weights: Path | None) -> None:
+    """What the row tells beside its numbers: marks, episodes trained on and cost."""
+    header = load_tensors(weights)[1] if weights is not None else {}
+    claimed = {"training episodes": record.init_episodes + record.train_episodes, "marks": sorted(record.marks)}
+    marks = {*header.get("marks", ()), *method_marks(method), *([STAND_IN] if record.data.stand_in else [])}
+    found = {"training episodes": header.get("train_episodes", 0), "marks": sorted(marks)}
+    cost = cost_of(method, bench.protocol, bench.dataset, record.options, record.seed)
+    claimed |= {name: _rounded(value) for name, value in record.cost.model_dump().items()}
+    found |= {name: _rounded(value) for name, value in cost.model_dump().items()}
+    wrong = [
+        f"{name}: {claimed[name]} in the record, {found[name]} found" for name in found if claimed[name] != found[name]
+    ]
+    if wrong:
+        raise VerificationError("the record does not tell what its weights and method do:\n  " + "\n  ".join(wrong))
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _conforms(submission: Submission, method: LoadedMethod, say: Say) -> None:
+    """The method, with the options of the run, passes every check on protocols of this kind, with this code."""
+    from harness.check import check_method
+
+    options = resolved_options(method.cls, submission.record.options)
+    report = check_method(method.cls, submission.loaded.protocol, options, name=method.name)
+    if not report.passed:
+        raise VerificationError(f"the method breaks the rules:\n{report.text()}")
+    outcomes = [result.outcome for result in report.results]
+    say(f"rules: {outcomes.count('passed')} checks passed, {outcomes.count('skipped')} skipped")

@@ -1,0 +1,109 @@
+"""Decoding many encoded images on a few threads, into a file, with everything that is wrong told at once."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from harness.util.errors import UserError
+
+NAMED = 10
+"""Problems that are told in words; the others are counted."""
+
+T = TypeVar("T")
+
+_BATCH = 512  # encoded images in memory at a time
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded image: its `number` in the array, what messages call it, and its bytes or the file they are in."""
+
+    number: int
+    called: str
+    content: bytes | Path | None
+
+
+def decoded(
+    pictures: Iterable[Picture], count: int, shape: tuple[int, int, int], file: Path, stretch: bool
+) -> np.ndarray:
+    """Images uint8 [count, *shape], mapped from `file`, which is written; shape is (3, height, width).
+
+    With `stretch` images of another size are resized to the shape (see `pixels`), else they are refused. Raises
+    UserError with all images that cannot be used: the first ten in words, the rest counted.
+    """
+    problems: list[str] = []
+    # Written, not assigned to a map of the file: a full disk is then an error and not a dead process.
+    with file.open("wb") as out, ThreadPoolExecutor(threads()) as pool:
+        size = int(np.prod(shape))
+        for batch in batches(pictures, _BATCH):
+            for picture, image in zip(batch, pool.map(lambda each: _tried(each, shape, stretch), batch), strict=True):
+                if isinstance(image, str):
+                    problems.append(image)
+                elif not problems:
+                    out.seek(picture.number * size)
+                    out.write(image.tobytes())
+    if problems:
+        raise UserError(f"images that cannot be used:\n{listed(problems)}")
+    return np.memmap(file, np.uint8, "r", shape=(count, *shape))
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of `size`, the last one shorter."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def threads() -> int:
+    """Threads to work with: those that OMP_NUM_THREADS allows, but no more than processors this process may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(int(asked), usable) if asked.isdigit() and int(asked) > 0 else usable
+
+
+def listed(problems: Sequence[str]) -> str:
+    """The problems, indented, one a line: the first ten, and how many more there are."""
+    lines = [f"  {problem}" for problem in problems[:NAMED]]
+    return "\n".join([*lines, f"  and {len(problems) - NAMED} more"] if len(problems) > NAMED else lines)
+
+
+def pixels(content: bytes | Path, shape: tuple[int, int, int], stretch: bool) -> np.ndarray:
+    """The image in colour (grey ones with three equal channels), uint8 of `shape` (3, height, width).
+
+    With `stretch` an image of another size is resized by Pillow's LANCZOS filter, which looks at every pixel that an
+    output pixel covers, without keeping the aspect. Raises whatever Pillow raises for broken images, and ValueError
+    for one of another size without `stretch`.
+    """
+    from PIL import Image
+
+    size = (shape[2], shape[1])
+    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+        if image.size != size and not stretch:
+            raise ValueError(f"it is {image.width}x{image.height}, not {size[0]}x{size[1]}")
+        colour = image.convert("RGB")
+    if colour.size != size:
+        colour = colour.resize(size, Image.Resampling.LANCZOS)
+    return np.asarray(colour).transpose(2, 0, 1)
+
+
+def _tried(picture: Picture, shape: tuple[int, int, int], stretch: bool) -> np.ndarray | str:
+    """The pixels, or in words why there are none."""
+    if picture.content is None:
+        return f"{picture.called}: there is no image"
+    try:
+        return pixels(picture.content, shape, stretch)
+    except Exception as error:  # Pillow raises many kinds for broken files
+        # The place is named already; Pillow names an address in memory.
+        why = (
+            "its format is not known, or it is cut short" if type(error).__name__ == "UnidentifiedImageError" else error
+        )
+        return f"{picture.called}: cannot read the image: {why}"

@@ -1,0 +1,1 @@
+"""Data sets of the literature, decoded from their published files."""

@@ -1,0 +1,1 @@
+"""Stand-in data sets, generated from integers alone."""

@@ -1,0 +1,29 @@
+"""Reading a user's own data set: an image folder, Parquet files, or a repository on the Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.data.sources import Source
+from harness.data.user.model import OwnData
+
+VERSION = 1
+"""Raised when the same files come to be decoded differently."""
+
+
+def source_of(data: OwnData, base: Path | None, root: Path | None) -> Source:
+    """The data set's source, whose digest covers the content of its files and everything the model says of them.
+
+    A relative path is looked for in `base` (the folder of the protocol file) and then under `root` (the data
+    root), None for either that there is not. A hub repository is known by its name and revision; nothing of it is
+    fetched before it is decoded.
+
+    Raises UserError where the files are not there, or do not hold the classes that the model names.
+    """
+    if data.folder is not None:
+        from harness.data.user import class_folders
+
+        return class_folders.source(data, base, root)
+    from harness.data.user import parquet_tables
+
+    return parquet_tables.hub(data) if data.hub is not None else parquet_tables.parquet(data, base, root)

@@ -1,0 +1,109 @@
+"""An image folder: one folder of images for each class, and masks beside the images."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+from harness.data.sources import Decoded, Source, content_digest
+from harness.data.user import items, pixels
+from harness.data.user.items import Encoded, Found, Grouped, Item
+from harness.data.user.model import CLASS, STEM, OwnData
+from harness.util.errors import UserError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
+"""Files with these endings are images, others are left aside."""
+
+
+class _Walk:
+    """What one look through the folder came to: images, what is wrong, and what is left aside."""
+
+    def __init__(self, data: OwnData, where: Path) -> None:
+        self.data, self.where = data, where
+        self.wanted = {name for names in data.lists.values() for name in names}
+        self.problems: list[str] = []
+        self.stray: list[str] = []
+        self.found: Found = {}
+        self.files: dict[str, tuple[Path, Path | None]] = {}
+        parts = set(data.parts.values())
+        for part in sorted(parts) or [""]:
+            folder = where / part
+            if folder.is_dir():
+                self.found[part] = self._classes(folder)
+        if parts:
+            self.found |= {each.name: {} for each in _inside(where) if each.is_dir() and each.name not in parts}
+
+    def _classes(self, folder: Path) -> dict[str, list[Item]]:
+        inside = _inside(folder)
+        self.stray += [self._name(each) for each in inside if not each.is_dir()]
+        classes = [each for each in inside if each.is_dir()]
+        if not classes:
+            self.problems.append(f"{folder} has no class folders; expected a folder of images for each class")
+        # What is in no list is not looked into.
+        return {
+            each.name: self._images(each) if each.name in self.wanted or self.data.parts else [] for each in classes
+        }
+
+    def _images(self, folder: Path) -> list[Item]:
+        pattern = self.data.mask and self.data.mask.replace(CLASS, folder.name)
+        inside = _inside(folder)
+        # With masks among the images, a file that is named like a mask is none of the images.
+        like_mask = _matcher(pattern) if pattern and "/" not in pattern else None
+        images = [each for each in inside if _is_image(each) and not (like_mask and like_mask.fullmatch(each.name))]
+        masks = {each: folder / pattern.replace(STEM, each.stem) for each in images} if pattern else {}
+        beside = {each.name for each in masks.values()} | {(pattern or "").partition("/")[0]}
+        self.stray += [self._name(each) for each in inside if each not in images and each.name not in beside]
+        absent = [(each, mask) for each, mask in masks.items() if not mask.is_file()]
+        self.problems += [f"{mask} is missing, the mask of {each.name}" for each, mask in absent]
+        return [self._item(each, masks.get(each)) for each in images]
+
+    def _item(self, image: Path, mask: Path | None) -> Item:
+        self.files[self._name(image)] = image, mask
+        return Item(self._name(image), str(image), str(mask), partial(_content, image, mask))
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.where).as_posix()
+
+
+def source(data: OwnData, base: Path | None, root: Path | None) -> Source:
+    """The images of an image folder; UserError where it is not there or lacks classes, images or masks."""
+    assert data.folder is not None
+    looked = items.places(data.folder, base, root)
+    where = next((each for each in looked if each.is_dir()), None)
+    if where is None:
+        raise items.missing(data, f"folder '{data.folder}'", looked)
+    walk = _Walk(data, where)
+    items.refuse(data, str(where), walk.problems)
+    groups = items.grouped(data, walk.found, str(where))
+    used = [item.id for group in groups.values() for members in group.values() for item in members]
+    files = [(name, walk.files[name][0]) for name in used]
+    files += [(f"mask of {name}", mask) for name in used if (mask := walk.files[name][1]) is not None]
+    content = content_digest(files)
+    return Source("the user's own, an image folder", items.digest(data, content), partial(_decode, data, walk, groups))
+
+
+def _decode(data: OwnData, walk: _Walk, groups: Grouped, scratch: Path) -> Decoded:
+    items.skipped(data, "class folders that are in no list", items.unlisted(data, walk.found))
+    items.skipped(data, "files that are no images", walk.stray)
+    return pixels.decoded(data, groups, str(walk.where), scratch)
+
+
+def _content(image: Path, mask: Path | None) -> tuple[Encoded, Encoded]:
+    return image, mask
+
+
+def _inside(folder: Path) -> list[Path]:
+    """What a folder holds, sorted by name, without what is hidden."""
+    try:
+        return sorted((each for each in folder.iterdir() if not each.name.startswith(".")), key=lambda each: each.name)
+    except OSError as error:
+        raise UserError(f"cannot read the folder {folder}: {error.strerror or error}") from error
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def _matcher(pattern: str) -> re.Pattern[str]:
+    return re.compile(".+".join(map(re.escape, pattern.split(STEM))))

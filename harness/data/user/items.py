@@ -1,0 +1,119 @@
+"""The images of a user's own data set before they are decoded, by split and class."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.data.image_decoding import NAMED, listed
+from harness.data.user.model import OwnData
+from harness.util.errors import MissingData, UserError, nearest
+
+Encoded = bytes | Path | None
+"""An encoded image, the file it is in, or None where there is none."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image: its `id` in the data set, what messages call it and its mask, and how both are got."""
+
+    id: str
+    called: str
+    mask_called: str
+    content: Callable[[], tuple[Encoded, Encoded]]
+
+
+Found = dict[str, dict[str, list[Item]]]
+"""The source's own split ('' where it has none) to class to images."""
+
+Grouped = dict[str, dict[str, list[Item]]]
+"""Split of the protocol to class to images, both sorted."""
+
+
+def grouped(data: OwnData, found: Found, where: str) -> Grouped:
+    """The images of each split by the model's class lists or splits; UserError with all that does not fit."""
+    groups, problems = _by_parts(data, found) if data.parts else _by_lists(data, found)
+    empty = [(split, name) for split, group in groups.items() for name, items in group.items() if not items]
+    problems += [f"class '{name}' ({split}) has no images" for split, name in empty]
+    refuse(data, where, problems)
+    return groups
+
+
+def refuse(data: OwnData, where: str, problems: Sequence[str]) -> None:
+    """Raises UserError with the problems, if there are any: the first ten in words, the rest counted."""
+    if problems:
+        raise UserError(f"the data set '{data.name}' ({where}) cannot be used:\n{listed(problems)}")
+
+
+def skipped(data: OwnData, what: str, names: Sequence[str]) -> None:
+    """Says on stderr what was left aside, if anything."""
+    if names:
+        first = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        print(f"harness: {data.name}: skipped {what}: {len(names)} ({first})", file=sys.stderr)
+
+
+def unlisted(data: OwnData, found: Found) -> list[str]:
+    """Classes of the source that are in no list."""
+    wanted = {name for names in data.lists.values() for name in names}
+    return [] if data.parts else sorted({name for classes in found.values() for name in classes} - wanted)
+
+
+def digest(data: OwnData, content: str) -> str:
+    """SHA-256 (hex) over the content of a source and what the model says of it."""
+    return hashlib.sha256(json.dumps([content, data.meaning], sort_keys=True).encode()).hexdigest()
+
+
+def places(path: str, base: Path | None, root: Path | None) -> list[Path]:
+    """Where a path is looked for, in order."""
+    try:
+        given = Path(path).expanduser()
+    except RuntimeError:  # '~somebody' who is not known here: a folder may be called that
+        given = Path(path)
+    return [given] if given.is_absolute() else [each.absolute() / given for each in (base or Path(), root) if each]
+
+
+def missing(data: OwnData, what: str, looked: Iterable[Path]) -> MissingData:
+    """The error for files that are nowhere."""
+    lines = [f"the data set '{data.name}' is missing: there is no {what}. Looked for:"]
+    lines += [f"  {place}" for place in looked]
+    lines.append("A relative path is taken from the folder of the protocol file, then from --data-root DIR")
+    return MissingData("\n".join(lines))
+
+
+def _by_lists(data: OwnData, found: Found) -> tuple[Grouped, list[str]]:
+    pooled: dict[str, list[Item]] = {}
+    for classes in found.values():
+        for name, items in classes.items():
+            pooled[name] = [*pooled.get(name, []), *items]
+    groups: Grouped = {}
+    problems = []
+    for split, names in data.lists.items():
+        groups[split] = {name: pooled[name] for name in names if name in pooled}
+        absent = [name for name in names if name not in pooled]
+        problems += [f"class '{name}' of classes.{split} is not there{_meant(name, pooled)}" for name in absent]
+    return groups, problems
+
+
+def _by_parts(data: OwnData, found: Found) -> tuple[Grouped, list[str]]:
+    problems = [
+        f"splits.{split}: there is no split '{part}'{_meant(part, found)}"
+        for split, part in data.parts.items()
+        if part not in found
+    ]
+    taken = {split: found[part] for split, part in data.parts.items() if part in found}
+    classes = sorted({name for group in taken.values() for name in group})
+    # A class that one split lacks has no images there, which is refused.
+    return {split: {name: group.get(name, []) for name in classes} for split, group in taken.items()}, problems
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """Which known name was most likely meant, or else the first of them."""
+    names = sorted(known)
+    guess = nearest(name, names)
+    if guess:
+        return f"; did you mean '{guess}'?"
+    return f" (there are: {', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''})" if names else ""

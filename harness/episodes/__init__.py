@@ -1,0 +1,1 @@
+"""Episodes: planned as indices, gathered as tensors, shown as a timeline, exported."""

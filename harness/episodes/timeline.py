@@ -1,0 +1,130 @@
+"""One episode as a timeline that a person can read: support pairs, stream and queries, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.data.dataset import ClassTable
+from harness.episodes.plan import NULL, SUPPORT, EpisodePlan
+from harness.protocol.describe import ranges
+from harness.protocol.models import AnyProtocol, Continual, SegmentationDistractors, Supervised
+
+QUERIES = 10
+"""Queries shown one by one; the others differ in their image alone."""
+
+_CLASSES = 24
+"""Classes named at most where an episode has all those of its data set."""
+
+_ROLES, _EARNS = ("target", "distractor"), ("IoU", "masking")
+
+Cells = list[list[str]]
+
+
+def class_list(protocol: AnyProtocol, plan: EpisodePlan, table: ClassTable, row: int = 0) -> str:
+    """Which class of the split each class number stands for in episode `row` of the plan."""
+    names = _names(plan, table, row)
+    if isinstance(protocol, SegmentationDistractors):
+        return "Classes: " + ", ".join(f"{role} = {name}" for role, name in zip(_ROLES, names, strict=False))
+    listed = [f"{number} = {name}" for number, name in enumerate(names)]
+    if isinstance(protocol, Supervised) and len(listed) > _CLASSES:
+        listed[_CLASSES - 1 : -1] = ["..."]
+    return "Classes: " + ", ".join(listed)
+
+
+def timeline(protocol: AnyProtocol, plan: EpisodePlan, table: ClassTable, row: int = 0) -> str:
+    """One line a step of episode `row`: what is given or shown, revealed, known and scored.
+
+    Shots that the protocol reports are marked with a star. Where there are queries, each phase has a line of its own
+    above it, and only the first queries are shown one by one.
+    """
+    names = _names(plan, table, row)
+    if isinstance(protocol, Supervised):
+        return _lined(
+            [["step", "feedback", "shown", "scored as"], ["0", "null", _shown(plan, names, row, 0), "accuracy"]]
+        )
+    if plan.phase[0] == SUPPORT:
+        parts = ["Support pairs:", _lined(_pairs(plan, names, row))]
+    elif isinstance(protocol, Continual):
+        parts = ["Stream:", _lined(_stream(protocol, plan, names, row))]
+    else:
+        return _lined(_stream(protocol, plan, names, row))
+    return "\n".join([*parts, "", *_queries(protocol, plan, names, row)])
+
+
+def _pairs(plan: EpisodePlan, names: Sequence[str], row: int) -> Cells:
+    cells = [["step", "image and label", "earlier pairs of the class"]]
+    for t in range(plan.asked_from):
+        cells.append([str(t), _shown(plan, names, row, t), str(plan.shot[row, t])])
+    return cells
+
+
+def _stream(protocol: AnyProtocol, plan: EpisodePlan, names: Sequence[str], row: int) -> Cells:
+    masks = isinstance(protocol, SegmentationDistractors)
+    scored = ["subtask"] if isinstance(protocol, Continual) else ["scored as", "revealed"]
+    cells = [["step", "feedback", "masks known" if masks else "labels known", "shown", *scored]]
+    place, shots = _subtasks(plan, row), getattr(protocol.scoring, "shots", ())
+    known: list[int] = []
+    for t in range(plan.asked_from):
+        source, target, shot = int(plan.reveals[t]), int(plan.target[row, t]), int(plan.shot[row, t])
+        if source != NULL:
+            known.append(source)
+        if masks:
+            feedback, shown = _mask(plan, row, source), f"{_ROLES[target]} {names[target]}"
+        else:
+            feedback, shown = _label(plan, row, source), _shown(plan, names, row, t)
+        told = f"{shot}-shot{' *' if shot in shots else ''}"
+        scored = [f"{_EARNS[target]}, {told}" if masks else told, str(plan.revealed[row, t])]
+        if isinstance(protocol, Continual):
+            scored = [str(place[target])]
+        cells.append([str(t), feedback, ranges(known) or "none", shown, *scored])
+    return cells
+
+
+def _queries(protocol: AnyProtocol, plan: EpisodePlan, names: Sequence[str], row: int) -> list[str]:
+    first, place = plan.asked_from, _subtasks(plan, row)
+    count, continual = plan.steps - first, isinstance(protocol, Continual)
+    told = "after the pairs"
+    if continual:
+        told = f"as if it were step {first}, with feedback {_label(plan, row, first - 1)}"
+    lines = [f"Queries, {count // len(names)} of each class in random order, each asked {told}:"]
+    cells = [["step", "asked", "subtask"] if continual else ["step", "asked"]]
+    for t in range(first, min(first + QUERIES, plan.steps)):
+        subtask = [str(place[int(plan.target[row, t])])] if continual else []
+        cells.append([str(t), _shown(plan, names, row, t), *subtask])
+    lines.append(_lined(cells))
+    if count > QUERIES:
+        lines.append(f"... and {count - QUERIES} more, up to step {plan.steps - 1}")
+    return lines
+
+
+def _names(plan: EpisodePlan, table: ClassTable, row: int) -> list[str]:
+    return [table.names[index] for index in plan.classes[row]]
+
+
+def _shown(plan: EpisodePlan, names: Sequence[str], row: int, t: int) -> str:
+    target = int(plan.target[row, t])
+    return f"{target} {names[target]}"
+
+
+def _label(plan: EpisodePlan, row: int, source: int) -> str:
+    return "null" if source == NULL else f"{plan.target[row, source]} (of step {source})"
+
+
+def _mask(plan: EpisodePlan, row: int, source: int) -> str:
+    if source == NULL:
+        return "null (plane of -1)"
+    return f"{'object' if plan.target[row, source] == 0 else 'empty'} (of step {source})"
+
+
+def _subtasks(plan: EpisodePlan, row: int) -> dict[int, int]:
+    """The place of each class number among those shown before the queries."""
+    order = dict.fromkeys(plan.target[row, : plan.asked_from].tolist())
+    return {number: place for place, number in enumerate(order)}
+
+
+def _lined(cells: Cells) -> str:
+    """Lines with the columns lined up."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(each, widths, strict=True)).rstrip() for each in cells
+    )

@@ -1,0 +1,1 @@
+"""Scoring: the gate between methods and labels, scores with intervals, cost."""

@@ -1,0 +1,80 @@
+"""Scoring a method on numbered episodes of a split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from harness.data.dataset import Dataset
+from harness.episodes.plan import plan_episodes
+from harness.episodes.source import EpisodeSource
+from harness.evaluation.rollout import answered, untold
+from harness.evaluation.score import Scores, first, joined, score
+from harness.method.interface import Method
+from harness.protocol.models import AnyProtocol
+from harness.util.errors import UserError
+
+BATCH, SINGLES = 100, 1000
+"""Episodes scored at once at most (of several steps, of one image). A last batch is filled up to the same size, so
+that its kernels see the same shapes and an episode's answers do not depend on how many follow it."""
+
+PIXELS = 15_360_000
+"""Values of images in a batch at most (a hundred episodes of 50 colour images of 32x32); bounds memory."""
+
+EVALUATION_SEED = 0
+"""Test and validation episodes are fixed by the protocol: the same for every method and seed of training."""
+
+
+def evaluate(
+    method: Method,
+    source: EpisodeSource,
+    protocol: AnyProtocol,
+    split: str,
+    episodes: int,
+    progress: Callable[[int], None] | None = None,
+    told: bool = True,
+    of: int | None = None,
+) -> Scores:
+    """Scores of the first `episodes` episodes of a split, in evaluation mode; the mode is put back afterwards.
+
+    They may be the first `of` so many: they then have the very bits that they have among all of these, which depend on
+    how many are scored at once. Unless the method is `told`, every feedback is replaced by null, which shows what it
+    owes to feedback. Raises UserError where the data set has no such split.
+    """
+    if split not in source.dataset.tables:
+        raise UserError(
+            f"the data set '{source.dataset.name}' has no {split} split; it has {', '.join(source.dataset.tables)}"
+        )
+    parts = []
+    size = min(_batch(source, protocol, split), of or episodes)
+    was_training = method.training
+    method.eval()
+    try:
+        with torch.set_grad_enabled(method.learns_by_gradient):
+            for begin in range(0, episodes, size):
+                wanted = np.arange(begin, min(begin + size, episodes))
+                numbers = np.resize(wanted, size)
+                batch = source.episodes(protocol, split, EVALUATION_SEED, numbers)
+                earned = answered(method, batch if told else untold(batch))
+                parts.append(first(score(protocol, earned, batch.plan), len(wanted)))
+                if progress:
+                    progress(len(wanted))
+    finally:
+        method.train(was_training)
+    return joined(parts)
+
+
+def whole_test(protocol: AnyProtocol, dataset: Dataset) -> int:
+    """Test episodes that the protocol asks for: its own number, or every image of the test split."""
+    own = getattr(protocol.scoring, "test_episodes", None)
+    return own if own is not None else int(dataset.tables["test"].offsets[-1])
+
+
+def _batch(source: EpisodeSource, protocol: AnyProtocol, split: str) -> int:
+    """Episodes scored at once: a function of the protocol and the data set alone."""
+    steps = plan_episodes(protocol, source.dataset.tables[split], split, EVALUATION_SEED, [0]).steps
+    most = SINGLES if steps == 1 else BATCH
+    return max(1, min(most, PIXELS // (steps * math.prod(source.dataset.card.image_shape))))

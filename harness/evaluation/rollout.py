@@ -1,0 +1,179 @@
+"""The one gate for labels: the only place where targets and methods are in the same function.
+
+A method is handed feedback and inputs, one step at a time; targets and the future stay here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.episodes.plan import NULL, SUPPORT
+from harness.episodes.source import Episodes
+from harness.evaluation.score.credit import credit, overlap
+from harness.method.interface import MASKS, Feedback, Method, State, Task
+from harness.util.errors import UserError
+
+ASKED_AT_ONCE = 1000
+"""Queries (of all episodes together) that a method is asked at once while it is scored; bounds their forked states."""
+
+
+def feedback_of(episodes: Episodes) -> Feedback:
+    """What is revealed before each step, [T, B] or masks [T, B, 1, H, W].
+
+    It is the target of step `plan.reveals[t]` (a support pair's own), or null.
+    """
+    source = torch.as_tensor(episodes.plan.reveals, device=episodes.target.device)
+    shown = episodes.target[source.clamp(min=0)]
+    known = (source >= 0).view(-1, *(1,) * (shown.dim() - 1))
+    return Feedback(torch.where(known, shown, NULL))
+
+
+def untold(episodes: Episodes) -> Episodes:
+    """The same episodes with null revealed before every step: what is answered then is answered without feedback."""
+    nothing = np.full_like(episodes.plan.reveals, NULL)
+    return replace(episodes, plan=replace(episodes.plan, reveals=nothing))
+
+
+def steps(method: Method, episodes: Episodes) -> Iterator[tuple[Tensor | None, State]]:
+    """Logits [B, ...] (None for a support pair) and the state after each step before the queries."""
+    plan, feedback = episodes.plan, feedback_of(episodes).target
+    state = method.start(episodes.target.shape[1])
+    for t in range(plan.asked_from):
+        # Clones: a method that edits its inputs in place must not reach the harness's own copy.
+        revealed, x = feedback[t].clone(), episodes.x[t].clone()
+        if plan.phase[t] == SUPPORT:
+            state = method.observe(state, Feedback(revealed, x))
+            yield None, state
+        else:
+            state = method.observe(state, Feedback(revealed))
+            logits, state = method.predict(state, x)
+            yield _shaped(method, "predict", logits, x), state
+
+
+def asked(method: Method, episodes: Episodes, state: State) -> Tensor:
+    """Logits [Q, B, ways] of the queries, from the state after the last step before them.
+
+    What is still due then (the label of a stream's last step) is revealed first, once. While a method is scored it is
+    asked a bounded number of queries at once; in training, or if it is transductive, all, since normalisation may look
+    at them together.
+    """
+    plan = episodes.plan
+    source = int(plan.reveals[plan.asked_from])
+    if source != NULL:
+        state = method.observe(state, Feedback(episodes.target[source].clone()))
+    state = method.adapt(state)
+    x = episodes.x[plan.asked_from :].transpose(0, 1)
+    whole = method.training or method.transductive
+    at_once = x.shape[1] if whole else max(1, ASKED_AT_ONCE // len(x))
+    answers = [_shaped(method, "query", method.query(state, part.clone()), part) for part in x.split(at_once, dim=1)]
+    return torch.cat(answers, 1).transpose(0, 1)
+
+
+def step_through(method: Method, episodes: Episodes) -> tuple[Tensor, State]:
+    """Logits [A, B, ways] (or masks [A, B, 1, H, W]) of the A answered steps, and the last state before the queries.
+
+    By stepping: one observe and one predict a step of the stream, one observe a support pair.
+    """
+    answers, state = [], None
+    for logits, after in steps(method, episodes):
+        state = after
+        if logits is not None:
+            answers.append(logits)
+    told = [torch.stack(answers)] if answers else []
+    if episodes.plan.asked_from < episodes.plan.steps:
+        told.append(asked(method, episodes, state))
+    return torch.cat(told), state
+
+
+def answered(method: Method, episodes: Episodes) -> np.ndarray:
+    """What a method earns on episodes by stepping, float64 [T, B]; NaN at support pairs: what reaches a board."""
+    logits, _ = step_through(method, episodes)
+    where = torch.from_numpy(episodes.plan.answered)
+    earned = np.full(episodes.plan.target.T.shape, np.nan)
+    if episodes.objects is None:
+        earned[where.numpy()] = credit(logits, episodes.target[where])
+    else:
+        earned[where.numpy()] = overlap(logits, episodes.target[where], episodes.objects[where])
+    return earned
+
+
+def training_logits(method: Method, episodes: Episodes) -> Tensor:
+    """Logits for training: of the queries where there are some, else of all steps.
+
+    By the method's own `rollout` or `absorb` where it has one, else by stepping.
+    """
+    plan, feedback = episodes.plan, feedback_of(episodes)
+    if plan.asked_from == plan.steps:
+        fast = method.rollout(episodes.x, feedback)
+        return step_through(method, episodes)[0] if fast is None else fast
+    return asked(method, episodes, absorbed(method, episodes))
+
+
+def absorbed(method: Method, episodes: Episodes) -> State:
+    """The state after the last step before the queries, by the method's own `absorb` where it has one."""
+    x, feedback = before_queries(episodes)
+    state = method.absorb(method.start(x.shape[1]), x, feedback)
+    if state is None:
+        for _, after in steps(method, episodes):
+            state = after
+    return state
+
+
+def before_queries(episodes: Episodes) -> tuple[Tensor, Feedback]:
+    """What `absorb` is given: the inputs before the queries [T, B, C, H, W] and their feedback."""
+    first = episodes.plan.asked_from
+    x, target = episodes.x[:first], feedback_of(episodes).target[:first]
+    pairs = bool((episodes.plan.phase[:first] == SUPPORT).all())
+    return x, Feedback(target, x if pairs else None)
+
+
+def training_loss(method: Method, episodes: Episodes) -> Tensor:
+    """The scalar that one update of training minimises, on episodes of training classes."""
+    own = method.episode_loss(episodes.x, episodes.target, episodes.plan.asked_from)
+    if own is not None:
+        return own
+    first = 0 if episodes.plan.asked_from == episodes.plan.steps else episodes.plan.asked_from
+    if method.class_head() is not None:
+        method.training_classes = torch.from_numpy(episodes.plan.classes).to(episodes.target.device)
+    try:
+        return method.loss(training_logits(method, episodes), episodes.target[first:], episodes.scored[first:])
+    finally:
+        method.training_classes = None
+
+
+def class_loss(method: Method, head: nn.Module, x: Tensor, rows: Tensor) -> Tensor:
+    """Mean cross-entropy of `head` over a method's memoryless features, for images x [N, ...] of classes [N]."""
+    features = method.memoryless_features(x)
+    assert features is not None
+    return nn.functional.cross_entropy(head(features).float(), rows)
+
+
+def head_loss(method: Method, episodes: Episodes) -> Tensor:
+    """The loss of what follows frozen features: `episodes.x` is [T, B, D].
+
+    A method passes on what is features already, so that every kind of episode runs as it always does.
+    """
+    return training_loss(method, replace(episodes, x=episodes.x[..., None, None]))
+
+
+def misshapen(task: Task, logits: object, x: Tensor) -> str | None:
+    """Why `logits` cannot be the answers to inputs x [..., C, H, W], or None if they can be."""
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        return f"the answer is {getattr(logits, 'dtype', type(logits).__name__)}, not a tensor of floats"
+    wanted = [*x.shape[:-3], *((1, *x.shape[-2:]) if task.kind in MASKS else (task.ways,))]
+    if list(logits.shape) != wanted:
+        return f"the answer has shape {list(logits.shape)} instead of {wanted}"
+    return None
+
+
+def _shaped(method: Method, what: str, logits: Tensor, x: Tensor) -> Tensor:
+    """The logits, if they can be answers to x; UserError if not."""
+    problem = misshapen(method.task, logits, x)
+    if problem:
+        raise UserError(f"{type(method).__name__}.{what}: {problem}, for inputs of shape {list(x.shape)}")
+    return logits

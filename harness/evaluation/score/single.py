@@ -1,0 +1,25 @@
+"""Scores of supervised learning: one answer an episode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from harness.episodes.plan import EpisodePlan
+from harness.evaluation.score.arrays import Each, Scores
+
+
+def score(earned: np.ndarray, plan: EpisodePlan) -> Scores:
+    """`right` is the credit of each image, [B, 1]."""
+    return {"right": earned.T.copy()}
+
+
+def each(scores: Scores, protocol: Any) -> Each:
+    """`accuracy` is the mean over images."""
+    return {"accuracy": scores["right"][:, 0]}
+
+
+def curves(scores: Scores) -> dict[str, list[float]]:
+    """None: an episode is one image."""
+    return {}

@@ -1,0 +1,200 @@
+"""Finding methods by name and building them: built-in ones, installed plugins, or `path/to/file.py:ClassName`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import typing
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.util.errors import UserError, nearest, unknown
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.method.interface import Method, Task
+    from harness.protocol.models import AnyProtocol
+
+GROUP = "harness.methods"
+"""Entry points of this group name methods of installed packages."""
+
+
+@dataclass(frozen=True)
+class LoadedMethod:
+    """A method class with the name it is listed under and the target it came from ('module:Class')."""
+
+    name: str
+    target: str
+    cls: type[Method]
+
+    @property
+    def own_file(self) -> Path:
+        """The file that defines the class."""
+        return Path(inspect.getfile(self.cls))
+
+
+def describe() -> dict[str, str]:
+    """Name to one-line description of every method that can be found by name; imports none of them."""
+    from methods import BUILT_IN
+
+    plugins = {point.name: f"plugin {point.value}" for point in entry_points(group=GROUP)}
+    return dict(sorted({**plugins, **{name: line for name, (_, line) in BUILT_IN.items()}}.items()))
+
+
+def method_names() -> list[str]:
+    """Every method that can be found by name."""
+    return list(describe())
+
+
+def load_method(name: str) -> LoadedMethod:
+    """The class of a built-in name, a plugin's name, or 'path/to/file.py:ClassName'.
+
+    Raises UserError for an unknown name, a file or class that is not there, or one that is not a Method.
+    """
+    from methods import BUILT_IN
+
+    if name in BUILT_IN:
+        target = BUILT_IN[name][0]
+        module, attribute = target.split(":")
+        return _checked(name, target, getattr(importlib.import_module(module), attribute))
+    file, colon, attribute = name.rpartition(":")
+    if colon and file.endswith(".py"):
+        return _from_file(Path(file), attribute)
+    if name.endswith(".py"):
+        raise UserError(f"'{name}' names a file but no class; write {name}:ClassName")
+    for point in entry_points(group=GROUP):
+        if point.name == name:
+            return _checked(name, point.value, point.load())
+    raise unknown("method", name, method_names())
+
+
+def check_kind(cls: type[Method], protocol: AnyProtocol) -> None:
+    """Raises UserError if a method of this class does not run on protocols of this kind."""
+    if protocol.kind not in cls.kinds:
+        raise UserError(
+            f"{cls.__name__} does not run on protocols of kind {protocol.kind}; it runs on {', '.join(cls.kinds)}"
+        )
+
+
+def task_for(
+    cls: type[Method], protocol: AnyProtocol, image_shape: tuple[int, int, int], classes: int | None = None
+) -> Task:
+    """What a method of this class is told on this protocol; the label delay only if it declares the need.
+
+    `classes` is the number of classes of the data set, all of which a supervised protocol asks for. Raises UserError
+    if the method does not run on protocols of this kind.
+    """
+    check_kind(cls, protocol)
+    return task_of(protocol, image_shape, classes, cls.needs_label_delay)
+
+
+def task_of(protocol: AnyProtocol, image_shape: tuple[int, int, int], classes: int | None, delay_told: bool) -> Task:
+    """What there is to know of a protocol before its episodes begin, with or without its label delay."""
+    from harness.episodes.plan import delay_of
+    from harness.method.interface import MASKS, Task
+
+    shape: Any = protocol.episode
+    if protocol.kind in MASKS:
+        ways = 1
+    elif protocol.kind == "continual":
+        ways = shape.subtasks
+    elif protocol.kind == "supervised":
+        assert classes is not None, "a supervised protocol asks for all classes of its data set"
+        ways = classes
+    else:
+        ways = shape.ways
+    return Task(ways, image_shape, protocol.kind, delay_of(protocol) if delay_told else None, classes or 0)
+
+
+def resolved_options(cls: type[Method], given: dict[str, Any]) -> dict[str, Any]:
+    """All options of a method with their values: the constructor's defaults, replaced by those given.
+
+    Raises UserError for an unknown option (nearest name) or a value of another type than annotated.
+    """
+    from pydantic import ConfigDict, ValidationError, create_model
+
+    known = {name: each for name, each in inspect.signature(cls).parameters.items() if name not in {"self", "task"}}
+    for name in given:
+        if name not in known:
+            guess = nearest(name, known)
+            hint = f" Did you mean '{guess}'?" if guess else ""
+            raise UserError(f"{cls.__name__} has no option '{name}'.{hint} It has: {', '.join(known) or 'no options'}.")
+    hints = typing.get_type_hints(cls.__init__)
+    fields: dict[str, Any] = {
+        name: (hints.get(name, Any), ... if each.default is inspect.Parameter.empty else each.default)
+        for name, each in known.items()
+    }
+    model = create_model("Options", __config__=ConfigDict(strict=True, arbitrary_types_allowed=True), **fields)
+    try:
+        return model(**given).model_dump()
+    except ValidationError as error:
+        lines = "; ".join(
+            f"option {'.'.join(map(str, each['loc']))}: {each['msg']}, found {each['input']!r}"
+            for each in error.errors()
+        )
+        raise UserError(f"{cls.__name__}: {lines}") from None
+
+
+def build_method(
+    cls: type[Method], task: Task, options: dict[str, Any], seed: int, device: torch.device | str = "cpu"
+) -> Method:
+    """A method with weights drawn from `seed` alone; global random state is left as it was."""
+    import torch
+
+    settings = resolved_options(cls, options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            method = cls(task, **settings)
+        except ValueError as error:
+            raise UserError(f"{cls.__name__} cannot be built: {error}") from None
+    return method.to(device)
+
+
+def parse_options(pairs: list[str]) -> dict[str, Any]:
+    """Options from `name=value` texts; values are read as in a recipe (16, 1e-3, true, null, text)."""
+    from harness.yaml_files.scalars import Trap, scalar
+
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise UserError(f"cannot read option '{pair}'; write it as name=value")
+        try:
+            options[key.strip()] = scalar(text.strip())
+        except Trap as trap:
+            raise UserError(f"option {key.strip()}: {trap}") from None
+    return options
+
+
+def _from_file(path: Path, attribute: str) -> LoadedMethod:
+    if not path.is_file():
+        raise UserError(f"no file '{path}' (looked for {path.absolute()})")
+    spec = importlib.util.spec_from_file_location(f"harness_user_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the author's file raises is the author's to read
+        raise UserError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
+    if not hasattr(module, attribute):
+        classes = [
+            name for name, each in vars(module).items() if inspect.isclass(each) and each.__module__ == spec.name
+        ]
+        raise unknown(f"class in {path}", attribute, classes)
+    return _checked(attribute, f"{path}:{attribute}", getattr(module, attribute))
+
+
+def _checked(name: str, target: str, cls: Any) -> LoadedMethod:
+    from harness.method.interface import Method
+
+    if not (inspect.isclass(cls) and issubclass(cls, Method)):
+        raise UserError(f"{target} is not a method: it must be a class derived from harness.Method")
+    return LoadedMethod(name, target, cls)

@@ -1,0 +1,40 @@
+"""A method to begin from: what `harness new-method` copies, with its recipe and its test, under a name of your own."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from pathlib import Path
+
+from harness.util.atomic_files import replacing
+from harness.util.errors import UserError
+
+FILES = ("skeleton.py", "skeleton.yaml", "test_skeleton.py")
+
+
+def write_method(name: str, folder: Path) -> list[Path]:
+    """Writes NAME.py, NAME.yaml and test_NAME.py into a folder, which is made if need be; returns them.
+
+    Raises UserError if the name cannot be a Python module's, or one of the files is there already.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+        raise UserError(f"'{name}' cannot be a method's name; write it as in fast_weights: a-z, 0-9 and _")
+    paths = [folder / file.replace("skeleton", name) for file in FILES]
+    there = [str(path) for path in paths if path.exists()]
+    if there:
+        raise UserError(
+            f"{', '.join(there)} exist already and were left as they are; choose another name or --into DIR"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is not a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, path in zip(FILES, paths, strict=True):
+        text = (Path(__file__).parent / file).read_text(encoding="utf-8")
+        with replacing(path) as temporary:
+            temporary.write_text(text.replace("Skeleton", class_name(name)).replace("skeleton", name), encoding="utf-8")
+    return paths
+
+
+def class_name(name: str) -> str:
+    """The class's name: fast_weights becomes FastWeights."""
+    return "".join(part.capitalize() for part in name.split("_"))

@@ -1,0 +1,49 @@
+"""What must be so of Skeleton: it keeps the rules, it computes what it says, and it can learn."""
+
+from __future__ import annotations
+
+import torch
+from skeleton import Skeleton
+
+from harness import testing
+from harness.check import check_method
+from harness.evaluation.rollout import step_through
+from harness.method.registry import build_method, task_for
+from harness.protocol.load import load_protocol
+
+
+def test_it_keeps_the_rules() -> None:
+    report = check_method(Skeleton, options={"channels": 4})
+    assert report.passed, report.text()
+
+
+def test_its_answers_are_distances_to_plain_means() -> None:
+    """An independent computation of the same thing, step by step, from all labels that were revealed so far."""
+    protocol = load_protocol("omniglot_delay2").protocol
+    episodes = testing.tiny_episodes(protocol)
+    method = build_method(Skeleton, task_for(Skeleton, protocol, protocol.card.image_shape), {"channels": 4}, 0).eval()
+    with torch.no_grad():
+        logits = step_through(method, episodes)[0]
+        found = method.get_submodule("net")(episodes.x[:, 0])
+    ways, delay = 5, 2
+    for step in range(len(found)):
+        for way in range(ways):
+            seen = [t for t in range(step - delay + 1) if episodes.target[t, 0] == way]
+            mean = found[seen].mean(0) if seen else torch.zeros_like(found[0])
+            torch.testing.assert_close(logits[step, 0, way], -(found[step] - mean).square().mean())
+
+
+def test_it_learns_one_batch_by_heart() -> None:
+    protocol = load_protocol("omniglot_5way_online").protocol
+    episodes = testing.tiny_episodes(protocol)
+    method = build_method(Skeleton, task_for(Skeleton, protocol, protocol.card.image_shape), {"channels": 8}, 0)
+    optimizer = torch.optim.Adam(method.parameters(), 1e-2)
+    scored = torch.ones_like(episodes.target, dtype=torch.bool)
+    losses = []
+    for _ in range(20):
+        loss = method.loss(step_through(method, episodes)[0], episodes.target, scored)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]

@@ -1,0 +1,98 @@
+"""The parts of a protocol: the shape of an episode and the scoring of each kind, and published results."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from harness.util.pydantic_base import Count, Strict
+
+Shot = Annotated[int, Field(strict=True, ge=0)]
+Number = Annotated[float, Field(strict=True)]
+
+
+class Published(Strict):
+    """A result that others printed; shown beside measured rows, never ranked with them."""
+
+    method: str = Field(description="name of the method, as in `harness list methods` where it is there")
+    variant: str = Field("", description="which variant of it")
+    source: str = Field(description="where it was printed: paper and table")
+    metrics: dict[str, Number | Annotated[list[Number], Field(min_length=2, max_length=2)]] = Field(
+        description="metric name to value in per cent, or to [value, spread]"
+    )
+    note: str = Field("", description="what to know when comparing it")
+
+
+class StreamEpisode(Strict):
+    """`ways` classes shown `presentations` times each; the label of a step is revealed before the next."""
+
+    ways: Count = Field(description="classes in an episode")
+    presentations: Count = Field(description="showings of each class; an episode has ways x presentations steps")
+    order: Literal["balanced", "iid", "cyclic"] = Field(
+        "balanced",
+        description="balanced: each class exactly `presentations` times, shuffled; "
+        "iid: the class of each step drawn independently; "
+        "cyclic: the classes take turns, in one random order",
+    )
+
+
+class DelayedEpisode(StreamEpisode):
+    """A stream whose labels are revealed `label_delay` steps late."""
+
+    label_delay: Annotated[int, Field(strict=True, ge=2)] = Field(
+        description="d: the label of step t is revealed before step t + d (d = 1 is kind online_few_shot)"
+    )
+
+
+class ContinualEpisode(Strict):
+    """`subtasks` classes one after another, then queries from all of them."""
+
+    subtasks: Count = Field(description="classes, shown one after another and never revisited")
+    shots: Count = Field(description="samples of each class in the stream")
+    queries: Count = Field(description="queries per class after the stream")
+
+
+class SegmentationEpisode(Strict):
+    """One target class and, unless `distractor` is false, one distractor class."""
+
+    presentations: Count = Field(description="showings of the target, and of the distractor")
+    distractor: bool = Field(True, description="whether a second class is shown whose mask is all zero")
+
+
+class KShotEpisode(Strict):
+    """A support set of `ways` x `shots` pairs, then `queries` per class."""
+
+    ways: Count = Field(description="classes in an episode")
+    shots: Count = Field(description="labelled samples of each class in the support set")
+    queries: Count = Field(description="queries per class")
+
+
+class SupervisedEpisode(Strict):
+    """Ordinary classification: one step per episode."""
+
+
+class StreamScoring(Strict):
+    """Accuracy at the (k+1)-th presentation of a class, for each k in `shots`."""
+
+    shots: Annotated[list[Shot], Field(min_length=1)] = Field(
+        description="numbers of earlier presentations at which accuracy is reported"
+    )
+    test_episodes: Count = Field(2000, description="episodes of the test split that are scored")
+
+    @field_validator("shots")
+    @classmethod
+    def _rising(cls, shots: list[int]) -> list[int]:
+        if sorted(set(shots)) != shots:
+            raise ValueError(f"shots must rise without repeats, as in {sorted(set(shots))}")
+        return shots
+
+
+class QueryScoring(Strict):
+    """Accuracy over the queries of an episode."""
+
+    test_episodes: Count = Field(2000, description="episodes of the test split that are scored")
+
+
+class SupervisedScoring(Strict):
+    """Accuracy over the whole test split."""

@@ -1,0 +1,145 @@
+"""Protocols by name or path, with what they inherit through `extends`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.util.atomic_files import is_file, is_folder
+from harness.util.errors import UserError, nearest
+from harness.util.shipped_files import protocol_files
+from harness.yaml_files.document import Document, parse_yaml, validated
+from harness.yaml_files.source_location import YamlError, problem_at, shown
+
+if TYPE_CHECKING:
+    from harness.protocol.models import AnyProtocol
+
+EXTENDS = "extends"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A protocol with its name (the file's name without '.yaml') and the file it was read from.
+
+    `base` is the folder that a data set of the user's own lies relative to: that of the file which says where it
+    lies (this one, or one that it extends).
+    """
+
+    name: str
+    path: Path
+    protocol: AnyProtocol
+    base: Path | None = None
+
+
+def load_protocol(name_or_path: str | Path) -> Loaded:
+    """A protocol by path, or by the name of a shipped one; a file of that name wins.
+
+    Raises UserError for an unknown name (with the nearest), and YamlError (with every problem at its line)
+    for a file that is not a possible protocol.
+    """
+    from harness.data.user.model import PLACES
+    from harness.protocol.class_lists import with_class_lists
+    from harness.protocol.models import PROTOCOL
+
+    path = find_protocol(name_or_path)
+    document = with_class_lists(inherited(path))
+    protocol = validated(document, PROTOCOL, also=(EXTENDS,))
+    places = [document.keys[loc] for loc in (("dataset", key) for key in PLACES) if loc in document.keys]
+    return Loaded(path.stem, path, protocol, places[0].path.parent if places else None)
+
+
+def find_protocol(name_or_path: str | Path) -> Path:
+    """The file of a protocol given by path or by shipped name; UserError if there is none."""
+    path, shipped = Path(name_or_path), protocol_files()
+    if is_file(path):
+        return path
+    name = str(name_or_path)
+    if name in shipped:
+        return shipped[name]
+    if is_folder(path):
+        inside = [each.name for each in sorted(path.glob("*.yaml"))]
+        raise UserError(f"'{name}' is a directory; name a protocol file. It has: {', '.join(inside) or 'none'}.")
+    if path.stem in shipped and path.suffix in {".yaml", ".yml"}:
+        raise UserError(f"there is no file '{name}'. The shipped protocol of that name is called '{path.stem}'.")
+    beside = [str(each) for each in path.parent.glob("*.yaml")] if is_folder(path.parent) else []
+    guess = nearest(name, [*shipped, *beside])
+    hint = f" Did you mean '{guess}'?" if guess else ""
+    raise UserError(f"there is no protocol '{name}'.{hint} Give a file, or one of: {', '.join(shipped)}.")
+
+
+def inherited(path: Path) -> Document:
+    """The document of a protocol file merged over those it extends, not yet checked against the model.
+
+    Mappings are merged key by key; anything else (lists too) is replaced. Every value keeps the place where
+    it stands, so that its errors are shown there. Raises YamlError, also for a missing parent or a circle.
+    """
+    return _inherited(path, [])
+
+
+def for_data(loaded: Loaded, data: str) -> AnyProtocol:
+    """The protocol on the data asked for: 'real' is as written, 'stand-in' is on its generated data set.
+
+    Raises UserError where there is no stand-in, or it cannot hold such an episode.
+    """
+    from pydantic import ValidationError
+
+    from harness.protocol.models import on_dataset
+
+    protocol = loaded.protocol
+    if data == "real":
+        return protocol
+    if protocol.stand_in is None:
+        raise UserError(f"{loaded.name} names no stand-in; write 'stand_in: NAME' into {shown(loaded.path)}")
+    try:
+        return on_dataset(protocol, protocol.stand_in)
+    except ValidationError as error:
+        reasons = "; ".join(each["msg"].removeprefix("Value error, ") for each in error.errors())
+        raise UserError(f"{loaded.name} cannot be run on its stand-in: {reasons}") from None
+
+
+def _inherited(path: Path, children: list[Path]) -> Document:
+    document = parse_yaml(path)
+    if EXTENDS not in document.data:
+        return document
+    parent = _parent(document, [*children, path])
+    below = _inherited(parent, [*children, path])
+    own = {key: value for key, value in document.data.items() if key != EXTENDS}
+    return Document(
+        path,
+        _merged(below.data, own),
+        {**below.keys, **document.keys},
+        {**below.values, **document.values},
+        (*document.problems, *below.problems),
+    )
+
+
+def _parent(document: Document, chain: list[Path]) -> Path:
+    """The file that a document extends: beside it, or else shipped."""
+    given = document.data[EXTENDS]
+    if not isinstance(given, str):
+        raise _refused(document, "expected the name of one protocol file, as in 'extends: other.yaml'")
+    shipped = protocol_files()
+    parent = document.path.parent / given
+    if not is_file(parent):
+        if given not in shipped:
+            beside = [each.name for each in document.path.parent.glob("*.yaml") if each != document.path]
+            guess = nearest(given, [*beside, *shipped])
+            hint = f"; did you mean '{guess}'?" if guess else ""
+            raise _refused(document, f"there is no file '{shown(parent)}' and no shipped protocol '{given}'{hint}")
+        parent = shipped[given]
+    if any(parent.samefile(each) for each in chain):
+        circle = " -> ".join(each.name for each in [*chain, parent])
+        raise _refused(document, f"the files extend each other in a circle: {circle}")
+    return parent
+
+
+def _refused(document: Document, message: str) -> YamlError:
+    problem = problem_at(document.place((EXTENDS,)), message, (EXTENDS,))
+    return YamlError(*document.problems, problem)
+
+
+def _merged(below: Any, above: Any) -> Any:
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return below | {key: _merged(below[key], value) if key in below else value for key, value in above.items()}

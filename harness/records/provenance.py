@@ -1,0 +1,67 @@
+"""What a number was made with: machine, versions of libraries, revision of the code."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from harness.records.record import Code, Hardware
+
+_PACKAGES = ("episode-harness", "torch", "torchvision", "numpy", "pydantic", "datasets")
+
+
+def hardware(device: torch.device) -> Hardware:
+    """The machine, as seen from this process."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return Hardware(device=device.type, cpu=_cpu(), gpu=gpu, threads=torch.get_num_threads(), cores=cores())
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def code() -> Code:
+    """The git commit of the checkout this package is in, and whether files differ from it."""
+    root = Path(__file__).resolve().parents[2]
+    revision = _git(root, "rev-parse", "HEAD")
+    # Boards are what runs write; a new row is no change of code.
+    changed = _git(root, "status", "--porcelain", "--", ".", ":!leaderboards")
+    return Code(revision=revision, dirty=None if revision is None or changed is None else bool(changed))
+
+
+def _git(root: Path, *words: str) -> str | None:
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

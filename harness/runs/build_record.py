@@ -1,0 +1,160 @@
+"""The record of a finished run: what was asked for, what came out, and what a reader should be told."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from harness.records import provenance
+from harness.util.tensor_files import WEIGHTS, sha256_of
+from harness.evaluation.cost import measured_cost
+from harness.data.dataset import Dataset
+from harness.evaluation.evaluate import EVALUATION_SEED, whole_test
+from harness.runs.folder import SCORES
+from harness.method.interface import Method
+from harness.episodes.plan import plan_episodes
+from harness.runs.resolve import Prepared
+from harness.training.shared_features import spent_before
+from harness.records.record import (
+    GRADIENT_AT_TEST,
+    LABEL_DELAY_TOLD,
+    PARTIAL_TEST,
+    SKIPS_CHECK,
+    STAND_IN,
+    TRANSDUCTIVE,
+    Cost,
+    DataInfo,
+    Metric,
+    Pretrained,
+    Record,
+    utc_now,
+)
+from harness.method.registry import build_method
+from harness.evaluation.score import Scores, metrics
+from harness.check.skips import declared_skips
+from harness.protocol.models import AnyProtocol
+from harness.training.state import Progress
+
+PRETRAINED = "features pre-trained on classes"
+ELSEWHERE = "pre-trained on another kind of episode"
+FOREIGN = "starting weights from elsewhere"
+"""They were not made by a run of the harness, so that nobody knows what they were trained on."""
+OF_TRAINING = (PRETRAINED, ELSEWHERE, FOREIGN)
+"""Marks of how weights came about, which whatever is trained on from them keeps."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the weights that training began from had been through: episodes, and marks of how they were trained."""
+
+    episodes: int = 0
+    marks: tuple[str, ...] = ()
+
+
+def training_marks(prepared: Prepared, progress: Progress, before: Before) -> list[str]:
+    """Marks of how the weights were trained, in this run or before it."""
+    trained = progress.updates > 0
+    own = {PRETRAINED: trained and prepared.budget.pretrains, ELSEWHERE: trained and prepared.budget.elsewhere}
+    return [*before.marks, *(mark for mark, holds in own.items() if holds and mark not in before.marks)]
+
+
+def method_marks(method: Method) -> list[str]:
+    """Marks of what a method is told, does at test, or declares to skip."""
+    marks = {
+        LABEL_DELAY_TOLD: method.task.label_delay is not None,
+        GRADIENT_AT_TEST: method.learns_by_gradient,
+        TRANSDUCTIVE: method.transductive,
+    }
+    return [
+        *(mark for mark, holds in marks.items() if holds),
+        *(f"{SKIPS_CHECK}: {check}" for check in declared_skips(method)),
+    ]
+
+
+def cost_of(method: Method, protocol: AnyProtocol, dataset: Dataset, options: Mapping[str, Any], seed: int) -> Cost:
+    """The cost of a method, built with these options and this seed, on the first test episode."""
+    plan = plan_episodes(protocol, dataset.tables["test"], "test", EVALUATION_SEED, [0])
+    return measured_cost(method, plan, _told_later(method, options, seed))
+
+
+def record_of(
+    prepared: Prepared,
+    method: Method,
+    progress: Progress,
+    before: Before,
+    scores: Scores,
+    curves: dict[str, list[float]],
+    score_seconds: float,
+    device: torch.device,
+) -> Record:
+    """The record of a run whose weights and scores lie in its folder."""
+    identity, request = prepared.identity, prepared.request
+    trained = progress.updates > 0
+    whole = whole_test(prepared.protocol, prepared.dataset)
+    weights = any(True for _ in method.parameters())
+    return Record(
+        schema_version=1,
+        run=prepared.folder.name,
+        status="done",
+        protocol=prepared.loaded.name,
+        digest=identity["digest"],
+        data=DataInfo(
+            name=prepared.dataset.name,
+            fingerprint=prepared.dataset.fingerprint,
+            source=prepared.dataset.source,
+            stand_in=prepared.dataset.card.stand_in,
+        ),
+        method=prepared.method.name,
+        target=prepared.method.target,
+        options=prepared.options,
+        recipe=identity["recipe"] if trained else "",
+        recipe_hash=identity["recipe_hash"] if trained else "",
+        budget=request.budget if trained else "",
+        budget_cut=identity["budget_cut"] if trained else "",
+        seed=request.seed,
+        init=identity["init"],
+        init_episodes=before.episodes,
+        train_episodes=progress.episodes,
+        train_updates=progress.updates,
+        test_episodes=identity["test_episodes"],
+        metrics={
+            name: Metric(mean=mean, interval=interval if episodes > 1 else None, episodes=episodes)
+            for name, (mean, interval, episodes) in metrics(prepared.protocol, scores).items()
+        },
+        curves=curves,
+        cost=cost_of(method, prepared.protocol, prepared.dataset, prepared.options, request.seed),
+        marks=[
+            *training_marks(prepared, progress, before),
+            *method_marks(method),
+            *([STAND_IN] if prepared.dataset.card.stand_in else []),
+            *([PARTIAL_TEST] if identity["test_episodes"] < whole else []),
+        ],
+        pretrained=[Pretrained(**each) for each in spent_before(progress)],
+        train_seconds=round(progress.seconds, 1),
+        score_seconds=round(score_seconds, 1),
+        hardware=provenance.hardware(device),
+        versions=provenance.versions(),
+        code=provenance.code(),
+        checkpoint=sha256_of(prepared.folder / WEIGHTS) if weights else None,
+        scores=sha256_of(prepared.folder / SCORES),
+        method_file=sha256_of(prepared.method.own_file),
+        command=request.command,
+        finished=utc_now(),
+    )
+
+
+def _told_later(method: Method, options: Mapping[str, Any], seed: int) -> Method:
+    """The method as it would be if labels came a step later: itself, unless it was told the delay."""
+    told = method.task.label_delay
+    if told is None:
+        return method
+    task = dataclasses.replace(method.task, label_delay=told + 1)
+    later = build_method(type(method), task, dict(options), seed)
+    weights = method.state_dict()
+    if all(weights[name].shape == each.shape for name, each in later.state_dict().items() if name in weights):
+        later.load_state_dict(weights, strict=False)
+    return later

@@ -1,0 +1,124 @@
+"""The folder of a run: what it holds, whose it is, and how far the run got."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.util.tensor_files import WEIGHTS, sha256_of
+from harness.util.errors import UserError
+from harness.util.atomic_files import leftovers, replacing
+from harness.runs.resolve import Prepared
+from harness.records.record import Record, canonical_json, utc_now
+from harness.evaluation.score import Scores
+
+NOTED, CHECKPOINT, SCORES, RECORD = "run.json", "checkpoint.safetensors", "scores.npz", "record.json"
+"""What a run folder holds besides its log and the scored weights: whose run it is and how far it got; tensors to go on
+from; the scores of every test episode; the record, which is there once the run is done."""
+
+
+def enter(prepared: Prepared) -> Record | None:
+    """Makes the run folder ready; the record if the run is already finished.
+
+    Raises UserError if the folder is of another run, of an unfinished one that is not asked to go on, damaged, or not
+    a run folder at all; nothing is written then.
+    """
+    folder, request = prepared.folder, prepared.request
+    # Of a run that was killed while it wrote; whoever enters holds the folder's lock.
+    stale = [each for name in (NOTED, CHECKPOINT, WEIGHTS, SCORES, RECORD) for each in leftovers(folder / name)]
+    if request.fresh and folder.exists():
+        aside = next(p for n in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.old-{n}")).exists())
+        os.replace(folder, aside)
+    noted = folder / NOTED
+    if noted.is_file():
+        try:
+            found = json.loads(noted.read_text())
+            theirs, status = dict(found["identity"]), found["status"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise UserError(f"{noted} is damaged; set the folder aside with --fresh") from None
+        differing = differences(theirs, prepared.identity)
+        if differing:
+            raise UserError(f"{folder} belongs to another run:\n  " + "\n  ".join(differing))
+        if status == "done":
+            record = read_record(folder)
+            if not untouched(folder, found):
+                raise UserError(f"{folder / RECORD} was changed after the run; run again with --fresh")
+            return record
+        if not request.resume:
+            raise UserError(
+                f"{folder} holds an unfinished run ({status}); add --resume to go on with it, "
+                "or --fresh to set it aside and begin again"
+            )
+    elif folder.is_dir() and set(folder.iterdir()) - set(stale):
+        raise UserError(f"{folder} is not empty and not a run folder; nothing was written there")
+    for each in stale:
+        each.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    return None
+
+
+def read_record(folder: Path) -> Record:
+    """The record of a finished run; UserError if it is missing or damaged."""
+    from pydantic import ValidationError
+
+    path = folder / RECORD
+    if not path.is_file():
+        raise UserError(f"there is no {RECORD} in {folder}: not the folder of a finished run")
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise UserError(f"{path} is damaged ({where}: {first['msg']}); run again with --fresh") from None
+
+
+def note(prepared: Prepared, status: str) -> None:
+    """Writes down how far the run got, and of a finished one the SHA-256 of its record."""
+    entry = {"status": status, "identity": prepared.identity, "command": prepared.request.command, "at": utc_now()}
+    if status == "done":
+        entry["record"] = sha256_of(prepared.folder / RECORD)
+    write_text(prepared.folder / NOTED, canonical_json(entry))
+
+
+def untouched(folder: Path, noted: dict[str, Any]) -> bool:
+    """Whether a finished run's record is as the run left it; runs of older versions have noted nothing to tell."""
+    return noted.get("record") in (None, sha256_of(folder / RECORD))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a text file as a whole."""
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n")
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """Writes the scores of every episode: the same bytes for the same scores."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **scores)
+
+
+def read_scores(path: Path) -> Scores:
+    """Scores written by `write_scores`; UserError if they are missing or damaged. Nothing in the file is run."""
+    if not path.is_file():
+        raise UserError(f"there are no scores at {path}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: np.asarray(file[name], np.float64) for name in file.files}
+    except Exception as error:  # damaged bytes can make the readers raise nearly anything
+        raise UserError(f"{path} is damaged or not a file of scores: {error}") from None
+
+
+def differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
+    """A line for each key, however deep, in which two identities differ."""
+    lines = []
+    for key in sorted(theirs.keys() | ours.keys()):
+        there, here = theirs.get(key), ours.get(key)
+        if isinstance(there, dict) and isinstance(here, dict):
+            lines += [f"{key}.{line}" for line in differences(there, here)]
+        elif there != here:
+            lines.append(f"{key}: there {there!r}, asked for {here!r}")
+    return lines

@@ -1,0 +1,176 @@
+"""One run: one training and one scoring, in a folder of its own, ending in one record.
+
+A run is a function of (protocol, method, options, recipe, seed, data); its folder is named after them, so that the
+same command finds its own folder again and another command never does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+import torch
+
+from harness.util.tensor_files import WEIGHTS, load_tensors, load_weights, save_tensors, without_prefix
+from harness.data.open_dataset import default_cache
+from harness.episodes.source import EpisodeSource
+from harness.util.errors import HarnessError, UserError
+from harness.evaluation.evaluate import evaluate
+from harness.runs.run_errors import file_error, folder_error, memory_error, out_of_memory
+from harness.runs.folder import CHECKPOINT, NOTED, RECORD, SCORES, enter, note, read_record, write_scores, write_text
+from harness.util.allocator import keep_freed_memory
+from harness.method.interface import MASKS, Method
+from harness.runs.build_record import FOREIGN, OF_TRAINING, Before, record_of, training_marks
+from harness.runs.resolve import Prepared, weights_file
+from harness.training.feature_cache import FeatureCache
+from harness.training.reporter import Reporter
+from harness.records.record import Record
+from harness.method.registry import build_method, task_for
+from harness.evaluation.score import curves
+from harness.check.skips import declared_skips
+from harness.training.loop import train
+from harness.training.state import Limits, Training
+
+UNTOLD = 200
+"""Test episodes at most that a learner of masks also lives without feedback, for the curves of its record."""
+
+
+def run(prepared: Prepared, quiet: bool = False) -> Record:
+    """Trains (or resumes), scores, and writes the record into the run folder, which is returned.
+
+    A finished run is not repeated: its record is read and returned. Raises UserError if the folder holds an
+    unfinished run and neither `resume` nor `fresh` was asked for, or a run of something else.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = prepared.folder
+    lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=0)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"{folder} is in use by another process") from None
+    except OSError as error:
+        raise folder_error(error, folder) from error
+    try:
+        finished = enter(prepared)
+        return finished or _watched(prepared, quiet)
+    finally:
+        lock.release()
+
+
+def _watched(prepared: Prepared, quiet: bool) -> Record:
+    """Runs; whatever ends it is noted in its folder, where that can be written, and told in words."""
+    checkpoint = prepared.folder / CHECKPOINT
+    try:
+        return _run(prepared, Reporter(prepared.folder / "log.jsonl", quiet=quiet))
+    except KeyboardInterrupt:
+        _note_end(prepared, "interrupted")
+        raise
+    except Exception as error:
+        _note_end(prepared, "failed")
+        if isinstance(error, OSError):
+            raise file_error(error, checkpoint) from error
+        if isinstance(error, HarnessError) and isinstance(error.__cause__, OSError):
+            raise file_error(error.__cause__, checkpoint) from error
+        if out_of_memory(error):
+            raise memory_error(error, checkpoint) from error
+        raise
+
+
+def _note_end(prepared: Prepared, status: str) -> None:
+    # On a full disk nothing can be noted; the run can be resumed all the same. One that did not get as far as its first
+    # note (a device that is not there) can be begun again as if nothing had been.
+    with contextlib.suppress(HarnessError, OSError):
+        if (prepared.folder / NOTED).is_file():
+            note(prepared, status)
+
+
+def _run(prepared: Prepared, reporter: Reporter) -> Record:
+    request, protocol, folder = prepared.request, prepared.protocol, prepared.folder
+    device = device_named(request.device)
+    keep_freed_memory()
+    if request.threads:
+        torch.set_num_threads(request.threads)
+    source = EpisodeSource(prepared.dataset, device)
+    card = prepared.dataset.card
+    task = task_for(prepared.method.cls, protocol, card.image_shape, card.classes["train"])
+    method = build_method(prepared.method.cls, task, prepared.options, request.seed, device)
+    declared_skips(method)  # refused now, and not after hours of training
+    before = _load_init(method, request.init)
+    training = Training(
+        method,
+        source,
+        protocol,
+        prepared.budget,
+        request.seed,
+        folder / CHECKPOINT,
+        {"identity": prepared.identity},
+        Limits(request.episodes, request.seconds),
+        FeatureCache((request.cache or default_cache()).expanduser().absolute() / "pretrained", reporter.say),
+    )
+    reporter.say(f"{prepared.loaded.name} with {prepared.method.name} on {prepared.dataset.name}, run folder {folder}")
+    if any(True for _ in method.parameters()) and prepared.budget.stages and prepared.budget.validation is None:
+        why = "the recipe selects by none" if "validation" in prepared.dataset.tables else "the data have none"
+        reporter.say(f"no validation ({why}): the last weights are kept")
+    note(prepared, "training")
+    try:
+        progress = train(training, reporter.training)
+    finally:
+        reporter.close()
+    header = {
+        "identity": prepared.identity,
+        "train_episodes": before.episodes + progress.episodes,
+        "marks": training_marks(prepared, progress, before),
+    }
+    save_tensors(folder / WEIGHTS, method.state_dict(), header)
+    note(prepared, "scoring")
+    began, total = time.monotonic(), prepared.identity["test_episodes"]
+    scored = 0
+
+    def count(episodes: int) -> None:
+        nonlocal scored
+        scored += episodes
+        reporter.scoring(scored, total)
+
+    scores = evaluate(method, source, protocol, "test", total, count)
+    write_scores(folder / SCORES, scores)
+    score_seconds = time.monotonic() - began
+    drawn = curves(protocol, scores)
+    if protocol.kind in MASKS:
+        alone = evaluate(method, source, protocol, "test", min(total, UNTOLD), told=False)
+        drawn |= {f"{name}, null feedback": values for name, values in curves(protocol, alone).items()}
+        reporter.curves(drawn)
+    record = record_of(prepared, method, progress, before, scores, drawn, score_seconds, device)
+    write_text(folder / RECORD, record.model_dump_json(indent=1))
+    note(prepared, "done")
+    return record
+
+
+def _load_init(method: Method, init: Path | None) -> Before:
+    """Loads the weights that training begins from, and says what they had been through."""
+    if init is None:
+        return Before()
+    path = weights_file(init)
+    tensors, header = load_tensors(path)
+    load_weights(method, without_prefix("best", tensors) or tensors, path)
+    marks = header.get("marks") if "identity" in header else [FOREIGN]
+    if marks is None and (path.parent / RECORD).is_file():  # weights from before their header had marks
+        marks = [mark for mark in read_record(path.parent).marks if mark in OF_TRAINING]
+    try:
+        return Before(int(header.get("train_episodes", 0)), tuple(map(str, marks or ())))
+    except (TypeError, ValueError):
+        raise UserError(f"{path} is damaged: it does not say how long its weights were trained") from None
+
+
+def device_named(name: str) -> torch.device:
+    """The device of that name ('auto': a GPU if there is one); UserError if it cannot be used here."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device '{name}' cannot be used here: {str(error).splitlines()[0]}") from None
+    return device

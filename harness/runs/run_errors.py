@@ -1,0 +1,55 @@
+"""What a run that cannot go on tells its user: what happened, what is kept, and what to do."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from harness.util.errors import RunError, UserError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+"""What torch's allocators and the libraries beneath it say, in lower case."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no memory left, on the device or beside it."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
+
+
+def memory_error(error: BaseException, checkpoint: Path) -> RunError:
+    """The RunError in place of one that says that there was no memory left."""
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return RunError(
+        f"out of memory: {said}\n"
+        f"{_kept(checkpoint)} Where more memory is free (other jobs stopped, another --device), go on with --resume.\n"
+        "To need less, which makes it another run: a smaller 'batch' in the recipe (--recipe FILE), smaller options of "
+        "the method (--set NAME=VALUE), a protocol with fewer ways or steps; where it ran out while scoring, fewer "
+        "--test-episodes."
+    )
+
+
+def file_error(error: OSError, checkpoint: Path) -> RunError:
+    """The RunError in place of a file or folder that could not be read or written."""
+    where = error.filename or checkpoint.parent
+    advice = " Make room there, then" if error.errno in _FULL else " Once that is mended,"
+    return RunError(f"{where}: {error.strerror or error}. {_kept(checkpoint)}{advice} go on with --resume.")
+
+
+def folder_error(error: OSError, folder: Path) -> UserError | RunError:
+    """The error in place of a run folder that cannot be made."""
+    said = f"the run folder {folder} cannot be made: {error.filename or folder.parent}: {error.strerror or error}"
+    if error.errno in _REFUSED:
+        return UserError(f"{said}. Choose another place with --out DIR")
+    return RunError(f"{said}. Nothing was begun; give the same command again once that is mended")
+
+
+def _kept(checkpoint: Path) -> str:
+    if checkpoint.is_file():
+        return f"The last good checkpoint is kept ({checkpoint})."
+    return "No checkpoint was written yet."

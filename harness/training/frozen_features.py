@@ -1,0 +1,53 @@
+"""Features of a split's images, computed once, for stages that train only what comes after them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from harness.episodes.plan import plan_episodes
+from harness.episodes.source import Episodes, EpisodeSource
+from harness.method.interface import Method
+from harness.protocol.models import AnyProtocol
+
+_BATCH = 500
+
+
+class FrozenFeatures:
+    """A method's memoryless features of every image of one split, as they are when this is made.
+
+    It gives the same episodes as the source it was made from, with features [T, B, D] in place of images.
+    Augmentation has no place here: an image has one feature vector.
+    """
+
+    def __init__(self, method: Method, source: EpisodeSource, split: str) -> None:
+        table = source.dataset.tables[split]
+        turns = np.repeat(table.turns, table.sizes)
+        parts = []
+        was_training = method.training
+        method.eval()
+        with torch.no_grad():
+            for first in range(0, len(table.members), _BATCH):
+                part = slice(first, first + _BATCH)
+                features = method.memoryless_features(
+                    source.pictures(table.members[part].astype(np.int64), turns[part])
+                )
+                assert features is not None
+                parts.append(features)
+        method.train(was_training)
+        self._features = torch.cat(parts)
+        # Same classes and sizes, hence the same plans; an image number becomes its place in the table.
+        self._table = replace(table, members=np.arange(len(table.members), dtype=np.int32))
+        self._split = split
+
+    def episodes(self, protocol: AnyProtocol, seed: int, numbers: Sequence[int] | np.ndarray) -> Episodes:
+        """The numbered episodes of the split under a seed; x is [T, B, D]."""
+        plan = plan_episodes(protocol, self._table, self._split, seed, numbers)
+        device = self._features.device
+        x = self._features[torch.from_numpy(np.ascontiguousarray(plan.image.T)).to(device)]
+        target = torch.from_numpy(np.ascontiguousarray(plan.target.T)).to(device)
+        scored = torch.from_numpy(plan.scored).to(device)[:, None].expand_as(target)
+        return Episodes(x, target, scored, plan)

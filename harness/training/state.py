@@ -1,0 +1,72 @@
+"""What a training is a function of, how far it got, and what cuts it short."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.episodes.source import EpisodeSource
+from harness.method.interface import Method
+from harness.protocol.models import AnyProtocol
+from harness.training.feature_cache import FeatureCache
+from harness.training.recipe import Budget
+
+SMOOTHING = 0.98
+"""Weight of the past in the smoothed loss."""
+
+
+@dataclass
+class Progress:
+    """Counters of a training; all that a resume needs besides tensors.
+
+    `pretrained` tells of each stage that trained shared features under which key they are kept, whether they were
+    reused, and the episodes, updates and seconds that they cost whoever trained them (0 episodes: not at its end).
+    """
+
+    stage: int = 0
+    stage_episodes: int = 0
+    episodes: int = 0
+    updates: int = 0
+    smoothed: float = 0.0
+    smoothed_weight: float = 0.0
+    best: float | None = None
+    best_episodes: int = 0
+    seconds: float = 0.0
+    done: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list)
+    pretrained: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def loss(self) -> float | None:
+        """Smoothed training loss per scored step, in nats; None before a stage's first update."""
+        return self.smoothed / self.smoothed_weight if self.smoothed_weight else None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What cuts a training short, and how often it is saved."""
+
+    episodes: int | None = None
+    seconds: float | None = None
+    checkpoint_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything a training is a function of."""
+
+    method: Method
+    source: EpisodeSource
+    protocol: AnyProtocol
+    budget: Budget
+    seed: int
+    checkpoint: Path
+    header: dict[str, Any]
+    limits: Limits = Limits()
+    cache: FeatureCache | None = None
+
+    @property
+    def total(self) -> int:
+        """Training episodes at most."""
+        return min(self.budget.episodes, self.limits.episodes or self.budget.episodes)

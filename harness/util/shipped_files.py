@@ -1,0 +1,40 @@
+"""Where the files that come with the harness are: in a checkout, and in an installed wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.util.errors import RunError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def protocols_dir() -> Path:
+    """The folder of the shipped protocols.
+
+    A wheel carries them inside the package (`shipped_files/protocols`: `force-include` in pyproject.toml); in
+    a checkout they are the folder `protocols` beside it.
+    """
+    return _first(_PACKAGE / "shipped_files" / "protocols", _PACKAGE.parent / "protocols")
+
+
+def protocol_files() -> dict[str, Path]:
+    """The shipped protocols: name to file, in order of name."""
+    return {path.stem: path for path in sorted(protocols_dir().glob("*.yaml"))}
+
+
+def recipes_dir() -> Path:
+    """The folder of the built-in methods' recipes: inside the package `methods`, in a wheel too."""
+    return _first(_PACKAGE.parent / "methods" / "recipes")
+
+
+def papers_dir() -> Path:
+    """The folder of the papers' tables: inside the package, in a wheel too."""
+    return _first(_PACKAGE / "tables" / "papers")
+
+
+def _first(*folders: Path) -> Path:
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    raise RunError(f"the installation is incomplete: there is no folder {' or '.join(map(str, folders))}")

@@ -1,0 +1,250 @@
+"""Runs from the command line, on a tiny data set in place of the real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness import cli
+from harness.runs import resolve
+from harness.training import reporter
+from harness.runs import run
+from harness.util.tensor_files import load_tensors, save_tensors
+from harness.records.record import Record
+from harness.testing import tiny_dataset
+
+WORDS = ["run", "cifarfs_delay5", "--method", "cl_lstm", "--budget", "smoke", "--test-episodes", "6", "--threads", "1"]
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(resolve, "load_dataset", lambda name, **_: tiny_dataset(name, classes=8, images=10))
+    monkeypatch.chdir(tmp_path)
+
+
+def the_run(folder: Path = Path("runs")) -> Path:
+    (found,) = [path for path in folder.glob("*/*") if path.is_dir()]
+    return found
+
+
+def record_of(folder: Path) -> Record:
+    return Record.model_validate_json((folder / "record.json").read_text())
+
+
+def without_times(record: Record) -> dict[str, object]:
+    return record.model_dump(exclude={"finished", "train_seconds", "score_seconds", "command", "code"})
+
+
+def test_a_run_leaves_its_record_scores_and_weights_and_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(WORDS) == 0
+    folder = the_run()
+    record = record_of(folder)
+    assert (record.protocol, record.method, record.budget, record.seed) == ("cifarfs_delay5", "cl_lstm", "smoke", 0)
+    assert record.marks == ["features pre-trained on classes", "partial test"]
+    assert record.options["channels"] == 4
+    assert record.train_episodes == 16
+    assert record.test_episodes == 6
+    scores = np.load(folder / "scores.npz")
+    assert scores["by_step"].shape == (6, 50)
+    shown = scores["right"][:, 6] / scores["count"][:, 6]
+    assert record.metrics["accuracy@shot=6"].mean == pytest.approx(100 * shown.mean())
+    assert (folder / "weights.safetensors").is_file()
+    assert Path("leaderboards/cifarfs_delay5.jsonl").is_file()
+    printed = capsys.readouterr().out
+    assert "cl_lstm" in printed
+    assert "57.4" in printed  # the published row
+
+
+def test_the_log_of_a_training_is_json_to_the_letter_with_a_loss_once_there_is_one() -> None:
+    def refused(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    assert cli.main([*WORDS, "--no-board"]) == 0
+    lines = (the_run() / "log.jsonl").read_text().splitlines()
+    entries = [json.loads(line, parse_constant=refused) for line in lines]
+    validations = [entry for entry in entries if entry["event"] == "validation"]
+    begun = [entry for entry in entries if entry["event"] == "stage" and entry["episodes"] < entries[-1]["episodes"]]
+    assert validations
+    assert all(entry["loss"] > 0 for entry in validations)
+    assert begun
+    assert all(entry["loss"] is None for entry in begun)
+
+
+def test_a_finished_run_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(WORDS) == 0
+    weights = the_run() / "weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    assert cli.main(WORDS) == 0
+    assert weights.stat().st_mtime_ns == before
+    assert len(Path("leaderboards/cifarfs_delay5.jsonl").read_text().splitlines()) == 1
+
+
+def test_the_same_command_elsewhere_gives_the_same_record() -> None:
+    for out in ("one", "two"):
+        assert cli.main([*WORDS, "--out", out, "--no-board"]) == 0
+    one, two = (the_run(Path(out)) for out in ("one", "two"))
+    assert without_times(record_of(one)) == without_times(record_of(two))
+    for name, values in np.load(one / "scores.npz").items():
+        assert np.array_equal(values, np.load(two / "scores.npz")[name])
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_resuming_gives_the_same_record(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*WORDS, "--out", "whole", "--no-board"]) == 0
+    with monkeypatch.context() as patch:
+        plain = reporter.Reporter.training
+
+        def interrupting(self: reporter.Reporter, state: reporter.Progress, *rest: object) -> None:
+            plain(self, state, *rest)  # type: ignore[arg-type]
+            if state.updates == 2 and rest[-1] == "update":
+                os.kill(os.getpid(), signal.SIGINT)
+
+        patch.setattr(reporter.Reporter, "training", interrupting)
+        assert cli.main([*WORDS, "--out", "cut", "--no-board"]) == 130
+    assert "--resume" in capsys.readouterr().err
+    assert json.loads((the_run(Path("cut")) / "run.json").read_text())["status"] == "interrupted"
+    assert cli.main([*WORDS, "--out", "cut", "--no-board"]) == 2
+    refused = capsys.readouterr().err
+    assert "unfinished run (interrupted)" in refused
+    assert "--resume" in refused
+    assert "--fresh" in refused
+    assert cli.main([*WORDS, "--out", "cut", "--no-board", "--resume"]) == 0
+    assert without_times(record_of(the_run(Path("cut")))) == without_times(record_of(the_run(Path("whole"))))
+
+
+def test_killed_while_scoring_it_scores_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "evaluate", killed)
+        assert cli.main([*WORDS, "--no-board"]) == 130
+    assert not (the_run() / "record.json").exists()
+    assert cli.main([*WORDS, "--no-board", "--resume"]) == 0
+    assert record_of(the_run()).train_episodes == 16
+
+
+def test_a_folder_of_another_run_is_refused_with_what_differs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*WORDS, "--run", "here", "--no-board"]) == 0
+    other = [word.replace("cifarfs_delay5", "cifarfs_delay4") for word in WORDS]
+    changes = ["--set", "lstm=20", "--seed", "3"]
+    assert cli.main([*other, *changes, "--run", "here", "--no-board", "--resume"]) == 2
+    message = capsys.readouterr().err
+    assert "protocol: there 'cifarfs_delay5', asked for 'cifarfs_delay4'" in message
+    assert "options.lstm: there 16, asked for 20" in message
+    assert "seed: there 0, asked for 3" in message
+    assert record_of(Path("here")).protocol == "cifarfs_delay5"
+
+
+def test_a_folder_that_is_no_run_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("thesis").mkdir()
+    Path("thesis/chapter.tex").write_text("all my work")
+    assert cli.main([*WORDS, "--run", "thesis"]) == 2
+    assert "not a run folder" in capsys.readouterr().err
+    assert [path.name for path in Path("thesis").iterdir()] == ["chapter.tex"]
+
+
+def test_fresh_sets_the_old_run_aside() -> None:
+    for _ in range(2):
+        assert cli.main([*WORDS, "--no-board", "--fresh"]) == 0
+    names = sorted(path.name for path in Path("runs/cifarfs_delay5").iterdir() if path.is_dir())
+    assert len(names) == 2
+    assert names[1] == f"{names[0]}.old-1"
+    assert (Path("runs/cifarfs_delay5") / names[1] / "record.json").is_file()
+
+
+def test_weights_of_one_run_begin_another_and_the_row_says_so() -> None:
+    online = [word.replace("cifarfs_delay5", "cifarfs_5way_online") for word in WORDS]
+    assert cli.main([*online, "--out", "first", "--no-board"]) == 0
+    first = the_run(Path("first"))
+    recipe = Path("none.yaml")
+    recipe.write_text(
+        "method: cl_lstm\nparts:\n"
+        "  - {smoke: &s {options: {channels: 4, lstm: 16, resolution: 14}}, quick: *s, full: *s}\n"
+    )
+    assert cli.main([*WORDS, "--init", str(first), "--recipe", str(recipe), "--out", "then", "--no-board"]) == 0
+    record = record_of(the_run(Path("then")))
+    assert (record.init_episodes, record.train_episodes, record.init) == (16, 0, record_of(first).checkpoint)
+    assert record.marks == ["features pre-trained on classes", "partial test"]
+    header = load_tensors(the_run(Path("then")) / "weights.safetensors")[1]
+    assert (header["train_episodes"], header["marks"]) == (16, ["features pre-trained on classes"])
+
+
+def test_weights_that_no_run_of_the_harness_made_are_marked() -> None:
+    assert cli.main([*WORDS, "--out", "first", "--no-board"]) == 0
+    save_tensors(Path("foreign.safetensors"), load_tensors(the_run(Path("first")) / "weights.safetensors")[0], {})
+    for init, out in (("foreign.safetensors", "then"), (None, "later")):
+        start = init or str(the_run(Path("then")))
+        assert cli.main([*WORDS, "--init", start, "--out", out, "--no-board"]) == 0
+        assert "starting weights from elsewhere" in record_of(the_run(Path(out))).marks
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method", "cl_lsm"], "Did you mean 'cl_lstm'"),
+        (["--set", "chanels=3"], "Did you mean 'channels'"),
+        (["--set", "channels=wide"], "channels"),
+        (["--device", "gpu"], "device 'gpu' cannot be used"),
+        (["--time", "soon"], "90s, 10m or 2h"),
+        (["--seeds", "a"], "0, 0-2 or 0,3,7"),
+        (["--episodes", "0"], "at least 1"),
+        (["--init", "nowhere"], "no weights at nowhere"),
+        (["--recipe", "nowhere.yaml"], "nowhere.yaml"),
+        (["--set", "resolution=4"], "vanish"),
+    ],
+)
+def test_wrong_use_is_explained_without_a_traceback(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*WORDS, *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not Path("leaderboards").exists()
+
+
+def test_a_method_without_parameters_needs_no_training_and_keeps_no_checkpoint() -> None:
+    assert cli.main([*WORDS, "--method", "count"]) == 0
+    record = record_of(the_run())
+    assert (record.train_episodes, record.budget, record.recipe, record.checkpoint) == (0, "", "", None)
+    assert record.cost.parameters == 0
+
+
+def test_a_method_told_the_delay_is_marked() -> None:
+    assert cli.main([*WORDS, "--method", "opn"]) == 0
+    assert "label delay told" in record_of(the_run()).marks
+    bytes_per_pending = record_of(the_run()).cost.state_bytes
+    assert bytes_per_pending > 5 * 32 * 4
+
+
+SKIPPING = """from methods.count import Count
+
+
+class Skipping(Count):
+    skips = {"%s": "a fixed rule"}
+"""
+
+
+def test_a_check_that_the_method_declares_to_skip_is_a_mark_on_its_row() -> None:
+    Path("mine.py").write_text(SKIPPING % "label timing")
+    assert cli.main([*WORDS, "--method", "mine.py:Skipping"]) == 0
+    assert "skips check: label timing" in record_of(the_run()).marks
+
+
+def test_a_run_of_a_method_that_skips_what_it_must_not_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.py").write_text(SKIPPING % "no anticipation")
+    assert cli.main([*WORDS, "--method", "mine.py:Skipping"]) == 2
+    assert "'no anticipation' cannot be skipped" in capsys.readouterr().err
+
+
+def test_several_seeds_are_several_runs_and_one_entry(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*WORDS, "--seeds", "0-1"]) == 0
+    rows = [json.loads(line) for line in Path("leaderboards/cifarfs_delay5.jsonl").read_text().splitlines()]
+    assert [row["seed"] for row in rows] == [0, 1]
