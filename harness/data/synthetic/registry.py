@@ -18,7 +18,7 @@ _GENERATORS = {
 
 def version(name: str) -> int:
     """The version of a stand-in's generator: another version draws other pixels."""
-    return int(import_module(f"harness.data.{_GENERATORS[name][0]}").VERSION)
+    return int(import_module(f"harness.data.synthetic.{_GENERATORS[name][0]}").VERSION)
 
 
 def source(name: str) -> Source:
@@ -26,7 +26,7 @@ def source(name: str) -> Source:
     module, function = _GENERATORS[name]
 
     def decode(scratch: Path) -> Decoded:
-        made: Decoded = getattr(import_module(f"harness.data.{module}"), function)()
+        made: Decoded = getattr(import_module(f"harness.data.synthetic.{module}"), function)()
         return made
 
     return Source("generated", "generated", decode)
