@@ -15,7 +15,9 @@ from harness.util.errors import UserError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("protocol", help="a shipped protocol's name, or a YAML file")
     parser.add_argument("--method", required=True, metavar="NAME", help="a method's name, or path/to/file.py:ClassName")
-    parser.add_argument("--budget", default="quick", choices=("smoke", "quick", "day", "full"), help="how much training")
+    parser.add_argument(
+        "--budget", default="quick", choices=("smoke", "quick", "day", "full"), help="how much training"
+    )
     parser.add_argument("--seeds", "--seed", default="0", metavar="N", help="a seed, or several: 0-2 or 0,3,7")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the method")
     parser.add_argument("--recipe", type=Path, metavar="FILE", help="another recipe than the method's own")
