@@ -13,9 +13,9 @@ import pytest
 from harness import cli
 from harness.data.cards import CARDS
 from harness.data.dataset import ClassTable, Dataset
+from harness.episodes import export
 from harness.episodes.export import COLUMNS, export_episodes
 from harness.episodes.plan import plan_episodes
-from harness.episodes import export
 from harness.protocol.models import PROTOCOL, AnyProtocol, digest
 from harness.testing import reference_tally, reference_timeline
 from harness.util.atomic_files import replacing

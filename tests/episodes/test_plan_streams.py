@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from harness.data.cards import CARDS
 from harness.data.dataset import ClassTable
-from harness.episodes.plan import NULL, EpisodePlan, plan_episodes
 from harness.episodes import plan
+from harness.episodes.plan import NULL, EpisodePlan, plan_episodes
 from harness.protocol.models import StreamProtocol
 from harness.testing import STREAM_KINDS, class_tables, protocols, reference_counts, reference_events
 from harness.util import philox
