@@ -67,6 +67,9 @@ class Method(nn.Module):
     kinds: ClassVar[tuple[str, ...]] = CLASSES
     """The kinds of protocols that it can be run on."""
 
+    version: ClassVar[int] = 1
+    """Raise it when what the method computes changes: seeds of different versions are never one entry of a board."""
+
     needs_label_delay: ClassVar[bool] = False
     """Must be told d; keeps its pending samples in its state; marked on every board."""
 
