@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from harness.records import provenance
-from harness.util.tensor_files import WEIGHTS, sha256_of
-from harness.evaluation.cost import measured_cost
+from harness.check.skips import declared_skips
 from harness.data.dataset import Dataset
-from harness.evaluation.evaluate import EVALUATION_SEED, whole_test
-from harness.runs.folder import SCORES
-from harness.method.interface import Method
 from harness.episodes.plan import plan_episodes
-from harness.runs.resolve import Prepared
-from harness.training.shared_features import spent_before
+from harness.evaluation.cost import measured_cost
+from harness.evaluation.evaluate import EVALUATION_SEED, whole_test
+from harness.evaluation.score import Scores, metrics
+from harness.method.interface import Method
+from harness.method.registry import build_method
+from harness.protocol.models import AnyProtocol
+from harness.records import provenance
 from harness.records.record import (
     GRADIENT_AT_TEST,
     LABEL_DELAY_TOLD,
@@ -33,11 +33,11 @@ from harness.records.record import (
     Record,
     utc_now,
 )
-from harness.method.registry import build_method
-from harness.evaluation.score import Scores, metrics
-from harness.check.skips import declared_skips
-from harness.protocol.models import AnyProtocol
+from harness.runs.folder import SCORES
+from harness.runs.resolve import Prepared
+from harness.training.shared_features import spent_before
 from harness.training.state import Progress
+from harness.util.tensor_files import WEIGHTS, sha256_of
 
 PRETRAINED = "features pre-trained on classes"
 ELSEWHERE = "pre-trained on another kind of episode"

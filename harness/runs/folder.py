@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from harness.util.tensor_files import WEIGHTS, sha256_of
-from harness.util.errors import UserError
-from harness.util.atomic_files import leftovers, replacing
-from harness.runs.resolve import Prepared
-from harness.records.record import Record, canonical_json, utc_now
 from harness.evaluation.score import Scores
+from harness.records.record import Record, canonical_json, utc_now
+from harness.runs.resolve import Prepared
+from harness.util.atomic_files import leftovers, replacing
+from harness.util.errors import UserError
+from harness.util.tensor_files import WEIGHTS, sha256_of
 
 NOTED, CHECKPOINT, SCORES, RECORD = "run.json", "checkpoint.safetensors", "scores.npz", "record.json"
 """What a run folder holds besides its log and the scored weights: whose run it is and how far it got; tensors to go on

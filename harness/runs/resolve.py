@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.util.tensor_files import WEIGHTS, sha256_of
 from harness.data.dataset import Dataset
 from harness.data.open_dataset import load_dataset
-from harness.protocol.feasibility import check_possible
-from harness.util.errors import UserError
 from harness.evaluation.evaluate import whole_test
-from harness.protocol.load import Loaded, for_data, load_protocol
-from harness.training.recipe import Budget, budget_hash, load_budget, recipe_path
-from harness.records.record import sha256_of as json_hash
 from harness.method.registry import LoadedMethod, check_kind, load_method, resolved_options
+from harness.protocol.feasibility import check_possible
+from harness.protocol.load import Loaded, for_data, load_protocol
 from harness.protocol.models import AnyProtocol, digest
+from harness.records.record import sha256_of as json_hash
+from harness.training.recipe import Budget, budget_hash, load_budget, recipe_path
+from harness.util.errors import UserError
+from harness.util.tensor_files import WEIGHTS, sha256_of
 
 
 @dataclass(frozen=True)

@@ -12,25 +12,25 @@ from pathlib import Path
 
 import torch
 
-from harness.util.tensor_files import WEIGHTS, load_tensors, load_weights, save_tensors, without_prefix
+from harness.check.skips import declared_skips
 from harness.data.open_dataset import default_cache
 from harness.episodes.source import EpisodeSource
-from harness.util.errors import HarnessError, UserError
 from harness.evaluation.evaluate import evaluate
-from harness.runs.run_errors import file_error, folder_error, memory_error, out_of_memory
-from harness.runs.folder import CHECKPOINT, NOTED, RECORD, SCORES, enter, note, read_record, write_scores, write_text
-from harness.util.allocator import keep_freed_memory
-from harness.method.interface import MASKS, Method
-from harness.runs.build_record import FOREIGN, OF_TRAINING, Before, record_of, training_marks
-from harness.runs.resolve import Prepared, weights_file
-from harness.training.feature_cache import FeatureCache
-from harness.training.reporter import Reporter
-from harness.records.record import Record
-from harness.method.registry import build_method, task_for
 from harness.evaluation.score import curves
-from harness.check.skips import declared_skips
+from harness.method.interface import MASKS, Method
+from harness.method.registry import build_method, task_for
+from harness.records.record import Record
+from harness.runs.build_record import FOREIGN, OF_TRAINING, Before, record_of, training_marks
+from harness.runs.folder import CHECKPOINT, NOTED, RECORD, SCORES, enter, note, read_record, write_scores, write_text
+from harness.runs.resolve import Prepared, weights_file
+from harness.runs.run_errors import file_error, folder_error, memory_error, out_of_memory
+from harness.training.feature_cache import FeatureCache
 from harness.training.loop import train
+from harness.training.reporter import Reporter
 from harness.training.state import Limits, Training
+from harness.util.allocator import keep_freed_memory
+from harness.util.errors import HarnessError, UserError
+from harness.util.tensor_files import WEIGHTS, load_tensors, load_weights, save_tensors, without_prefix
 
 UNTOLD = 200
 """Test episodes at most that a learner of masks also lives without feedback, for the curves of its record."""

@@ -20,19 +20,19 @@ import pytest
 import torch
 
 from harness import cli
-from harness.evaluation import evaluate
-from harness.runs import resolve
-from harness.records import provenance
 from harness.data.dataset import Dataset
-from harness.episodes.source import EpisodeSource
-from harness.protocol.load import load_protocol
 from harness.episodes.plan import plan_episodes
-from harness.training.recipe import budget_hash, load_budget, recipe_path
-from harness.records.record import Code
+from harness.episodes.source import EpisodeSource
+from harness.evaluation import evaluate
 from harness.method.registry import build_method, load_method, resolved_options, task_for
-from harness.util.shipped_files import protocol_files
+from harness.protocol.load import load_protocol
 from harness.protocol.models import AnyProtocol, digest
+from harness.records import provenance
+from harness.records.record import Code
+from harness.runs import resolve
 from harness.testing import tiny_dataset
+from harness.training.recipe import budget_hash, load_budget, recipe_path
+from harness.util.shipped_files import protocol_files
 from methods import BUILT_IN
 from tests.helpers import runs as tiny_runs
 from tests.helpers.mutations import SCALE

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 from harness import cli
-from harness.runs import resolve
-from harness.training import reporter
-from harness.runs import run
-from harness.util.tensor_files import load_tensors, save_tensors
 from harness.records.record import Record
+from harness.runs import resolve, run
 from harness.testing import tiny_dataset
+from harness.training import reporter
+from harness.util.tensor_files import load_tensors, save_tensors
 
 WORDS = ["run", "cifarfs_delay5", "--method", "cl_lstm", "--budget", "smoke", "--test-episodes", "6", "--threads", "1"]
 

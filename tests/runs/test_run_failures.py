@@ -20,14 +20,13 @@ import torch
 from safetensors import SafetensorError
 
 from harness import cli
-from harness.evaluation import evaluate
-from harness.runs import resolve
-from harness.runs import run
-from harness.training import loop
-from harness.util.tensor_files import load_tensors
 from harness.data.open_dataset import load_dataset
+from harness.evaluation import evaluate
+from harness.runs import resolve, run
 from harness.testing import tiny_dataset
+from harness.training import loop
 from harness.training.state import Limits
+from harness.util.tensor_files import load_tensors
 from tests.helpers import runs as tiny_runs
 from tests.helpers.own_images import image_folder
 from tests.helpers.runs import run_folder, words
@@ -315,7 +314,7 @@ def test_no_memory_left(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    where, at = (train, 4) if name == "_update" else (run, 1)
+    where, at = (loop, 4) if name == "_update" else (run, 1)
     with monkeypatch.context() as patch:
         patch.setattr(where, name, failing(getattr(where, name), at, fail))
         assert cli.main(words("late")) == 1
