@@ -33,8 +33,9 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _protocols() -> Rows:
-    from harness.protocol.load import EXTENDS, inherited
+    from harness.protocol.load import inherited
     from harness.util.shipped_files import protocol_files
+    from harness.yaml_files.extends import EXTENDS
 
     rows = []
     files = protocol_files()

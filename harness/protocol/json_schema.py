@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.protocol.load import EXTENDS
 from harness.protocol.models import KINDS, json_schema
+from harness.yaml_files.extends import EXTENDS
 
 
 def file_schema() -> dict[str, Any]:

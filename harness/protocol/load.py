@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.util.atomic_files import is_file, is_folder
 from harness.util.errors import UserError, nearest
 from harness.util.shipped_files import protocol_files
-from harness.yaml_files.document import Document, parse_yaml, validated
-from harness.yaml_files.source_location import YamlError, problem_at, shown
+from harness.yaml_files import extends
+from harness.yaml_files.document import Document, validated
+from harness.yaml_files.source_location import shown
 
 if TYPE_CHECKING:
     from harness.protocol.models import AnyProtocol
-
-EXTENDS = "extends"
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def load_protocol(name_or_path: str | Path) -> Loaded:
 
     path = find_protocol(name_or_path)
     document = with_class_lists(inherited(path))
-    protocol = validated(document, PROTOCOL, also=(EXTENDS,))
+    protocol = validated(document, PROTOCOL, also=(extends.EXTENDS,))
     places = [document.keys[loc] for loc in (("dataset", key) for key in PLACES) if loc in document.keys]
     return Loaded(path.stem, path, protocol, places[0].path.parent if places else None)
 
@@ -71,10 +70,9 @@ def find_protocol(name_or_path: str | Path) -> Path:
 def inherited(path: Path) -> Document:
     """The document of a protocol file merged over those it extends, not yet checked against the model.
 
-    Mappings are merged key by key; anything else (lists too) is replaced. Every value keeps the place where
-    it stands, so that its errors are shown there. Raises YamlError, also for a missing parent or a circle.
+    Raises YamlError, also for a missing parent or a circle (`harness.yaml_files.extends`).
     """
-    return _inherited(path, [])
+    return extends.inherited(path, protocol_files(), "protocol")
 
 
 def for_data(loaded: Loaded, data: str) -> AnyProtocol:
@@ -96,50 +94,3 @@ def for_data(loaded: Loaded, data: str) -> AnyProtocol:
     except ValidationError as error:
         reasons = "; ".join(each["msg"].removeprefix("Value error, ") for each in error.errors())
         raise UserError(f"{loaded.name} cannot be run on its stand-in: {reasons}") from None
-
-
-def _inherited(path: Path, children: list[Path]) -> Document:
-    document = parse_yaml(path)
-    if EXTENDS not in document.data:
-        return document
-    parent = _parent(document, [*children, path])
-    below = _inherited(parent, [*children, path])
-    own = {key: value for key, value in document.data.items() if key != EXTENDS}
-    return Document(
-        path,
-        _merged(below.data, own),
-        {**below.keys, **document.keys},
-        {**below.values, **document.values},
-        (*document.problems, *below.problems),
-    )
-
-
-def _parent(document: Document, chain: list[Path]) -> Path:
-    """The file that a document extends: beside it, or else shipped."""
-    given = document.data[EXTENDS]
-    if not isinstance(given, str):
-        raise _refused(document, "expected the name of one protocol file, as in 'extends: other.yaml'")
-    shipped = protocol_files()
-    parent = document.path.parent / given
-    if not is_file(parent):
-        if given not in shipped:
-            beside = [each.name for each in document.path.parent.glob("*.yaml") if each != document.path]
-            guess = nearest(given, [*beside, *shipped])
-            hint = f"; did you mean '{guess}'?" if guess else ""
-            raise _refused(document, f"there is no file '{shown(parent)}' and no shipped protocol '{given}'{hint}")
-        parent = shipped[given]
-    if any(parent.samefile(each) for each in chain):
-        circle = " -> ".join(each.name for each in [*chain, parent])
-        raise _refused(document, f"the files extend each other in a circle: {circle}")
-    return parent
-
-
-def _refused(document: Document, message: str) -> YamlError:
-    problem = problem_at(document.place((EXTENDS,)), message, (EXTENDS,))
-    return YamlError(*document.problems, problem)
-
-
-def _merged(below: Any, above: Any) -> Any:
-    if not (isinstance(below, dict) and isinstance(above, dict)):
-        return above
-    return below | {key: _merged(below[key], value) if key in below else value for key, value in above.items()}
