@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from harness.episodes.plan import NULL, STREAM, EpisodePlan
 from harness.episodes.source import Episodes
+from harness.evaluation.operations import Operations
 from harness.evaluation.rollout import asked, steps
 from harness.method.interface import MASKS, Method, State, state_bytes
 from harness.records.record import Cost
@@ -35,7 +35,7 @@ def measured_cost(method: Method, plan: EpisodePlan, later: Method | None = None
     if plan.asked_from < plan.steps:
         with _counting(method) as queries:
             asked(probe, episodes, state)
-        gflop_per_query = queries.get_total_flops() / (plan.steps - plan.asked_from) / 1e9
+        gflop_per_query = queries.total / (plan.steps - plan.asked_from) / 1e9
     half, count = len(sizes) // 2, len(sizes)
     per_delay = None
     if later is not None and (plan.phase == STREAM).any():
@@ -58,7 +58,7 @@ def prediction_gflop(method: Method) -> float:
     probe = copy.deepcopy(method).cpu().eval()
     with _counting(method) as counter:
         probe.predict(probe.start(1), torch.zeros(1, *method.task.image_shape))
-    return counter.get_total_flops() / 1e9
+    return counter.total / 1e9
 
 
 def step_gflop(method: Method, plan: EpisodePlan) -> float:
@@ -75,7 +75,7 @@ def _walked(method: Method, episodes: Episodes) -> tuple[float, list[int], State
     with _counting(method) as counter:
         for _, state in steps(method, episodes):
             sizes.append(state_bytes(state))
-    return counter.get_total_flops() / 1e9, sizes, state
+    return counter.total / 1e9, sizes, state
 
 
 def _one_step_later(plan: EpisodePlan) -> EpisodePlan:
@@ -95,12 +95,17 @@ def _empty(method: Method, plan: EpisodePlan) -> Episodes:
 
 
 @contextmanager
-def _counting(method: Method) -> Iterator[FlopCounterMode]:
-    """Counts operations; without oneDNN the LSTM runs as plain matrix products, which the counter sees."""
-    with (
-        warnings.catch_warnings(action="ignore"),
-        torch.set_grad_enabled(method.learns_by_gradient),
-        torch.backends.mkldnn.flags(enabled=False),
-        FlopCounterMode(display=False) as counter,
-    ):
-        yield counter
+def _counting(method: Method) -> Iterator[Operations]:
+    """Counts operations; LSTMs and attention of torch's modules run as the plain matrix products they are made of."""
+    fast_attention = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            torch.set_grad_enabled(method.learns_by_gradient),
+            torch.backends.mkldnn.flags(enabled=False),
+            Operations() as counter,
+        ):
+            yield counter
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_attention)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
-from torch.utils.flop_counter import FlopCounterMode
 
+from harness.evaluation.operations import Operations
 from harness.method.interface import Feedback, Method, Task, leaves, state_bytes
 from methods.transformer import Transformer, _turned
 
@@ -222,9 +222,9 @@ def test_a_step_costs_little_more_than_its_own_token() -> None:
     with torch.no_grad():
         state = method.start(1)
         for images, target in zip(x, feedback, strict=True):
-            with FlopCounterMode(display=False) as counter:
+            with Operations() as counter:
                 _, state = method.predict(method.observe(state, Feedback(target)), images)
-            costs.append(counter.get_total_flops())
+            costs.append(counter.total)
     attended = 2 * 2 * 2 * 32  # two layers, two products, two operations each
     assert all(after - before == attended for before, after in itertools.pairwise(costs))
 
