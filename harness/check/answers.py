@@ -15,12 +15,12 @@ from harness.check.subject import Subject, scoring
 from harness.check.tasks import BATCH, relabelled, revealing
 from harness.check.walk import adapted, life_of, moments, walked
 from harness.episodes.plan import NULL
-from harness.evaluation.rollout import misshapen
+from harness.evaluation.answers import misshapen
 from harness.method.interface import Method
 
 
 def answers(subject: Subject) -> Finding:
-    """Finite floats of the right shape (`rollout.misshapen`): at every step, of all queries, and from a rollout."""
+    """Finite floats of the right shape (`answers.misshapen`): at every step, of all queries, and from a rollout."""
     if not _fine(subject):
         found = _by_hand(subject)
         if found:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from harness.episodes.plan import NULL, SUPPORT
 from harness.episodes.source import Episodes
+from harness.evaluation.answers import plain, well_formed
 from harness.evaluation.score.credit import credit, overlap
-from harness.method.interface import MASKS, Feedback, Method, State, Task
-from harness.util.errors import UserError
+from harness.method.interface import Feedback, Method, State
 
 ASKED_AT_ONCE = 1000
 """Queries (of all episodes together) that a method is asked at once while it is scored; bounds their forked states."""
@@ -52,11 +52,16 @@ def steps(method: Method, episodes: Episodes) -> Iterator[tuple[Tensor | None, S
         else:
             state = method.observe(state, Feedback(revealed))
             logits, state = method.predict(state, x)
-            yield _shaped(method, "predict", logits, x), state
+            yield well_formed(method, "predict", logits, x), state
 
 
 def asked(method: Method, episodes: Episodes, state: State) -> Tensor:
-    """Logits [Q, B, ways] of the queries, from the state after the last step before them.
+    """Logits [Q, B, ways] of the queries, from the state after the last step before them."""
+    return torch.cat(list(_answers_to_queries(method, episodes, state)), 1).transpose(0, 1)
+
+
+def _answers_to_queries(method: Method, episodes: Episodes, state: State) -> Iterator[Tensor]:
+    """Logits [B, q, ways] of one part of the queries after the other.
 
     What is still due then (the label of a stream's last step) is revealed first, once. While a method is scored it is
     asked a bounded number of queries at once; in training, or if it is transductive, all, since normalisation may look
@@ -70,8 +75,8 @@ def asked(method: Method, episodes: Episodes, state: State) -> Tensor:
     x = episodes.x[plan.asked_from :].transpose(0, 1)
     whole = method.training or method.transductive
     at_once = x.shape[1] if whole else max(1, ASKED_AT_ONCE // len(x))
-    answers = [_shaped(method, "query", method.query(state, part.clone()), part) for part in x.split(at_once, dim=1)]
-    return torch.cat(answers, 1).transpose(0, 1)
+    for part in x.split(at_once, dim=1):
+        yield well_formed(method, "query", method.query(state, part.clone()), part)
 
 
 def step_through(method: Method, episodes: Episodes) -> tuple[Tensor, State]:
@@ -91,14 +96,24 @@ def step_through(method: Method, episodes: Episodes) -> tuple[Tensor, State]:
 
 
 def answered(method: Method, episodes: Episodes) -> np.ndarray:
-    """What a method earns on episodes by stepping, float64 [T, B]; NaN at support pairs: what reaches a board."""
-    logits, _ = step_through(method, episodes)
-    where = torch.from_numpy(episodes.plan.answered)
+    """What a method earns on episodes by stepping, float64 [T, B]; NaN at support pairs: what reaches a board.
+
+    Each answer is copied when it is given (`answers.plain`), and the copies are scored, in NumPy.
+    """
+    answers, state = [], None
+    for answer, after in steps(method, episodes):
+        state = after
+        if answer is not None:
+            answers.append(plain(answer)[None])
+    if episodes.plan.asked_from < episodes.plan.steps:
+        answers += [plain(part).swapaxes(0, 1) for part in _answers_to_queries(method, episodes, state)]
+    where = episodes.plan.answered
     earned = np.full(episodes.plan.target.T.shape, np.nan)
+    logits, target = np.concatenate(answers), episodes.target.cpu().numpy()[where]
     if episodes.objects is None:
-        earned[where.numpy()] = credit(logits, episodes.target[where])
+        earned[where] = credit(logits, target)
     else:
-        earned[where.numpy()] = overlap(logits, episodes.target[where], episodes.objects[where])
+        earned[where] = overlap(logits, target, episodes.objects.cpu().numpy()[where])
     return earned
 
 
@@ -159,21 +174,3 @@ def head_loss(method: Method, episodes: Episodes) -> Tensor:
     A method passes on what is features already, so that every kind of episode runs as it always does.
     """
     return training_loss(method, replace(episodes, x=episodes.x[..., None, None]))
-
-
-def misshapen(task: Task, logits: object, x: Tensor) -> str | None:
-    """Why `logits` cannot be the answers to inputs x [..., C, H, W], or None if they can be."""
-    if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        return f"the answer is {getattr(logits, 'dtype', type(logits).__name__)}, not a tensor of floats"
-    wanted = [*x.shape[:-3], *((1, *x.shape[-2:]) if task.kind in MASKS else (task.ways,))]
-    if list(logits.shape) != wanted:
-        return f"the answer has shape {list(logits.shape)} instead of {wanted}"
-    return None
-
-
-def _shaped(method: Method, what: str, logits: Tensor, x: Tensor) -> Tensor:
-    """The logits, if they can be answers to x; UserError if not."""
-    problem = misshapen(method.task, logits, x)
-    if problem:
-        raise UserError(f"{type(method).__name__}.{what}: {problem}, for inputs of shape {list(x.shape)}")
-    return logits

@@ -140,7 +140,7 @@ def test_overlap_is_what_counting_pixels_gives(
     logits, objects = values(LOGITS), values(st.sampled_from([0.0, 1.0]))
     wanted = torch.tensor(data.draw(st.lists(st.booleans(), min_size=steps * batch, max_size=steps * batch)))
     target = objects * wanted.view(steps, batch, 1, 1, 1)
-    found = overlap(logits, target, objects)
+    found = overlap(logits.numpy(), target.numpy(), objects.numpy())
     assert found.shape == (steps, batch)
     assert found.dtype == np.float64
     for t in range(steps):
@@ -154,7 +154,7 @@ def test_overlap_by_hand() -> None:
     none = torch.zeros_like(mask)
 
     def earned(logits: list[float], target: Tensor) -> float:
-        return float(overlap(torch.tensor(logits).view(1, 1, 1, 2, 2), target, mask)[0, 0])
+        return float(overlap(np.array(logits).reshape(1, 1, 1, 2, 2), target.numpy(), mask.numpy())[0, 0])
 
     assert earned([1, 1, -1, -1], mask) == 1
     assert earned([1, 1, 1, 1], mask) == 0.5, "everything: half of it is right"

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 
 from harness.data.cards import CARDS
@@ -30,9 +29,9 @@ def a_protocol(**episode: object) -> StreamProtocol:
 
 
 def test_credit_is_shared_among_ties() -> None:
-    logits = torch.tensor([[[1.0, 3.0, 2.0]], [[3.0, 3.0, 2.0]], [[0.0, 0.0, 0.0]], [[float("nan"), 1.0, 0.0]]])
-    assert credit(logits, torch.tensor([[1], [0], [2], [1]]))[:, 0].tolist() == [1.0, 0.5, 1 / 3, 0.0]
-    assert credit(logits, torch.tensor([[0], [2], [0], [0]]))[:, 0].tolist() == [0.0, 0.0, 1 / 3, 0.0]
+    logits = np.array([[[1.0, 3.0, 2.0]], [[3.0, 3.0, 2.0]], [[0.0, 0.0, 0.0]], [[np.nan, 1.0, 0.0]]])
+    assert credit(logits, np.array([[1], [0], [2], [1]]))[:, 0].tolist() == [1.0, 0.5, 1 / 3, 0.0]
+    assert credit(logits, np.array([[0], [2], [0], [0]]))[:, 0].tolist() == [0.0, 0.0, 1 / 3, 0.0]
 
 
 @pytest.mark.parametrize("episode", [{}, {"order": "iid"}, {"label_delay": 4}, {"label_delay": 3, "order": "iid"}])

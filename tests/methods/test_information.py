@@ -178,7 +178,7 @@ def credit_by_shot(method: str, protocol: StreamProtocol, episodes: Episodes) ->
     cls = load_method(method).cls
     channels, height, width = episodes.x.shape[2:]
     logits, _ = step_through(cls(task_for(cls, protocol, (channels, height, width))), episodes)
-    earned = credit(logits, episodes.target).T
+    earned = credit(logits.numpy(), episodes.target.numpy()).T
     return np.stack([(earned * (episodes.plan.shot == k)).sum(1) for k in range(protocol.steps)], axis=1)
 
 
