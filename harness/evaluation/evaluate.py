@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -37,11 +38,13 @@ def evaluate(
     progress: Callable[[int], None] | None = None,
     told: bool = True,
     of: int | None = None,
+    batches: Sequence[int] | None = None,
 ) -> Scores:
     """Scores of the first `episodes` episodes of a split, in evaluation mode; the mode is put back afterwards.
 
     They may be the first `of` so many: they then have the very bits that they have among all of these, which depend on
-    how many are scored at once. Unless the method is `told`, every feedback is replaced by null, which shows what it
+    how many are scored at once. With `batches` only those are scored, by number, of the batches in which all of them
+    are (`sampled` draws some). Unless the method is `told`, every feedback is replaced by null, which shows what it
     owes to feedback. Raises UserError where the data set has no such split.
     """
     if split not in source.dataset.tables:
@@ -54,7 +57,7 @@ def evaluate(
     method.eval()
     try:
         with torch.set_grad_enabled(method.learns_by_gradient):
-            for begin in range(0, episodes, size):
+            for begin in range(0, episodes, size) if batches is None else [size * number for number in batches]:
                 wanted = np.arange(begin, min(begin + size, episodes))
                 numbers = np.resize(wanted, size)
                 batch = source.episodes(protocol, split, EVALUATION_SEED, numbers)
@@ -71,6 +74,19 @@ def whole_test(protocol: AnyProtocol, dataset: Dataset) -> int:
     """Test episodes that the protocol asks for: its own number, or every image of the test split."""
     own = getattr(protocol.scoring, "test_episodes", None)
     return own if own is not None else int(dataset.tables["test"].offsets[-1])
+
+
+def sampled(
+    source: EpisodeSource, protocol: AnyProtocol, split: str, of: int, at_least: int
+) -> tuple[list[int], np.ndarray]:
+    """Numbers of random batches with at least so many of `of` episodes, and the numbers of these episodes.
+
+    They are drawn from the operating system's randomness: nobody can know beforehand which they will be.
+    """
+    size = min(_batch(source, protocol, split), of)
+    count = -(-of // size)
+    chosen = sorted(random.SystemRandom().sample(range(count), min(count, -(-at_least // size))))
+    return chosen, np.concatenate([np.arange(size * each, min(size * (each + 1), of)) for each in chosen])
 
 
 def _batch(source: EpisodeSource, protocol: AnyProtocol, split: str) -> int:
