@@ -61,7 +61,7 @@ Loss = Callable[[Method, Episodes], Tensor]
 
 def first_scored(episodes: Episodes) -> int:
     """Where the steps begin that training looks at: the queries, if there are any."""
-    return episodes.plan.asked_from % episodes.plan.steps
+    return episodes.plan.first_query % episodes.plan.steps
 
 
 def stepped(method: Method, episodes: Episodes) -> Tensor:
@@ -83,12 +83,12 @@ def loop(method: Method, episodes: Episodes) -> Tensor:
             if plan.phase[t] == SUPPORT:
                 state = method.observe(state, Feedback(target, x))
                 continue
-            if t < plan.asked_from:
+            if t < plan.first_query:
                 state = method.observe(state, Feedback(feedback[t, own]))
                 logits, state = method.predict(state, x)
             else:
-                if t == plan.asked_from:
-                    state = method.observe(state, Feedback(feedback[t, own])) if plan.reveals[t] >= 0 else state
+                if t == plan.first_query:
+                    state = method.observe(state, Feedback(feedback[t, own])) if plan.feedback_step[t] >= 0 else state
                     state = method.adapt(state)
                 logits = method.query(state, x.unsqueeze(1))[:, 0]
             if t >= first and episodes.scored[t, b]:

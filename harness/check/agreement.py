@@ -56,7 +56,7 @@ def _agreement(subject: Subject, fast: str) -> Finding:
 
 def _compared_from(subject: Subject) -> int:
     """The first step whose answer both paths give."""
-    return subject.setting.asked_from if subject.setting.queries else 0
+    return subject.setting.first_query if subject.setting.queries else 0
 
 
 def _gradients(subject: Subject, fast: str) -> Finding | None:

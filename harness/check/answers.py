@@ -27,7 +27,7 @@ def answers(subject: Subject) -> Finding:
             return found
         subject.stepped()  # raises again what is not found by hand
     if subject.fast:
-        asked = slice(subject.setting.asked_from if subject.setting.queries else 0, None)
+        asked = slice(subject.setting.first_query if subject.setting.queries else 0, None)
         bad = _bad(subject.fresh(), subject.rolled()[asked], subject.episodes.x[asked])
         if bad:
             return Finding("failed", f"{subject.fast}: {bad}")
@@ -37,7 +37,7 @@ def answers(subject: Subject) -> Finding:
 def _fine(subject: Subject) -> bool:
     """Whether stepping raises nothing and gives finite answers of the right shape."""
     try:
-        return bool(subject.stepped()[subject.answered(subject.stepped)].isfinite().all())
+        return bool(subject.stepped()[subject.answer_mask(subject.stepped)].isfinite().all())
     except Exception:  # it is raised again where it can be said at which step
         return False
 
@@ -77,7 +77,7 @@ def null_feedback(subject: Subject) -> Finding:
         )
     if subject.fast:
         # Of the steps that it answers: the others hold NaN.
-        answered = np.flatnonzero(subject.answered(subject.rolled))
+        answered = np.flatnonzero(subject.answer_mask(subject.rolled))
         silent = revealing(subject.episodes, np.full(setting.steps, NULL))
         finite = subject.rolled(silent)[answered].isfinite().flatten(2).all(2)
         if not finite.all():

@@ -22,7 +22,7 @@ def no_anticipation(subject: Subject) -> Finding:
     """
     note = Finding()
     for said, run in subject.paths():
-        cuts = [cut for cut in _cuts(subject) if subject.answered(run)[: cut + 1].any()]
+        cuts = [cut for cut in _cuts(subject) if subject.answer_mask(run)[: cut + 1].any()]
         moved = False
         for at in _shared_out(cuts):
             change, bits = _moved(subject, run, _without_future(subject, at), _up_to(subject, at))
@@ -81,7 +81,7 @@ def label_timing(subject: Subject) -> Finding:
 
 def _cuts(subject: Subject) -> list[int]:
     """Steps after which all is changed: some before the queries, and the very last."""
-    shown = subject.setting.asked_from
+    shown = subject.setting.first_query
     return sorted({0, shown // 3, 2 * shown // 3, shown - 1, subject.setting.steps - 1})
 
 
@@ -117,7 +117,7 @@ def _changed(subject: Subject, inputs: Tensor | None = None, labels: Tensor | No
 
 def _moved(subject: Subject, run: Run, after: Episodes, seen: Tensor) -> tuple[Change | None, bool]:
     """The first change of the answers `seen` (bool, [T, B] or [T, 1]), and whether any of their bits moved."""
-    if not subject.answered(run)[seen.any(1).numpy()].any():
+    if not subject.answer_mask(run)[seen.any(1).numpy()].any():
         return None, False
 
     def until(episodes: Episodes | None, double: bool = False) -> Tensor:
@@ -137,7 +137,7 @@ def _early_state(subject: Subject) -> Finding | None:
     if not setting.pairs:
         return None
     expected = subject.states(subject.episodes)
-    for cut in (0, setting.asked_from // 2):
+    for cut in (0, setting.first_query // 2):
         found = subject.states(_without_future(subject, torch.full((BATCH,), cut)))
         for step in range(cut + 1):
             pairs = zip(expected[step], found[step], strict=False)
@@ -184,7 +184,7 @@ def _revealed(subject: Subject, label: int) -> str:
         return ""
     if seen == subject.setting.steps:
         return ", which is never revealed,"
-    return f", revealed before {'the queries' if seen == subject.setting.asked_from else f'step {seen}'},"
+    return f", revealed before {'the queries' if seen == subject.setting.first_query else f'step {seen}'},"
 
 
 def _ignores(subject: Subject) -> Finding:

@@ -51,7 +51,7 @@ def _of_delay(subject: Subject) -> Finding:
     fits = {told: own}
     if own < PLAIN:
         others = [delay for delay in range(told + 3) if delay != told]
-        displaced = [revealing(episodes, streamed(16 + told, delay, _QUERIES).reveals) for delay in others]
+        displaced = [revealing(episodes, streamed(16 + told, delay, _QUERIES).feedback_step) for delay in others]
         # At delay 0 no label is due before the queries: that is another life. The rest are one batch.
         for some, lives in ((others[:1], displaced[:1]), (others[1:], displaced[1:])):
             fits |= zip(some, _tolerant_fits(subject, lives), strict=True)
@@ -78,7 +78,7 @@ def _of_pairs(subject: Subject) -> Finding:
     ways = subject.setting.ways
     timing = paired(ways * max(2, 7 // ways), _QUERIES)
     episodes = draw(subject.setting, "pairing", batch=_batch(ways), timing=timing, noise=0.0)
-    number, pairs = numbers(episodes), episodes.plan.asked_from
+    number, pairs = numbers(episodes), episodes.plan.first_query
     own = _fits(subject, [episodes])[0]
     if own < PLAIN and ways > 2:
         displaced = [torch.cat([number[:pairs].roll(shift, 0), number[pairs:]]) for shift in (1, -1)]
@@ -133,7 +133,7 @@ def _fit(episodes: Episodes, answers: Tensor) -> float:
     ways = plan.classes.shape[1]
     told = torch.from_numpy(plan.feedback)
     known = (told[..., None] == torch.arange(ways)).any(1)  # [B, ways]
-    right = numbers(episodes)[plan.asked_from :, :, None]
+    right = numbers(episodes)[plan.first_query :, :, None]
     fair = known & known.expand(len(right), -1, -1).gather(-1, right) & (right != torch.arange(ways))
     own = effect.gather(-1, right)
     won = (own > effect).double() + 0.5 * (own == effect).double()

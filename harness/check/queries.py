@@ -127,4 +127,4 @@ class _Asking:
 
 def _told(subject: Subject, change: Change, why: str) -> Finding:
     """A failure; `change.step` counts queries."""
-    return subject.failure(replace(change, step=subject.setting.asked_from + change.step), why)
+    return subject.failure(replace(change, step=subject.setting.first_query + change.step), why)

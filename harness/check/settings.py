@@ -28,23 +28,24 @@ the number of episodes, so that the two dimensions cannot be taken for each othe
 
 @dataclass(frozen=True)
 class Timing:
-    """What is revealed before each step, and each step's phase, as in a plan: `reveals` int64 [T], `phase` int8 [T]."""
+    """What is revealed before each step, and each step's phase, as in a plan: `feedback_step` int64 [T] and
+    `phase` int8 [T]."""
 
-    reveals: np.ndarray
+    feedback_step: np.ndarray
     phase: np.ndarray
 
 
 def streamed(steps: int, delay: int, queries: int = 0) -> Timing:
     """A stream at label delay `delay` >= 0; queries, where there are some, each follow its last step."""
     due = steps - delay if 0 < delay <= steps else NULL
-    reveals = np.concatenate([np.maximum(np.arange(steps) - delay, NULL), np.full(queries, due)])
-    return Timing(reveals, np.repeat([STREAM, QUERY], [steps, queries]).astype(np.int8))
+    feedback_step = np.concatenate([np.maximum(np.arange(steps) - delay, NULL), np.full(queries, due)])
+    return Timing(feedback_step, np.repeat([STREAM, QUERY], [steps, queries]).astype(np.int8))
 
 
 def paired(pairs: int, queries: int) -> Timing:
     """Support pairs, then queries."""
-    reveals = np.concatenate([np.arange(pairs), np.full(queries, NULL)])
-    return Timing(reveals, np.repeat([SUPPORT, QUERY], [pairs, queries]).astype(np.int8))
+    feedback_step = np.concatenate([np.arange(pairs), np.full(queries, NULL)])
+    return Timing(feedback_step, np.repeat([SUPPORT, QUERY], [pairs, queries]).astype(np.int8))
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Setting:
         return len(self.timing.phase)
 
     @property
-    def asked_from(self) -> int:
+    def first_query(self) -> int:
         """The first query's step; T where there are no queries."""
         return self.steps - self.queries
 
@@ -110,13 +111,13 @@ class Setting:
 
     def step(self, t: int) -> str:
         """What step t is called in messages."""
-        if t >= self.asked_from:
-            return f"query {t - self.asked_from}"
+        if t >= self.first_query:
+            return f"query {t - self.first_query}"
         return f"support pair {t}" if self.pairs else f"step {t}"
 
     def answer(self, change: Change) -> str:
         """Which answer changed."""
-        to = "to" if change.step >= self.asked_from else "at"
+        to = "to" if change.step >= self.first_query else "at"
         return f"answer {to} {self.step(change.step)} of episode {change.episode}"
 
     def task(self, told: bool) -> Task:

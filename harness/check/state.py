@@ -94,7 +94,7 @@ def state_is_all(subject: Subject) -> Finding:
     setting = subject.setting
     life, other = life_of(subject.episodes), life_of(subject.others)
     fork = len(life.feedback) // 2
-    first = setting.asked_from if setting.pairs else fork  # the first step that is answered after the fork
+    first = setting.first_query if setting.pairs else fork  # the first step that is answered after the fork
     parted = f"after {setting.step(fork - 1)}"
     expected = subject.stepped()[first:]
     forked = subject.fresh()

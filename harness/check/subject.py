@@ -219,7 +219,7 @@ class Subject:
         """The ways to get answers: stepping, and the fast path where there is one; named for messages."""
         return [("", self.stepped), *([(f"in {self.fast}, ", self.rolled)] if self.fast else [])]
 
-    def answered(self, run: Run) -> np.ndarray:
+    def answer_mask(self, run: Run) -> np.ndarray:
         """The steps that a path answers, bool [T]."""
         phase = self.setting.timing.phase
         return phase == QUERY if run == self.rolled and self.setting.queries else phase != SUPPORT
@@ -281,8 +281,8 @@ class Subject:
         return Leak(first_change(*precise, ROUNDING[self.precision]), True)
 
 
-def answered(method: Method, episodes: Episodes) -> Tensor:
-    """Answers from stepping, as `rollout.answered` gets them before it scores them."""
+def score_batch(method: Method, episodes: Episodes) -> Tensor:
+    """Answers from stepping, as `rollout.score_batch` gets them before it scores them."""
     return step_through(method, episodes)[0]
 
 
@@ -292,7 +292,7 @@ def evaluate(method: Method, batch: Episodes) -> Tensor:
     A method that looks there for targets by the name of a function or a variable, or so many frames up, must find
     them here as well, or it would cheat only where it pays off.
     """
-    return answered(method, batch)
+    return score_batch(method, batch)
 
 
 @contextmanager
@@ -305,9 +305,9 @@ def scoring(method: Method, poison: int = _POISON) -> Iterator[None]:
 def _at_steps(logits: Tensor, episodes: Episodes) -> Tensor:
     """Answers [T, B, ...] in the places of their steps; where they are to queries only, NaN before those."""
     plan = episodes.plan
-    if len(logits) == plan.steps or plan.asked_from == plan.steps:
+    if len(logits) == plan.steps or plan.first_query == plan.steps:
         return logits
-    return torch.cat([logits.new_full((plan.asked_from, *logits.shape[1:]), torch.nan), logits])
+    return torch.cat([logits.new_full((plan.first_query, *logits.shape[1:]), torch.nan), logits])
 
 
 def _jitter(method: Method) -> None:

@@ -78,7 +78,7 @@ def assemble(
 
     With `objects` [T, B, 1, H, W] the targets are masks: the object where number 0 is shown, else nothing.
     """
-    reveals, phase = timing.reveals, timing.phase
+    feedback_step, phase = timing.feedback_step, timing.phase
     steps, batch = number.shape
     shown = number.T.numpy()
     now = np.arange(steps)
@@ -87,7 +87,7 @@ def assemble(
     same = (shown[:, :, None] == shown[:, None, :]) & earlier  # [B, t, i]: and it shows the class of step t
     known = np.zeros((steps, steps), bool)  # [t, i]: the label of step i is known at t
     for t in range(steps):
-        known[t, reveals[: t + 1][reveals[: t + 1] >= 0]] = True
+        known[t, feedback_step[: t + 1][feedback_step[: t + 1] >= 0]] = True
     scored = asked if asked.any() else np.ones(steps, bool)
     plan = EpisodePlan(
         episode=np.arange(batch),
@@ -96,7 +96,7 @@ def assemble(
         target=shown,
         shot=same.sum(axis=2),
         revealed=(same & known).sum(axis=2),
-        reveals=reveals,
+        feedback_step=feedback_step,
         phase=phase,
         scored=scored,
     )
@@ -111,11 +111,11 @@ def numbers(episodes: Episodes) -> Tensor:
 
 def first_seen(timing: Timing | EpisodePlan) -> Tensor:
     """The first step before which each step's label is revealed, int64 [T]: a support pair's own; T if it never is."""
-    steps = len(timing.reveals)
+    steps = len(timing.feedback_step)
     seen = torch.full((steps,), steps)
     for t in reversed(range(steps)):
-        if timing.reveals[t] >= 0:
-            seen[timing.reveals[t]] = t
+        if timing.feedback_step[t] >= 0:
+            seen[timing.feedback_step[t]] = t
     return seen
 
 
@@ -149,9 +149,9 @@ def only(episodes: Episodes, episode: int) -> Episodes:
     return assemble(episodes.x[:, here], numbers(episodes)[:, here], ways, episodes.plan, alone)
 
 
-def revealing(episodes: Episodes, reveals: np.ndarray) -> Episodes:
+def revealing(episodes: Episodes, feedback_step: np.ndarray) -> Episodes:
     """The same inputs and targets with another timing of the labels."""
-    timing = Timing(reveals, episodes.plan.phase)
+    timing = Timing(feedback_step, episodes.plan.phase)
     return assemble(episodes.x, numbers(episodes), episodes.plan.classes.shape[1], timing, episodes.objects)
 
 

@@ -48,8 +48,8 @@ class Life:
 
 def life_of(episodes: Episodes) -> Life:
     plan, told = episodes.plan, feedback_of(episodes).target
-    first = plan.asked_from
-    due = told[first] if first < plan.steps and plan.reveals[first] != NULL else None
+    first = plan.first_query
+    due = told[first] if first < plan.steps and plan.feedback_step[first] != NULL else None
     return Life(episodes.x[:first], told[:first], bool(plan.phase[0] == SUPPORT), episodes.x[first:], due)
 
 

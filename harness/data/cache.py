@@ -33,7 +33,8 @@ _IMAGES, _MASKS, _TABLES, _META = "images.npy", "masks.npy", "tables.json", "met
 
 
 def fingerprint(images: np.ndarray, tables: dict[str, ClassTable], masks: np.ndarray | None = None) -> str:
-    """SHA-256 (hex) over pixels, masks (if any) and, for each split, its name and its classes' names, members, turns.
+    """SHA-256 (hex) over pixels, masks (if any) and, for each split, its name and its classes' names, members
+    and rotations.
 
     Two data sets with the same fingerprint give the same episodes, wherever they came from.
     """
@@ -45,7 +46,7 @@ def fingerprint(images: np.ndarray, tables: dict[str, ClassTable], masks: np.nda
     for split in (each for each in SPLITS if each in tables):
         table = tables[split]
         total.update(json.dumps([split, table.names]).encode())
-        for column, kind in ((table.offsets, "<i8"), (table.members, "<i4"), (table.turns, "<i1")):
+        for column, kind in ((table.offsets, "<i8"), (table.members, "<i4"), (table.rotations, "<i1")):
             total.update(json.dumps([kind, len(column)]).encode())
             total.update(np.ascontiguousarray(column, kind).tobytes())
     return total.hexdigest()
@@ -162,7 +163,7 @@ def _write(decoded: Decoded, source: Source, part: Path) -> None:
                 "names": table.names,
                 "offsets": table.offsets.tolist(),
                 "members": table.members.tolist(),
-                "turns": table.turns.tolist(),
+                "turns": table.rotations.tolist(),
             }
             for split, table in decoded.tables.items()
         },

@@ -18,13 +18,13 @@ class ClassTable:
     """The classes of one split and which images belong to each (compressed rows).
 
     Class c (0..len(names)-1) has the images `members[offsets[c]:offsets[c + 1]]`, each turned
-    counter-clockwise by `turns[c]` quarter turns when it is shown (Omniglot's rotated classes share pixels).
+    counter-clockwise by `rotations[c]` quarter turns when it is shown (Omniglot's rotated classes share pixels).
     """
 
     names: tuple[str, ...]
     offsets: np.ndarray  # [classes + 1] int64
     members: np.ndarray  # [sum of class sizes] int32, image numbers
-    turns: np.ndarray  # [classes] int8, quarter turns counter-clockwise
+    rotations: np.ndarray  # [classes] int8, quarter turns counter-clockwise
 
     @property
     def sizes(self) -> np.ndarray:
@@ -73,5 +73,5 @@ def card_table(card: Card, split: str) -> ClassTable:
         names=tuple(f"class {c}" for c in range(classes)),
         offsets=np.arange(classes + 1, dtype=np.int64) * images,
         members=np.arange(classes * images, dtype=np.int32),
-        turns=np.zeros(classes, np.int8),
+        rotations=np.zeros(classes, np.int8),
     )

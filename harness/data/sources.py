@@ -85,12 +85,12 @@ def content_digest(files: Iterable[tuple[str, Path]]) -> str:
     return total.hexdigest()
 
 
-def table_of(names: Iterable[str], members: Iterable[np.ndarray], turns: Iterable[int] | None = None) -> ClassTable:
-    """A class table from the image numbers of each class; `turns` are quarter turns, none where None."""
+def table_of(names: Iterable[str], members: Iterable[np.ndarray], rotations: Iterable[int] | None = None) -> ClassTable:
+    """A class table from the image numbers of each class; `rotations` are quarter turns, none where None."""
     names, rows = tuple(names), list(members)
     offsets = np.zeros(len(names) + 1, np.int64)
     np.cumsum([len(row) for row in rows], out=offsets[1:])
-    quarters = np.zeros(len(names), np.int8) if turns is None else np.array(list(turns), np.int8)
+    quarters = np.zeros(len(names), np.int8) if rotations is None else np.array(list(rotations), np.int8)
     return ClassTable(names, offsets, np.concatenate(rows).astype(np.int32), quarters)
 
 

@@ -33,8 +33,8 @@ class EpisodePlan:
     `target[b, t]` is the class number shown; `classes[b, target]` is its row in the split's class table.
     (Where masks are asked for, number 0 is the target class and 1 the distractor.)
     `shot` counts earlier presentations of the class, `revealed` those of them whose label is known at t.
-    `reveals[t]` is the step whose target is revealed before step t, or NULL; it is the whole of label timing.
-    A support pair reveals its own target; all queries follow the last step before them and see what it reveals.
+    `feedback_step[t]` is the step whose target is revealed before step t, or NULL; it is the whole of label timing.
+    A support pair has its own target as feedback; all queries follow the last step before them and share its feedback.
     """
 
     episode: np.ndarray  # [B] int64, episode numbers
@@ -43,7 +43,7 @@ class EpisodePlan:
     target: np.ndarray  # [B, T] int64
     shot: np.ndarray  # [B, T] int64
     revealed: np.ndarray  # [B, T] int64
-    reveals: np.ndarray  # [T] int64
+    feedback_step: np.ndarray  # [T] int64
     phase: np.ndarray  # [T] int8, SUPPORT, STREAM or QUERY
     scored: np.ndarray  # [T] bool
 
@@ -52,19 +52,19 @@ class EpisodePlan:
         return len(self.phase)
 
     @property
-    def asked_from(self) -> int:
+    def first_query(self) -> int:
         """The first query's step; T where there are no queries."""
         return int((self.phase != QUERY).sum())
 
     @property
-    def answered(self) -> np.ndarray:
+    def answer_mask(self) -> np.ndarray:
         """The steps that a method answers, bool [T]: all but support pairs."""
         return self.phase != SUPPORT
 
     @property
     def feedback(self) -> np.ndarray:
         """What is revealed before each step, as class numbers: int64 [B, T], NULL where nothing is."""
-        return np.where(self.reveals >= 0, self.target[:, self.reveals], NULL)
+        return np.where(self.feedback_step >= 0, self.target[:, self.feedback_step], NULL)
 
 
 def plan_key(protocol: AnyProtocol, split: str, seed: int) -> philox.Key:
@@ -109,19 +109,19 @@ def _streamed(
     key: philox.Key,
     episodes: np.ndarray,
     ways: int,
-    showings: int,
+    presentations: int,
     delay: int,
     order: str = "balanced",
 ) -> EpisodePlan:
-    """Streams of `showings` x `ways` steps whose labels are `delay` steps late."""
-    steps, count = ways * showings, len(episodes)
-    classes = _drawn_classes(table, key, episodes, ways, showings)
+    """Streams of `presentations` x `ways` steps whose labels are `delay` steps late."""
+    steps, count = ways * presentations, len(episodes)
+    classes = _drawn_classes(table, key, episodes, ways, presentations)
     available = table.sizes[classes]
-    most = showings
+    most = presentations
     if order == "balanced":
-        target = philox.shuffled(philox.words(key, episodes, _ORDER, steps)) // showings
+        target = philox.shuffled(philox.words(key, episodes, _ORDER, steps)) // presentations
     elif order == "cyclic":
-        target = np.tile(philox.shuffled(philox.words(key, episodes, _ORDER, ways)), (1, showings))
+        target = np.tile(philox.shuffled(philox.words(key, episodes, _ORDER, ways)), (1, presentations))
     else:
         # Of the split, not of the classes drawn: else an episode would depend on the others of its batch.
         most = int(min(steps, table.sizes.max()))
@@ -140,7 +140,7 @@ def _streamed(
         target=target,
         shot=shot,
         revealed=known,
-        reveals=np.maximum(np.arange(steps) - delay, NULL),
+        feedback_step=np.maximum(np.arange(steps) - delay, NULL),
         phase=np.full(steps, STREAM, np.int8),
         scored=np.ones(steps, bool),
     )
@@ -155,16 +155,16 @@ def _continual(
     stream = np.repeat(order, shots, axis=1)
     place = np.broadcast_to(np.tile(np.arange(shots), ways), stream.shape)
     steps = ways * shots
-    reveals = np.concatenate([np.arange(steps) - 1, np.full(ways * queries, steps - 1)])
-    return _then_queries(table, key, episodes, ways, shots, queries, stream, place, reveals, STREAM)
+    feedback_step = np.concatenate([np.arange(steps) - 1, np.full(ways * queries, steps - 1)])
+    return _then_queries(table, key, episodes, ways, shots, queries, stream, place, feedback_step, STREAM)
 
 
 def _k_shot(protocol: NWayKShot, table: ClassTable, split: str, key: philox.Key, episodes: np.ndarray) -> EpisodePlan:
     ways, shots, queries = protocol.episode.ways, protocol.episode.shots, protocol.episode.queries
     support = philox.shuffled(philox.words(key, episodes, _ORDER, ways * shots)) // shots
     place = np.take_along_axis(_shown(support, ways), support[:, None], axis=1)[:, 0].astype(np.int64) - 1
-    reveals = np.concatenate([np.arange(ways * shots), np.full(ways * queries, NULL)])
-    return _then_queries(table, key, episodes, ways, shots, queries, support, place, reveals, SUPPORT)
+    feedback_step = np.concatenate([np.arange(ways * shots), np.full(ways * queries, NULL)])
+    return _then_queries(table, key, episodes, ways, shots, queries, support, place, feedback_step, SUPPORT)
 
 
 def _then_queries(
@@ -176,7 +176,7 @@ def _then_queries(
     queries: int,
     target: np.ndarray,
     place: np.ndarray,
-    reveals: np.ndarray,
+    feedback_step: np.ndarray,
     phase: int,
 ) -> EpisodePlan:
     """Steps with `target` and `place` [B, ways * shots], then `queries` of each class in random order, which are
@@ -195,7 +195,7 @@ def _then_queries(
         target=target,
         shot=shot,
         revealed=shot.copy(),
-        reveals=reveals,
+        feedback_step=feedback_step,
         phase=np.where(is_query, QUERY, phase).astype(np.int8),
         scored=is_query,
     )
@@ -223,7 +223,7 @@ def _supervised(
         target=row[:, None],
         shot=nothing,
         revealed=nothing,
-        reveals=np.array([NULL]),
+        feedback_step=np.array([NULL]),
         phase=np.array([STREAM], np.int8),
         scored=np.array([True]),
     )
@@ -247,7 +247,10 @@ def _drawn_classes(table: ClassTable, key: philox.Key, episodes: np.ndarray, way
 
 
 def _shown(target: np.ndarray, ways: int) -> np.ndarray:
-    """Showings of each class up to and including each step, int32 [B, ways, T] (int32 halves the time of the sum)."""
+    """Presentations of each class up to and including each step, int32 [B, ways, T].
+
+    int32 halves the time of the sum.
+    """
     return np.cumsum(target[:, None] == np.arange(ways)[:, None], axis=2, dtype=np.int32)
 
 

@@ -75,16 +75,16 @@ class EpisodeSource:
         plan = plan_episodes(protocol, table, split, seed, numbers)
         # Flat in time-major order, so that the pixels come out as [T, B, ...] without a copy.
         rows = np.take_along_axis(plan.classes, plan.target, axis=1)
-        image, turns, words = plan.image.T.flatten(), table.turns[rows].T.flatten(), None
+        image, rotations, words = plan.image.T.flatten(), table.rotations[rows].T.flatten(), None
         if augment:
             words = philox.words(plan_key(protocol, split, seed), plan.episode, AUGMENT, plan.steps).T.flatten()
-        x = self._gathered(image, turns, words, augment)
+        x = self._gathered(image, rotations, words, augment)
         target = torch.from_numpy(np.ascontiguousarray(plan.target.T)).to(self.device)
         scored = torch.from_numpy(plan.scored).to(self.device)[:, None].expand_as(target)
         x = x.unflatten(0, target.shape)
         if not isinstance(protocol, SegmentationDistractors):
             return Episodes(x, target, scored, plan)
-        objects = self._objects(image, turns, words, augment).unflatten(0, target.shape)
+        objects = self._objects(image, rotations, words, augment).unflatten(0, target.shape)
         return Episodes(x, objects * (target == 0)[:, :, None, None, None], scored, plan, objects)
 
     def pixels(
@@ -97,9 +97,9 @@ class EpisodeSource:
         table = self.dataset.tables[split]
         plan = plan_episodes(protocol, table, split, seed, numbers)
         pixels = torch.index_select(self._images, 0, torch.from_numpy(plan.image.T.flatten()).to(self.device))
-        if table.turns.any():
+        if table.rotations.any():
             rows = np.take_along_axis(plan.classes, plan.target, axis=1)
-            _turn(pixels, table.turns[rows].T.flatten())
+            _turn(pixels, table.rotations[rows].T.flatten())
         return pixels.unflatten(0, (plan.steps, len(plan.episode))), plan
 
     def images(
@@ -120,27 +120,27 @@ class EpisodeSource:
         drawn = philox.words(key, np.asarray(numbers), SINGLE, 3)
         row = philox.below(drawn[:, 0], len(table.names))
         image = table.members[table.offsets[row] + philox.below(drawn[:, 1], table.sizes[row])].astype(np.int64)
-        x = self._gathered(image, table.turns[row], drawn[:, 2] if augment else None, augment)
+        x = self._gathered(image, table.rotations[row], drawn[:, 2] if augment else None, augment)
         return x, torch.from_numpy(row).to(self.device)
 
-    def pictures(self, image: np.ndarray, turns: np.ndarray) -> Tensor:
-        """Float [N, C, H, W], normalised, of image numbers [N], each turned by `turns` quarters [N]."""
-        return self._gathered(image, turns, None, ())
+    def pictures(self, image: np.ndarray, rotations: np.ndarray) -> Tensor:
+        """Float [N, C, H, W], normalised, of image numbers [N], each turned by `rotations` quarters [N]."""
+        return self._gathered(image, rotations, None, ())
 
     def _objects(
-        self, image: np.ndarray, turns: np.ndarray, words: np.ndarray | None, augment: Sequence[str]
+        self, image: np.ndarray, rotations: np.ndarray, words: np.ndarray | None, augment: Sequence[str]
     ) -> Tensor:
         """Float [N, 1, H, W] of 0 and 1: the masks of images [N], turned and augmented as the images are."""
         if self._masks is None:
             raise UserError(f"the data set '{self.dataset.name}' has no masks, which this kind of protocol needs")
         masks = torch.index_select(self._masks, 0, torch.from_numpy(image).to(self.device))
-        _turn(masks, turns)
+        _turn(masks, rotations)
         if words is not None:
             masks = _augmented(masks, torch.from_numpy(words.astype(np.int64)).to(self.device), augment)
         return masks.float()
 
     def _gathered(
-        self, image: np.ndarray, turns: np.ndarray, words: np.ndarray | None, augment: Sequence[str]
+        self, image: np.ndarray, rotations: np.ndarray, words: np.ndarray | None, augment: Sequence[str]
     ) -> Tensor:
         """Float [N, C, H, W], normalised, of image numbers [N], turned and augmented image by image."""
         x = self._empty(len(image))
@@ -148,7 +148,7 @@ class EpisodeSource:
         for first in range(0, len(image), size):
             part = slice(first, first + size)
             pixels = torch.index_select(self._images, 0, torch.from_numpy(image[part]).to(self.device))
-            _turn(pixels, turns[part])
+            _turn(pixels, rotations[part])
             if words is not None:
                 random = torch.from_numpy(words[part].astype(np.int64)).to(self.device)
                 pixels = _augmented(pixels, random, augment)
@@ -164,10 +164,10 @@ class EpisodeSource:
         return torch.empty(shape, device=self.device)
 
 
-def _turn(pixels: Tensor, turns: np.ndarray) -> None:
-    """Turns image n of uint8 [N, C, H, W], in place, by `turns[n]` quarters counter-clockwise."""
+def _turn(pixels: Tensor, rotations: np.ndarray) -> None:
+    """Turns image n of uint8 [N, C, H, W], in place, by `rotations[n]` quarters counter-clockwise."""
     for quarters in range(1, 4):
-        chosen = np.flatnonzero(turns == quarters)
+        chosen = np.flatnonzero(rotations == quarters)
         if len(chosen):
             at = torch.from_numpy(chosen).to(pixels.device)
             pixels.index_copy_(0, at, torch.rot90(pixels.index_select(0, at), quarters, (-2, -1)))

@@ -53,7 +53,7 @@ def timeline(protocol: AnyProtocol, plan: EpisodePlan, table: ClassTable, row: i
 
 def _pairs(plan: EpisodePlan, names: Sequence[str], row: int) -> Cells:
     cells = [["step", "image and label", "earlier pairs of the class"]]
-    for t in range(plan.asked_from):
+    for t in range(plan.first_query):
         cells.append([str(t), _shown(plan, names, row, t), str(plan.shot[row, t])])
     return cells
 
@@ -64,8 +64,8 @@ def _stream(protocol: AnyProtocol, plan: EpisodePlan, names: Sequence[str], row:
     cells = [["step", "feedback", "masks known" if masks else "labels known", "shown", *scored]]
     place, shots = _subtasks(plan, row), getattr(protocol.scoring, "shots", ())
     known: list[int] = []
-    for t in range(plan.asked_from):
-        source, target, shot = int(plan.reveals[t]), int(plan.target[row, t]), int(plan.shot[row, t])
+    for t in range(plan.first_query):
+        source, target, shot = int(plan.feedback_step[t]), int(plan.target[row, t]), int(plan.shot[row, t])
         if source != NULL:
             known.append(source)
         if masks:
@@ -81,7 +81,7 @@ def _stream(protocol: AnyProtocol, plan: EpisodePlan, names: Sequence[str], row:
 
 
 def _queries(protocol: AnyProtocol, plan: EpisodePlan, names: Sequence[str], row: int) -> list[str]:
-    first, place = plan.asked_from, _subtasks(plan, row)
+    first, place = plan.first_query, _subtasks(plan, row)
     count, continual = plan.steps - first, isinstance(protocol, Continual)
     told = "after the pairs"
     if continual:
@@ -118,7 +118,7 @@ def _mask(plan: EpisodePlan, row: int, source: int) -> str:
 
 def _subtasks(plan: EpisodePlan, row: int) -> dict[int, int]:
     """The place of each class number among those shown before the queries."""
-    order = dict.fromkeys(plan.target[row, : plan.asked_from].tolist())
+    order = dict.fromkeys(plan.target[row, : plan.first_query].tolist())
     return {number: place for place, number in enumerate(order)}
 
 

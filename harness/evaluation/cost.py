@@ -32,10 +32,10 @@ def measured_cost(method: Method, plan: EpisodePlan, later: Method | None = None
     episodes = _empty(probe, plan)
     gflop, sizes, state = _walked(probe, episodes)
     gflop_per_query = None
-    if plan.asked_from < plan.steps:
+    if plan.first_query < plan.steps:
         with _counting(method) as queries:
             asked(probe, episodes, state)
-        gflop_per_query = queries.total / (plan.steps - plan.asked_from) / 1e9
+        gflop_per_query = queries.total / (plan.steps - plan.first_query) / 1e9
     half, count = len(sizes) // 2, len(sizes)
     per_delay = None
     if later is not None and (plan.phase == STREAM).any():
@@ -80,8 +80,8 @@ def _walked(method: Method, episodes: Episodes) -> tuple[float, list[int], State
 
 def _one_step_later(plan: EpisodePlan) -> EpisodePlan:
     """The plan with every label of the stream revealed one step later."""
-    before = np.concatenate([[NULL], plan.reveals[:-1]])
-    return replace(plan, reveals=np.where(plan.phase == STREAM, before, plan.reveals))
+    before = np.concatenate([[NULL], plan.feedback_step[:-1]])
+    return replace(plan, feedback_step=np.where(plan.phase == STREAM, before, plan.feedback_step))
 
 
 def _empty(method: Method, plan: EpisodePlan) -> Episodes:

@@ -12,7 +12,7 @@ import torch
 from harness.data.dataset import Dataset
 from harness.episodes.plan import plan_episodes
 from harness.episodes.source import EpisodeSource
-from harness.evaluation.rollout import answered, untold
+from harness.evaluation.rollout import score_batch, untold
 from harness.evaluation.score import Scores, first, joined, score
 from harness.method.interface import Method
 from harness.protocol.models import AnyProtocol
@@ -61,7 +61,7 @@ def evaluate(
                 wanted = np.arange(begin, min(begin + size, episodes))
                 numbers = np.resize(wanted, size)
                 batch = source.episodes(protocol, split, EVALUATION_SEED, numbers)
-                earned = answered(method, batch if told else untold(batch))
+                earned = score_batch(method, batch if told else untold(batch))
                 parts.append(first(score(protocol, earned, batch.plan), len(wanted)))
                 if progress:
                     progress(len(wanted))

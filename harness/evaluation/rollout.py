@@ -25,9 +25,9 @@ ASKED_AT_ONCE = 1000
 def feedback_of(episodes: Episodes) -> Feedback:
     """What is revealed before each step, [T, B] or masks [T, B, 1, H, W].
 
-    It is the target of step `plan.reveals[t]` (a support pair's own), or null.
+    It is the target of step `plan.feedback_step[t]` (a support pair's own), or null.
     """
-    source = torch.as_tensor(episodes.plan.reveals, device=episodes.target.device)
+    source = torch.as_tensor(episodes.plan.feedback_step, device=episodes.target.device)
     shown = episodes.target[source.clamp(min=0)]
     known = (source >= 0).view(-1, *(1,) * (shown.dim() - 1))
     return Feedback(torch.where(known, shown, NULL))
@@ -35,15 +35,15 @@ def feedback_of(episodes: Episodes) -> Feedback:
 
 def untold(episodes: Episodes) -> Episodes:
     """The same episodes with null revealed before every step: what is answered then is answered without feedback."""
-    nothing = np.full_like(episodes.plan.reveals, NULL)
-    return replace(episodes, plan=replace(episodes.plan, reveals=nothing))
+    nothing = np.full_like(episodes.plan.feedback_step, NULL)
+    return replace(episodes, plan=replace(episodes.plan, feedback_step=nothing))
 
 
 def steps(method: Method, episodes: Episodes) -> Iterator[tuple[Tensor | None, State]]:
     """Logits [B, ...] (None for a support pair) and the state after each step before the queries."""
     plan, feedback = episodes.plan, feedback_of(episodes).target
     state = method.start(episodes.target.shape[1])
-    for t in range(plan.asked_from):
+    for t in range(plan.first_query):
         # Clones: a method that edits its inputs in place must not reach the harness's own copy.
         revealed, x = feedback[t].clone(), episodes.x[t].clone()
         if plan.phase[t] == SUPPORT:
@@ -68,11 +68,11 @@ def _answers_to_queries(method: Method, episodes: Episodes, state: State) -> Ite
     at them together.
     """
     plan = episodes.plan
-    source = int(plan.reveals[plan.asked_from])
+    source = int(plan.feedback_step[plan.first_query])
     if source != NULL:
         state = method.observe(state, Feedback(episodes.target[source].clone()))
     state = method.adapt(state)
-    x = episodes.x[plan.asked_from :].transpose(0, 1)
+    x = episodes.x[plan.first_query :].transpose(0, 1)
     whole = method.training or method.transductive
     at_once = x.shape[1] if whole else max(1, ASKED_AT_ONCE // len(x))
     for part in x.split(at_once, dim=1):
@@ -90,12 +90,12 @@ def step_through(method: Method, episodes: Episodes) -> tuple[Tensor, State]:
         if logits is not None:
             answers.append(logits)
     told = [torch.stack(answers)] if answers else []
-    if episodes.plan.asked_from < episodes.plan.steps:
+    if episodes.plan.first_query < episodes.plan.steps:
         told.append(asked(method, episodes, state))
     return torch.cat(told), state
 
 
-def answered(method: Method, episodes: Episodes) -> np.ndarray:
+def score_batch(method: Method, episodes: Episodes) -> np.ndarray:
     """What a method earns on episodes by stepping, float64 [T, B]; NaN at support pairs: what reaches a board.
 
     Each answer is copied when it is given (`answers.plain`), and the copies are scored, in NumPy.
@@ -105,9 +105,9 @@ def answered(method: Method, episodes: Episodes) -> np.ndarray:
         state = after
         if answer is not None:
             answers.append(plain(answer)[None])
-    if episodes.plan.asked_from < episodes.plan.steps:
+    if episodes.plan.first_query < episodes.plan.steps:
         answers += [plain(part).swapaxes(0, 1) for part in _answers_to_queries(method, episodes, state)]
-    where = episodes.plan.answered
+    where = episodes.plan.answer_mask
     earned = np.full(episodes.plan.target.T.shape, np.nan)
     logits, target = np.concatenate(answers), episodes.target.cpu().numpy()[where]
     if episodes.objects is None:
@@ -123,7 +123,7 @@ def training_logits(method: Method, episodes: Episodes) -> Tensor:
     By the method's own `rollout` or `absorb` where it has one, else by stepping.
     """
     plan, feedback = episodes.plan, feedback_of(episodes)
-    if plan.asked_from == plan.steps:
+    if plan.first_query == plan.steps:
         fast = method.rollout(episodes.x, feedback)
         return step_through(method, episodes)[0] if fast is None else fast
     return asked(method, episodes, absorbed(method, episodes))
@@ -141,7 +141,7 @@ def absorbed(method: Method, episodes: Episodes) -> State:
 
 def before_queries(episodes: Episodes) -> tuple[Tensor, Feedback]:
     """What `absorb` is given: the inputs before the queries [T, B, C, H, W] and their feedback."""
-    first = episodes.plan.asked_from
+    first = episodes.plan.first_query
     x, target = episodes.x[:first], feedback_of(episodes).target[:first]
     pairs = bool((episodes.plan.phase[:first] == SUPPORT).all())
     return x, Feedback(target, x if pairs else None)
@@ -149,10 +149,10 @@ def before_queries(episodes: Episodes) -> tuple[Tensor, Feedback]:
 
 def training_loss(method: Method, episodes: Episodes) -> Tensor:
     """The scalar that one update of training minimises, on episodes of training classes."""
-    own = method.episode_loss(episodes.x, episodes.target, episodes.plan.asked_from)
+    own = method.episode_loss(episodes.x, episodes.target, episodes.plan.first_query)
     if own is not None:
         return own
-    first = 0 if episodes.plan.asked_from == episodes.plan.steps else episodes.plan.asked_from
+    first = 0 if episodes.plan.first_query == episodes.plan.steps else episodes.plan.first_query
     if method.class_head() is not None:
         method.training_classes = torch.from_numpy(episodes.plan.classes).to(episodes.target.device)
     try:

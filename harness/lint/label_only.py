@@ -73,12 +73,12 @@ def _hint(name: str, protocol: AnyProtocol, severity: str) -> str:
 
 def _earned(name: str, protocol: AnyProtocol, plan: EpisodePlan) -> float:
     """The ranking metric, as a share, of a registered method on episodes with empty images."""
-    from harness.evaluation.rollout import answered
+    from harness.evaluation.rollout import score_batch
     from harness.method.registry import build_method, load_method, task_for
 
     cls = load_method(name).cls
     method = build_method(cls, task_for(cls, protocol, (1, 1, 1)), {}, 0).eval()
-    return _metric(protocol, plan, answered(method, _unseen(plan)))
+    return _metric(protocol, plan, score_batch(method, _unseen(plan)))
 
 
 def _metric(protocol: AnyProtocol, plan: EpisodePlan, earned: np.ndarray) -> float:

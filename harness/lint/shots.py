@@ -39,7 +39,7 @@ def shot_findings(protocol: AnyProtocol, table: ClassTable) -> Iterator[Finding]
 
 def _of_stream(protocol: StreamProtocol, table: ClassTable) -> Iterator[Finding]:
     plan = plan_episodes(protocol, table, "test", 0, range(EPISODES))
-    if (plan.reveals == NULL).all():
+    if (plan.feedback_step == NULL).all():
         yield Finding(
             ERROR,
             "shots",

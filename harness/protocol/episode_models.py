@@ -28,7 +28,7 @@ class StreamEpisode(Strict):
     """`ways` classes shown `presentations` times each; the label of a step is revealed before the next."""
 
     ways: Count = Field(description="classes in an episode")
-    presentations: Count = Field(description="showings of each class; an episode has ways x presentations steps")
+    presentations: Count = Field(description="how often each class is shown; an episode has ways x presentations steps")
     order: Literal["balanced", "iid", "cyclic"] = Field(
         "balanced",
         description="balanced: each class exactly `presentations` times, shuffled; "
@@ -56,7 +56,7 @@ class ContinualEpisode(Strict):
 class SegmentationEpisode(Strict):
     """One target class and, unless `distractor` is false, one distractor class."""
 
-    presentations: Count = Field(description="showings of the target, and of the distractor")
+    presentations: Count = Field(description="how often the target is shown, and the distractor")
     distractor: bool = Field(True, description="whether a second class is shown whose mask is all zero")
 
 

@@ -58,12 +58,12 @@ def reference_timeline(protocol: AnyProtocol, targets: Sequence[int]) -> Iterato
 
 
 def reference_counts(targets: Sequence[int], delay: int) -> list[tuple[int, int]]:
-    """(shot, revealed) of each step of a stream: earlier showings of its class, and revealed labels of its class."""
+    """(shot, revealed) of each step of a stream: earlier presentations, and revealed labels, of its class."""
     return _counted(reference_events(targets, delay), targets)
 
 
 def reference_tally(protocol: AnyProtocol, targets: Sequence[int]) -> list[tuple[int, int]]:
-    """(shot, revealed) of each step of an episode of any kind. Queries are no showings: they leave nothing behind."""
+    """(shot, revealed) of each step of an episode of any kind. Queries do not count as presentations."""
     return _counted(reference_timeline(protocol, targets), targets)
 
 

@@ -92,22 +92,22 @@ def class_tables(classes: tuple[int, int] = (5, 12), images: tuple[int, int] = (
     @st.composite
     def drawn(draw: DrawFn) -> ClassTable:
         rows: list[np.ndarray] = []
-        turns: list[int] = []
+        rotations: list[int] = []
         total = 0
         for _ in range(draw(st.integers(*classes))):
-            if rows and turns[-1] < 3 and draw(st.booleans()):
+            if rows and rotations[-1] < 3 and draw(st.booleans()):
                 rows.append(rows[-1])
-                turns.append(turns[-1] + 1)
+                rotations.append(rotations[-1] + 1)
             else:
                 rows.append(np.arange(total, total := total + draw(st.integers(*images))))
-                turns.append(0)
+                rotations.append(0)
         key = philox.key_of("class table", draw(st.integers(0, 2**16)))
         number = philox.shuffled(philox.words(key, np.zeros(1), 0, total))[0]
         return ClassTable(
             names=tuple(f"class {c}" for c in range(len(rows))),
             offsets=np.cumsum([0, *map(len, rows)], dtype=np.int64),
             members=number[np.concatenate(rows)].astype(np.int32),
-            turns=np.array(turns, np.int8),
+            rotations=np.array(rotations, np.int8),
         )
 
     return drawn()

@@ -46,7 +46,7 @@ def tiny_dataset(
             names=tuple(f"{split} class {c}" if card.disjoint else f"class {c}" for c in range(classes)),
             offsets=np.arange(classes + 1, dtype=np.int64) * images,
             members=np.arange(place * per_split, (place + 1) * per_split, dtype=np.int32),
-            turns=(np.arange(classes) * turned % 4).astype(np.int8),
+            rotations=(np.arange(classes) * turned % 4).astype(np.int8),
         )
         for place, split in enumerate(splits)
     }

@@ -25,7 +25,7 @@ class FrozenFeatures:
 
     def __init__(self, method: Method, source: EpisodeSource, split: str) -> None:
         table = source.dataset.tables[split]
-        turns = np.repeat(table.turns, table.sizes)
+        rotations = np.repeat(table.rotations, table.sizes)
         parts = []
         was_training = method.training
         method.eval()
@@ -33,7 +33,7 @@ class FrozenFeatures:
             for first in range(0, len(table.members), _BATCH):
                 part = slice(first, first + _BATCH)
                 features = method.memoryless_features(
-                    source.pictures(table.members[part].astype(np.int64), turns[part])
+                    source.pictures(table.members[part].astype(np.int64), rotations[part])
                 )
                 assert features is not None
                 parts.append(features)

@@ -27,7 +27,7 @@ class EpisodeChange(Strict):
     """What a stage changes of the protocol's episode; what is left out stays as the protocol has it."""
 
     ways: Count | None = Field(None, description="classes in an episode; left out where the protocol has fewer")
-    presentations: Count | None = Field(None, description="showings of each class")
+    presentations: Count | None = Field(None, description="how often each class is shown")
     label_delay: Count | None = Field(None, description="steps until a label is revealed; 1 is online; likewise")
     order: Literal["balanced", "iid", "cyclic"] | None = Field(None, description="order of classes")
     subtasks: Count | None = Field(None, description="continual: classes, one after another; likewise")

@@ -166,7 +166,7 @@ class ReadsTheTargetsOfQueries(Honest):
         if "method" not in found:
             return logits
         episodes = found["episodes"]
-        asked = episodes.target[episodes.plan.asked_from :]
+        asked = episodes.target[episodes.plan.first_query :]
         return logits + one_hot(asked, self.task.ways).transpose(0, 1)
 
 
@@ -175,7 +175,7 @@ class ReadsTheNextPair(Honest):
 
     def observe(self, state: State, feedback: Feedback) -> State:
         after, found = super().observe(state, feedback), _on_the_stack()
-        if feedback.x is None or "t" not in found or found["t"] + 1 >= found["plan"].asked_from:
+        if feedback.x is None or "t" not in found or found["t"] + 1 >= found["plan"].first_query:
             return after
         return super().observe(after, Feedback(found["episodes"].target[found["t"] + 1], feedback.x))
 

@@ -83,7 +83,7 @@ class InspectsItsCallers(_Cheat):
 
     def found(self, x: Tensor, step: int) -> Tensor | None:
         for each in inspect.stack(0):
-            if "episodes" in each.frame.f_locals and each.function == "answered":
+            if "episodes" in each.frame.f_locals and each.function == "score_batch":
                 return torch.from_numpy(each.frame.f_locals["episodes"].plan.target[:, step])
         return None
 

@@ -410,7 +410,7 @@ def test_a_report_states_how_closely_each_check_compares() -> None:
 
 def test_the_check_puts_scorings_own_names_on_the_stack() -> None:
     """Else a method that looks for targets by name would find none here, and find them where they count."""
-    for name, variable, scoring in (("evaluate", "batch", evaluate), ("answered", "episodes", rollout.answered)):
+    for name, variable, scoring in (("evaluate", "batch", evaluate), ("score_batch", "episodes", rollout.score_batch)):
         here = getattr(subject, name)
         assert here.__name__ == scoring.__name__ == name
         assert variable in here.__code__.co_varnames

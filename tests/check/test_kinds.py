@@ -248,7 +248,7 @@ TABLE = ClassTable(
     names=tuple("abcdef"),
     offsets=np.arange(7, dtype=np.int64) * 20,
     members=np.arange(120, dtype=np.int32),
-    turns=np.zeros(6, np.int8),
+    rotations=np.zeros(6, np.int8),
 )
 
 
@@ -265,11 +265,11 @@ def test_made_up_episodes_have_the_timing_of_planned_ones(kind: str) -> None:
     scoring = {"scoring": {"shots": [1]}} if kind in MASKS else {}
     plan = plan_episodes(PROTOCOL.validate_python({**text, **scoring}), TABLE, "test", 0, [0, 1])
     drawn = draw(setting, "a").plan
-    assert plan.reveals.tolist() == drawn.reveals.tolist()
+    assert plan.feedback_step.tolist() == drawn.feedback_step.tolist()
     assert plan.phase.tolist() == drawn.phase.tolist()
     assert plan.scored.tolist() == drawn.scored.tolist()
     if kind in QUERIED:
-        first = plan.asked_from
+        first = plan.first_query
         for field in ("target", "shot"):
             made, planned = (np.sort(getattr(each, field)[:, :first]) for each in (drawn, plan))
             assert (made == planned[0]).all()

@@ -61,7 +61,7 @@ def test_what_is_loaded_is_what_was_decoded(tmp_path: Path) -> None:
     assert loaded.source == SOURCE.title
     for split, table in made.tables.items():
         assert loaded.tables[split].names == table.names
-        for field in ("offsets", "members", "turns"):
+        for field in ("offsets", "members", "rotations"):
             found, wanted = getattr(loaded.tables[split], field), getattr(table, field)
             assert found.dtype == wanted.dtype
             assert found.tolist() == wanted.tolist()
@@ -151,7 +151,7 @@ def test_the_fingerprint_changes_with_every_part_that_changes_episodes() -> None
         replace(train, names=("a", "B")),
         replace(train, offsets=np.array([0, 1, 4])),
         replace(train, members=train.members[::-1].copy()),
-        replace(train, turns=np.array([0, 2], np.int8)),
+        replace(train, rotations=np.array([0, 2], np.int8)),
     ):
         changed.append(cache.fingerprint(made.images, {**made.tables, "train": other}))
     swapped = {**made.tables, "validation": made.tables["test"], "test": made.tables["validation"]}

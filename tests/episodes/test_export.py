@@ -28,7 +28,7 @@ def table(classes: int, first: int) -> ClassTable:
         names=tuple(f"class {first + i}" for i in range(classes)),
         offsets=np.arange(classes + 1, dtype=np.int64) * 12,
         members=(first * 12 + np.arange(classes * 12)[::-1]).astype(np.int32),
-        turns=(np.arange(classes) % 4).astype(np.int8),
+        rotations=(np.arange(classes) % 4).astype(np.int8),
     )
 
 

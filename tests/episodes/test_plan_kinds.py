@@ -50,16 +50,16 @@ def test_every_class_is_shown_shots_times_and_then_asked_queries_times(case: Cas
 @given(cases(QUERIED))
 def test_no_query_was_shown_before(case: Case) -> None:
     found = case.plan()
-    turns = case.table.turns[np.take_along_axis(found.classes, found.target, axis=1)]
-    for images, turned in zip(found.image.tolist(), turns.tolist(), strict=True):
+    rotations = case.table.rotations[np.take_along_axis(found.classes, found.target, axis=1)]
+    for images, turned in zip(found.image.tolist(), rotations.tolist(), strict=True):
         looks = list(zip(images, turned, strict=True))
-        assert not set(looks[: found.asked_from]) & set(looks[found.asked_from :])
+        assert not set(looks[: found.first_query]) & set(looks[found.first_query :])
 
 
 @given(cases(["continual"]))
 def test_in_continual_learning_each_class_has_one_block_and_never_comes_back(case: Case) -> None:
     shape, found = case.protocol.episode, case.plan()
-    for targets in found.target[:, : found.asked_from].tolist():
+    for targets in found.target[:, : found.first_query].tolist():
         blocks = [(number, len(list(run))) for number, run in itertools.groupby(targets)]
         assert sorted(blocks) == [(number, shape.shots) for number in range(shape.subtasks)]
 
@@ -73,7 +73,7 @@ def arrangements(targets: np.ndarray) -> tuple[set[tuple[int, ...]], float]:
 @pytest.mark.parametrize("kind", QUERIED)
 def test_the_order_of_queries_is_uniform_and_tells_nothing_of_what_came_before(kind: str) -> None:
     found = many(WITH_QUERIES[kind], EPISODES)
-    first = found.asked_from
+    first = found.first_query
     orders, surprising = arrangements(found.target[:, first:])
     assert orders == set(itertools.permutations([0, 0, 1, 1, 2, 2]))
     assert abs(surprising) < 4
@@ -97,7 +97,7 @@ def test_support_pairs_come_in_any_order() -> None:
 @pytest.mark.parametrize("kind", QUERIED)
 def test_classes_images_and_both_orders_are_drawn_independently_of_each_other(kind: str) -> None:
     found = many(WITH_QUERIES[kind], EPISODES)
-    first = found.asked_from
+    first = found.first_query
     draws = {
         "class": (found.classes[:, 0] // 16, 4),
         "order": (found.target[:, 0], 3),
@@ -139,11 +139,11 @@ def test_which_class_is_the_target_and_when_it_comes_is_drawn_evenly() -> None:
 # Single images.
 
 
-def passes(table: ClassTable, seed: int, turns: range) -> list[EpisodePlan]:
+def passes(table: ClassTable, seed: int, passes: range) -> list[EpisodePlan]:
     """Whole passes through the training split."""
     total = int(table.offsets[-1])
     protocol = of_kind("supervised")
-    return [plan_episodes(protocol, table, "train", seed, np.arange(total) + turn * total) for turn in turns]
+    return [plan_episodes(protocol, table, "train", seed, np.arange(total) + turn * total) for turn in passes]
 
 
 @given(class_tables(), SEEDS, st.integers(0, 2**30))

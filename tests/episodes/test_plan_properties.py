@@ -54,18 +54,20 @@ def events_of(plan: EpisodePlan, row: int) -> list[Event]:
     """What one episode's plan says happens, as the reference interpreter says it."""
     events: list[Event] = []
     feedback = plan.feedback[row].tolist()
-    for t, source in enumerate(plan.reveals.tolist()):
+    for t, source in enumerate(plan.feedback_step.tolist()):
         assert (source == NULL) == (feedback[t] == NULL)
         if plan.phase[t] == SUPPORT:
             assert source == t
             events.append(("pair", t, feedback[t]))
             continue
-        if plan.phase[t] == QUERY and t > plan.asked_from:
-            assert (source, feedback[t]) == (plan.reveals[t - 1], feedback[t - 1]), "all queries follow the same step"
+        if plan.phase[t] == QUERY and t > plan.first_query:
+            assert (source, feedback[t]) == (plan.feedback_step[t - 1], feedback[t - 1]), (
+                "all queries follow the same step"
+            )
         elif source != NULL:
             events.append(("reveal", source, feedback[t]))
         if plan.phase[t] == QUERY:
-            if t == plan.asked_from:
+            if t == plan.first_query:
                 events.append(("adapt",))
             events.append(("ask", t))
         else:
@@ -93,8 +95,8 @@ def test_shot_and_revealed_are_the_reference_tally(case: Case) -> None:
 def test_phases_come_in_order_and_what_is_asked_is_what_is_scored(case: Case) -> None:
     found = case.plan()
     assert (np.diff(found.phase) >= 0).all()
-    assert found.asked_from == (found.phase < QUERY).sum()
-    assert np.array_equal(found.answered, found.phase > SUPPORT)
+    assert found.first_query == (found.phase < QUERY).sum()
+    assert np.array_equal(found.answer_mask, found.phase > SUPPORT)
     # Where there are queries they alone are scored, else every step is.
     assert np.array_equal(found.scored, found.phase == QUERY if QUERY in found.phase else found.phase > SUPPORT)
 
@@ -113,7 +115,7 @@ def test_every_image_belongs_to_the_class_shown_and_none_comes_twice(case: Case)
         rows = [classes[target] for target in targets]
         assert all(image in members[row] for image, row in zip(images, rows, strict=True))
         # A turned class shares its image numbers with the upright one, but shows other pixels.
-        looks = {(image, table.turns[row]) for image, row in zip(images, rows, strict=True)}
+        looks = {(image, table.rotations[row]) for image, row in zip(images, rows, strict=True)}
         assert len(looks) == found.steps
 
 
@@ -138,7 +140,7 @@ def test_an_episode_that_the_split_cannot_hold_is_refused_with_the_numbers(kind:
         return of_kind(kind, **ways, shots=1, queries=images - 1)
 
     table = card_table(CARDS["objects"], "test")
-    few = dataclasses.replace(table, names=table.names[:1], offsets=table.offsets[:2], turns=table.turns[:1])
+    few = dataclasses.replace(table, names=table.names[:1], offsets=table.offsets[:2], rotations=table.rotations[:1])
     with pytest.raises(UserError, match="2 classes in an episode, but the split has 1"):
         plan_episodes(protocol(2, 2), few, "test", 0, [0])
     # One small class anywhere in the split is enough, whether or not an episode happens to draw it.

@@ -41,7 +41,7 @@ def test_visible_labels_at_t_are_those_of_steps_up_to_t_minus_d(
 ) -> None:
     found = plan_episodes(protocol, table, "test", seed, numbers)
     for t in range(found.steps):
-        visible = {i for i in found.reveals[: t + 1].tolist() if i != NULL}
+        visible = {i for i in found.feedback_step[: t + 1].tolist() if i != NULL}
         assert visible == {i for i in range(found.steps) if i + protocol.label_delay <= t}
 
 
@@ -50,7 +50,7 @@ def test_each_label_comes_at_most_once_in_order_with_its_true_value_after_its_it
     protocol: StreamProtocol, table: ClassTable, seed: int, numbers: list[int]
 ) -> None:
     found = plan_episodes(protocol, table, "train", seed, numbers)
-    delivered = [(t, i) for t, i in enumerate(found.reveals.tolist()) if i != NULL]
+    delivered = [(t, i) for t, i in enumerate(found.feedback_step.tolist()) if i != NULL]
     assert [i for _, i in delivered] == list(range(max(0, found.steps - protocol.label_delay)))
     for t, i in delivered:
         assert i < t
@@ -77,9 +77,9 @@ def test_changing_only_the_delay_changes_no_image_no_target_and_no_order(
     other = stream(shape.ways, shape.presentations, delay, shape.order, protocol.data_name)
     one, two = (planned_with_key(each, table, seed, numbers) for each in (protocol, other))
     for field in dataclasses.fields(EpisodePlan):
-        if field.name not in {"revealed", "reveals"}:
+        if field.name not in {"revealed", "feedback_step"}:
             assert np.array_equal(getattr(one, field.name), getattr(two, field.name)), field.name
-    assert np.array_equal(one.reveals, two.reveals) == (
+    assert np.array_equal(one.feedback_step, two.feedback_step) == (
         min(delay, protocol.steps) == min(protocol.label_delay, protocol.steps)
     )
 
@@ -90,7 +90,7 @@ def test_truncation_keeps_the_first_events(
 ) -> None:
     found = plan_episodes(protocol, table, "test", seed, numbers)
     steps = data.draw(st.integers(1, found.steps))
-    short = dataclasses.replace(found, target=found.target[:, :steps], reveals=found.reveals[:steps])
+    short = dataclasses.replace(found, target=found.target[:, :steps], feedback_step=found.feedback_step[:steps])
     assert np.array_equal(short.feedback, found.feedback[:, :steps])
     for row, targets in enumerate(found.target.tolist()):
         first = list(reference_events(targets[:steps], protocol.label_delay))
@@ -215,19 +215,19 @@ def copy_last_by_shot(targets: tuple[int, ...], delay: int) -> list[tuple[int, b
 
 @pytest.mark.parametrize("delay", [1, 2, 3, 5, 6])
 def test_copying_the_last_label_earns_exactly_what_counting_arrangements_says(delay: int) -> None:
-    ways, showings, episodes = 3, 2, 20_000
+    ways, presentations, episodes = 3, 2, 20_000
     right: defaultdict[int, list[bool]] = defaultdict(list)
     # permutations() of a multiset repeats each arrangement equally often; the shares stay as they are.
-    for targets in itertools.permutations([c for c in range(ways) for _ in range(showings)]):
+    for targets in itertools.permutations([c for c in range(ways) for _ in range(presentations)]):
         for shot, hit in copy_last_by_shot(targets, delay):
             right[shot].append(hit)
     expected = {shot: Fraction(sum(hits), len(hits)) for shot, hits in right.items()}
-    steps = ways * showings
+    steps = ways * presentations
     # A step whose d-th predecessor exists meets its own class there with probability (p - 1) / (T - 1).
-    overall = Fraction(showings - 1, steps - 1) * Fraction(max(0, steps - delay), steps)
+    overall = Fraction(presentations - 1, steps - 1) * Fraction(max(0, steps - delay), steps)
     assert sum(expected.values()) / len(expected) == overall
 
-    found = many(stream(ways, showings, delay), episodes)
+    found = many(stream(ways, presentations, delay), episodes)
     earned = found.feedback == found.target
     for shot, share in expected.items():
         at = found.shot == shot

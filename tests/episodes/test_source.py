@@ -43,7 +43,7 @@ def one_by_one(dataset: Dataset, protocol: StreamProtocol, split: str, seed: int
     for b in range(len(numbers)):
         for t in range(plan.steps):
             row = plan.classes[b, plan.target[b, t]]
-            shown[t, b] = turned_by_pil(dataset.images[plan.image[b, t]], int(table.turns[row]))
+            shown[t, b] = turned_by_pil(dataset.images[plan.image[b, t]], int(table.rotations[row]))
     return shown
 
 
@@ -83,7 +83,7 @@ def test_gathering_equals_a_loop_over_single_images(
 
 def test_all_four_turns_occur_in_the_loop_above() -> None:
     # Were no class turned, the comparison with PIL would prove nothing about rotation.
-    assert set(SOURCES["glyphs", True].dataset.tables["test"].turns.tolist()) == {0, 1, 2, 3}
+    assert set(SOURCES["glyphs", True].dataset.tables.rotations.tolist()) == {0, 1, 2, 3}
     image = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)[:, :, :3]
     assert (turned_by_pil(image, 1) == np.rot90(image, 1, (1, 2))).all()
     assert not (turned_by_pil(image, 1) == np.rot90(image, -1, (1, 2))).all()
@@ -195,7 +195,7 @@ def test_single_images_are_of_their_class_and_the_same_in_any_batch(
     plain, rows = source.images(protocol, "train", seed, numbers)
     for image, row in zip(bytes_of(source, plain), rows.tolist(), strict=True):
         members = source.dataset.images[table.members[table.offsets[row] : table.offsets[row + 1]]]
-        assert any((image == turned_by_pil(each, int(table.turns[row]))).all() for each in members)
+        assert any((image == turned_by_pil(each, int(table.rotations[row]))).all() for each in members)
     whole, again = source.images(protocol, "train", seed, numbers, augment)
     assert torch.equal(rows, again)
     for place, number in enumerate(numbers):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from harness.episodes.source import EpisodeSource
 from harness.evaluation.answers import misshapen, plain
-from harness.evaluation.rollout import answered
+from harness.evaluation.rollout import score_batch
 from harness.evaluation.score.credit import credit, overlap
 from harness.method.interface import Feedback, Method, State, Task
 from harness.method.registry import task_for
@@ -50,7 +50,7 @@ class Equal(Method):
 
 
 def earned(cls: type[Method], protocol: Any = STREAM) -> np.ndarray:
-    return answered(cls(task_for(cls, protocol, (1, 28, 28))), SOURCE.episodes(protocol, "test", 0, range(4)))
+    return score_batch(cls(task_for(cls, protocol, (1, 28, 28))), SOURCE.episodes(protocol, "test", 0, range(4)))
 
 
 REFUSED: dict[str, tuple[Callable[[Tensor], Any], str]] = {

@@ -16,7 +16,7 @@ from torch import Tensor
 from harness.data.dataset import Dataset
 from harness.episodes.plan import NULL
 from harness.episodes.source import AUGMENTATIONS, EpisodeSource
-from harness.evaluation.rollout import answered, feedback_of
+from harness.evaluation.rollout import feedback_of, score_batch
 from harness.evaluation.score import metrics, score
 from harness.evaluation.score.credit import overlap
 from harness.method.interface import Feedback, Method, State
@@ -197,7 +197,7 @@ def test_marking_all_nothing_or_every_object_earns_what_it_should(distractor: bo
     area = 100 * float(found.objects.mean((2, 3, 4))[torch.from_numpy(found.plan.target.T == 0)].mean())
     for what, iou, masking in (("all", area, 0.0), ("nothing", 0.0, 100.0), ("objects", 100.0, 0.0)):
         method = Painter(task_for(Painter, protocol, (3, 64, 64)), what)
-        scores = score(protocol, answered(method, found), found.plan)
+        scores = score(protocol, score_batch(method, found), found.plan)
         values = {name: value[0] for name, value in metrics(protocol, scores).items()}
         # 3 presentations, of which two are scored: the mean area of those differs a little.
         assert values["iou"] == pytest.approx(iou, abs=1)

@@ -105,8 +105,8 @@ def answers(method: Method, episodes: Episodes) -> Tensor:
 
 def with_queries(episodes: Episodes, x: Tensor) -> Episodes:
     """The same episodes with other queries, x [Q, B, C, H, W]."""
-    plan, first = episodes.plan, episodes.plan.asked_from
-    kept = {name: getattr(plan, name)[:first] for name in ("reveals", "phase")}
+    plan, first = episodes.plan, episodes.plan.first_query
+    kept = {name: getattr(plan, name)[:first] for name in ("feedback_step", "phase")}
     longer = {
         name: torch.cat([torch.from_numpy(kept[name]), torch.full((len(x),), int(getattr(plan, name)[first]))]).numpy()
         for name in kept
@@ -116,7 +116,7 @@ def with_queries(episodes: Episodes, x: Tensor) -> Episodes:
 
 def check_independence(method: Method, episodes: Episodes, data: st.DataObject) -> None:
     """Fails if any query's answer depends on which other queries are asked, in what order, or how many at once."""
-    queries = episodes.x[episodes.plan.asked_from :]
+    queries = episodes.x[episodes.plan.first_query :]
     alone = answers(method, episodes)
 
     def assert_same(chosen: list[int], found: Tensor) -> None:
@@ -172,10 +172,10 @@ def test_a_method_whose_queries_see_each_other_is_caught(cls: type[Method], kind
 
 def stepped_on(method: Method, episodes: Episodes, query: int) -> Tensor:
     """The answer [B, ways] to a query that is shown as one more step of the stream, whose state nobody keeps."""
-    plan, first = episodes.plan, episodes.plan.asked_from
+    plan, first = episodes.plan, episodes.plan.first_query
     steps = [*range(first), first + query]
-    longer = dataclasses.replace(plan, reveals=plan.reveals[steps], phase=plan.phase[steps] * 0 + STREAM)
-    assert longer.reveals[-1] == first - 1
+    longer = dataclasses.replace(plan, feedback_step=plan.feedback_step[steps], phase=plan.phase[steps] * 0 + STREAM)
+    assert longer.feedback_step[-1] == first - 1
     with torch.no_grad():
         return step_through(method, dataclasses.replace(episodes, x=episodes.x[steps], plan=longer))[0][-1]
 
@@ -208,7 +208,7 @@ def test_a_query_is_one_step_on_from_the_adapted_state_which_it_leaves_as_it_was
     protocol: Any, data: st.DataObject
 ) -> None:
     episodes = data.draw(episodes_of(protocol))
-    method, first = built(Toy, protocol, episodes), episodes.plan.asked_from
+    method, first = built(Toy, protocol, episodes), episodes.plan.first_query
     with torch.no_grad():
         *_, (_, state) = rollout.steps(method, episodes)
         kept = {name: leaf.clone() for name, leaf in state.items()}
@@ -228,7 +228,7 @@ def test_a_methods_own_query_answers_as_stepping_on_does(name: str, kind: str) -
     method = built(load_method(name).cls, PROTOCOLS[kind], episodes, REAL[name])
     with torch.no_grad():
         state = method.adapt(absorbed(method, episodes))
-        x = episodes.x[episodes.plan.asked_from :].transpose(0, 1)
+        x = episodes.x[episodes.plan.first_query :].transpose(0, 1)
         torch.testing.assert_close(method.query(state, x), Method.query(method, state, x), rtol=1e-4, atol=1e-5)
 
 
@@ -276,4 +276,4 @@ def test_queries_are_asked_in_bounded_lots_but_all_at_once_in_training_or_of_a_t
 
 def test_nothing_is_due_after_support_pairs() -> None:
     plan = tiny_episodes(PROTOCOLS["n_way_k_shot"]).plan
-    assert (plan.reveals[plan.asked_from :] == NULL).all()
+    assert (plan.feedback_step[plan.first_query :] == NULL).all()

@@ -44,7 +44,7 @@ def test_stepping_hands_over_the_reference_events(life: tuple[Any, Episodes]) ->
     protocol, episodes = life
     each = probe(protocol, episodes)
     logits, state = step_through(each, episodes)
-    assert logits.shape[:2] == (int(episodes.plan.answered.sum()), episodes.x.shape[1])
+    assert logits.shape[:2] == (int(episodes.plan.answer_mask.sum()), episodes.x.shape[1])
     assert [event for event, _ in each.log] == calls(protocol, episodes.plan.steps)
     before = sum(event in {"observe", "pair", "predict"} for event, _ in each.log)
     due = protocol.kind == "continual"
@@ -102,7 +102,7 @@ def test_what_is_absorbed_at_once_is_what_stepping_hands_over_before_the_queries
     stepper, whole = probe(protocol, episodes), probe(protocol, episodes, Whole)
     step_through(stepper, episodes)
     training_logits(whole, episodes)
-    first = episodes.plan.asked_from
+    first = episodes.plan.first_query
     pairs = protocol.kind == "n_way_k_shot"
     seen = [each for event, each in stepper.log if event == ("pair" if pairs else "observe")][:first]
     (_, (x, target, paired)) = whole.log[1]
@@ -126,7 +126,7 @@ def test_the_last_label_of_a_stream_is_handed_over_once_before_adapting(life: tu
     each = probe(protocol, episodes)
     step_through(each, episodes)
     labels = [seen[0] for event, seen in each.log if event == "observe"]
-    first = episodes.plan.asked_from
+    first = episodes.plan.first_query
     assert (labels[0] == NULL).all()
     assert torch.equal(torch.stack(labels[1:]), episodes.target[:first]), "each label once, in order"
     assert [event for event, _ in each.log][-3:] == ["observe", "adapt", "query"]
@@ -148,7 +148,9 @@ def test_support_pairs_come_with_their_own_image_and_label(life: tuple[Any, Epis
 def test_truncated_episodes_hand_over_the_same_first_events(life: tuple[Any, Episodes], data: st.DataObject) -> None:
     protocol, episodes = life
     steps = data.draw(st.integers(1, len(episodes.target)))
-    plan = dataclasses.replace(episodes.plan, reveals=episodes.plan.reveals[:steps], phase=episodes.plan.phase[:steps])
+    plan = dataclasses.replace(
+        episodes.plan, feedback_step=episodes.plan.feedback_step[:steps], phase=episodes.plan.phase[:steps]
+    )
     short = Episodes(episodes.x[:steps], episodes.target[:steps], episodes.scored[:steps], plan)
     full, cut = probe(protocol, episodes), probe(protocol, episodes)
     step_through(full, episodes)
@@ -162,7 +164,7 @@ def test_truncated_episodes_hand_over_the_same_first_events(life: tuple[Any, Epi
 @given(lives(), st.data())
 def test_labels_that_are_never_due_reach_no_method(life: tuple[Any, Episodes], data: st.DataObject) -> None:
     protocol, episodes = life
-    revealed = {int(i) for i in episodes.plan.reveals if i != NULL}
+    revealed = {int(i) for i in episodes.plan.feedback_step if i != NULL}
     hidden = [t for t in range(len(episodes.target)) if t not in revealed]
     assert hidden, "the last labels of a stream and those of queries are never revealed"
     target = episodes.target.clone()

@@ -103,7 +103,7 @@ def test_curves_are_means_by_step_and_by_shot() -> None:
 def earned_at_random(plan: EpisodePlan, seed: int = 0) -> np.ndarray:
     """What answers to a plan might earn, [T, B]; NaN at support pairs."""
     values = np.random.default_rng(seed).choice([0.0, 0.5, 1.0], size=plan.target.T.shape)
-    return np.where(plan.answered[:, None], values, np.nan)
+    return np.where(plan.answer_mask[:, None], values, np.nan)
 
 
 def check(found: dict[str, tuple[float, float, int]], expected: dict[str, list[float]]) -> None:
@@ -146,7 +146,7 @@ def test_answers_along_a_continual_stream_earn_nothing() -> None:
     protocol = of_kind("continual", subtasks=3, shots=2, queries=2)
     plan = plan_episodes(protocol, TEST, "test", 0, range(4))
     earned = earned_at_random(plan)
-    other = np.where((np.arange(plan.steps) < plan.asked_from)[:, None], 1 - earned, earned)
+    other = np.where((np.arange(plan.steps) < plan.first_query)[:, None], 1 - earned, earned)
     one, two = (metrics(protocol, score(protocol, each, plan)) for each in (earned, other))
     assert one == two
 

@@ -92,7 +92,7 @@ def instrument(moment: Moments) -> None:
 
     loop._update = around(loop._update)
     run.evaluate = around(run.evaluate, phase="scoring")
-    evaluate.answered = around(evaluate.answered)
+    evaluate.score_batch = around(evaluate.score_batch)
     np.savez_compressed = around(np.savez_compressed, "writing")
     atomic_files.os.replace = around(os.replace, "writing")
     safetensors.torch.save_file = partial(save_half, safetensors.torch.save_file)

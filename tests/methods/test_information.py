@@ -251,8 +251,8 @@ def test_copying_the_newest_label_is_right_one_time_in_ways_after_the_first_pres
 @pytest.mark.parametrize("method", ["copy_last", "count"])
 def test_labels_that_come_one_step_early_are_noticed(method: str, name: str) -> None:
     protocol, episodes = SHIPPED[name], episodes_of_noise(name)
-    reveals = np.append(episodes.plan.reveals[1:], protocol.steps - protocol.label_delay)
-    leaky = replace(episodes, plan=replace(episodes.plan, reveals=reveals))
+    feedback_step = np.append(episodes.plan.feedback_step[1:], protocol.steps - protocol.label_delay)
+    leaky = replace(episodes, plan=replace(episodes.plan, feedback_step=feedback_step))
     earned = credit_by_shot(method, protocol, leaky)
     expected = expected_by_shot(method, *shape_of(protocol))
     shots = range(protocol.episode.presentations)

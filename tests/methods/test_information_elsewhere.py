@@ -17,7 +17,7 @@ import pytest
 from harness.data.dataset import Dataset, card_table
 from harness.episodes.plan import QUERY
 from harness.episodes.source import EpisodeSource
-from harness.evaluation.rollout import answered
+from harness.evaluation.rollout import score_batch
 from harness.evaluation.score import Scores, metrics, score
 from harness.method.registry import load_method, task_for
 from harness.protocol.load import load_protocol
@@ -60,7 +60,7 @@ def scored(method: str, name: str) -> tuple[Any, Scores]:
     channels, height, width = source_of_noise(name).dataset.card.image_shape
     built = cls(task_for(cls, protocol, (channels, height, width), protocol.card.classes["train"]))
     episodes = source_of_noise(name).episodes(protocol, "test", 0, range(EPISODES))
-    return episodes.plan, score(protocol, answered(built, episodes), episodes.plan)
+    return episodes.plan, score(protocol, score_batch(built, episodes), episodes.plan)
 
 
 def departure(earned: np.ndarray, expected: float) -> float:
@@ -110,7 +110,7 @@ def test_the_place_of_a_query_tells_nothing_of_its_class(name: str) -> None:
     ways, each = plan.classes.shape[1], asked.shape[1] // plan.classes.shape[1]
     same = (asked[:, 1:] == asked[:, :-1]).mean(1)
     assert abs(departure(same, (each - 1) / (ways * each - 1))) < SIGMAS
-    assert abs(departure((asked[:, 0] == plan.target[:, plan.asked_from - 1]).astype(float), 1 / ways)) < SIGMAS
+    assert abs(departure((asked[:, 0] == plan.target[:, plan.first_query - 1]).astype(float), 1 / ways)) < SIGMAS
 
 
 # Supervised
@@ -149,25 +149,25 @@ def test_answers_that_never_change_earn_what_the_mask_covers_or_hides(name: str)
 @pytest.mark.parametrize("name", MASKS)
 def test_copying_the_newest_mask_earns_what_the_order_is_worth(name: str) -> None:
     """It is right about a target after a target, and hides a distractor after a distractor or at the very start."""
-    showings = SHIPPED[name].episode.presentations
+    presentations = SHIPPED[name].episode.presentations
     _, scores = scored("copy_last_mask", name)
     if not both_ways(name):
-        assert (scores["iou"] == np.arange(showings).clip(max=1)).all()
+        assert (scores["iou"] == np.arange(presentations).clip(max=1)).all()
         return
-    # Of 2n showings in random order, neighbours are both targets in (n - 1) / (2 (2n - 1)) of the 2n - 1 places.
-    assert abs(departure(scores["iou"].sum(1), (showings - 1) / 2)) < SIGMAS
-    assert abs(departure(scores["masking"].sum(1), 1 / 2 + (showings - 1) / 2)) < SIGMAS
+    # Of 2n presentations in random order, neighbours are both targets in (n - 1) / (2 (2n - 1)) of the 2n - 1 places.
+    assert abs(departure(scores["iou"].sum(1), (presentations - 1) / 2)) < SIGMAS
+    assert abs(departure(scores["masking"].sum(1), 1 / 2 + (presentations - 1) / 2)) < SIGMAS
 
 
 @pytest.mark.parametrize("name", MASKS)
 def test_the_mean_mask_marks_every_image_once_an_object_was_revealed(name: str) -> None:
-    showings = SHIPPED[name].episode.presentations
+    presentations = SHIPPED[name].episode.presentations
     _, scores = scored("mean_mask", name)
-    assert (scores["iou"] == np.arange(showings).clip(max=1)).all()
+    assert (scores["iou"] == np.arange(presentations).clip(max=1)).all()
     if both_ways(name):
-        # A distractor is hidden as long as all showings before it were distractors too.
+        # A distractor is hidden as long as all presentations before it were distractors too.
         for k, earned in enumerate(scores["masking"].T):
-            expected = comb(2 * showings - k - 1, showings) / comb(2 * showings, showings)
+            expected = comb(2 * presentations - k - 1, presentations) / comb(2 * presentations, presentations)
             assert abs(departure(earned, expected)) < SIGMAS, f"{k}-shot"
 
 

@@ -87,7 +87,7 @@ def stepped(method: Method, episodes: Episodes) -> State:
     """The state after the last label, by a plain loop that knows the kinds by their phases alone."""
     plan, state = episodes.plan, method.start(episodes.target.shape[1])
     last = torch.full_like(episodes.target[0], -1)
-    for t in range(plan.asked_from):
+    for t in range(plan.first_query):
         if plan.phase[t] == 0:
             state = method.observe(state, Feedback(episodes.target[t], episodes.x[t]))
         else:
@@ -100,7 +100,7 @@ def stepped(method: Method, episodes: Episodes) -> State:
 
 def one_by_one(method: Method, state: State, episodes: Episodes) -> Tensor:
     """Logits [Q, B, ways]: each query as the one step that follows the state."""
-    queries = episodes.x[episodes.plan.asked_from :]
+    queries = episodes.x[episodes.plan.first_query :]
     return torch.stack([method.predict(state, x)[0] for x in queries])
 
 
@@ -119,7 +119,7 @@ def test_absorbing_leaves_the_state_that_stepping_leaves(kind: str, net: str) ->
     method, episodes = life(kind, net)
     state = absorbed(method, episodes)
     if kind == "continual":  # the label of the last step is still due
-        state = method.observe(state, Feedback(episodes.target[episodes.plan.asked_from - 1]))
+        state = method.observe(state, Feedback(episodes.target[episodes.plan.first_query - 1]))
     assert_same(state, stepped(method, episodes))
 
 
@@ -131,7 +131,7 @@ def test_training_is_by_what_plain_stepping_gives_in_value_and_gradient(kind: st
     fast = training_loss(method, episodes)
     got = torch.autograd.grad(fast, weights)
     logits = one_by_one(method, stepped(method, episodes), episodes)
-    asked = episodes.target[episodes.plan.asked_from :]
+    asked = episodes.target[episodes.plan.first_query :]
     plain = F.cross_entropy(logits.flatten(0, 1), asked.flatten(), reduction="sum") / 3
     # The methods' losses are in single precision.
     torch.testing.assert_close(fast.double(), plain, rtol=1e-5, atol=1e-6)
@@ -178,7 +178,7 @@ def test_over_features_cl_lstm_is_its_lstm_alone(kind: str) -> None:
         name.split(".")[0] for (name, _), each in zip(method.named_parameters(), moved, strict=True) if each is not None
     }
     assert trained == {"lstm", "classify"}
-    first = episodes.plan.asked_from
+    first = episodes.plan.first_query
     before = torch.cat([torch.full_like(episodes.target[:1], -1), episodes.target[: first - 1]])
     labels = F.one_hot(before + 1, 4)[..., 1:].double()  # a label enters with the next image
     _, memory = method.lstm(torch.cat([features[:first], labels], -1))
@@ -233,7 +233,7 @@ def test_prototypes_are_the_plain_means_of_what_was_shown(kind: str, net: str, p
     with torch.no_grad():
         features = method.encode(episodes.x.flatten(0, 1)).unflatten(0, episodes.target.shape).numpy()
         logits = path(method, episodes)
-    first, target = episodes.plan.asked_from, episodes.target.numpy()
+    first, target = episodes.plan.first_query, episodes.target.numpy()
     for b in range(3):
         means = [features[:first, b][target[:first, b] == k].mean(0) for k in range(3)]
         for q, each in enumerate(features[first:, b]):
@@ -260,7 +260,7 @@ def test_a_query_is_one_more_step(kind: str, net: str) -> None:
     method, episodes = life(kind, net)
     state = stepped(method, episodes)
     kept = pytree.tree_map(torch.clone, state)
-    queries = episodes.x[episodes.plan.asked_from :].transpose(0, 1)
+    queries = episodes.x[episodes.plan.first_query :].transpose(0, 1)
     answers = method.query(state, queries)
     torch.testing.assert_close(answers.transpose(0, 1), one_by_one(method, state, episodes))
     torch.testing.assert_close(answers, Method.query(method, state, queries))
@@ -273,7 +273,7 @@ def test_queries_of_cl_lstm_are_normalised_alike_in_training_and_in_scoring(kind
     """Else the net would train on queries that are normalised together, and be scored on others."""
     method, episodes = life(kind, "cl_lstm")
     state = stepped(method, episodes)
-    queries = episodes.x[episodes.plan.asked_from :].transpose(0, 1)
+    queries = episodes.x[episodes.plan.first_query :].transpose(0, 1)
     scored, kept = method.query(state, queries), [each.clone() for each in method.buffers()]
     torch.testing.assert_close(method.train().query(state, queries), scored)
     assert all(map(torch.equal, kept, method.buffers()))

@@ -120,7 +120,7 @@ def plain_step(
 
 def plain_loss(net: MAML, episodes: Episodes, steps: int) -> Tensor:
     """What training minimises: the summed cross-entropy of the queries, averaged over episodes."""
-    first, total = episodes.plan.asked_from, torch.zeros((), dtype=torch.float64)
+    first, total = episodes.plan.first_query, torch.zeros((), dtype=torch.float64)
     for b in range(episodes.target.shape[1]):
         weights = begun(net)
         x, labels = episodes.x[:first, b], episodes.target[:first, b]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from harness import testing
-from harness.evaluation.rollout import answered, step_through
+from harness.evaluation.rollout import score_batch, step_through
 from harness.method.interface import Feedback, Method, Task, leaves, state_bytes
 from harness.method.registry import load_method, task_for
 from harness.protocol.models import PROTOCOL
@@ -212,7 +212,7 @@ def test_nearest_pixel_on_a_support_set_is_the_nearest_neighbour() -> None:
     for b in range(6):
         distance = ((x[12:, None, b] - x[None, :12, b]) ** 2).sum(-1)
         assert answers[:, b].tolist() == target[:12, b][distance.argmin(1)].tolist()
-    np.testing.assert_array_equal(answered(method, episodes)[12:], answers.numpy() == target[12:])
+    np.testing.assert_array_equal(score_batch(method, episodes)[12:], answers.numpy() == target[12:])
 
 
 @pytest.mark.parametrize("name", WITHOUT_PARAMETERS)

@@ -24,7 +24,7 @@ TABLE = ClassTable(
     names=tuple("abcdefgh"),
     offsets=np.arange(9, dtype=np.int64) * 20,
     members=np.arange(160, dtype=np.int32),
-    turns=np.zeros(8, np.int8),
+    rotations=np.zeros(8, np.int8),
 )
 
 
@@ -84,7 +84,7 @@ def test_a_table_made_from_the_card_gives_the_same_episode_as_the_data(order: st
         names=tuple(f"real {i}" for i in range(20)),
         offsets=np.arange(21, dtype=np.int64) * 600,
         members=np.arange(12_000, dtype=np.int32)[::-1].copy(),
-        turns=np.zeros(20, np.int8),
+        rotations=np.zeros(20, np.int8),
     )
     ours, theirs = (plan_episodes(protocol, table, "test", 0, range(20)) for table in (card, real))
     for field in ("classes", "target", "shot", "revealed"):

@@ -113,7 +113,7 @@ def test_an_inherited_problem_is_shown_where_it_stands(tmp_path: Path) -> None:
         "a.yaml:3:9: episode.ways: found 0, expected a whole number of at least 1 (classes in an episode)",
         "base.yaml:2:8: title: some readers take yes for true, others for text; write true, or 'yes' in quotes",
         "base.yaml:5:35: episode.presentations: found 0, expected a whole number of at least 1 "
-        "(showings of each class; an episode has ways x presentations steps) "
+        "(how often each class is shown; an episode has ways x presentations steps) "
         f"(inherited by {child})",
     ]
 

@@ -380,7 +380,7 @@ def test_ctrl_c_after_training_says_how_to_go_on(
     call: int, whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "answered", failing(evaluate.answered, call, ctrl_c))
+        patch.setattr(evaluate, "score_batch", failing(evaluate.score_batch, call, ctrl_c))
         assert cli.main(words("late")) == 130
     assert "stopped; go on with: harness" in (told := capsys.readouterr().err)
     assert told.rstrip().endswith("--resume")

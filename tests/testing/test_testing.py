@@ -163,13 +163,13 @@ def test_an_unknown_kind_is_refused_with_the_nearest_name() -> None:
 def test_class_tables_are_whole(table: ClassTable) -> None:
     classes = len(table.names)
     assert len(table.offsets) == classes + 1
-    assert len(table.turns) == classes
+    assert len(table.rotations) == classes
     assert table.offsets[0] == 0
     assert table.offsets[-1] == len(table.members)
     assert table.sizes.min() >= 5
     rows = [
         (tuple(table.members[a:b].tolist()), int(turn))
-        for a, b, turn in zip(table.offsets[:-1], table.offsets[1:], table.turns, strict=True)
+        for a, b, turn in zip(table.offsets[:-1], table.offsets[1:], table.rotations, strict=True)
     ]
     assert len(set(rows)) == classes
     assert all(len(set(images)) == len(images) for images, _ in rows)
@@ -177,7 +177,7 @@ def test_class_tables_are_whole(table: ClassTable) -> None:
 
 def test_class_tables_reach_uneven_sizes_and_turned_copies() -> None:
     assert find(testing.class_tables(), lambda table: len(set(table.sizes.tolist())) > 2)
-    assert find(testing.class_tables(), lambda table: {0, 1, 2, 3} <= set(table.turns.tolist()))
+    assert find(testing.class_tables(), lambda table: {0, 1, 2, 3} <= set(table.rotations.tolist()))
 
 
 def test_tiny_data_sets_are_pure_and_of_the_shape_asked_for() -> None:

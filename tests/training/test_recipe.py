@@ -133,14 +133,14 @@ def test_a_part_can_be_for_runs_that_begin_from_weights(tmp_path: Path) -> None:
 def test_a_stage_without_the_distractor_shows_the_target_alone() -> None:
     """The curriculum of segmentation: first without, then with distractors."""
     protocol = load_protocol("fss1000_distractors").protocol
-    showings = protocol.episode.presentations
+    presentations = protocol.episode.presentations
     for change, distractor in ((EpisodeChange(distractor=False), False), (EpisodeChange(), True)):
         stage = staged(protocol, change)
         assert stage.episode.distractor is distractor
         source = tiny_source(protocol.model_copy(update={"dataset": "scenes"}))
         episodes = source.episodes(stage, "train", 0, range(3))
         counts = [np.bincount(row, minlength=2).tolist() for row in episodes.plan.target]
-        assert counts == [[showings, showings * distractor]] * 3
+        assert counts == [[presentations, presentations * distractor]] * 3
         empty = ~episodes.target.flatten(2).any(-1)
         assert empty.T.tolist() == (episodes.plan.target == 1).tolist()
     plain = load_protocol("fss1000_plain").protocol

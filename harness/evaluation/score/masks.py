@@ -13,10 +13,10 @@ def score(earned: np.ndarray, plan: EpisodePlan) -> Scores:
     """`iou[i, k]` is the foreground IoU at the (k+1)-th presentation of the target class in episode i, `masking[i, k]`
     the share of the distractor's object predicted background at the (k+1)-th presentation of the distractor (no
     columns without one)."""
-    showings = plan.steps // plan.classes.shape[1]
-    scores = {"iou": _by_shot(earned.T, plan, 0, showings), "masking": np.empty((len(plan.episode), 0))}
+    presentations = plan.steps // plan.classes.shape[1]
+    scores = {"iou": _by_shot(earned.T, plan, 0, presentations), "masking": np.empty((len(plan.episode), 0))}
     if plan.classes.shape[1] > 1:
-        scores["masking"] = _by_shot(earned.T, plan, 1, showings)
+        scores["masking"] = _by_shot(earned.T, plan, 1, presentations)
     return scores
 
 
@@ -43,6 +43,6 @@ def curves(scores: Scores) -> dict[str, list[float]]:
     return found
 
 
-def _by_shot(earned: np.ndarray, plan: EpisodePlan, role: int, showings: int) -> np.ndarray:
-    """What was earned [B, T] at the presentations of one class, in their order: [B, showings]."""
-    return earned[plan.target == role].reshape(len(earned), showings)
+def _by_shot(earned: np.ndarray, plan: EpisodePlan, role: int, presentations: int) -> np.ndarray:
+    """What was earned [B, T] at the presentations of one class, in their order: [B, presentations]."""
+    return earned[plan.target == role].reshape(len(earned), presentations)

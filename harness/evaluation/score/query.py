@@ -12,7 +12,7 @@ from harness.protocol.models import Continual, NWayKShot
 def score(earned: np.ndarray, plan: EpisodePlan) -> Scores:
     """`by_query` is the credit of each query, [B, Q]; with a stream, `by_subtask[i, s]` is the mean credit of the
     queries of the s-th class that the stream of episode i showed."""
-    first = plan.asked_from
+    first = plan.first_query
     by_query, target = earned.T[:, first:], plan.target[:, first:]
     if plan.phase[0] != STREAM:
         return {"by_query": by_query}

@@ -145,7 +145,7 @@ def check_made(data: Dataset) -> None:
     for split, part in (("train", "train"), ("validation", "val"), ("test", "test")):
         table = data.tables[split]
         assert table.names == split_lines(f"cifar_fs_{part}")
-        assert not table.turns.any()
+        assert not table.rotations.any()
         for c, name in enumerate(table.names):
             for image in table.members[table.offsets[c] : table.offsets[c + 1]]:
                 assert class_of[data.images[image].transpose(1, 2, 0).tobytes()] == name

@@ -116,7 +116,7 @@ def test_lake_holds_whole_alphabets_out_and_turns_nothing(tmp_path: Path, member
     assert [len(alphabets[split]) for split in ("train", "validation", "test")] == [27, 3, 20]
     assert len(set.union(*alphabets.values())) == 50
     assert max(alphabets["train"]) < min(alphabets["validation"])
-    assert not any(table.turns.any() for table in data.tables.values())
+    assert not any(table.rotations.any() for table in data.tables.values())
     halves = {data.image_ids[image].split("/")[0] for image in data.tables["test"].members}
     assert halves == {"images_evaluation"}
 
@@ -158,7 +158,7 @@ def test_rotation_classes_share_images_and_are_turned_by_their_name(tmp_path: Pa
     data = load_dataset("omniglot", zipped(members, tmp_path / "root"), tmp_path / "cache")
     table = data.tables["test"]
     assert [name[-6:] for name in table.names[:4]] == ["rot000", "rot090", "rot180", "rot270"]
-    assert table.turns[:4].tolist() == [0, 1, 2, 3]
+    assert table.rotations[:4].tolist() == [0, 1, 2, 3]
     rows = [table.members[table.offsets[c] : table.offsets[c + 1]].tolist() for c in range(4)]
     assert rows == [rows[0]] * 4
 
