@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from harness.boards.defaults import default_options
+from harness.boards.defaults import changed_options
 from harness.boards.standings import Entry
 from harness.protocol.episode_models import Published, StreamScoring
 from harness.protocol.models import AnyProtocol, ranking, reported
@@ -56,14 +56,9 @@ def marks_of(entry: Entry) -> list[str]:
 
 def options_of(record: Record) -> str:
     """The options of a record that differ from the method's defaults, as 'channels=16, lstm=128'; '' if none do."""
-    defaults = default_options(record.target)
-    different = {
-        name: value
-        for name, value in sorted(record.options.items())
-        if name not in defaults or defaults[name] != value or type(defaults[name]) is not type(value)
-    }
     return ", ".join(
-        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in different.items()
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in changed_options(record).items()
     )
 
 

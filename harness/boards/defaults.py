@@ -1,44 +1,42 @@
-"""Default options of built-in methods, read from their source: nothing is run, so that boards stay quick."""
+"""Which options of a row are its method's own defaults: as the row says, or for older rows as they were then."""
 
 from __future__ import annotations
 
-import ast
-import importlib.util
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.records.record import Record
+
+_FROZEN = Path(__file__).with_name("defaults.json")
+"""Defaults of the built-in methods on the day from which rows hold their own (`Record.defaults`); never changed."""
+
+
+def default_options(target: str) -> dict[str, Any]:
+    """Option name to default of a built-in method ('module:Class') as they were before rows held them; else {}."""
+    return _frozen().get(target, {})
+
+
+def changed_options(record: Record) -> dict[str, Any]:
+    """The options of a row that are not its method's defaults, in order of their names."""
+    own = sorted(record.options.items())
+    if record.defaults is not None:
+        return {name: value for name, value in own if name not in record.defaults}
+    defaults = default_options(record.target)
+    return {
+        name: value
+        for name, value in own
+        if name not in defaults or defaults[name] != value or type(defaults[name]) is not type(value)
+    }
+
+
+def all_options(record: Record) -> dict[str, Any]:
+    """The options of a row, with the defaults of those that its method did not have yet when it was written."""
+    return record.options if record.defaults is not None else {**default_options(record.target), **record.options}
+
 
 @cache
-def default_options(target: str) -> dict[str, Any]:
-    """Option name to default of the class at 'module:ClassName', as JSON would hold it (lists for tuples).
-
-    Only built-in methods are looked at, and of their defaults only plain values; {} for all else.
-    """
-    from methods import BUILT_IN
-
-    if target not in {known for known, _ in BUILT_IN.values()}:
-        return {}
-    module, _, name = target.partition(":")
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        return {}
-    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            for part in node.body:
-                if isinstance(part, ast.FunctionDef) and part.name == "__init__":
-                    return dict(_plain_defaults(part.args))
-    return {}
-
-
-def _plain_defaults(arguments: ast.arguments) -> Any:
-    positional = [*arguments.posonlyargs, *arguments.args]
-    with_default = positional[len(positional) - len(arguments.defaults) :]
-    pairs = [*zip(with_default, arguments.defaults, strict=True)]
-    pairs += [(name, value) for name, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if value]
-    for name, value in pairs:
-        try:
-            plain = ast.literal_eval(value)
-        except ValueError:
-            continue
-        yield name.arg, list(plain) if isinstance(plain, tuple) else plain
+def _frozen() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = json.loads(_FROZEN.read_text(encoding="utf-8"))
+    return found

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.records.record import FAILED_CHECK, PARTIAL_TEST, Record
+from harness.records.marks import FAILED_CHECK, PARTIAL_TEST
+from harness.records.record import Record
 
 OTHER_DIGEST = "Another protocol digest"
 OTHER_DATA = "Other data"

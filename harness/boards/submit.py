@@ -6,23 +6,20 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
+from harness.boards.claims import identity_of, wrong_facts, wrong_numbers
 from harness.boards.standings import standings
 from harness.boards.store import board_path, read_board
 from harness.boards.verify import Bench, compared, method_of, rebuilt, rescored, why_not
 from harness.data.open_dataset import load_dataset
 from harness.evaluation.evaluate import whole_test
-from harness.evaluation.score import Scores, curves, first, metrics
-from harness.method.interface import Method
+from harness.evaluation.score import Scores, first
 from harness.method.registry import LoadedMethod, resolved_options
 from harness.protocol.load import Loaded, for_data, load_protocol
 from harness.protocol.models import AnyProtocol, digest, ranking
-from harness.records.record import STAND_IN, Record
-from harness.runs.build_record import cost_of, method_marks
+from harness.records.record import Record
 from harness.runs.folder import NOTED, RECORD, SCORES, differences, read_scores, untouched
 from harness.util.errors import UserError, VerificationError
 from harness.util.shipped_files import protocol_files
@@ -70,7 +67,9 @@ def examined(submission: Submission, say: Say) -> None:
     method = method_of(record, submission.method)
     weights = submission.folder / WEIGHTS if record.checkpoint is not None else None
     built = rebuilt(record, bench, method, weights)
-    _told(record, bench, built, weights)
+    wrong = wrong_facts(record, bench.protocol, bench.dataset, built, weights)
+    if wrong:
+        raise VerificationError("the record does not tell what its weights and method do:\n  " + "\n  ".join(wrong))
     say(f"marks: {', '.join(record.marks) or 'none'}; these, training episodes and cost are as they should be")
     _conforms(submission, method, say)
     episodes = min(SAMPLE, record.test_episodes)
@@ -114,18 +113,11 @@ def _files(submission: Submission) -> None:
         raise UserError(f"{folder} holds an unfinished run ({status}); go on with it: {record.command} --resume")
     if not untouched(folder, noted):
         raise VerificationError(f"{folder / RECORD} was changed after the run; run again with --fresh")
-    wrong = differences(identity, {**identity, **_identity_in(record)})
+    wrong = differences(identity, {**identity, **identity_of(record)})
     if wrong:
         raise VerificationError(f"{folder}: the record is not of the run in {NOTED}:\n  " + "\n  ".join(wrong))
     if record.checkpoint is not None and load_tensors(folder / WEIGHTS)[1].get("identity") != identity:
         raise VerificationError(f"{folder / WEIGHTS} is of another run")
-
-
-def _identity_in(record: Record) -> dict[str, Any]:
-    """What a record says of the identity of its run."""
-    same = ("protocol", "digest", "method", "target", "options", "seed", "init", "test_episodes")
-    found = {name: getattr(record, name) for name in same}
-    return {**found, "data": record.data.name, "fingerprint": record.data.fingerprint}
 
 
 def _bench(submission: Submission) -> Bench:
@@ -137,30 +129,13 @@ def _bench(submission: Submission) -> Bench:
 
 
 def _numbers(record: Record, protocol: AnyProtocol, scores: Scores, say: Say) -> None:
-    """The record's metrics are those of its scores, but for the rounding of sums."""
-    told = {name: (metric.mean, metric.interval or 0.0, metric.episodes) for name, metric in record.metrics.items()}
-    made = {
-        name: (mean, width if count > 1 else 0.0, count)
-        for name, (mean, width, count) in metrics(protocol, scores).items()
-    }
-    wrong = sorted(told.keys() ^ made.keys()) + [
-        f"{name} is {_in_words(told[name])} in the record, {_in_words(made[name])} in the scores"
-        for name in sorted(told.keys() & made.keys())
-        if max(abs(there - here) for there, here in zip(told[name], made[name], strict=True)) > 1e-6
-    ]
-    wrong += [
-        f"the curve '{name}' is another"
-        for name, values in curves(protocol, scores).items()
-        if len(values) != len(record.curves.get(name, [])) or not np.allclose(values, record.curves[name], 0, 1e-6)
-    ]
+    """The record's metrics and curves are those of its scores, but for the rounding of sums."""
+    wrong = wrong_numbers(record, protocol, scores)
     if wrong:
         raise VerificationError(f"the record's metrics are not those of its scores: {'; '.join(wrong)}")
     by = ranking(protocol)
-    say(f"numbers: {by} {made[by][0]:.2f} % over {made[by][1]} episodes, as the scores say")
-
-
-def _in_words(metric: tuple[float, float, int]) -> str:
-    return f"{metric[0]:.4f} ± {metric[1]:.4f} over {metric[2]} episodes"
+    metric = record.metrics[by]
+    say(f"numbers: {by} {metric.mean:.2f} % over {metric.episodes} episodes, as the scores say")
 
 
 def _comparable(record: Record, bench: Bench, boards: Path) -> None:
@@ -179,26 +154,6 @@ def _comparable(record: Record, bench: Bench, boards: Path) -> None:
             f"the board's rows are on data with fingerprint {others.pop()[:12]}, this run on "
             f"{record.data.fingerprint[:12]}: other images or class lists"
         )
-
-
-def _told(record: Record, bench: Bench, method: Method, weights: Path | None) -> None:
-    """What the row tells beside its numbers: marks, episodes trained on and cost."""
-    header = load_tensors(weights)[1] if weights is not None else {}
-    claimed = {"training episodes": record.init_episodes + record.train_episodes, "marks": sorted(record.marks)}
-    marks = {*header.get("marks", ()), *method_marks(method), *([STAND_IN] if record.data.stand_in else [])}
-    found = {"training episodes": header.get("train_episodes", 0), "marks": sorted(marks)}
-    cost = cost_of(method, bench.protocol, bench.dataset, record.options, record.seed)
-    claimed |= {name: _rounded(value) for name, value in record.cost.model_dump().items()}
-    found |= {name: _rounded(value) for name, value in cost.model_dump().items()}
-    wrong = [
-        f"{name}: {claimed[name]} in the record, {found[name]} found" for name in found if claimed[name] != found[name]
-    ]
-    if wrong:
-        raise VerificationError("the record does not tell what its weights and method do:\n  " + "\n  ".join(wrong))
-
-
-def _rounded(value: Any) -> Any:
-    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _conforms(submission: Submission, method: LoadedMethod, say: Say) -> None:

@@ -1,23 +1,28 @@
-"""Checking a row: its weights are scored again on the same episodes, and the answers compared with those it claims."""
+"""Checking a row: what it says is held against its scores, weights and method, and its weights are scored again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from harness.boards.artifacts import scores_of, weights_of
+from harness.boards.claims import wrong_facts, wrong_numbers
+from harness.boards.store import to_stderr
 from harness.data.dataset import Dataset
 from harness.episodes.source import EpisodeSource
-from harness.evaluation.evaluate import evaluate
+from harness.evaluation.evaluate import evaluate, whole_test
 from harness.evaluation.score import Scores, each, first, metrics
 from harness.method.interface import Method
-from harness.method.registry import LoadedMethod, build_method, load_method, resolved_options, task_for
+from harness.method.registry import LoadedMethod, build_method, built_in, load_method, resolved_options, task_for
 from harness.protocol.models import AnyProtocol, digest, ranking
+from harness.records.marks import is_check_mark
 from harness.records.record import BESIDE, Record
+from harness.runs.folder import SCORES, read_record, read_scores
 from harness.util.errors import HarnessError, UserError
 from harness.util.tensor_files import load_tensors, load_weights, sha256_of
 
@@ -53,20 +58,28 @@ def method_of(record: Record, named: str | None = None) -> LoadedMethod:
     Nothing else is imported: a row may name any code. Raises UserError if the user named no code and the row's is not
     built in, or if it is not what the row's was.
     """
-    from methods import BUILT_IN
-
     if named is not None:
         found = load_method(named)
-        if record.method_file not in {None, sha256_of(found.own_file)}:
-            raise UserError(f"{found.own_file} is not the file that the row was made with (its SHA-256 differs)")
-        return found
-    built_in = next((name for name, (target, _) in BUILT_IN.items() if target == record.target), None)
-    if built_in is None:
+        for what, theirs, ours in (
+            (f"{found.own_file} is not the file", record.method_file, sha256_of(found.own_file)),
+            (f"the files that {found.own_file} imports are not those", record.method_source, found.source_hash),
+        ):
+            if theirs not in {None, ours}:
+                raise UserError(f"{what} that the row was made with (the SHA-256 differs)")
+    else:
+        name = built_in(record.target)
+        if name is None:
+            raise UserError(
+                f"its method {record.target} is not part of the harness and is imported only if you name it: "
+                f"--method {record.target}"
+            )
+        found = load_method(name)
+    if found.cls.version != record.method_version:
         raise UserError(
-            f"its method {record.target} is not part of the harness and is imported only if you name it: "
-            f"--method {record.target}"
+            f"the row is of version {record.method_version} of {record.method}; this code is version "
+            f"{found.cls.version}, which computes something else"
         )
-    return load_method(built_in)
+    return found
 
 
 def why_not(record: Record, bench: Bench) -> str | None:
@@ -106,33 +119,121 @@ def rescored(
 def verified(
     record: Record,
     bench: Bench,
-    weights: Path | None,
-    claimed: Scores | None,
+    boards: Path,
     episodes: int | None = None,
     named: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Verdict:
-    """The verdict on a row whose weights are in the file `weights` (None: it has none).
+    """The verdict on a row of a board in the folder `boards`.
 
-    `claimed` are the scores that are kept of it; without them the means of a whole scoring are compared. Only the first
-    `episodes` are scored if that is given.
+    First the row's numbers are held against its kept scores, then its marks, training episodes and cost against its
+    weights and the method, and last the weights are scored again: on the first `episodes` test episodes if that is
+    given. Whatever goes wrong on the way, with values that nobody would write in earnest, is a verdict as well.
     """
+    try:
+        return _verified(record, bench, boards, episodes, named, progress)
+    except HarnessError as error:
+        return Verdict("not re-scored", str(error))
+    except (Exception, SystemExit) as error:  # a row may name any options, and a method raise anything
+        lines = str(error).strip().splitlines()
+        return Verdict("not re-scored", f"{type(error).__name__}: {lines[0] if lines else 'no message'}")
+
+
+def _verified(
+    record: Record,
+    bench: Bench,
+    boards: Path,
+    episodes: int | None,
+    named: str | None,
+    progress: Callable[[int], None] | None,
+) -> Verdict:
     reason = why_not(record, bench)
     if reason:
         return Verdict("not re-scored", reason)
+    whole = whole_test(bench.protocol, bench.dataset)
+    if record.test_episodes > whole:
+        return _otherwise([f"test episodes: {record.test_episodes} in the record, of {whole} that there are"])
+    claimed = scores_of(record, boards)
+    wrong = [] if claimed is None else wrong_numbers(record, bench.protocol, claimed)
+    if wrong:
+        return _otherwise(wrong)
+    weights = weights_of(record, boards)
+    if record.checkpoint is not None and weights is None:
+        held = "" if claimed is None else "; its numbers are those of its kept scores"
+        return Verdict("not re-scored", allows(record) + held)
     wanted = min(episodes or record.test_episodes, record.test_episodes)
     if claimed is None and wanted < record.test_episodes:
         return Verdict("not re-scored", "it keeps no scores of single episodes: all must be scored (no --episodes)")
-    try:
-        built = rebuilt(record, bench, method_of(record, named), weights)
-        found = rescored(record, bench, built, wanted, progress)
-    except HarnessError as error:
-        return Verdict("not re-scored", str(error))
+    method = method_of(record, named)
+    reason = too_large(record, bench, method)
+    if reason:
+        return _otherwise([reason])
+    built = rebuilt(record, bench, method, weights)
+    wrong = wrong_facts(record, bench.protocol, bench.dataset, built, weights)
+    if wrong:
+        return _otherwise(wrong)
+    found = rescored(record, bench, built, wanted, progress)
     return (
         against_metrics(record, bench.protocol, found)
         if claimed is None
         else compared(bench.protocol, first(claimed, wanted), found)
     )
+
+
+def _otherwise(wrong: list[str]) -> Verdict:
+    return Verdict("differs", f"the row says something else than what it is made of: {'; '.join(wrong)}")
+
+
+def made_again(record: Record, bench: Bench, boards: Path, folder: Path) -> Verdict:
+    """The verdict on a row from a finished run of the same setting and seed, in its folder.
+
+    Raises UserError if it is a run of something else.
+    """
+    again = read_record(folder)
+    same = ("digest", "target", "method_version", "options", "seed", "budget", "budget_cut", "test_episodes")
+    other = [name for name in same if getattr(again, name) != getattr(record, name)]
+    if other or again.data.fingerprint != record.data.fingerprint:
+        raise UserError(f"{folder} is another run than the row: it differs in {', '.join(other) or 'its data'}")
+    if again.recipe_hash != record.recipe_hash:
+        to_stderr(f"the recipe has changed since: {record.recipe_hash[:8]} then, {again.recipe_hash[:8]} in {folder}")
+    claimed, found = scores_of(record, boards), read_scores(folder / SCORES)
+    wrong = [] if claimed is None else wrong_numbers(record, bench.protocol, claimed)
+    said, there = _repeatable(record, again), _repeatable(again, record)
+    wrong += [
+        f"{name}: {said[name]} in the record, {there[name]} in {folder}" for name in said if said[name] != there[name]
+    ]
+    if wrong:
+        return _otherwise(wrong)
+    return (
+        against_metrics(record, bench.protocol, found) if claimed is None else compared(bench.protocol, claimed, found)
+    )
+
+
+def _repeatable(record: Record, other: Record) -> dict[str, Any]:
+    """What two runs of one setting and seed have in common, beside their scores."""
+    marks = sorted(mark for mark in record.marks if not is_check_mark(mark))
+    found = {"marks": marks, "parameters": record.cost.parameters}
+    if "time=" in record.budget_cut or record.recipe_hash != other.recipe_hash:
+        return found
+    return {**found, "training episodes": record.train_episodes, "updates": record.train_updates}
+
+
+def too_large(record: Record, bench: Bench, method: LoadedMethod) -> str | None:
+    """Why the row's options cannot be those of its run, told without memory for weights; None if they can be.
+
+    The method is built without memory where it can be. What cannot be built so is built as it is.
+    """
+    card = bench.dataset.card
+    task = task_for(method.cls, bench.protocol, card.image_shape, card.classes["train"])
+    options = resolved_options(method.cls, record.options)
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            count = sum(each.numel() for each in method.cls(task, **options).parameters())
+    except Exception:  # a constructor may look at its numbers, which are not there
+        return None
+    if count != record.cost.parameters:
+        return f"parameters: {record.cost.parameters} in the record, {count} with its options"
+    return None
 
 
 def compared(protocol: AnyProtocol, claimed: Scores, found: Scores) -> Verdict:
@@ -157,16 +258,16 @@ def compared(protocol: AnyProtocol, claimed: Scores, found: Scores) -> Verdict:
 
 
 def against_metrics(record: Record, protocol: AnyProtocol, found: Scores) -> Verdict:
-    """The verdict from the row's means alone."""
+    """The verdict from the row's means, intervals and curves alone."""
     by = ranking(protocol)
-    again = metrics(protocol, found)
-    if again.keys() != record.metrics.keys() or by not in again:
-        return Verdict("differs", f"the row has the metrics {', '.join(record.metrics)}; now: {', '.join(again)}")
-    here, there, episodes = again[by][0], record.metrics[by].mean, again[by][2]
-    if all(abs(value[0] - record.metrics[name].mean) < 1e-9 for name, value in again.items()):
+    here, _, episodes = metrics(protocol, found)[by]
+    if not wrong_numbers(record, protocol, found):
         return Verdict("same", f"{by} {here:.2f} % over {episodes} episodes, every mean the same", episodes)
-    told = f"{by} {here:.2f} % over {episodes} episodes, {there:.2f} % there"
-    return Verdict("agrees" if abs(here - there) <= MEAN_TOLERANCE else "differs", told, episodes)
+    wrong = wrong_numbers(record, protocol, found, MEAN_TOLERANCE)
+    if wrong:
+        return _otherwise(wrong)
+    there = record.metrics[by].mean
+    return Verdict("agrees", f"{by} {here:.2f} % over {episodes} episodes, {there:.2f} % there", episodes)
 
 
 def allows(record: Record) -> str:

@@ -13,7 +13,6 @@ from harness.util.errors import UserError, VerificationError
 
 if TYPE_CHECKING:
     from harness.boards.verify import Bench, Verdict
-    from harness.evaluation.score import Scores
     from harness.protocol.load import Loaded
     from harness.records.record import Record
 
@@ -114,21 +113,13 @@ def _bench(loaded: Loaded, args: argparse.Namespace) -> Bench:
 def _verdict(record: Record, bench: Bench, args: argparse.Namespace) -> Verdict:
     import torch
 
-    from harness.boards.artifacts import scores_of, weights_of
-    from harness.boards.verify import Verdict, against_metrics, allows, compared, verified
+    from harness.boards.verify import Verdict, made_again, verified
 
-    try:
-        claimed = scores_of(record, args.boards)
-        if args.run:
-            again = _scores_of_run(args.run, record)
-            if claimed is None:
-                return against_metrics(record, bench.protocol, again)
-            return compared(bench.protocol, claimed, again)
-        weights = weights_of(record, args.boards)
-    except UserError as error:
-        return Verdict("not re-scored", str(error))
-    if record.checkpoint is not None and weights is None:
-        return Verdict("not re-scored", allows(record))
+    if args.run:
+        try:
+            return made_again(record, bench, args.boards, args.run)
+        except UserError as error:
+            return Verdict("not re-scored", str(error))
     torch.set_num_threads(args.threads or record.hardware.threads)
     done, total = 0, min(args.episodes or record.test_episodes, record.test_episodes)
 
@@ -138,19 +129,4 @@ def _verdict(record: Record, bench: Bench, args: argparse.Namespace) -> Verdict:
         if sys.stderr.isatty():
             print(f"\r  {done}/{total} episodes ", end="" if done < total else "\r", file=sys.stderr, flush=True)
 
-    return verified(record, bench, weights, claimed, args.episodes, args.method, progress)
-
-
-def _scores_of_run(folder: Path, record: Record) -> Scores:
-    """The scores of a finished run of the same setting and seed."""
-    from harness.boards.store import to_stderr
-    from harness.runs.folder import SCORES, read_record, read_scores
-
-    again = read_record(folder)
-    same = ("digest", "target", "options", "seed", "budget", "budget_cut", "test_episodes")
-    other = [name for name in same if getattr(again, name) != getattr(record, name)]
-    if other or again.data.fingerprint != record.data.fingerprint:
-        raise UserError(f"{folder} is another run than the row: it differs in {', '.join(other) or 'its data'}")
-    if again.recipe_hash != record.recipe_hash:
-        to_stderr(f"the recipe has changed since: {record.recipe_hash[:8]} then, {again.recipe_hash[:8]} in {folder}")
-    return read_scores(folder / SCORES)
+    return verified(record, bench, args.boards, args.episodes, args.method, progress)

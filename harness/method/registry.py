@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.method.source import source_hash
 from harness.util.errors import UserError, nearest, unknown
 
 if TYPE_CHECKING:
@@ -26,16 +27,25 @@ GROUP = "harness.methods"
 
 @dataclass(frozen=True)
 class LoadedMethod:
-    """A method class with the name it is listed under and the target it came from ('module:Class')."""
+    """A method class with the name it is listed under and the target it came from ('module:Class').
+
+    `file` is the file that the user named, for 'file.py:Class'.
+    """
 
     name: str
     target: str
     cls: type[Method]
+    file: Path | None = None
 
     @property
     def own_file(self) -> Path:
-        """The file that defines the class."""
-        return Path(inspect.getfile(self.cls))
+        """The file that the user named, or else the one that defines the class."""
+        return self.file or Path(inspect.getfile(self.cls))
+
+    @property
+    def source_hash(self) -> str:
+        """SHA-256 over its own file and those of its package (or folder) that it imports."""
+        return source_hash(self.own_file, "" if self.file else self.cls.__module__)
 
 
 def describe() -> dict[str, str]:
@@ -71,6 +81,22 @@ def load_method(name: str) -> LoadedMethod:
         if point.name == name:
             return _checked(name, point.value, point.load())
     raise unknown("method", name, method_names())
+
+
+def built_in(target: str) -> str | None:
+    """The name of the built-in method of that target ('module:Class'); None if there is none."""
+    from methods import BUILT_IN
+
+    return next((name for name, (known, _) in BUILT_IN.items() if known == target), None)
+
+
+def default_options(cls: type[Method]) -> dict[str, Any]:
+    """Option name to the constructor's default, as JSON holds it (lists for tuples); options without one are absent."""
+    return {
+        name: list(each.default) if isinstance(each.default, tuple) else each.default
+        for name, each in inspect.signature(cls).parameters.items()
+        if name not in {"self", "task"} and each.default is not inspect.Parameter.empty
+    }
 
 
 def check_kind(cls: type[Method], protocol: AnyProtocol) -> None:
@@ -180,6 +206,8 @@ def _from_file(path: Path, attribute: str) -> LoadedMethod:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    if (folder := str(path.absolute().parent)) not in sys.path:
+        sys.path.append(folder)  # for the files beside it that it imports; last, so that they hide nothing
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever the author's file raises is the author's to read
@@ -189,12 +217,12 @@ def _from_file(path: Path, attribute: str) -> LoadedMethod:
             name for name, each in vars(module).items() if inspect.isclass(each) and each.__module__ == spec.name
         ]
         raise unknown(f"class in {path}", attribute, classes)
-    return _checked(attribute, f"{path}:{attribute}", getattr(module, attribute))
+    return _checked(attribute, f"{path}:{attribute}", getattr(module, attribute), path)
 
 
-def _checked(name: str, target: str, cls: Any) -> LoadedMethod:
+def _checked(name: str, target: str, cls: Any, file: Path | None = None) -> LoadedMethod:
     from harness.method.interface import Method
 
     if not (inspect.isclass(cls) and issubclass(cls, Method)):
         raise UserError(f"{target} is not a method: it must be a class derived from harness.Method")
-    return LoadedMethod(name, target, cls)
+    return LoadedMethod(name, target, cls, file)

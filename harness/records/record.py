@@ -10,18 +10,19 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+from harness.records.marks import (
+    FAILED_CHECK,
+    GRADIENT_AT_TEST,
+    LABEL_DELAY_TOLD,
+    NOT_CHECKED,
+    PARTIAL_TEST,
+    SKIPS_CHECK,
+    STAND_IN,
+    TRANSDUCTIVE,
+)
+
 SCHEMA_VERSION = 1
 """Raised when a field without a default is added, or one is removed or comes to mean something else."""
-
-LABEL_DELAY_TOLD = "label delay told"
-GRADIENT_AT_TEST = "gradient at test"
-TRANSDUCTIVE = "transductive"
-STAND_IN = "stand-in"
-PARTIAL_TEST = "partial test"
-SKIPS_CHECK = "skips check"
-"""A mark that begins with this ('skips check: trainable') says that the method declares a check not to apply to it."""
-FAILED_CHECK = "failed check"
-"""A mark that begins with this ('failed check: no cross-talk') keeps a row out of the ranking."""
 
 BESIDE, HUB = "checkpoints", "hf://"
 KEPT = r"^(checkpoints|hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)$"
@@ -29,8 +30,12 @@ KEPT = r"^(checkpoints|hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)$"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Percent = Annotated[float, Field(ge=0, le=100)]
-Whole = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+MOST = 2**63 - 1
+"""The largest whole number in a record: the largest that every reader of JSON, and torch, can hold."""
+Whole = Annotated[int, Field(ge=0, le=MOST)]
+Positive = Annotated[int, Field(ge=1, le=MOST)]
+Processors = Annotated[int, Field(ge=1, le=65_536)]
+"""Threads or cores: more than any machine has makes the libraries of whoever scores again give up the process."""
 NonNegative = Annotated[float, Field(ge=0)]
 Line = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
 FileStem = Annotated[str, Field(pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$")]
@@ -101,8 +106,8 @@ class Hardware(_Model):
     device: Line = Field(description="device the tensors were on: cpu, cuda, ...")
     cpu: str = Field(description="name of the processor")
     gpu: str | None = Field(description="name of the accelerator, null if none was used")
-    threads: Positive = Field(description="threads that one operation may use")
-    cores: Positive = Field(description="cores that the process may use")
+    threads: Processors = Field(description="threads that one operation may use")
+    cores: Processors = Field(description="cores that the process may use")
 
 
 class Code(_Model):
@@ -134,6 +139,10 @@ class Record(_Model):
     method: Line = Field(description="name of the method as it was asked for")
     target: Line = Field(description="where the method's class is: 'module:ClassName' or 'file.py:ClassName'")
     options: dict[str, JsonValue] = Field(description="options that the method was built with")
+    defaults: list[str] | None = Field(
+        None,
+        description="those options whose value was the method's own default; null in records from before that",
+    )
     recipe: str = Field(description="name of the recipe; empty if the method is not trained")
     recipe_hash: Annotated[str, Field(pattern=r"^[0-9a-f]*$")] = Field(
         description="SHA-256 over what the recipe says for this budget; empty if the method is not trained"
@@ -163,8 +172,8 @@ class Record(_Model):
     cost: Cost = Field(description="parameters, computation and memory")
     marks: list[Line] = Field(
         description=f"'{LABEL_DELAY_TOLD}', '{GRADIENT_AT_TEST}', '{TRANSDUCTIVE}', '{STAND_IN}', "
-        f"'{PARTIAL_TEST}', '{SKIPS_CHECK}: ...' (one a check), '{FAILED_CHECK}: ...', or other words that a "
-        "reader should see"
+        f"'{PARTIAL_TEST}', '{SKIPS_CHECK}: ...' (one a check), '{FAILED_CHECK}: ...', '{NOT_CHECKED}', or other words "
+        "that a reader should see"
     )
     pretrained: list[Pretrained] = Field(
         [], description="stages of shared features; empty without, and in records from before there were such"
@@ -188,6 +197,14 @@ class Record(_Model):
     method_file: Sha256 | None = Field(
         None, description="SHA-256 of the file that defines the method's class; null in records from before that"
     )
+    method_version: Positive = Field(
+        1, description="version of the method, raised when what it computes changes; 1 in records from before that"
+    )
+    method_source: Sha256 | None = Field(
+        None,
+        description="SHA-256 over that file and the files of the same package or folder that it imports; null in "
+        "records from before that",
+    )
     command: str = Field(description="command line that made the run")
     finished: str = Field(description="when it was done: ISO 8601, UTC, as '2026-01-31T23:59:59Z'")
 
@@ -198,6 +215,8 @@ class Record(_Model):
             json.dumps(options, allow_nan=False)
         except ValueError:
             raise ValueError("an option is NaN or infinite") from None
+        if _largest(options) > MOST:
+            raise ValueError("an option holds a whole number of more than 63 bits")
         return options
 
     @field_validator("marks")
@@ -238,9 +257,9 @@ class Record(_Model):
     def row_key(self) -> str:
         """SHA-256 over what two runs must share to be seeds of one entry.
 
-        That is the protocol's digest, the data's fingerprint, the method's target and options, the recipe's
-        hash, the budget and what cut it short, how long the weights it began from had been trained, and the
-        number of test episodes. The number of training episodes is not part of it: it follows from these,
+        That is the protocol's digest, the data's fingerprint, the method's target, version and options, the
+        recipe's hash, the budget and what cut it short, how long the weights it began from had been trained, and
+        the number of test episodes. The number of training episodes is not part of it: it follows from these,
         except where time was what cut a run short.
         """
         shared = {
@@ -253,6 +272,8 @@ class Record(_Model):
             "budget_cut": self.budget_cut,
             "init_episodes": None if self.init is None else self.init_episodes,
             "test_episodes": self.test_episodes,
+            # A first version is left out, so that rows from before there were versions keep their key.
+            **({"method_version": self.method_version} if self.method_version > 1 else {}),
         }
         return sha256_of(shared)
 
@@ -260,6 +281,13 @@ class Record(_Model):
     def when(self) -> datetime:
         """`finished` as a time."""
         return datetime.fromisoformat(self.finished)
+
+
+def _largest(value: Any) -> int:
+    """The largest absolute value of any whole number in plain data."""
+    if isinstance(value, dict | list):
+        return max(map(_largest, value.values() if isinstance(value, dict) else value), default=0)
+    return abs(value) if isinstance(value, int) else 0
 
 
 def utc_now() -> str:

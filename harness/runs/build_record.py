@@ -16,23 +16,18 @@ from harness.evaluation.cost import measured_cost
 from harness.evaluation.evaluate import EVALUATION_SEED, whole_test
 from harness.evaluation.score import Scores, metrics
 from harness.method.interface import Method
-from harness.method.registry import build_method
+from harness.method.registry import build_method, default_options
 from harness.protocol.models import AnyProtocol
 from harness.records import provenance
-from harness.records.record import (
+from harness.records.marks import (
     GRADIENT_AT_TEST,
     LABEL_DELAY_TOLD,
     PARTIAL_TEST,
     SKIPS_CHECK,
     STAND_IN,
     TRANSDUCTIVE,
-    Cost,
-    DataInfo,
-    Metric,
-    Pretrained,
-    Record,
-    utc_now,
 )
+from harness.records.record import Cost, DataInfo, Metric, Pretrained, Record, utc_now
 from harness.runs.folder import SCORES
 from harness.runs.resolve import Prepared
 from harness.training.shared_features import spent_before
@@ -111,6 +106,7 @@ def record_of(
         method=prepared.method.name,
         target=prepared.method.target,
         options=prepared.options,
+        defaults=_defaults(prepared),
         recipe=identity["recipe"] if trained else "",
         recipe_hash=identity["recipe_hash"] if trained else "",
         budget=request.budget if trained else "",
@@ -142,8 +138,21 @@ def record_of(
         checkpoint=sha256_of(prepared.folder / WEIGHTS) if weights else None,
         scores=sha256_of(prepared.folder / SCORES),
         method_file=sha256_of(prepared.method.own_file),
+        method_version=prepared.method.cls.version,
+        method_source=prepared.method.source_hash,
         command=request.command,
         finished=utc_now(),
+    )
+
+
+def _defaults(prepared: Prepared) -> list[str]:
+    """The options whose value is the default of the method's constructor."""
+    defaults = default_options(prepared.method.cls)
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in prepared.options.items()}
+    return sorted(
+        name
+        for name, value in plain.items()
+        if name in defaults and defaults[name] == value and type(defaults[name]) is type(value)
     )
 
 

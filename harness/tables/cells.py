@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.boards.columns import budget_of, marks_of, options_of, trained
-from harness.boards.defaults import default_options
+from harness.boards.defaults import all_options
 from harness.boards.markdown import View, view_board
 from harness.boards.standings import Entry
 from harness.protocol.episode_models import Published
@@ -146,7 +146,7 @@ def _measured(view: View, row: Row, column: Column) -> MeasuredValue | None:
 
 
 def _fits(record: Record, row: Row) -> bool:
-    options = {**default_options(record.target), **record.options}
+    options = all_options(record)
     return (
         record.method == row.method
         and row.init in (None, record.init is not None)

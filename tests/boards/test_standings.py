@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from harness import cli
-from harness.boards import markdown
+from harness.boards import defaults, markdown
+from harness.boards.columns import options_of
 from harness.boards.defaults import default_options
 from harness.boards.markdown import MADE, publish, render_board, render_index, view_board, write_board, write_index
 from harness.boards.standings import Standings, standings
@@ -288,27 +289,24 @@ def test_a_board_of_a_protocol_that_is_not_at_hand_is_ranked_by_its_newest_recor
 def test_only_options_that_differ_from_the_defaults_of_a_built_in_method_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.boards.columns.default_options", lambda target: {"width": 16, "deep": True})
+    monkeypatch.setattr("harness.boards.defaults.default_options", lambda target: {"width": 16, "deep": True})
     append_record(record(options={"width": 16, "deep": False, "rate": 0.1, "name": "x"}), tmp_path)
     text = render_board(LOADED, tmp_path)
     assert "deep=false, name=x, rate=0.1" in text
     assert "width=16" not in text
 
 
-def test_defaults_are_those_of_the_class_and_no_code_of_a_row_is_run(tmp_path: Path) -> None:
-    import inspect
+def test_a_row_says_itself_which_options_were_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.boards.defaults.default_options", lambda target: {"width": 64})
+    append_record(record(options={"width": 16, "deep": False}, defaults=["width"]), tmp_path)
+    (rank,) = view_board(LOADED.name, LOADED.protocol, tmp_path, False).standings.ranked
+    assert options_of(rank[1].newest) == "deep=false"
 
-    from harness.method.registry import load_method, method_names
 
-    for name in method_names():
-        method = load_method(name)
-        own = {
-            key: list(each.default) if isinstance(each.default, tuple) else each.default
-            for key, each in inspect.signature(method.cls).parameters.items()
-            if each.default is not inspect.Parameter.empty
-        }
-        if "__init__" in vars(method.cls):
-            assert default_options(method.target) == own
+def test_defaults_of_older_rows_are_frozen_and_no_code_of_a_row_is_run(tmp_path: Path) -> None:
+    frozen = json.loads((Path(defaults.__file__).parent / "defaults.json").read_text())
+    assert len(frozen) > 25
+    assert default_options("methods.opn:OPN") == frozen["methods.opn:OPN"]
     evil = tmp_path / "evil.py"
     evil.write_text("raise SystemExit('was run')")
     assert default_options(f"{evil}:Evil") == {}

@@ -21,7 +21,8 @@ from harness.boards.store import append_record, read_board
 from harness.data import open_dataset as data_load
 from harness.evaluation.score import curves, metrics
 from harness.protocol.load import load_protocol
-from harness.records.record import Record
+from harness.records.record import Record, canonical_json
+from harness.records.record import sha256_of as json_hash
 from harness.runs import resolve
 from harness.runs.folder import NOTED, RECORD, SCORES, read_record, read_scores, write_scores
 from harness.testing import tiny_dataset
@@ -64,6 +65,13 @@ def finished(method: str, *words: str) -> Path:
 
 def submitted(folder: Path, *words: str) -> int:
     return cli.main(["submit", str(folder), "--protocol", "tiny.yaml", *words])
+
+
+def published(folder: Path, **changes: Any) -> Record:
+    """Puts a run on the board as it is, with its weights and scores beside it."""
+    record = keep(read_record(folder), folder, Path("leaderboards")).model_copy(update=changes)
+    append_record(record, Path("leaderboards"))
+    return record
 
 
 def verify(*words: str) -> int:
@@ -181,6 +189,91 @@ def _better_scores(folder: Path, coherent: bool) -> None:
             for name, (mean, interval, episodes) in metrics(protocol, scores).items()
         }
         rewritten(folder, metrics=told, curves=curves(protocol, scores))
+
+
+def _in_row(change: Any) -> None:
+    """Edits the first row of the board, and makes the SHA-256 of its line fit."""
+    content = json.loads(BOARD.read_text().splitlines()[0])
+    del content["sha256"]
+    change(content)
+    BOARD.write_text(canonical_json({**content, "sha256": json_hash(content)}) + "\n")
+
+
+def _at(*path: str, value: Any) -> Any:
+    """A change of a row: one value, however deep."""
+
+    def change(content: dict[str, Any]) -> None:
+        for name in path[:-1]:
+            content = content[name]
+        content[path[-1]] = value
+
+    return change
+
+
+def _without_weights(content: dict[str, Any]) -> None:
+    content.update(checkpoint=None, kept="")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_at("metrics", "accuracy", "mean", value=99.9), "accuracy is 99.9000"),
+        (_at("metrics", "accuracy", "interval", value=0.1), "accuracy is"),
+        (_at("metrics", "accuracy@shot=9", value={"mean": 99.0, "interval": 0.1, "episodes": 12}), "is not a metric"),
+        (lambda row: row["metrics"].pop("accuracy@shot=1"), "accuracy@shot=1 is missing"),
+        (_at("curves", "by_shot", value=[99.0, 99.0]), "the curve 'by_shot' is another"),
+        (_at("curves", value={}), "the curve"),
+        (_at("curves", "by_luck", value=[99.0]), "the curve 'by_luck' is not one"),
+        (_at("marks", value=[]), "marks: [] in the record"),
+        (_at("train_episodes", value=10**7), "training episodes: 10000000 in the record"),
+        (_at("cost", "parameters", value=3), "parameters: 3 in the record"),
+        (_at("cost", "state_bytes", value=8), "state_bytes: 8 in the record"),
+        (_at("cost", "gflop_per_step", value=0.0), "gflop_per_step: 0.0 in the record"),
+        (_at("seed", value=7), "seed: 7 in the record, 0 in its weights"),
+        (_at("budget", value="full"), "budget: full in the record, smoke in its weights"),
+        (_at("recipe_hash", value="ab" * 32), "recipe_hash"),
+        (_without_weights, "the method has parameters"),
+        (_at("options", "channels", value=2**20), "parameters:"),
+        (_at("test_episodes", value=10**9), "test episodes: 1000000000 in the record, of 12"),
+        (_at("method_version", value=2), "the row is of version 2 of opn; this code is version 1"),
+    ],
+)
+def test_a_row_that_was_edited_does_not_verify(
+    change: Any, message: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published(run)
+    _in_row(change)
+    assert verify("--row", "1") == 3
+    assert message in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("broken"), SystemExit(0), KeyError("scores")])
+def test_whatever_a_row_makes_its_method_raise_is_a_verdict(
+    error: BaseException, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    published(run)
+    monkeypatch.setattr("harness.boards.verify.rescored", fail)
+    assert verify() == 0
+    assert f"not re-scored: {type(error).__name__}" in capsys.readouterr().out
+
+
+def test_a_row_without_kept_weights_is_held_against_its_kept_scores(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published(run, kept="")
+    assert verify("--row", "1") == 3
+    assert "its numbers are those of its kept scores" in capsys.readouterr().out
+    _in_row(_at("metrics", "accuracy", "mean", value=99.9))
+    assert verify() == 3
+    assert "differs: the row says something else" in capsys.readouterr().out
+
+
+def test_submit_tells_over_how_many_episodes_the_metric_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert submitted(run, "--dry-run") == 0
+    assert "over 12 episodes, as the scores say" in capsys.readouterr().out
 
 
 def _better_mean(folder: Path) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.boards.defaults import default_options
-from harness.method.registry import load_method, method_names
+from harness.method.registry import default_options, load_method, method_names
 from harness.protocol.load import load_protocol
 from harness.protocol.models import ranking, reported
 from harness.tables.cells import fill
@@ -28,7 +27,7 @@ def test_a_table_reads_metrics_that_its_boards_have_and_options_that_its_methods
             protocol = load_protocol(protocol_files()[each.protocol or column.protocol]).protocol
             assert not column.metric or column.metric in {ranking(protocol), *reported(protocol)}
         if each.method in method_names():
-            assert set(each.options) <= set(default_options(load_method(each.method).target))
+            assert set(each.options) <= set(default_options(load_method(each.method).cls))
 
 
 @pytest.mark.parametrize("printed", all_tables(), ids=lambda each: each.name)

@@ -1,0 +1,20 @@
+"""Marks: words on a row that a reader should see, and what keeps it out of the ranking."""
+
+from __future__ import annotations
+
+LABEL_DELAY_TOLD = "label delay told"
+GRADIENT_AT_TEST = "gradient at test"
+TRANSDUCTIVE = "transductive"
+STAND_IN = "stand-in"
+PARTIAL_TEST = "partial test"
+SKIPS_CHECK = "skips check"
+"""A mark that begins with this ('skips check: trainable') says that the method declares a check not to apply to it."""
+FAILED_CHECK = "failed check"
+"""A mark that begins with this ('failed check: no cross-talk') keeps a row out of the ranking."""
+NOT_CHECKED = "not checked"
+"""The conformance check was left out; such a row is not ranked either."""
+
+
+def is_check_mark(mark: str) -> bool:
+    """Whether a mark says that the method failed the conformance check, or did not take it."""
+    return mark == NOT_CHECKED or mark.startswith(FAILED_CHECK)
