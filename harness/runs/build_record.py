@@ -30,7 +30,7 @@ from harness.records.marks import (
 from harness.records.record import Cost, DataInfo, Metric, Pretrained, Record, utc_now
 from harness.runs.folder import SCORES
 from harness.runs.resolve import Prepared
-from harness.training.shared_features import spent_before
+from harness.training.cached_stage import finished_pretraining
 from harness.training.state import Progress
 from harness.util.tensor_files import WEIGHTS, sha256_of
 
@@ -129,7 +129,7 @@ def record_of(
             *([STAND_IN] if prepared.dataset.card.stand_in else []),
             *([PARTIAL_TEST] if identity["test_episodes"] < whole else []),
         ],
-        pretrained=[Pretrained(**each) for each in spent_before(progress)],
+        pretrained=[Pretrained(**each) for each in finished_pretraining(progress)],
         train_seconds=round(progress.seconds, 1),
         score_seconds=round(score_seconds, 1),
         hardware=provenance.hardware(device),

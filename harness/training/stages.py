@@ -1,111 +1,136 @@
-"""Stages of a training: what lasts for one stage, and the loss of its objective."""
+"""A stage of a training while it runs: its objective, its optimiser, and one update after another."""
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.episodes.source import Episodes
-from harness.evaluation.rollout import class_loss, head_loss, training_loss
-from harness.method.interface import Method
-from harness.method.registry import task_of
 from harness.protocol.models import AnyProtocol
-from harness.training.frozen_features import FrozenFeatures
+from harness.training.objective_of_stage import objective_of_stage
+from harness.training.objectives import Objective
 from harness.training.recipe import Optimizer, Stage, staged
 from harness.training.state import Progress, Training
 from harness.util import philox
-from harness.util.errors import UserError
-from harness.util.seeding import class_layer, seeded
-from harness.util.tensor_files import restore_optimizer, without_prefix
+from harness.util.errors import RunError, UserError
+from harness.util.tensor_files import optimizer_tensors, restore_optimizer, with_prefix, without_prefix
 
 
-@dataclass
-class Running:
-    """What lasts for one stage: its protocol, its optimiser, and what its objective needs.
+@dataclass(frozen=True)
+class RunningStage:
+    """The numbered stage of a training: what it minimises, and the optimiser that does."""
 
-    `head` tells the training classes apart. `beside` is what is trained along with the method and then thrown away:
-    that head, unless the method keeps one of its own, or the pretext. `shared` are the features that an objective on
-    classes trains for all methods that have them. `frozen` are the features under an objective on the head.
-    """
-
-    spec: Stage
-    protocol: AnyProtocol
-    head: nn.Module | None
-    beside: nn.Module | None
-    shared: nn.Module | None
-    frozen: FrozenFeatures | None
+    training: Training
+    number: int
+    objective: Objective
     optimizer: torch.optim.Optimizer
 
     @property
-    def clipped(self) -> nn.Module | None:
-        """What the largest norm of the gradient is for, if it is not the method."""
-        return self.beside if isinstance(self.beside, Method) else self.shared
+    def spec(self) -> Stage:
+        """What the recipe says of the stage."""
+        return self.training.budget.stages[self.number]
+
+    @property
+    def running(self) -> RunningStage:
+        """Itself; the stage within, where a cache is around it."""
+        return self
+
+    @property
+    def batch(self) -> int:
+        """Episodes an update."""
+        return self.spec.batch or self.training.budget.batch
+
+    def advance(self, progress: Progress) -> bool:
+        """One update: a batch of episodes, one backward pass, one step of the optimiser. Returns True: an update.
+
+        Raises RunError where the loss is no number, UserError where the objective leaves nothing to train.
+        """
+        training, spec = self.training, self.spec
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(
+                spec, spec.optimizer or training.budget.optimizer, progress.stage_episodes, self.batch
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, value = self.loss(progress)
+        if not math.isfinite(value):
+            raise RunError(f"the training loss is {value} at {_where(self, progress)}")
+        if not loss.requires_grad:
+            raise UserError(
+                f"stage '{spec.name}' has the objective '{spec.objective}', which leaves "
+                f"{type(training.method).__name__} nothing to train"
+            )
+        loss.backward()
+        clip_norm = spec.clip_norm or training.budget.clip_norm
+        if clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.objective.clipped.parameters(), clip_norm)
+        self.optimizer.step()
+        progress.count(self.batch, value)
+        return True
+
+    def loss(self, progress: Progress) -> tuple[Tensor, float]:
+        """The loss of the next batch, under random bits of its own, and its value per scored step."""
+        training, device = self.training, self.training.source.device
+        numbers = np.arange(progress.stage_episodes, progress.stage_episodes + self.batch)
+        half = training.budget.amp == "bf16" and device.type == "cuda"
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(philox.key_of("update", training.seed, progress.updates)[0])
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                return self.objective.loss(numbers)
+
+    def ended(self, progress: Progress) -> bool:
+        """Whether the stage has had all its episodes, or its loss is low enough."""
+        if progress.stage_episodes >= self.spec.episodes:
+            return True
+        if self.spec.until_loss is None or progress.loss is None:
+            return False
+        # Half the weight in place: a handful of easy batches right after a change must not end a stage.
+        return progress.smoothed_weight > 0.5 and progress.loss < self.spec.until_loss
+
+    def close(self, progress: Progress) -> None:
+        """Called once, when the stage has ended."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state of the stage beside the method's weights, for a checkpoint."""
+        temporary = self.objective.temporary
+        return {
+            **with_prefix("optimizer", optimizer_tensors(self.optimizer)),
+            **with_prefix("beside", temporary.state_dict() if temporary else {}),
+        }
+
+    def check_weights(self, progress: Progress) -> None:
+        """Raises RunError where a weight is no finite number."""
+        if not all(each.isfinite().all() for each in self.training.method.parameters()):
+            # The loss would show it at the next update only, when a checkpoint had taken the place of a good one.
+            raise RunError(f"a weight is no longer a finite number after {_where(self, progress)}")
 
 
-def begun(
-    training: Training, number: int, tensors: dict[str, Tensor] | None = None, before: Running | None = None
-) -> Running:
-    """The numbered stage at its beginning, or as it was when `tensors` were saved; `before` is the stage just ended."""
-    spec, method, device = training.budget.stages[number], training.method, training.source.device
-    protocol = stage_protocol(training, spec)
-    head: nn.Module | None = None
-    beside: nn.Module | None = None
-    shared = method.shared_features() if spec.objective == "classes" else None
-    if spec.objective == "pretext":
-        beside = _pretext(training, spec, protocol, number).to(device)
-    elif spec.objective in {"classes", "head"} or spec.classes_weight:
-        width = _feature_width(training, spec)
-        if spec.objective != "head":
-            head = method.class_head()
-            if head is None:
-                # Shared features go on with their layer from one stage on classes to the next.
-                kept = before.beside if shared is not None and before and before.shared is shared else None
-                head = beside = kept or _class_layer(training, number, width).to(device)
-    frozen = None
-    if spec.objective == "head":
-        # A stage on the head leaves the features as they were, so that the next one need not compute them again.
-        frozen = (before and before.frozen) or FrozenFeatures(method, training.source, "train")
-    whole = [method, *([beside] if beside else [])] if shared is None else [shared, *([head] if head else [])]
-    parameters = [each for each in nn.ModuleList(whole).parameters() if each.requires_grad]
+def begin_stage(
+    training: Training,
+    number: int,
+    tensors: dict[str, Tensor] | None = None,
+    before: RunningStage | None = None,
+) -> RunningStage:
+    """The numbered stage at its beginning, or as it was when `tensors` were saved; `before` is the stage just ended.
+
+    Raises UserError where the method cannot be trained as the stage says.
+    """
+    spec = training.budget.stages[number]
+    objective = objective_of_stage(
+        training, number, stage_protocol(training, spec), before.objective if before else None
+    )
+    parameters = [each for each in nn.ModuleList(objective.trained).parameters() if each.requires_grad]
     optimizer = _optimizer(spec.optimizer or training.budget.optimizer, parameters)
     if tensors:
         restore_optimizer(optimizer, without_prefix("optimizer", tensors))
-        if beside:
-            beside.load_state_dict(without_prefix("beside", tensors))
-    return Running(spec, protocol, head, beside, shared, frozen, optimizer)
+        if objective.temporary:
+            objective.temporary.load_state_dict(without_prefix("beside", tensors))
+    return RunningStage(training, number, objective, optimizer)
 
 
-def loss_of(training: Training, progress: Progress, stage: Running, size: int) -> tuple[Tensor, float]:
-    """The loss of the next `size` episodes of a stage, and its value per scored step (or image)."""
-    source, augment = training.source, training.budget.augment
-    numbers = np.arange(progress.stage_episodes, progress.stage_episodes + size)
-    # The stage is part of the seed, so that two stages of one shape do not see the same episodes.
-    seed = philox.key_of("train", training.seed, progress.stage)[0]
-    if stage.spec.objective == "classes":
-        loss = _class_loss(training, stage, seed, numbers)
-        return loss, loss.item()
-    if stage.frozen is not None:
-        episodes = stage.frozen.episodes(stage.protocol, seed, numbers)
-        loss = head_loss(training.method, episodes)
-        return loss, loss.item() / int(episodes.plan.scored.sum())
-    episodes = source.episodes(stage.protocol, "train", seed, numbers, augment)
-    fast = training.budget.compile and source.device.type == "cuda"
-    method = stage.beside if isinstance(stage.beside, Method) else training.method
-    loss = (_compiled_loss() if fast else training_loss)(method, episodes)
-    value = loss.item() / int(episodes.plan.scored.sum())
-    if stage.spec.classes_weight:
-        first, count = progress.stage_episodes // size * stage.spec.classes_batch, stage.spec.classes_batch
-        loss = loss + stage.spec.classes_weight * _class_loss(training, stage, seed, np.arange(first, first + count))
-    return loss, value
-
-
-def rate(stage: Stage, optimizer: Optimizer, done: int, batch: int) -> float:
+def learning_rate(stage: Stage, optimizer: Optimizer, done: int, batch: int) -> float:
     """The learning rate of the next update of a stage of which `done` episodes are past."""
     found = stage.lr or optimizer.lr
     if stage.schedule == "cosine":
@@ -120,27 +145,13 @@ def stage_protocol(training: Training, stage: Stage) -> AnyProtocol:
     protocol = staged(training.protocol, stage.episode, stage.kind)
     if stage.objective == "pretext":
         return protocol
-    told = training.method.task.label_delay
-    if told is not None and told != getattr(protocol, "label_delay", told):
+    label_delay = training.method.task.label_delay
+    if label_delay is not None and label_delay != getattr(protocol, "label_delay", label_delay):
         raise UserError(
             f"stage '{stage.name}' changes the label delay, but {type(training.method).__name__} is told the delay "
-            f"of the protocol ({told}) and cannot follow; leave label_delay out of the stage"
+            f"of the protocol ({label_delay}) and cannot follow; leave label_delay out of the stage"
         )
     return protocol
-
-
-def _class_loss(training: Training, stage: Running, seed: int, numbers: np.ndarray) -> Tensor:
-    """The loss of telling the training classes apart on single images, numbered under a seed."""
-    assert stage.head is not None
-    # Shared features are no matter of the protocol that a method is trained for, nor are the images they are shown.
-    protocol = None if stage.shared is not None else stage.protocol
-    x, rows = training.source.images(protocol, "train", seed, numbers, training.budget.augment)
-    return class_loss(training.method, stage.head, x, rows)
-
-
-@functools.cache
-def _compiled_loss() -> Callable[[Method, Episodes], Tensor]:
-    return torch.compile(training_loss)
 
 
 def _optimizer(settings: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -152,41 +163,13 @@ def _optimizer(settings: Optimizer, parameters: list[nn.Parameter]) -> torch.opt
     return kind(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
 
 
-def _feature_width(training: Training, stage: Stage) -> int:
-    """The width of the method's memoryless features; UserError if it has not what the stage's objective needs."""
-    method, device = training.method, training.source.device
-    was_training = method.training
-    method.eval()
-    with torch.no_grad():
-        features = method.memoryless_features(torch.zeros(2, *method.task.image_shape, device=device))
-        passed = features is not None and (stage.objective != "head" or _passed_on(method, features))
-    method.train(was_training)
-    if features is None or not passed:
-        lacks = "memoryless_features()" if features is None else "memoryless_features() that pass on features"
-        raise UserError(
-            f"stage '{stage.name}' has the objective '{stage.objective}', but {type(method).__name__} has no {lacks}"
-        )
-    return features.shape[1]
-
-
-def _passed_on(method: Method, features: Tensor) -> bool:
-    """Whether features [N, D], given as images [N, D, 1, 1], come out as they are."""
-    try:
-        again = method.memoryless_features(features[..., None, None])
-    except (RuntimeError, ValueError):  # taken for an image of one pixel
-        return False
-    return again is not None and again.shape == features.shape and bool((again == features).all())
-
-
-def _pretext(training: Training, stage: Stage, protocol: AnyProtocol, number: int) -> Method:
-    """The method's pretext for a stage; UserError if it has none."""
-    method, card = training.method, training.source.dataset.card
-    task = task_of(protocol, card.image_shape, card.classes["train"], delay_told=True)
-    pretext = seeded(lambda: method.pretext(task), "pretext", training.seed, number)
-    if pretext is None:
-        raise UserError(f"stage '{stage.name}' has the objective 'pretext', but {type(method).__name__} has none")
-    return pretext
-
-
-def _class_layer(training: Training, number: int, width: int) -> nn.Module:
-    return class_layer(width, len(training.source.dataset.tables["train"].names), training.seed, number)
+def _where(stage: RunningStage, progress: Progress) -> str:
+    """Where in a training something went wrong, what is left of it, and what to try."""
+    checkpoint = stage.training.checkpoint
+    left = f"the last good checkpoint is {checkpoint}"
+    if not checkpoint.is_file():
+        left = "no checkpoint was written before that"
+    return (
+        f"update {progress.updates} (stage '{stage.spec.name}', {progress.episodes} episodes); {left}. "
+        "Try a lower lr or a clip_norm in the recipe."
+    )

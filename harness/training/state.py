@@ -20,8 +20,9 @@ SMOOTHING = 0.98
 class Progress:
     """Counters of a training; all that a resume needs besides tensors.
 
-    `pretrained` tells of each stage that trained shared features under which key they are kept, whether they were
-    reused, and the episodes, updates and seconds that they cost whoever trained them (0 episodes: not at its end).
+    `smoothed` and `smoothed_weight` are of the present stage. `pretrained` tells of each stage that trained shared
+    features under which key they are kept, whether they were reused, and the episodes, updates and seconds that they
+    cost whoever trained them (0 episodes: not at its end).
     """
 
     stage: int = 0
@@ -41,6 +42,20 @@ class Progress:
     def loss(self) -> float | None:
         """Smoothed training loss per scored step, in nats; None before a stage's first update."""
         return self.smoothed / self.smoothed_weight if self.smoothed_weight else None
+
+    def count(self, episodes: int, loss: float) -> None:
+        """Counts one update on so many episodes, whose loss per scored step was `loss`."""
+        self.updates += 1
+        self.episodes += episodes
+        self.stage_episodes += episodes
+        self.smoothed = SMOOTHING * self.smoothed + (1 - SMOOTHING) * loss
+        self.smoothed_weight = SMOOTHING * self.smoothed_weight + (1 - SMOOTHING)
+
+    def begin_stage(self, number: int) -> None:
+        """Sets the counters of a stage back for the numbered one."""
+        self.stage = number
+        self.stage_episodes = 0
+        self.smoothed = self.smoothed_weight = 0.0
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from harness.records.record import Code
 from harness.runs import resolve, run
 from harness.runs.folder import read_record, read_scores
 from harness.testing import tiny_dataset
-from harness.training import loop
-from harness.training.state import Limits
+from harness.training.stages import RunningStage
+from harness.training.state import Limits, Progress
 from harness.util.errors import UserError
 from harness.util.tensor_files import load_tensors
 from tests.helpers import runs as tiny_runs
@@ -46,15 +46,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(run, "Limits", lambda episodes, seconds: Limits(episodes, seconds, 0.0))
         patch.setattr(evaluate, "BATCH", 2)
         assert told("--out", "whole")[0] == 0
-        update = loop._update
+        advance = RunningStage.advance
 
-        def stopping(training: loop.Training, progress: loop.Progress, stage: Any) -> None:
-            update(training, progress, stage)
+        def stopping(stage: RunningStage, progress: Progress) -> bool:
+            updated = advance(stage, progress)
             if progress.updates == 6:
                 os.kill(os.getpid(), signal.SIGINT)
+            return updated
 
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(loop, "_update", stopping)
+            inner.setattr(RunningStage, "advance", stopping)
             assert told("--out", "stopped")[0] == 130
         yield folder
 

@@ -38,7 +38,7 @@ from harness.records import provenance
 from harness.records.record import Code
 from harness.runs import resolve, run
 from harness.testing import tiny_dataset
-from harness.training import loop
+from harness.training import stages
 from harness.training.state import Limits
 from harness.util import atomic_files
 from tests.helpers import runs as tiny_runs
@@ -90,7 +90,7 @@ def instrument(moment: Moments) -> None:
         file.truncate(os.fstat(file.fileno()).st_size - len(data) // 2)
         append(file, data)
 
-    loop._update = around(loop._update)
+    stages.RunningStage.advance = around(stages.RunningStage.advance)
     run.evaluate = around(run.evaluate, phase="scoring")
     evaluate.score_batch = around(evaluate.score_batch)
     np.savez_compressed = around(np.savez_compressed, "writing")

@@ -14,7 +14,7 @@ from harness.method.interface import Feedback, Task
 from harness.protocol.models import PROTOCOL
 from harness.testing import tiny_dataset
 from harness.training.recipe import Budget
-from harness.training.stages import begun, loss_of
+from harness.training.stages import begin_stage
 from harness.training.state import Progress, Training
 from methods.deml import DEML
 
@@ -102,7 +102,7 @@ def test_the_joint_loss_is_that_of_episodes_and_of_the_discriminator(tmp_path: A
         stage = {"name": "joint", "episodes": 8, "classes_weight": weight, "classes_batch": 6}
         budget = Budget.model_validate({"batch": 2, "stages": [stage]})
         training = Training(net, source, protocol, budget, 0, tmp_path / "none", {})
-        return loss_of(training, Progress(), begun(training, 0), 2)[0]
+        return begin_stage(training, 0).loss(Progress())[0]
 
     alone, joint, twice = loss(None), loss(1.0), loss(2.0)
     torch.testing.assert_close(twice - joint, joint - alone)

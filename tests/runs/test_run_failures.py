@@ -24,8 +24,8 @@ from harness.data.open_dataset import load_dataset
 from harness.evaluation import evaluate
 from harness.runs import resolve, run
 from harness.testing import tiny_dataset
-from harness.training import loop
-from harness.training.state import Limits
+from harness.training.stages import RunningStage
+from harness.training.state import Limits, Progress
 from harness.util.tensor_files import load_tensors
 from tests.helpers import runs as tiny_runs
 from tests.helpers.own_images import image_folder
@@ -240,8 +240,8 @@ def test_a_board_that_cannot_be_written_does_not_cost_the_run(capsys: pytest.Cap
 
 
 def interrupted(update: int, then: Callable[[], None]) -> Callable[..., Any]:
-    """`loop._update`, before whose n-th call something happens."""
-    return failing(loop._update, update, then)
+    """`RunningStage.advance`, before whose n-th call something happens."""
+    return failing(RunningStage.advance, update, then)
 
 
 def ctrl_c() -> None:
@@ -262,7 +262,7 @@ def test_data_that_vanish_between_two_sessions_are_named_and_nothing_is_lost(
     command = on_birds(monkeypatch)
     assert cli.main([*command, "--out", "whole", "--no-board"]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_update", interrupted(4, ctrl_c))
+        patch.setattr(RunningStage, "advance", interrupted(4, ctrl_c))
         assert cli.main(command) == 130
     assert "--resume" in capsys.readouterr().err
     checkpoint = (run_folder() / "checkpoint.safetensors").read_bytes()
@@ -286,7 +286,7 @@ def test_data_that_vanish_while_a_run_is_going_on_do_not_disturb_it(monkeypatch:
         shutil.rmtree("cache")
         shutil.rmtree("photos")
 
-    monkeypatch.setattr(loop, "_update", interrupted(4, vanish))
+    monkeypatch.setattr(RunningStage, "advance", interrupted(4, vanish))
     assert cli.main(command) == 0
     (whole,) = [each for each in Path("whole/late").iterdir() if each.is_dir()]
     assert (run_folder() / "scores.npz").read_bytes() == (whole / "scores.npz").read_bytes()
@@ -305,7 +305,7 @@ def numpy() -> None:
 
 
 @pytest.mark.parametrize("fail", [cuda, cpu, numpy])
-@pytest.mark.parametrize(("name", "done"), [("_update", 3), ("evaluate", tiny_runs.UPDATES)])
+@pytest.mark.parametrize(("name", "done"), [("advance", 3), ("evaluate", tiny_runs.UPDATES)])
 def test_no_memory_left(
     fail: Callable[[], None],
     name: str,
@@ -314,7 +314,7 @@ def test_no_memory_left(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    where, at = (loop, 4) if name == "_update" else (run, 1)
+    where, at = (RunningStage, 4) if name == "advance" else (run, 1)
     with monkeypatch.context() as patch:
         patch.setattr(where, name, failing(getattr(where, name), at, fail))
         assert cli.main(words("late")) == 1
@@ -329,7 +329,7 @@ def test_no_memory_left(
 
 
 def test_another_error_of_torch_is_not_called_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_update", interrupted(2, lambda: torch.ones(2) @ torch.ones(3)))
+    monkeypatch.setattr(RunningStage, "advance", interrupted(2, lambda: torch.ones(2) @ torch.ones(3)))
     with pytest.raises(RuntimeError, match="size"):
         cli.main(words("late"))
 
@@ -337,14 +337,14 @@ def test_another_error_of_torch_is_not_called_a_lack_of_memory(monkeypatch: pyte
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
     whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    loss_of = loop.loss_of
+    plain = RunningStage.loss
 
-    def diverging(training: loop.Training, progress: loop.Progress, *rest: Any) -> tuple[torch.Tensor, float]:
-        loss, value = loss_of(training, progress, *rest)
+    def diverging(stage: RunningStage, progress: Progress) -> tuple[torch.Tensor, float]:
+        loss, value = plain(stage, progress)
         return (loss, value) if progress.updates < 5 else (loss * float("nan"), float("nan"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "loss_of", diverging)
+        patch.setattr(RunningStage, "loss", diverging)
         assert cli.main(words("late")) == 1
     told = said(capsys)
     assert "the training loss is nan at update 5 (stage 'all', 10 episodes)" in told
@@ -358,15 +358,16 @@ def test_weights_that_are_no_numbers_never_take_the_place_of_a_good_checkpoint(
     whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The loss of the last good weights is finite, its gradient is not."""
-    update = loop._update
+    advance = RunningStage.advance
 
-    def exploding(training: loop.Training, progress: loop.Progress, stage: Any) -> None:
-        update(training, progress, stage)
+    def exploding(stage: RunningStage, progress: Progress) -> bool:
+        updated = advance(stage, progress)
         if progress.updates == 6:
-            next(training.method.parameters()).data.fill_(float("nan"))
+            next(stage.training.method.parameters()).data.fill_(float("nan"))
+        return updated
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_update", exploding)
+        patch.setattr(RunningStage, "advance", exploding)
         assert cli.main(words("late")) == 1
     told = said(capsys)
     assert "a weight is no longer a finite number after update 6" in told

@@ -17,11 +17,12 @@ from harness.method.registry import build_method, load_method
 from harness.protocol.models import PROTOCOL
 from harness.runs import resolve
 from harness.testing import tiny_dataset
+from harness.training.cached_stage import finished_pretraining
 from harness.training.feature_cache import FeatureCache
 from harness.training.loop import train
+from harness.training.objectives import ClassesObjective
 from harness.training.recipe import Budget
-from harness.training.shared_features import spent_before
-from harness.training.stages import begun
+from harness.training.stages import begin_stage
 from harness.training.state import Limits, Progress, Training
 from harness.util.errors import UserError
 from harness.util.tensor_files import load_tensors
@@ -87,7 +88,7 @@ def test_a_run_that_reuses_ends_with_the_bits_of_one_that_trains(tmp_path: Path,
     assert_same(weights(second), weights(alone))
     assert [each.episodes for each in counts] == [sum(each["episodes"] for each in stages)] * 3
     assert [each.updates for each in counts] == [8 if HEAD in stages else 5] * 3
-    told = [spent_before(each) for each in counts]
+    told = [finished_pretraining(each) for each in counts]
     assert told[0] == []
     assert [each[0]["reused"] for each in told[1:]] == [False, True]
     assert {(each[0]["episodes"], each[0]["updates"]) for each in told[1:]} == {(12, 3)}
@@ -108,7 +109,7 @@ def test_methods_with_the_same_net_share_what_one_of_them_trained(tmp_path: Path
     for method, shots in (("bauer", 1), ("ppa", 2), ("deml", 1)):
         each = trained_on(tmp_path / method, method, shots=shots, stages=[CLASSES])
         progress = train(each)
-        assert spent_before(progress)[0]["reused"] == (method != "bauer")
+        assert finished_pretraining(progress)[0]["reused"] == (method != "bauer")
         if method == "bauer":
             net = {name: t for name, t in weights(each).items() if name.startswith("backbone")}
         assert_same({name: t for name, t in weights(each).items() if name.startswith("backbone")}, net)
@@ -135,14 +136,14 @@ CHANGED: dict[str, dict[str, Any]] = {
 def test_whatever_changes_the_features_changes_the_key(tmp_path: Path, what: str) -> None:
     train(trained_on(tmp_path / "first", stages=[CLASSES]))
     progress = train(trained_on(tmp_path / "second", **{"stages": [CLASSES], **CHANGED[what]}))
-    assert not spent_before(progress)[0]["reused"]
+    assert not finished_pretraining(progress)[0]["reused"]
     assert len(entries(tmp_path)) == 2
 
 
 def test_names_of_stages_and_what_follows_do_not_change_the_key(tmp_path: Path) -> None:
     train(trained_on(tmp_path / "first", stages=[CLASSES]))
     progress = train(trained_on(tmp_path / "second", stages=[{**CLASSES, "name": "other"}, HEAD], batch=3))
-    assert spent_before(progress)[0]["reused"]
+    assert finished_pretraining(progress)[0]["reused"]
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "empty"])
@@ -158,10 +159,10 @@ def test_a_damaged_entry_is_set_aside_and_trained_again(tmp_path: Path, harm: st
     second = trained_on(tmp_path / "second", said=said)
     progress = train(second)
     assert_same(weights(second), weights(first))
-    assert not spent_before(progress)[0]["reused"]
+    assert not finished_pretraining(progress)[0]["reused"]
     assert "set aside as" in said[0]
     assert path.with_name(f"{path.name}.damaged-1").read_bytes() == damaged
-    assert spent_before(train(trained_on(tmp_path / "third")))[0]["reused"]
+    assert finished_pretraining(train(trained_on(tmp_path / "third")))[0]["reused"]
 
 
 def test_a_run_stopped_in_the_middle_keeps_them_once_it_is_resumed(tmp_path: Path) -> None:
@@ -187,14 +188,14 @@ def test_a_run_stopped_in_the_middle_keeps_them_once_it_is_resumed(tmp_path: Pat
         load_tensors(next((tmp_path / "elsewhere").glob("*.safetensors")))[0],
     )
     assert_same(kept, ours)
-    assert spent_before(progress)[0]["updates"] == 3
+    assert finished_pretraining(progress)[0]["updates"] == 3
 
 
 def test_a_stage_that_a_limit_cuts_short_is_neither_kept_nor_passed_over(tmp_path: Path) -> None:
     short = trained_on(tmp_path / "short", limits=Limits(episodes=8))
     progress = train(short)
     assert entries(tmp_path) == []
-    assert spent_before(progress) == []
+    assert finished_pretraining(progress) == []
     train(trained_on(tmp_path / "first"))
     again = trained_on(tmp_path / "again", limits=Limits(episodes=8))
     assert train(again).episodes == 8
@@ -203,9 +204,10 @@ def test_a_stage_that_a_limit_cuts_short_is_neither_kept_nor_passed_over(tmp_pat
 
 def test_a_layer_that_is_thrown_away_lasts_from_one_stage_on_classes_to_the_next(tmp_path: Path) -> None:
     each = trained_on(tmp_path / "two", stages=[CLASSES, {**CLASSES, "lr": 1e-3}])
-    first = begun(each, 0)
-    second = begun(each, 1, before=first)
-    assert second.head is first.head
+    first = begin_stage(each, 0)
+    second = begin_stage(each, 1, before=first)
+    assert isinstance(second.objective, ClassesObjective)
+    assert second.objective.temporary is first.objective.temporary is not None
     said: list[str] = []
     train(each)
     alone = replace(trained_on(tmp_path / "alone", stages=[CLASSES, {**CLASSES, "lr": 1e-3}]), cache=None)

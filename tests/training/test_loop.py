@@ -26,7 +26,7 @@ from harness.testing import tiny_dataset
 from harness.training.frozen_features import FrozenFeatures
 from harness.training.loop import train
 from harness.training.recipe import Optimizer, Stage
-from harness.training.stages import rate
+from harness.training.stages import learning_rate
 from harness.training.state import Limits, Progress, Training
 from harness.util.errors import RunError, UserError
 from harness.util.tensor_files import load_tensors
@@ -183,10 +183,10 @@ def test_limits_cut_a_training_short(tmp_path: Path) -> None:
 def test_learning_rates_follow_the_schedule() -> None:
     stage = Stage(name="s", episodes=100, schedule="cosine", warmup=4)
     optimizer = Optimizer(lr=0.1)
-    assert rate(stage, optimizer, 0, 10) == pytest.approx(0.1 / 4)
-    assert rate(stage, optimizer, 50, 10) == pytest.approx(0.05)
-    assert rate(stage, optimizer, 90, 10) == pytest.approx(0.05 * (1 + math.cos(0.9 * math.pi)))
-    assert rate(Stage(name="s", episodes=1, lr=3.0), optimizer, 0, 1) == 3.0
+    assert learning_rate(stage, optimizer, 0, 10) == pytest.approx(0.1 / 4)
+    assert learning_rate(stage, optimizer, 50, 10) == pytest.approx(0.05)
+    assert learning_rate(stage, optimizer, 90, 10) == pytest.approx(0.05 * (1 + math.cos(0.9 * math.pi)))
+    assert learning_rate(Stage(name="s", episodes=1, lr=3.0), optimizer, 0, 1) == 3.0
 
 
 class Diverging(Method):
@@ -260,7 +260,7 @@ def test_head_stages_in_a_row_share_features_that_are_as_if_computed_anew(
         made.append(FrozenFeatures(*args))
         return made[-1]
 
-    monkeypatch.setattr("harness.training.stages.FrozenFeatures", counted)
+    monkeypatch.setattr("harness.training.objective_of_stage.FrozenFeatures", counted)
     (tmp_path / "stopped").mkdir()
     heads = [{**STAGES[1], "name": name} for name in ("one", "two")]
     each = training(tmp_path, stages=[*heads, STAGES[2], {**STAGES[1], "name": "again"}], validation=None)

@@ -1,0 +1,168 @@
+"""What a stage minimises: a class for each objective, with what it trains, its loss of numbered episodes, its state."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.episodes.source import Episodes, EpisodeSource
+from harness.evaluation.rollout import class_loss, head_loss, training_loss
+from harness.method.interface import Method
+from harness.protocol.models import AnyProtocol
+from harness.training.frozen_features import FrozenFeatures
+
+
+class Objective(Protocol):
+    """What a stage minimises."""
+
+    @property
+    def trained(self) -> list[nn.Module]:
+        """The modules whose parameters the optimiser moves."""
+        ...
+
+    @property
+    def clipped(self) -> nn.Module:
+        """The module whose gradient `clip_norm` bounds."""
+        ...
+
+    @property
+    def temporary(self) -> nn.Module | None:
+        """What is trained along with the method and thrown away at the end; a checkpoint holds it."""
+        ...
+
+    def loss(self, numbers: np.ndarray) -> tuple[Tensor, float]:
+        """The loss of the numbered episodes of the stage, and its value in nats per scored step (or image)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The training episodes and single images of a stage, each a pure function of its number."""
+
+    source: EpisodeSource
+    protocol: AnyProtocol
+    seed: int
+    augment: Sequence[str]
+
+    def episodes(self, numbers: np.ndarray) -> Episodes:
+        return self.source.episodes(self.protocol, "train", self.seed, numbers, self.augment)
+
+    def images(self, numbers: np.ndarray, any_protocol: bool = False) -> tuple[Tensor, Tensor]:
+        """Images [N, C, H, W] and their classes [N]; with `any_protocol` the same whatever protocol is trained for."""
+        return self.source.images(None if any_protocol else self.protocol, "train", self.seed, numbers, self.augment)
+
+
+@dataclass(frozen=True)
+class EpisodesObjective:
+    """The method's own loss on episodes; with `classes`, `weight` times the loss on single images beside it."""
+
+    method: Method
+    draws: Draws
+    compiled: bool = False
+    classes: ClassesObjective | None = None
+    weight: float = 0.0
+    images: int = 0
+
+    @property
+    def trained(self) -> list[nn.Module]:
+        return [self.method, *([self.temporary] if self.temporary else [])]
+
+    @property
+    def clipped(self) -> nn.Module:
+        return self.method
+
+    @property
+    def temporary(self) -> nn.Module | None:
+        return self.classes.temporary if self.classes else None
+
+    def loss(self, numbers: np.ndarray) -> tuple[Tensor, float]:
+        episodes = self.draws.episodes(numbers)
+        loss = (_compiled() if self.compiled else training_loss)(self.method, episodes)
+        value = loss.item() / int(episodes.plan.scored.sum())
+        if self.classes:
+            first = int(numbers[0]) // len(numbers) * self.images
+            loss = loss + self.weight * self.classes.loss(np.arange(first, first + self.images))[0]
+        return loss, value
+
+
+@dataclass(frozen=True)
+class ClassesObjective:
+    """Telling the training classes apart on single images, by a layer over the method's features.
+
+    `shared` are the features themselves, where other methods have the same: then they and their layer are trained and
+    nothing else, on images that are the same for every protocol. `temporary` is the layer, unless the method has one.
+    """
+
+    method: Method
+    draws: Draws
+    head: nn.Module
+    temporary: nn.Module | None
+    shared: nn.Module | None = None
+
+    @property
+    def trained(self) -> list[nn.Module]:
+        return [self.shared or self.method, self.head]
+
+    @property
+    def clipped(self) -> nn.Module:
+        return self.shared or self.method
+
+    def loss(self, numbers: np.ndarray) -> tuple[Tensor, float]:
+        x, rows = self.draws.images(numbers, any_protocol=self.shared is not None)
+        loss = class_loss(self.method, self.head, x, rows)
+        return loss, loss.item()
+
+
+@dataclass(frozen=True)
+class HeadObjective:
+    """The method's own loss on episodes, over features that stay as they are and are computed once."""
+
+    method: Method
+    draws: Draws
+    frozen: FrozenFeatures
+    temporary: None = None
+
+    @property
+    def trained(self) -> list[nn.Module]:
+        return [self.method]
+
+    @property
+    def clipped(self) -> nn.Module:
+        return self.method
+
+    def loss(self, numbers: np.ndarray) -> tuple[Tensor, float]:
+        episodes = self.frozen.episodes(self.draws.protocol, self.draws.seed, numbers)
+        loss = head_loss(self.method, episodes)
+        return loss, loss.item() / int(episodes.plan.scored.sum())
+
+
+@dataclass(frozen=True)
+class PretrainingObjective:
+    """The loss on episodes of another method that shares parts of this one, and is thrown away at the end."""
+
+    method: Method
+    draws: Draws
+    temporary: Method
+    compiled: bool = False
+
+    @property
+    def trained(self) -> list[nn.Module]:
+        return [self.method, self.temporary]
+
+    @property
+    def clipped(self) -> nn.Module:
+        return self.temporary
+
+    def loss(self, numbers: np.ndarray) -> tuple[Tensor, float]:
+        return EpisodesObjective(self.temporary, self.draws, self.compiled).loss(numbers)
+
+
+@functools.cache
+def _compiled() -> Callable[[Method, Episodes], Tensor]:
+    return torch.compile(training_loss)
