@@ -41,6 +41,19 @@ def test_the_method_in_the_readme_passes_the_checks(
     assert "failed" not in capsys.readouterr().out
 
 
+def test_the_run_in_the_readme_goes_through_from_python(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HARNESS_CACHE", str(cache))
+    exec(compile(block("python", "# one_run.py"), "one_run.py", "exec"), {})
+    accuracy, passed = capsys.readouterr().out.splitlines()
+    mean, interval = map(float, accuracy.split())
+    assert 20 < mean < 60
+    assert interval > 0
+    assert passed == "True"
+
+
 def test_the_property_test_in_the_readme_passes_and_can_fail(tmp_path: Path) -> None:
     text = block("python", "# test_mine.py")
     assert len(text.splitlines()) <= 22
