@@ -6,27 +6,34 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
-from harness.boards.claims import identity_of, wrong_facts, wrong_numbers
+from harness.boards.claims import identity_of, wrong_numbers
+from harness.boards.rescoring import Bench, Inspected, inspected, method_of, rescored
 from harness.boards.standings import standings
 from harness.boards.store import board_path, read_board
-from harness.boards.verify import Bench, compared, method_of, rebuilt, rescored, why_not
+from harness.boards.verify import Verdict, compared, why_not
 from harness.data.open_dataset import load_dataset
-from harness.evaluation.evaluate import whole_test
-from harness.evaluation.score import Scores, first
-from harness.method.registry import LoadedMethod, resolved_options
+from harness.data.places import data_places
+from harness.episodes.source import EpisodeSource
+from harness.evaluation.evaluate import sampled, whole_test
+from harness.evaluation.isolated import files_of
+from harness.evaluation.score import Scores
+from harness.method.registry import resolved_options
 from harness.protocol.load import Loaded, for_data, load_protocol
 from harness.protocol.models import AnyProtocol, digest, ranking
 from harness.records.record import Record
 from harness.runs.folder import NOTED, RECORD, SCORES, differences, read_scores, untouched
+from harness.util.aside import aside
 from harness.util.errors import UserError, VerificationError
 from harness.util.shipped_files import protocol_files
 from harness.util.tensor_files import WEIGHTS, load_tensors, sha256_of
 
 SAMPLE = 200
-"""Test episodes that are scored again at most (of a supervised protocol: images)."""
+"""Test episodes that are scored again at least, where there are so many (of a supervised protocol: images)."""
 
 Say = Callable[[str], None]
 
@@ -36,6 +43,7 @@ class Submission:
     """A finished run, the board it is for, and where data is looked for.
 
     `method` is what the user named as its method: needed where it is not built in, since nothing else is imported.
+    With `full` all test episodes are scored again; `in_process` does without processes of the method's own.
     """
 
     folder: Path
@@ -45,6 +53,8 @@ class Submission:
     method: str | None = None
     data_root: Path | None = None
     cache: Path | None = None
+    full: bool = False
+    in_process: bool = False
 
 
 def examined(submission: Submission, say: Say) -> None:
@@ -53,8 +63,8 @@ def examined(submission: Submission, say: Say) -> None:
     In this order: the folder's files are those of its record; the record's numbers are those of its scores; protocol,
     data and number of test episodes are those of the board; its marks, training episodes and cost are those of its
     weights and of the method; the method keeps the rules (`harness check`); and its weights, scored again on some of
-    the episodes, give the scores of the folder. Raises UserError for what cannot be checked, VerificationError for a
-    claim that does not hold.
+    the episodes that nobody can foresee (or on all), give the scores of the folder. Raises UserError for what cannot
+    be checked, VerificationError for a claim that does not hold.
     """
     record = submission.record
     _files(submission)
@@ -64,16 +74,15 @@ def examined(submission: Submission, say: Say) -> None:
     _numbers(record, bench.protocol, scores, say)
     _comparable(record, bench, submission.boards)
     say("board: protocol, data and number of test episodes are the board's")
-    method = method_of(record, submission.method)
     weights = submission.folder / WEIGHTS if record.checkpoint is not None else None
-    built = rebuilt(record, bench, method, weights)
-    wrong = wrong_facts(record, bench.protocol, bench.dataset, built, weights)
-    if wrong:
-        raise VerificationError("the record does not tell what its weights and method do:\n  " + "\n  ".join(wrong))
+    found = inspected(record, bench, submission.method, weights)
+    if found.wrong:
+        raise VerificationError(
+            "the record does not tell what its weights and method do:\n  " + "\n  ".join(found.wrong)
+        )
     say(f"marks: {', '.join(record.marks) or 'none'}; these, training episodes and cost are as they should be")
-    _conforms(submission, method, say)
-    episodes = min(SAMPLE, record.test_episodes)
-    verdict = compared(bench.protocol, first(scores, episodes), rescored(record, bench, built, episodes))
+    _conforms(submission, bench, say)
+    verdict = _again(submission, bench, found, scores)
     if verdict.outcome == "differs":
         raise VerificationError(f"the weights do not give the scores of this run: {verdict.said}")
     say(f"scores: {verdict.said}")
@@ -125,7 +134,8 @@ def _bench(submission: Submission) -> Bench:
     stand_in = submission.record.data.stand_in and not loaded.protocol.card.stand_in
     protocol = for_data(loaded, "stand-in" if stand_in else "real")
     dataset = load_dataset(protocol.dataset, submission.data_root, submission.cache, base=loaded.base)
-    return Bench(protocol, dataset, torch.device("cpu"))
+    places = data_places(protocol.dataset, submission.data_root, submission.cache, loaded.base)
+    return Bench(protocol, dataset, torch.device("cpu"), places, submission.in_process)
 
 
 def _numbers(record: Record, protocol: AnyProtocol, scores: Scores, say: Say) -> None:
@@ -156,13 +166,35 @@ def _comparable(record: Record, bench: Bench, boards: Path) -> None:
         )
 
 
-def _conforms(submission: Submission, method: LoadedMethod, say: Say) -> None:
+def _again(submission: Submission, bench: Bench, found: Inspected, scores: Scores) -> Verdict:
+    """The verdict from random batches of episodes (`full`: all), each played by a worker that has seen no other."""
+    record, source = submission.record, EpisodeSource(bench.dataset, bench.device)
+    batches, numbers = None, np.arange(record.test_episodes)
+    if not submission.full:
+        batches, numbers = sampled(source, bench.protocol, "test", record.test_episodes, SAMPLE)
+    claimed = {name: values[numbers] for name, values in scores.items()}
+    return compared(
+        bench.protocol, claimed, rescored(record, bench, found, record.test_episodes, batches=batches, fresh=True)
+    )
+
+
+def _conforms(submission: Submission, bench: Bench, say: Say) -> None:
     """The method, with the options of the run, passes every check on protocols of this kind, with this code."""
+    arguments = submission.record, submission.loaded.protocol, submission.method
+    if submission.method is None or submission.in_process:
+        report = _checked(*arguments)
+    else:
+        report = aside(_checked, *arguments, hidden=bench.places, needed=files_of(submission.method), seconds=1800)
+    if not report["passed"]:
+        raise VerificationError(f"the method breaks the rules:\n{report['text']}")
+    outcomes = report["outcomes"]
+    say(f"rules: {outcomes.count('passed')} checks passed, {outcomes.count('skipped')} skipped")
+
+
+def _checked(record: Record, protocol: AnyProtocol, named: str | None) -> dict[str, Any]:
     from harness.check import check_method
 
-    options = resolved_options(method.cls, submission.record.options)
-    report = check_method(method.cls, submission.loaded.protocol, options, name=method.name)
-    if not report.passed:
-        raise VerificationError(f"the method breaks the rules:\n{report.text()}")
+    method = method_of(record, named)
+    report = check_method(method.cls, protocol, resolved_options(method.cls, record.options), name=method.name)
     outcomes = [result.outcome for result in report.results]
-    say(f"rules: {outcomes.count('passed')} checks passed, {outcomes.count('skipped')} skipped")
+    return {"passed": report.passed, "text": report.text(), "outcomes": outcomes}

@@ -8,23 +8,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from harness.boards.artifacts import scores_of, weights_of
-from harness.boards.claims import wrong_facts, wrong_numbers
+from harness.boards.claims import wrong_numbers
+from harness.boards.rescoring import Bench, inspected, rescored
 from harness.boards.store import to_stderr
-from harness.data.dataset import Dataset
-from harness.episodes.source import EpisodeSource
-from harness.evaluation.evaluate import evaluate, whole_test
+from harness.evaluation.evaluate import whole_test
 from harness.evaluation.score import Scores, each, first, metrics
-from harness.method.interface import Method
-from harness.method.registry import LoadedMethod, build_method, built_in, load_method, resolved_options, task_for
 from harness.protocol.models import AnyProtocol, digest, ranking
 from harness.records.marks import is_check_mark
 from harness.records.record import BESIDE, Record
 from harness.runs.folder import SCORES, read_record, read_scores
 from harness.util.errors import HarnessError, UserError
-from harness.util.tensor_files import load_tensors, load_weights, sha256_of
 
 EPISODE_TOLERANCE, MEAN_TOLERANCE = 1.0, 0.25
 """Percentage points by which episodes may differ on average, and by which their mean may. On the machine and the
@@ -43,45 +38,6 @@ class Verdict:
     episodes: int = 0
 
 
-@dataclass(frozen=True)
-class Bench:
-    """What rows of one board are scored on: `protocol` is on the data set of the board."""
-
-    protocol: AnyProtocol
-    dataset: Dataset
-    device: torch.device
-
-
-def method_of(record: Record, named: str | None = None) -> LoadedMethod:
-    """The class of a row: the built-in method of its target, or the file or plugin that the user named.
-
-    Nothing else is imported: a row may name any code. Raises UserError if the user named no code and the row's is not
-    built in, or if it is not what the row's was.
-    """
-    if named is not None:
-        found = load_method(named)
-        for what, theirs, ours in (
-            (f"{found.own_file} is not the file", record.method_file, sha256_of(found.own_file)),
-            (f"the files that {found.own_file} imports are not those", record.method_source, found.source_hash),
-        ):
-            if theirs not in {None, ours}:
-                raise UserError(f"{what} that the row was made with (the SHA-256 differs)")
-    else:
-        name = built_in(record.target)
-        if name is None:
-            raise UserError(
-                f"its method {record.target} is not part of the harness and is imported only if you name it: "
-                f"--method {record.target}"
-            )
-        found = load_method(name)
-    if found.cls.version != record.method_version:
-        raise UserError(
-            f"the row is of version {record.method_version} of {record.method}; this code is version "
-            f"{found.cls.version}, which computes something else"
-        )
-    return found
-
-
 def why_not(record: Record, bench: Bench) -> str | None:
     """Why a row cannot be scored again on this protocol and these data; None if it can."""
     own = digest(bench.protocol)
@@ -93,27 +49,6 @@ def why_not(record: Record, bench: Bench) -> str | None:
             f"the row's {record.data.fingerprint[:12]}"
         )
     return None
-
-
-def rebuilt(record: Record, bench: Bench, method: LoadedMethod, weights: Path | None) -> Method:
-    """The method of a row with its weights from a file (None: it has none).
-
-    Raises UserError if this code cannot build such a method, or the file does not fit it.
-    """
-    card = bench.dataset.card
-    task = task_for(method.cls, bench.protocol, card.image_shape, card.classes["train"])
-    built = build_method(method.cls, task, resolved_options(method.cls, record.options), record.seed, bench.device)
-    if weights is not None:
-        load_weights(built, load_tensors(weights)[0], weights)
-    return built
-
-
-def rescored(
-    record: Record, bench: Bench, method: Method, episodes: int, progress: Callable[[int], None] | None = None
-) -> Scores:
-    """Scores of a rebuilt method on the first test episodes, in the batches of the row's own scoring."""
-    source = EpisodeSource(bench.dataset, bench.device)
-    return evaluate(method, source, bench.protocol, "test", episodes, progress, of=record.test_episodes)
 
 
 def verified(
@@ -164,15 +99,10 @@ def _verified(
     wanted = min(episodes or record.test_episodes, record.test_episodes)
     if claimed is None and wanted < record.test_episodes:
         return Verdict("not re-scored", "it keeps no scores of single episodes: all must be scored (no --episodes)")
-    method = method_of(record, named)
-    reason = too_large(record, bench, method)
-    if reason:
-        return _otherwise([reason])
-    built = rebuilt(record, bench, method, weights)
-    wrong = wrong_facts(record, bench.protocol, bench.dataset, built, weights)
-    if wrong:
-        return _otherwise(wrong)
-    found = rescored(record, bench, built, wanted, progress)
+    player = inspected(record, bench, named, weights)
+    if player.wrong:
+        return _otherwise(player.wrong)
+    found = rescored(record, bench, player, wanted, progress)
     return (
         against_metrics(record, bench.protocol, found)
         if claimed is None
@@ -216,24 +146,6 @@ def _repeatable(record: Record, other: Record) -> dict[str, Any]:
     if "time=" in record.budget_cut or record.recipe_hash != other.recipe_hash:
         return found
     return {**found, "training episodes": record.train_episodes, "updates": record.train_updates}
-
-
-def too_large(record: Record, bench: Bench, method: LoadedMethod) -> str | None:
-    """Why the row's options cannot be those of its run, told without memory for weights; None if they can be.
-
-    The method is built without memory where it can be. What cannot be built so is built as it is.
-    """
-    card = bench.dataset.card
-    task = task_for(method.cls, bench.protocol, card.image_shape, card.classes["train"])
-    options = resolved_options(method.cls, record.options)
-    try:
-        with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            count = sum(each.numel() for each in method.cls(task, **options).parameters())
-    except Exception:  # a constructor may look at its numbers, which are not there
-        return None
-    if count != record.cost.parameters:
-        return f"parameters: {record.cost.parameters} in the record, {count} with its options"
-    return None
 
 
 def compared(protocol: AnyProtocol, claimed: Scores, found: Scores) -> Verdict:

@@ -30,6 +30,15 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_scoring(parser: argparse.ArgumentParser) -> None:
+    """--in-process: where the method that is scored runs."""
+    parser.add_argument(
+        "--in-process",
+        action="store_true",
+        help="run the method in the harness's own process (not isolated: its code can reach targets and boards)",
+    )
+
+
 def whole_number(text: str) -> int:
     """An option's value that counts something: 0, 1, 2, ..."""
     if not text.isascii() or not text.isdigit() or len(text) > 18:

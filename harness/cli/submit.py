@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.cli.common import add_places
+from harness.cli.common import add_places, add_scoring
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "or 'hf://owner/name' (a repository on the Hugging Face hub that you may write to)",
     )
     parser.add_argument("--dry-run", action="store_true", help="check only; append nothing")
+    add_scoring(parser)
+    parser.add_argument("--full", action="store_true", help="score all test episodes again, not random batches of them")
     add_places(parser)
 
 
@@ -38,6 +40,8 @@ def execute(args: argparse.Namespace) -> int:
         method=args.method,
         data_root=args.data_root,
         cache=args.cache,
+        full=args.full,
+        in_process=args.in_process,
     )
     examined(submission, lambda line: print(f"ok  {line}", flush=True))
     if args.dry_run:

@@ -8,11 +8,12 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.common import add_data_arguments, whole_number
+from harness.cli.common import add_data_arguments, add_scoring, whole_number
 from harness.util.errors import UserError, VerificationError
 
 if TYPE_CHECKING:
-    from harness.boards.verify import Bench, Verdict
+    from harness.boards.rescoring import Bench
+    from harness.boards.verify import Verdict
     from harness.protocol.load import Loaded
     from harness.records.record import Record
 
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", metavar="NAME", help="the row's method, where it is not part of the harness")
     parser.add_argument("--list", action="store_true", help="only say how each row can be checked")
     parser.add_argument("--boards", type=Path, default=Path("leaderboards"), metavar="DIR", help="where boards are")
+    add_scoring(parser)
     add_data_arguments(parser)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or auto (cpu)")
     parser.add_argument("--threads", type=whole_number, metavar="N", help="torch threads (as the row had)")
@@ -100,14 +102,16 @@ def _board(name: str, loaded: Loaded, args: argparse.Namespace) -> Counter[str]:
 
 
 def _bench(loaded: Loaded, args: argparse.Namespace) -> Bench:
-    from harness.boards.verify import Bench
+    from harness.boards.rescoring import Bench
     from harness.data.open_dataset import load_dataset
+    from harness.data.places import data_places
     from harness.protocol.load import for_data
     from harness.runs.run import device_named
 
     protocol = for_data(loaded, args.data)
     dataset = load_dataset(protocol.dataset, args.data_root, args.cache, base=loaded.base)
-    return Bench(protocol, dataset, device_named(args.device))
+    places = data_places(protocol.dataset, args.data_root, args.cache, loaded.base)
+    return Bench(protocol, dataset, device_named(args.device), places, args.in_process)
 
 
 def _verdict(record: Record, bench: Bench, args: argparse.Namespace) -> Verdict:

@@ -29,28 +29,13 @@ from harness.evaluation.messages import Channel, Closed, shared_memory
 from harness.evaluation.score import Scores
 from harness.method.interface import MASKS, Feedback, Method, State, Task
 from harness.method.registry import LoadedMethod
+from harness.method.source import source_files
 from harness.protocol.models import AnyProtocol
-from harness.util.confinement import BUBBLEWRAP, bubblewrap, uncovered, wrapped
+from harness.util.confinement import BUBBLEWRAP, bubblewrap, environment, import_paths, uncovered, wrapped
 from harness.util.errors import RunError, UserError
 
 TIME_OUT = 600.0
 """Seconds that a method may take for one answer (of a whole batch), and to be built."""
-
-_ENVIRONMENT = ("PATH", "LANG", "LD_LIBRARY_PATH", "HOME", "SYSTEMROOT")
-_PREFIXES = (
-    "LC_",
-    "OMP_",
-    "MKL_",
-    "KMP_",
-    "OPENBLAS_",
-    "NUMEXPR_",
-    "CUDA_",
-    "NVIDIA_",
-    "CUBLAS_",
-    "TORCH_",
-    "PYTORCH_",
-)
-"""What a worker gets to know of the environment: how to compute, and no token, folder of data or name of a file."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +62,23 @@ class Bounds:
 
 def player_of(loaded: LoadedMethod, method: Method, options: Mapping[str, Any], seed: int) -> Player:
     """How a worker builds a method that was built here: its class by name, its task, options, seed and weights."""
-    file, _, attribute = loaded.target.rpartition(":")
-    own = loaded.name
-    files: tuple[Path, ...] = ()
-    if file.endswith(".py"):
-        path = Path(file).absolute()
-        own, files = f"{path}:{attribute}", tuple(path.parent.glob("**/*.py"))
-    return Player(own, files, method.task, options, seed, method.state_dict())
+    named = loaded.target if loaded.file is not None else loaded.name
+    return named_player(named, method.task, options, seed, method.state_dict())
+
+
+def named_player(
+    named: str, task: Task, options: Mapping[str, Any], seed: int, weights: Mapping[str, Tensor]
+) -> Player:
+    """How a worker builds the method of a name that `load_method` knows."""
+    file, _, attribute = named.rpartition(":")
+    name = f"{Path(file).absolute()}:{attribute}" if file.endswith(".py") else named
+    return Player(name, files_of(named), task, options, seed, weights)
+
+
+def files_of(named: str) -> tuple[Path, ...]:
+    """The files of a method that is named by its file: without them it cannot be imported."""
+    file = named.rpartition(":")[0]
+    return tuple(source_files(Path(file).absolute()).values()) if file.endswith(".py") else ()
 
 
 def scored(
@@ -165,7 +160,7 @@ class _Worker:
 
     def begin(self) -> None:
         """Starts the process and has the method built in it."""
-        player, needed = self.player, [*map(Path, (sys.prefix, sys.base_prefix, *_import_paths())), *self.player.files]
+        player, needed = self.player, [*map(Path, (sys.prefix, sys.base_prefix, *import_paths())), *self.player.files]
         hidden = uncovered(self.bounds.hidden, [each for each in needed if each.exists()])
         program = bubblewrap()
         ours, theirs = socket.socketpair()
@@ -179,7 +174,7 @@ class _Worker:
             stdout=self.noise,
             stderr=self.noise,
             pass_fds=(theirs.fileno(), self.channel.memory),
-            env=_environment(),
+            env=environment(),
             start_new_session=True,
         )
         theirs.close()
@@ -264,16 +259,6 @@ class _Worker:
     @property
     def _name(self) -> str:
         return self.player.method.rpartition("/")[2]
-
-
-def _import_paths() -> list[str]:
-    return [str(Path(each or ".").absolute()) for each in sys.path if each or Path.cwd().exists()]
-
-
-def _environment() -> dict[str, str]:
-    known = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT or name.startswith(_PREFIXES)}
-    own = {"PYTHONPATH": os.pathsep.join(_import_paths()), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONSAFEPATH": "1"}
-    return {**known, **own, "TMPDIR": "/dev/shm"}
 
 
 def _three_quarters() -> int:

@@ -19,6 +19,21 @@ BUBBLEWRAP, NAMESPACE = "bubblewrap", "user namespace"
 SCRATCH = "/dev/shm"
 """The one folder that a confined process may write to: empty, in memory, its own, gone with it."""
 
+_ENVIRONMENT = ("PATH", "LANG", "LD_LIBRARY_PATH", "HOME")
+_PREFIXES = (
+    "LC_",
+    "OMP_",
+    "MKL_",
+    "KMP_",
+    "OPENBLAS_",
+    "NUMEXPR_",
+    "CUDA_",
+    "NVIDIA_",
+    "CUBLAS_",
+    "TORCH_",
+    "PYTORCH_",
+)
+
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
 _RDONLY, _NOSUID, _NODEV, _BIND, _REC, _PRIVATE = 1, 2, 4, 1 << 12, 1 << 14, 1 << 18
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE = 442, -100, 0x8000
@@ -39,6 +54,18 @@ def _covered(path: Path, needed: list[Path]) -> Iterator[Path]:
         for child in sorted(path.iterdir()):
             if not child.is_symlink():
                 yield from _covered(child, inside)
+
+
+def import_paths() -> list[str]:
+    """Where Python looks for modules here, as absolute paths."""
+    return [str(Path(each).absolute()) for each in sys.path]
+
+
+def environment() -> dict[str, str]:
+    """What a confined process gets to know of the environment: how to compute, and no token, file or folder of data."""
+    known = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT or name.startswith(_PREFIXES)}
+    own = {"PYTHONPATH": os.pathsep.join(import_paths()), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONSAFEPATH": "1"}
+    return {**known, **own, "TMPDIR": SCRATCH}
 
 
 @cache
