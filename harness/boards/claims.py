@@ -14,7 +14,7 @@ import numpy as np
 from harness.data.dataset import Dataset
 from harness.evaluation.evaluate import whole_test
 from harness.evaluation.score import Scores, curves, metrics
-from harness.method.interface import MASKS, Method
+from harness.method.interface import Method
 from harness.protocol.models import AnyProtocol
 from harness.records.marks import PARTIAL_TEST, STAND_IN, is_check_mark
 from harness.records.record import Record
@@ -57,7 +57,7 @@ def wrong_numbers(record: Record, protocol: AnyProtocol, scores: Scores, toleran
         or not np.allclose(values, record.curves[name], 0, 4 * tolerance)
     ]
     # Curves without feedback are of a scoring of their own, whose scores are not kept.
-    known = {*drawn, *(f"{name}{_WITHOUT_FEEDBACK}" for name in drawn if protocol.kind in MASKS)}
+    known = {*drawn, *(f"{name}{_WITHOUT_FEEDBACK}" for name in drawn if protocol.masks)}
     wrong += [f"the curve '{name}' is not one that its scores give" for name in sorted(record.curves.keys() - known)]
     return wrong
 

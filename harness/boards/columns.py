@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.boards.defaults import changed_options
 from harness.boards.standings import Entry
-from harness.protocol.episode_models import Published, StreamScoring
+from harness.protocol.episode_models import Published
 from harness.protocol.models import AnyProtocol, ranking, reported
 from harness.records.record import Cost, Record
 
@@ -157,8 +157,7 @@ def best_published(protocol: AnyProtocol) -> str | None:
 
 def _parts(protocol: AnyProtocol) -> tuple[str, ...]:
     """The metrics whose mean is the one that the board is ranked by; () where it is not a mean of reported ones."""
-    shots = isinstance(protocol.scoring, StreamScoring) and getattr(protocol.episode, "order", None) != "iid"
-    return reported(protocol) if shots else ()
+    return reported(protocol) if protocol.ranking_is_mean else ()
 
 
 def _first(value: float | list[float]) -> float:

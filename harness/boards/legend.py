@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from harness.protocol.models import AnyProtocol, Continual, NWayKShot, SegmentationDistractors, Supervised
+from harness.protocol.models import (
+    AnyProtocol,
+    Continual,
+    DelayedLabel,
+    NWayKShot,
+    OnlineFewShot,
+    SegmentationDistractors,
+    Supervised,
+)
 
 LEGEND = """\
 Numbers are per cent: the mean over seeds ± half the width of the 95 % interval over test episodes. All seeds
@@ -53,5 +61,7 @@ def _own(protocol: AnyProtocol) -> str:
             return DISTRACTOR if protocol.episode.distractor else PLAIN
         case Supervised():
             return SUPERVISED
+        case OnlineFewShot() | DelayedLabel() if protocol.episode.order == "iid":
+            return IID
         case _:
-            return IID if protocol.episode.order == "iid" else ""
+            return ""

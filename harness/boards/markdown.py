@@ -56,7 +56,7 @@ def view_board(name: str, protocol: AnyProtocol | None, boards: Path, stand_in: 
         own, by = usual_digest(board.records), usual_ranking(board.records)
     else:
         own, by = digest(protocol), ranking(protocol)
-        asked = getattr(protocol.scoring, "test_episodes", None)
+        asked = protocol.test_episodes
     return View(name, stand_in, protocol, own, asked, board, standings(board.records, own, asked, by))
 
 

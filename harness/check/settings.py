@@ -144,8 +144,8 @@ def settings_for(
         # The user's own data may not say before it is decoded how many classes there are.
         task = task_for(cls, protocol, card.image_shape, card.classes.get("train", WAYS))
         # With one way there is no other label to change to.
-        ways, shape, own = max(2, task.ways), card.image_shape, getattr(protocol, "label_delay", None)
-        family = STREAMS if protocol.kind in STREAMS else (protocol.kind,)
+        ways, shape, own = max(2, task.ways), card.image_shape, protocol.label_delay if protocol.stream else None
+        family = STREAMS if protocol.stream else (protocol.task_kind,)
         wanted = [kind for kind in wanted if kind in family]
     late = sorted({*(delays or DELAYS), *([own] if own and not delays else [])})
     found = [Setting(ways, shape, kind, delay) for delay in late if (kind := STREAMS[delay > 1]) in wanted]

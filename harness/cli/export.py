@@ -45,7 +45,7 @@ def execute(args: argparse.Namespace) -> int:
         raise UserError(f"--out '{args.out}' must end in {' or '.join(FORMATS)}")
     dataset = load_dataset(protocol.dataset, args.data_root, args.cache, base=loaded.base)
     images = int(dataset.table(args.split).offsets[-1])
-    episodes = args.episodes or getattr(protocol.scoring, "test_episodes", images)
+    episodes = args.episodes or protocol.test_episodes or images
     rows = export_episodes(protocol, dataset, args.split, args.seed, episodes, args.out)
     print(
         f"wrote {episodes} episodes ({rows} steps) of the {args.split} split to {args.out}\n"

@@ -51,6 +51,6 @@ def execute(args: argparse.Namespace) -> int:
         table = dataset.table(args.split)
     plan = plan_episodes(protocol, table, args.split, args.seed, [args.episode])
     print(f"\nEpisode {args.episode} of the {args.split} split under seed {args.seed}.")
-    print(f"{note}{class_list(protocol, plan, table)}\n{describe.legend(protocol)}\n")
+    print(f"{note}{class_list(protocol, plan, table)}\n{protocol.words.legend}\n")
     print(timeline(protocol, plan, table))
     return 0

@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.data.dataset import Dataset
 from harness.episodes.plan import NULL, PHASES, plan_episodes
-from harness.protocol.models import AnyProtocol, digest
+from harness.protocol.models import AnyProtocol
 from harness.util.atomic_files import replacing
 from harness.util.errors import UserError
 
@@ -66,7 +66,7 @@ def export_episodes(protocol: AnyProtocol, dataset: Dataset, split: str, seed: i
         if out.suffix == ".jsonl":
             return _write_jsonl(temporary, chunks)
         header = {
-            "protocol_digest": digest(protocol),
+            "protocol_digest": protocol.digest,
             "data": dataset.name,
             "data_fingerprint": dataset.fingerprint,
         }
@@ -84,7 +84,7 @@ def _chunks(protocol: AnyProtocol, dataset: Dataset, split: str, seed: int, epis
         classes = np.take_along_axis(plan.classes, plan.target, axis=1).ravel()
         count, steps = plan.target.shape
         yield {
-            "digest": digest(protocol)[:_SHORT],
+            "digest": protocol.digest[:_SHORT],
             "fingerprint": dataset.fingerprint[:_SHORT],
             "split": split,
             "seed": seed,

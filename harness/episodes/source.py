@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.data.dataset import Dataset
 from harness.episodes.plan import AUGMENT, SINGLE, EpisodePlan, plan_episodes, plan_key
-from harness.protocol.models import AnyProtocol, SegmentationDistractors
+from harness.protocol.models import AnyProtocol
 from harness.util import philox
 from harness.util.errors import UserError
 
@@ -82,7 +82,7 @@ class EpisodeSource:
         target = torch.from_numpy(np.ascontiguousarray(plan.target.T)).to(self.device)
         scored = torch.from_numpy(plan.scored).to(self.device)[:, None].expand_as(target)
         x = x.unflatten(0, target.shape)
-        if not isinstance(protocol, SegmentationDistractors):
+        if not protocol.masks:
             return Episodes(x, target, scored, plan)
         objects = self._objects(image, rotations, words, augment).unflatten(0, target.shape)
         return Episodes(x, objects * (target == 0)[:, :, None, None, None], scored, plan, objects)

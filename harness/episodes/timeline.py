@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from harness.data.dataset import ClassTable
 from harness.episodes.plan import NULL, SUPPORT, EpisodePlan
-from harness.protocol.describe import ranges
-from harness.protocol.models import AnyProtocol, Continual, SegmentationDistractors, Supervised
+from harness.protocol.models import AnyProtocol
+from harness.protocol.words import ranges
 
 QUERIES = 10
 """Queries shown one by one; the others differ in their image alone."""
@@ -23,10 +23,10 @@ Cells = list[list[str]]
 def class_list(protocol: AnyProtocol, plan: EpisodePlan, table: ClassTable, row: int = 0) -> str:
     """Which class of the split each class number stands for in episode `row` of the plan."""
     names = _names(plan, table, row)
-    if isinstance(protocol, SegmentationDistractors):
+    if protocol.masks:
         return "Classes: " + ", ".join(f"{role} = {name}" for role, name in zip(_ROLES, names, strict=False))
     listed = [f"{number} = {name}" for number, name in enumerate(names)]
-    if isinstance(protocol, Supervised) and len(listed) > _CLASSES:
+    if protocol.supervised and len(listed) > _CLASSES:
         listed[_CLASSES - 1 : -1] = ["..."]
     return "Classes: " + ", ".join(listed)
 
@@ -38,17 +38,17 @@ def timeline(protocol: AnyProtocol, plan: EpisodePlan, table: ClassTable, row: i
     above it, and only the first queries are shown one by one.
     """
     names = _names(plan, table, row)
-    if isinstance(protocol, Supervised):
+    if protocol.supervised:
         return _lined(
             [["step", "feedback", "shown", "scored as"], ["0", "null", _shown(plan, names, row, 0), "accuracy"]]
         )
     if plan.phase[0] == SUPPORT:
         parts = ["Support pairs:", _lined(_pairs(plan, names, row))]
-    elif isinstance(protocol, Continual):
+    elif plan.first_query < plan.steps:
         parts = ["Stream:", _lined(_stream(protocol, plan, names, row))]
     else:
         return _lined(_stream(protocol, plan, names, row))
-    return "\n".join([*parts, "", *_queries(protocol, plan, names, row)])
+    return "\n".join([*parts, "", *_queries(plan, names, row)])
 
 
 def _pairs(plan: EpisodePlan, names: Sequence[str], row: int) -> Cells:
@@ -59,10 +59,10 @@ def _pairs(plan: EpisodePlan, names: Sequence[str], row: int) -> Cells:
 
 
 def _stream(protocol: AnyProtocol, plan: EpisodePlan, names: Sequence[str], row: int) -> Cells:
-    masks = isinstance(protocol, SegmentationDistractors)
-    scored = ["subtask"] if isinstance(protocol, Continual) else ["scored as", "revealed"]
+    masks, queries = protocol.masks, plan.first_query < plan.steps
+    scored = ["subtask"] if queries else ["scored as", "revealed"]
     cells = [["step", "feedback", "masks known" if masks else "labels known", "shown", *scored]]
-    place, shots = _subtasks(plan, row), getattr(protocol.scoring, "shots", ())
+    place, shots = _subtasks(plan, row), protocol.shots
     known: list[int] = []
     for t in range(plan.first_query):
         source, target, shot = int(plan.feedback_step[t]), int(plan.target[row, t]), int(plan.shot[row, t])
@@ -72,24 +72,24 @@ def _stream(protocol: AnyProtocol, plan: EpisodePlan, names: Sequence[str], row:
             feedback, shown = _mask(plan, row, source), f"{_ROLES[target]} {names[target]}"
         else:
             feedback, shown = _label(plan, row, source), _shown(plan, names, row, t)
-        told = f"{shot}-shot{' *' if shot in shots else ''}"
-        scored = [f"{_EARNS[target]}, {told}" if masks else told, str(plan.revealed[row, t])]
-        if isinstance(protocol, Continual):
+        by_shot = f"{shot}-shot{' *' if shot in shots else ''}"
+        scored = [f"{_EARNS[target]}, {by_shot}" if masks else by_shot, str(plan.revealed[row, t])]
+        if queries:
             scored = [str(place[target])]
         cells.append([str(t), feedback, ranges(known) or "none", shown, *scored])
     return cells
 
 
-def _queries(protocol: AnyProtocol, plan: EpisodePlan, names: Sequence[str], row: int) -> list[str]:
+def _queries(plan: EpisodePlan, names: Sequence[str], row: int) -> list[str]:
     first, place = plan.first_query, _subtasks(plan, row)
-    count, continual = plan.steps - first, isinstance(protocol, Continual)
-    told = "after the pairs"
-    if continual:
-        told = f"as if it were step {first}, with feedback {_label(plan, row, first - 1)}"
-    lines = [f"Queries, {count // len(names)} of each class in random order, each asked {told}:"]
-    cells = [["step", "asked", "subtask"] if continual else ["step", "asked"]]
+    count, streamed = plan.steps - first, plan.phase[0] != SUPPORT
+    when = "after the pairs"
+    if streamed:
+        when = f"as if it were step {first}, with feedback {_label(plan, row, first - 1)}"
+    lines = [f"Queries, {count // len(names)} of each class in random order, each asked {when}:"]
+    cells = [["step", "asked", "subtask"] if streamed else ["step", "asked"]]
     for t in range(first, min(first + QUERIES, plan.steps)):
-        subtask = [str(place[int(plan.target[row, t])])] if continual else []
+        subtask = [str(place[int(plan.target[row, t])])] if streamed else []
         cells.append([str(t), _shown(plan, names, row, t), *subtask])
     lines.append(_lined(cells))
     if count > QUERIES:

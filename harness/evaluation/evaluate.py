@@ -72,7 +72,7 @@ def evaluate(
 
 def whole_test(protocol: AnyProtocol, dataset: Dataset) -> int:
     """Test episodes that the protocol asks for: its own number, or every image of the test split."""
-    own = getattr(protocol.scoring, "test_episodes", None)
+    own = protocol.test_episodes
     return own if own is not None else int(dataset.tables["test"].offsets[-1])
 
 

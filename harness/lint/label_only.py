@@ -35,9 +35,9 @@ def learner_findings(protocol: AnyProtocol, table: ClassTable, dataset: Dataset 
 
     Streams are also tried with "the label of p steps ago" for every p, which finds periods of the class order.
     """
-    if protocol.kind == "supervised":
+    if protocol.supervised:
         return
-    if protocol.kind == "segmentation_distractors":
+    if protocol.masks:
         if dataset is not None:
             yield from _on_masks(protocol, dataset)
         return

@@ -18,10 +18,10 @@ FEW = 100
 
 def shot_findings(protocol: AnyProtocol, table: ClassTable) -> Iterator[Finding]:
     """What is wrong with the sizes of an episode and the shots that are scored."""
-    count = getattr(protocol.scoring, "test_episodes", None)
+    count = protocol.test_episodes
     if count is not None and count < FEW:
         yield Finding(WARNING, "shots", f"scoring.test_episodes: {count} episodes leave wide intervals; {FEW} or more")
-    if protocol.kind == "supervised":
+    if protocol.supervised:
         return
     classes = protocol.needs.classes
     if len(table.names) == classes and classes > 1 and protocol.card.disjoint:

@@ -101,7 +101,7 @@ def default_options(cls: type[Method]) -> dict[str, Any]:
 
 def check_kind(cls: type[Method], protocol: AnyProtocol) -> None:
     """Raises UserError if a method of this class does not run on protocols of this kind."""
-    if protocol.kind not in cls.kinds:
+    if protocol.task_kind not in cls.kinds:
         raise UserError(
             f"{cls.__name__} does not run on protocols of kind {protocol.kind}; it runs on {', '.join(cls.kinds)}"
         )
@@ -121,20 +121,11 @@ def task_for(
 
 def task_of(protocol: AnyProtocol, image_shape: tuple[int, int, int], classes: int | None, delay_told: bool) -> Task:
     """What there is to know of a protocol before its episodes begin, with or without its label delay."""
-    from harness.episodes.plan import delay_of
-    from harness.method.interface import MASKS, Task
+    from harness.method.interface import Task
 
-    shape: Any = protocol.episode
-    if protocol.kind in MASKS:
-        ways = 1
-    elif protocol.kind == "continual":
-        ways = shape.subtasks
-    elif protocol.kind == "supervised":
-        assert classes is not None, "a supervised protocol asks for all classes of its data set"
-        ways = classes
-    else:
-        ways = shape.ways
-    return Task(ways, image_shape, protocol.kind, delay_of(protocol) if delay_told else None, classes or 0)
+    ways = classes if protocol.ways is None else protocol.ways
+    assert ways is not None, "the protocol asks for all classes of its data set"
+    return Task(ways, image_shape, protocol.task_kind, protocol.label_delay if delay_told else None, classes or 0)
 
 
 def resolved_options(cls: type[Method], given: dict[str, Any]) -> dict[str, Any]:

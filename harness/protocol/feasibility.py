@@ -37,5 +37,5 @@ def _problems(protocol: AnyProtocol, dataset: Dataset) -> Iterator[str]:
                     f"{needs.images_key}: {needs.images} images of a class in an episode, but class '{name}' of "
                     f"{dataset.name} ({split}) has {size}"
                 )
-    if protocol.kind == "segmentation_distractors" and dataset.masks is None:
+    if protocol.masks and dataset.masks is None:
         yield f"dataset: kind {protocol.kind} needs masks, and {dataset.name} has none"

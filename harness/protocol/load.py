@@ -30,6 +30,11 @@ class Loaded:
     protocol: AnyProtocol
     base: Path | None = None
 
+    @property
+    def digest(self) -> str:
+        """The digest of the protocol as it is written, computed once."""
+        return self.protocol.digest
+
 
 def load_protocol(name_or_path: str | Path) -> Loaded:
     """A protocol by path, or by the name of a shipped one; a file of that name wins.

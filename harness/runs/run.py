@@ -17,7 +17,7 @@ from harness.data.open_dataset import default_cache
 from harness.episodes.source import EpisodeSource
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.score import curves
-from harness.method.interface import MASKS, Method
+from harness.method.interface import Method
 from harness.method.registry import build_method, task_for
 from harness.records.record import Record
 from harness.runs.build_record import FOREIGN, OF_TRAINING, Before, record_of, training_marks
@@ -138,7 +138,7 @@ def _run(prepared: Prepared, reporter: Reporter) -> Record:
     write_scores(folder / SCORES, scores)
     score_seconds = time.monotonic() - began
     drawn = curves(protocol, scores)
-    if protocol.kind in MASKS:
+    if protocol.masks:
         alone = evaluate(method, source, protocol, "test", min(total, UNTOLD), told=False)
         drawn |= {f"{name}, null feedback": values for name, values in curves(protocol, alone).items()}
         reporter.curves(drawn)

@@ -211,8 +211,8 @@ def _budgets(part: Part) -> list[str]:
 
 def _fitting(budget: Budget, protocol: AnyProtocol) -> Budget:
     """The budget without the stages that have more ways, subtasks or label delay than the protocol."""
-    most = getattr(protocol.episode, "ways", None) or getattr(protocol.episode, "subtasks", None)
-    latest = getattr(protocol, "label_delay", None)
+    most = None if protocol.masks else protocol.ways
+    latest = protocol.label_delay if protocol.stream else None
 
     def fits(stage: Stage) -> bool:
         episode = stage.episode

@@ -146,7 +146,7 @@ def stage_protocol(training: Training, stage: Stage) -> AnyProtocol:
     if stage.objective == "pretext":
         return protocol
     label_delay = training.method.task.label_delay
-    if label_delay is not None and label_delay != getattr(protocol, "label_delay", label_delay):
+    if label_delay is not None and protocol.stream and label_delay != protocol.label_delay:
         raise UserError(
             f"stage '{stage.name}' changes the label delay, but {type(training.method).__name__} is told the delay "
             f"of the protocol ({label_delay}) and cannot follow; leave label_delay out of the stage"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness.data.cards import CARDS
 from harness.data.dataset import ClassTable
-from harness.episodes import plan
+from harness.episodes import plans
 from harness.episodes.plan import NULL, EpisodePlan, plan_episodes
 from harness.protocol.models import StreamProtocol
 from harness.testing import STREAM_KINDS, class_tables, protocols, reference_counts, reference_events
@@ -29,7 +29,7 @@ def planned_with_key(protocol: StreamProtocol, table: ClassTable, seed: int, num
 
     The digest, and with it the key, differs between protocols; here two protocols can be compared.
     """
-    return plan._stream(protocol, table, "test", philox.key_of("fixed", seed), np.array(numbers))
+    return plans.stream.plan(protocol, table, "test", philox.key_of("fixed", seed), np.array(numbers))
 
 
 # Label timing.

@@ -14,7 +14,7 @@ from harness.data.cards import CARDS
 from harness.data.dataset import ClassTable, card_table
 from harness.episodes.plan import plan_episodes
 from harness.episodes.timeline import QUERIES, class_list, timeline
-from harness.protocol import describe
+from harness.protocol import describe, words
 from harness.protocol.load import load_protocol
 from harness.protocol.models import PROTOCOL, StreamProtocol
 from harness.util.shipped_files import protocol_files
@@ -38,22 +38,22 @@ def stream(delay: int, ways: int = 3, presentations: int = 4, order: str = "bala
 
 
 def test_timing_is_told_with_an_example() -> None:
-    assert describe.timing(5, 50) == (
+    assert words.timing(5, 50) == (
         "The label of step t is revealed before step t + 5: at step 12 the labels of steps 0..7 are known.\n"
         "The labels of steps 45..49 are never revealed."
     )
-    assert describe.timing(1, 10).startswith(
+    assert words.timing(1, 10).startswith(
         "The label of step t is revealed before step t + 1: at step 9 the labels of steps 0..8 are known.\n"
         "The label of step 9 is never revealed."
     )
-    assert "at step 20 the label of step 0 is known" in describe.timing(20, 50)
-    assert describe.timing(50, 50) == "Labels would be revealed 50 steps late: never, as an episode has 50 steps."
+    assert "at step 20 the label of step 0 is known" in words.timing(20, 50)
+    assert words.timing(50, 50) == "Labels would be revealed 50 steps late: never, as an episode has 50 steps."
 
 
 def test_runs_of_numbers_are_drawn_together() -> None:
-    assert describe.ranges([]) == ""
-    assert describe.ranges([4]) == "4"
-    assert describe.ranges([5, 0, 1, 2, 7, 8]) == "0..2, 5, 7..8"
+    assert words.ranges([]) == ""
+    assert words.ranges([4]) == "4"
+    assert words.ranges([5, 0, 1, 2, 7, 8]) == "0..2, 5, 7..8"
 
 
 @pytest.mark.parametrize("delay", [1, 3, 12, 40])

@@ -147,20 +147,20 @@ class OwnData(Strict):
         )
 
 
-def unfit(data: OwnData, kind: str) -> Iterator[str]:
-    """Why a protocol of this kind cannot be on the data set."""
-    if kind == "supervised" and data.splits is None:
+def unfit(data: OwnData, kind: str, supervised: bool, masks: bool) -> Iterator[str]:
+    """Why a protocol of this kind, supervised or with masks, cannot be on the data set."""
+    if supervised and data.splits is None:
         yield (
-            "dataset.classes: kind supervised has the same classes in train and test: give the source's own splits, "
+            f"dataset.classes: kind {kind} has the same classes in train and test: give the source's own splits, "
             "as in 'splits: {train: train, test: test}', in place of class lists"
         )
-    if kind != "supervised" and data.classes is None:
+    if not supervised and data.classes is None:
         yield (
             f"dataset.splits: kind {kind} tests on classes that were not trained on: give the 'classes' of each "
             "split in place of the source's own splits"
         )
-    if kind == "segmentation_distractors" and data.mask is None:
-        yield "dataset: kind segmentation_distractors needs masks: say where they are with 'mask'"
+    if masks and data.mask is None:
+        yield f"dataset: kind {kind} needs masks: say where they are with 'mask'"
 
 
 def _given(data: OwnData, keys: tuple[str, ...]) -> list[str]:

@@ -1,11 +1,13 @@
 """Scores of episodes: what each answer earned, summed within episodes, then metrics with intervals over episodes.
 
-Each kind of protocol has one scorer: a module with `score`, `each` and `curves`.
+Each kind of protocol has one scorer, in a module with functions `score`, `each` and `curves`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -16,26 +18,54 @@ if TYPE_CHECKING:
     from harness.episodes.plan import EpisodePlan
     from harness.protocol.models import AnyProtocol
 
-__all__ = ["Each", "Metrics", "Scores", "curves", "each", "first", "joined", "mean", "metrics", "score"]
+__all__ = [
+    "SCORERS",
+    "Each",
+    "Metrics",
+    "Scorer",
+    "Scores",
+    "curves",
+    "each",
+    "first",
+    "joined",
+    "mean",
+    "metrics",
+    "score",
+]
 
-_SCORERS = {
-    "online_few_shot": stream,
-    "delayed_label": stream,
-    "continual": query,
-    "segmentation_distractors": masks,
-    "n_way_k_shot": query,
-    "supervised": single,
+P = TypeVar("P", bound="AnyProtocol")
+
+
+@dataclass(frozen=True)
+class Scorer(Generic[P]):
+    """How a kind is scored: the scores of what was earned under a plan, metrics in each episode, curves for reports."""
+
+    score: Callable[[np.ndarray, EpisodePlan], Scores]
+    each: Callable[[Scores, P], Each]
+    curves: Callable[[Scores], dict[str, list[float]]]
+
+
+_STREAM = Scorer(stream.score, stream.each, stream.curves)
+
+SCORERS: dict[str, Scorer[Any]] = {
+    "online_few_shot": _STREAM,
+    "delayed_label": _STREAM,
+    "continual": Scorer(query.score, query.each_of_continual, query.curves),
+    "segmentation_distractors": Scorer(masks.score, masks.each, masks.curves),
+    "n_way_k_shot": Scorer(query.score, query.each, query.curves),
+    "supervised": Scorer(single.score, single.each, single.curves),
 }
+"""Kind to what scores it."""
 
 
 def score(protocol: AnyProtocol, earned: np.ndarray, plan: EpisodePlan) -> Scores:
     """Scores of B episodes from what their answers earned, [T, B] (NaN where nothing is answered)."""
-    return _SCORERS[protocol.kind].score(earned, plan)
+    return SCORERS[protocol.kind].score(earned, plan)
 
 
 def each(protocol: AnyProtocol, scores: Scores) -> Each:
     """Metric name to its value in each episode [E], as a share; NaN where the episode has no step it speaks of."""
-    return _SCORERS[protocol.kind].each(scores, protocol)
+    return SCORERS[protocol.kind].each(scores, protocol)
 
 
 def metrics(protocol: AnyProtocol, scores: Scores) -> Metrics:
@@ -49,4 +79,4 @@ def metrics(protocol: AnyProtocol, scores: Scores) -> Metrics:
 
 def curves(protocol: AnyProtocol, scores: Scores) -> dict[str, list[float]]:
     """Means in per cent along an axis of the kind, for reports."""
-    return _SCORERS[protocol.kind].curves(scores)
+    return SCORERS[protocol.kind].curves(scores)

@@ -6,7 +6,7 @@ import numpy as np
 
 from harness.episodes.plan import STREAM, EpisodePlan
 from harness.evaluation.score.arrays import Each, Scores, percent, sums
-from harness.protocol.models import Continual, NWayKShot
+from harness.protocol.models import Continual, Protocol
 
 
 def score(earned: np.ndarray, plan: EpisodePlan) -> Scores:
@@ -23,11 +23,15 @@ def score(earned: np.ndarray, plan: EpisodePlan) -> Scores:
     return {"by_query": by_query, "by_subtask": right / count}
 
 
-def each(scores: Scores, protocol: Continual | NWayKShot) -> Each:
-    """`query_accuracy` is the mean over all queries; in continual learning `query_accuracy@last` is that of the
-    newest subtask and `query_accuracy@earlier` the mean over all others."""
-    found = {"query_accuracy": scores["by_query"].mean(1)}
-    if isinstance(protocol, Continual) and protocol.episode.subtasks > 1:
+def each(scores: Scores, protocol: Protocol) -> Each:
+    """`query_accuracy` is the mean over all queries."""
+    return {"query_accuracy": scores["by_query"].mean(1)}
+
+
+def each_of_continual(scores: Scores, protocol: Continual) -> Each:
+    """And `query_accuracy@last` is that of the newest subtask, `query_accuracy@earlier` the mean over all others."""
+    found = each(scores, protocol)
+    if protocol.episode.subtasks > 1:
         found["query_accuracy@earlier"] = scores["by_subtask"][:, :-1].mean(1)
         found["query_accuracy@last"] = scores["by_subtask"][:, -1]
     return found

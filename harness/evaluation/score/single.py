@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from harness.episodes.plan import EpisodePlan
 from harness.evaluation.score.arrays import Each, Scores
+from harness.protocol.models import Supervised
 
 
 def score(earned: np.ndarray, plan: EpisodePlan) -> Scores:
@@ -15,7 +14,7 @@ def score(earned: np.ndarray, plan: EpisodePlan) -> Scores:
     return {"right": earned.T.copy()}
 
 
-def each(scores: Scores, protocol: Any) -> Each:
+def each(scores: Scores, protocol: Supervised) -> Each:
     """`accuracy` is the mean over images."""
     return {"accuracy": scores["right"][:, 0]}
 
