@@ -49,6 +49,7 @@ def execute(args: argparse.Namespace) -> int:
     from harness.boards.artifacts import keep
     from harness.boards.markdown import publish, render_board
     from harness.method.registry import parse_options
+    from harness.protocol.load import load_protocol
     from harness.records.provenance import cores
     from harness.runs.resolve import Request, prepare, with_seed
     from harness.runs.run import run
@@ -76,8 +77,9 @@ def execute(args: argparse.Namespace) -> int:
         compile=args.compile,
         command=shlex.join(["harness", *sys.argv[1:]]),
     )
+    loaded = load_protocol(request.protocol)
     for seed in seeds:
-        prepared = prepare(with_seed(request, seed))
+        prepared = prepare(with_seed(request, seed), loaded)
         try:
             record = run(prepared)
         except KeyboardInterrupt:

@@ -8,5 +8,5 @@ What a kind is made of, by floor:
 - `harness/evaluation/score/`: what its answers come to.
 
 Each package has one table of the kinds. A further kind can be one module, which holds all three and registers them with
-`harness.evaluation.kinds.register`; `tests/helpers/reversal.py` is such a module.
+`harness.evaluation.kinds.register`; `tests/helpers/revisit.py` is such a module.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,10 +31,23 @@ class Loaded:
     protocol: AnyProtocol
     base: Path | None = None
 
-    @property
-    def digest(self) -> str:
-        """The digest of the protocol as it is written, computed once."""
-        return self.protocol.digest
+    @functools.cached_property
+    def on_stand_in(self) -> AnyProtocol:
+        """The protocol on its generated data set.
+
+        Raises UserError where it names none, or that cannot hold such an episode.
+        """
+        from pydantic import ValidationError
+
+        from harness.protocol.models import on_dataset
+
+        if self.protocol.stand_in is None:
+            raise UserError(f"{self.name} names no stand-in; write 'stand_in: NAME' into {shown(self.path)}")
+        try:
+            return on_dataset(self.protocol, self.protocol.stand_in)
+        except ValidationError as error:
+            reasons = "; ".join(each["msg"].removeprefix("Value error, ") for each in error.errors())
+            raise UserError(f"{self.name} cannot be run on its stand-in: {reasons}") from None
 
 
 def load_protocol(name_or_path: str | Path) -> Loaded:
@@ -42,11 +56,21 @@ def load_protocol(name_or_path: str | Path) -> Loaded:
     Raises UserError for an unknown name (with the nearest), and YamlError (with every problem at its line)
     for a file that is not a possible protocol.
     """
+    path = find_protocol(name_or_path)
+    return _read_shipped(path) if path in protocol_files().values() else _read(path)
+
+
+@functools.cache
+def _read_shipped(path: Path) -> Loaded:
+    """Shipped files are read once: they do not change while a command runs, whose boards name them again."""
+    return _read(path)
+
+
+def _read(path: Path) -> Loaded:
     from harness.data.user.model import PLACES
     from harness.protocol.class_lists import with_class_lists
     from harness.protocol.models import PROTOCOL
 
-    path = find_protocol(name_or_path)
     document = with_class_lists(inherited(path))
     protocol = validated(document, PROTOCOL, also=(extends.EXTENDS,))
     places = [document.keys[loc] for loc in (("dataset", key) for key in PLACES) if loc in document.keys]
@@ -85,17 +109,4 @@ def for_data(loaded: Loaded, data: str) -> AnyProtocol:
 
     Raises UserError where there is no stand-in, or it cannot hold such an episode.
     """
-    from pydantic import ValidationError
-
-    from harness.protocol.models import on_dataset
-
-    protocol = loaded.protocol
-    if data == "real":
-        return protocol
-    if protocol.stand_in is None:
-        raise UserError(f"{loaded.name} names no stand-in; write 'stand_in: NAME' into {shown(loaded.path)}")
-    try:
-        return on_dataset(protocol, protocol.stand_in)
-    except ValidationError as error:
-        reasons = "; ".join(each["msg"].removeprefix("Value error, ") for each in error.errors())
-        raise UserError(f"{loaded.name} cannot be run on its stand-in: {reasons}") from None
+    return loaded.protocol if data == "real" else loaded.on_stand_in

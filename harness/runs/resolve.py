@@ -64,9 +64,12 @@ class Prepared:
     folder: Path
 
 
-def prepare(request: Request) -> Prepared:
-    """Resolves names and loads the data; UserError for anything that is not there or does not fit."""
-    loaded = load_protocol(request.protocol)
+def prepare(request: Request, loaded: Loaded | None = None) -> Prepared:
+    """Resolves names and loads the data; UserError for anything that is not there or does not fit.
+
+    `loaded` is the request's protocol where it has been read already, for another seed.
+    """
+    loaded = loaded or load_protocol(request.protocol)
     method = load_method(request.method)
     protocol = for_data(loaded, request.data)
     check_kind(method.cls, protocol)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections import Counter
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 from harness import cli
+from harness.protocol import base, load
 from harness.records.record import Record
 from harness.runs import resolve, run
 from harness.testing import tiny_dataset
@@ -37,6 +41,31 @@ def record_of(folder: Path) -> Record:
 
 def without_times(record: Record) -> dict[str, object]:
     return record.model_dump(exclude={"finished", "train_seconds", "score_seconds", "command", "code"})
+
+
+@pytest.mark.parametrize("shipped", [True, False], ids=["a shipped protocol", "a file of one's own"])
+def test_runs_of_two_seeds_read_their_protocol_once_and_compute_its_digest_once(
+    shipped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: Counter[str] = Counter()
+
+    def counted(module: ModuleType, name: str) -> None:
+        function = getattr(module, name)
+
+        def counting(*given: Any, **named: Any) -> Any:
+            calls[name] += 1
+            return function(*given, **named)
+
+        monkeypatch.setattr(module, name, counting)
+
+    counted(load, "validated")
+    counted(base, "_digest")
+    load._read_shipped.cache_clear()
+    text = "extends: cifarfs_delay5\ntitle: mine\nepisode: {presentations: 9}\n"
+    Path("mine.yaml").write_text(text)
+    protocol = "cifarfs_delay5" if shipped else "mine.yaml"
+    assert cli.main(["run", protocol, "--method", "chance", "--seeds", "0-1", "--test-episodes", "2"]) == 0
+    assert calls == {"validated": 1, "_digest": 1}
 
 
 def test_a_run_leaves_its_record_scores_and_weights_and_a_row(capsys: pytest.CaptureFixture[str]) -> None:
