@@ -113,7 +113,7 @@ def render_index(boards: Path) -> str:
         (False, "Real data"),
         (True, "Stand-in data (generated; for trying things out)"),
     ):
-        for by in RANKINGS:
+        for by in dict.fromkeys((*RANKINGS, *(view.standings.ranking for view in views))):
             rows = [_index_row(view) for view in views if (view.stand_in, view.standings.ranking) == (stand_in, by)]
             if rows:
                 parts += [f"## {heading}, ranked by `{by}`", table(rows)]

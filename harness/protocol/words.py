@@ -10,13 +10,14 @@ _EXAMPLE = 12
 
 @dataclass(frozen=True)
 class Words:
-    """A protocol in words: the shape of an episode, what happens in it (sentences), how it is scored, and what a step
-    and the columns of its timeline mean."""
+    """A protocol in words: the shape of an episode, what happens in it (sentences), how it is scored, what a step and
+    the columns of its timeline mean, and what to know of the metrics on its board ('' where the README says it)."""
 
     shape: str
     course: tuple[str, ...]
     scoring: str
     legend: str
+    board: str = ""
 
 
 def timing(delay: int, steps: int) -> str:

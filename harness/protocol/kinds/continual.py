@@ -10,6 +10,10 @@ from harness.protocol.base import Needs, Protocol, refuse, too_many
 from harness.protocol.episode_models import ContinualEpisode, QueryScoring
 from harness.protocol.words import Words, labels
 
+_BOARD = """\
+`query_accuracy` is over the queries of all subtasks, asked after the last of them; `query_accuracy@earlier` is over
+those of all subtasks but the last, `query_accuracy@last` over those of the last."""
+
 
 class Continual(Protocol):
     """Classes one after another, then queries from all of them."""
@@ -58,6 +62,7 @@ class Continual(Protocol):
             scoring=f"scored by query accuracy over {self.test_episodes} episodes",
             legend="At each step of the stream the learner receives the feedback and is shown an image of a class; its "
             "answer is not scored.\nsubtask: place of the class in the stream, from 0.",
+            board=_BOARD,
         )
 
     @model_validator(mode="after")

@@ -10,6 +10,10 @@ from harness.protocol.base import Needs, Protocol, refuse, too_many
 from harness.protocol.episode_models import KShotEpisode, QueryScoring
 from harness.protocol.words import Words
 
+_BOARD = """\
+`query_accuracy` is over the queries, asked after the whole support set. Its shots are labelled samples of a class,
+not positions in a stream: it cannot be compared with `accuracy@shot=k`."""
+
 
 class NWayKShot(Protocol):
     """A support set, then queries from frozen state."""
@@ -47,6 +51,7 @@ class NWayKShot(Protocol):
             ),
             scoring=f"scored by query accuracy over {self.test_episodes} episodes",
             legend="The learner is given the support pairs; of each query it must answer the number of the class.",
+            board=_BOARD,
         )
 
     @model_validator(mode="after")

@@ -10,6 +10,16 @@ from harness.protocol.base import Needs, Protocol, refuse, too_many
 from harness.protocol.episode_models import SegmentationEpisode, StreamScoring
 from harness.protocol.words import Words, at_shots, stream_legend
 
+_IOU = """\
+`iou@shot=k` is the intersection over union of the target's mask at its (k+1)-th presentation, """
+
+_DISTRACTOR = f"""{_IOU}`masking@shot=k` the
+share of the distractor's object pixels that are called background at its own (k+1)-th presentation, and `joint` the
+mean of both over these shots: calling everything object earns the first and loses the second."""
+
+_PLAIN = f"""{_IOU}`iou` the mean over
+these shots."""
+
 
 class SegmentationDistractors(Protocol):
     """Segment the target class, leave the distractor out; which is which is learned from feedback."""
@@ -65,6 +75,7 @@ class SegmentationDistractors(Protocol):
             course=known + which if shape.distractor else known,
             scoring=f"scored by {what} at {at_shots(self.shots)} over {self.test_episodes} episodes",
             legend=stream_legend("an image, and must mark the object of the target class", "mask"),
+            board=_DISTRACTOR if shape.distractor else _PLAIN,
         )
 
     @model_validator(mode="after")

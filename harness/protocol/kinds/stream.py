@@ -10,6 +10,10 @@ from harness.protocol.base import Needs, Protocol, refuse, too_many
 from harness.protocol.episode_models import DelayedEpisode, StreamEpisode, StreamScoring
 from harness.protocol.words import Words, at_shots, stream_legend, timing
 
+_IID = """\
+Classes are drawn independently from step to step, so an episode may lack a shot: `accuracy` is the mean over all
+steps, first presentations among them, and `accuracy@shot=k` is over the episodes that have such a step."""
+
 
 class StreamBase(Protocol):
     """What both kinds of stream have; T is ways x presentations steps."""
@@ -56,6 +60,7 @@ class StreamBase(Protocol):
             course=(timing(self.label_delay, self.steps),),
             scoring=f"scored at {at_shots(self.shots)} over {self.test_episodes} episodes",
             legend=stream_legend("an image of a class, and must answer its number", "label"),
+            board=_IID if self.episode.order == "iid" else "",
         )
 
     @model_validator(mode="after")

@@ -8,6 +8,8 @@ from harness.protocol.base import Protocol
 from harness.protocol.episode_models import SupervisedEpisode, SupervisedScoring
 from harness.protocol.words import Words
 
+_BOARD = "`accuracy` is over the images of the test split, each of which is an episode of one step."
+
 
 class Supervised(Protocol):
     """Train split with its labels, test split without."""
@@ -25,4 +27,5 @@ class Supervised(Protocol):
             course=("No label is revealed. Training shows every training image once in each pass, in a new order.",),
             scoring="scored by accuracy on the whole test split",
             legend="The learner is shown an image of a class and must answer its number.",
+            board=_BOARD,
         )
