@@ -9,6 +9,7 @@ from harness.check.agreement import stepping_equals_absorb, stepping_equals_roll
 from harness.check.answers import answers, null_feedback, relabelling
 from harness.check.causality import label_timing, no_anticipation
 from harness.check.compare import AGREED, EXACTLY, ROUNDED
+from harness.check.history import nothing_remembered, null_is_no_class
 from harness.check.isolation import no_cross_talk, no_global_randomness, no_hidden_state, repeatable
 from harness.check.learning import save_and_load, trainable
 from harness.check.pairing import pairing
@@ -113,6 +114,13 @@ CHECKS = (
         EXACTLY,
     ),
     Check(
+        "nothing remembered",
+        "what the method holds beside its state does not depend on what it answered",
+        nothing_remembered,
+        (*_SOUND, "no hidden state", "forking", "queries are independent", "adapt"),
+        compared=EXACTLY,
+    ),
+    Check(
         "stepping equals rollout",
         "both give the same answers and gradients",
         stepping_equals_rollout,
@@ -133,6 +141,14 @@ CHECKS = (
         "answers stay finite when nothing is revealed",
         null_feedback,
         on=tuple(kind for kind in _WITH_LABELS if kind != "n_way_k_shot"),  # every support pair has its label
+    ),
+    Check(
+        "null is no class",
+        "null feedback before the first label is not taken for a class",
+        null_is_no_class,
+        (*_UNDISTURBED, "null feedback"),
+        on=tuple(kind for kind in _WITH_LABELS if kind != "n_way_k_shot"),
+        compared=EXACTLY,
     ),
     Check(
         "relabelling",

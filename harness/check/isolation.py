@@ -49,7 +49,7 @@ def no_cross_talk(subject: Subject) -> Finding:
 def repeatable(subject: Subject) -> Finding:
     """Two fresh instances with the same weights, under the same random states, give the same bits."""
     again = subject.fresh()
-    before = _contents(again)
+    before = contents(again)
     change = first_change(subject.stepped(), subject.stepped(None, again))
     if change is None:
         subject.lived = again, before
@@ -64,21 +64,21 @@ def repeatable(subject: Subject) -> Finding:
 
 
 def no_hidden_state(subject: Subject) -> Finding:
-    """Answers a batch, then another one, then the first again: the same bits, and the module as it was.
+    """Answers a batch, then others of several sizes, then the first again: the same bits, and the module as it was.
 
     Where the instance of `repeatable` is at hand, it has answered the batch before; a fast path begins with the other
     batch. A changed parameter or buffer fails. A plain attribute that changed though the answers did not (a cached
     mask) is a note.
     """
-    others = draw(subject.setting, "in between", batch=BATCH - 1)
     note = Finding()
     for said, run in subject.paths():
         if run == subject.stepped and subject.lived:
             method, before = subject.lived
         else:
             method = subject.fresh()
-            before = _contents(method)
-        run(others, method)
+            before = contents(method)
+        for size in (BATCH - 1, 1, 2 * BATCH) if run == subject.stepped else (BATCH - 1,):
+            run(draw(subject.setting, "in between", batch=size), method)
         change = first_change(run(), run(None, method))
         kept = _edited(before, method)
         named = f" ({', '.join(kept[:3])} changed)" if kept else ""
@@ -127,7 +127,7 @@ def _mixed(subject: Subject, said: str, change: Change, episode: int, when: str)
     )
 
 
-def _contents(method: Method) -> dict[str, Any]:
+def contents(method: Method) -> dict[str, Any]:
     """What the module holds, by name, in a form that compares with ==: a copy, so that later edits show."""
     return dict(_held(method))
 
@@ -139,29 +139,32 @@ def _edited(before: dict[str, Any], method: Method) -> list[str]:
 
 def _held(method: Method) -> Iterator[tuple[str, Any]]:
     for name, parameter in method.named_parameters():
-        yield f"parameter '{name}'", _frozen(parameter)
+        yield f"parameter '{name}'", frozen(parameter)
     for name, buffer in method.named_buffers():
-        yield f"buffer '{name}'", _frozen(buffer)
+        yield f"buffer '{name}'", frozen(buffer)
     own = {"_parameters", "_buffers", "_modules"}
     for path, module in method.named_modules():
         for name, value in vars(module).items():
             if name not in own:
-                yield f"attribute '{path + '.' if path else ''}{name}'", _frozen(value)
+                yield f"attribute '{path + '.' if path else ''}{name}'", frozen(value)
     for cls in type(method).__mro__:
         if cls is Method:
             break
         for name, value in vars(cls).items():
-            yield f"class attribute '{cls.__name__}.{name}'", _frozen(value)
+            yield f"class attribute '{cls.__name__}.{name}'", frozen(value)
 
 
-def _frozen(value: Any) -> Any:
+def frozen(value: Any) -> Any:
+    """A value in a form that compares with ==, as a copy: tensors and arrays by their bytes, other objects by class."""
     if isinstance(value, Tensor):
         plain = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         return value.dtype, tuple(value.shape), plain.numpy().tobytes()
     if isinstance(value, np.ndarray):
         return str(value.dtype), value.shape, value.tobytes()
     if isinstance(value, dict):
-        return tuple((repr(key), _frozen(each)) for key, each in value.items())
+        return tuple((repr(key), frozen(each)) for key, each in value.items())
     if isinstance(value, list | tuple | deque):
-        return tuple(_frozen(each) for each in value)
-    return value if isinstance(value, str | int | float | bool | None) else type(value)
+        return tuple(frozen(each) for each in value)
+    if isinstance(value, set | frozenset):
+        return sorted(map(repr, value))
+    return value if isinstance(value, str | bytes | int | float | bool | None) else type(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import torch
@@ -26,7 +27,7 @@ def queries_are_independent(subject: Subject) -> Finding:
     count = subject.setting.queries
     life, others = life_of(subject.episodes), life_of(subject.others)
     asking = _Asking(subject, life)
-    change = first_change(asking(life.queries), asking(life.queries))
+    change = first_change(asking(life.queries), asking(life.queries, times=2))
     if change is not None:
         return _told(subject, change, "when the same queries were asked twice: query keeps something outside the state")
     back = torch.arange(count).flip(0)
@@ -101,18 +102,30 @@ class _Asking:
     def __init__(self, subject: Subject, life: Life) -> None:
         self._subject = subject
         self._lives = {False: life}
-        self._kept: dict[bool, tuple[Method, State]] = {}
+        self._lived: dict[bool, tuple[Method, State]] = {}
         if subject.double:
             self._lives[True] = life_of(subject.given(subject.episodes, double=True))
 
-    def __call__(self, queries: Tensor, double: bool = False) -> Tensor:
-        """Answers [Q, B, ...] to queries [Q, B, C, H, W]."""
-        if double not in self._kept:
-            method = self._subject.fresh(double=double)
-            self._kept[double] = method, asked_state(method, self._lives[double])
-        method, state = self._kept[double]
+    def __call__(self, queries: Tensor, double: bool = False, times: int = 1) -> Tensor:
+        """Answers [Q, B, ...] to queries [Q, B, C, H, W], of an instance that was asked nothing before; the last of
+        several `times`."""
+        method, state = self._instance(double)
         with scoring(method):
-            return ask(method, state, queries.double() if double else queries).detach()
+            for _ in range(times):
+                answers = ask(method, state, queries.double() if double else queries).detach()
+        return answers
+
+    def _instance(self, double: bool) -> tuple[Method, State]:
+        """An instance that has lived through the life and was asked nothing, and its state."""
+        if double not in self._lived:
+            method = self._subject.fresh(double=double)
+            self._lived[double] = method, asked_state(method, self._lives[double])
+        method, state = self._lived[double]
+        try:
+            return copy.deepcopy(method), state
+        except RuntimeError:  # torch refuses to copy tensors that were computed (old-style weight norm)
+            method = self._subject.fresh(double=double)
+            return method, asked_state(method, self._lives[double])
 
     def leaked(self, before: Tensor, after: Tensor, here: Tensor, there: Tensor) -> tuple[Change | None, bool]:
         """How the answers `here` to `before` differ from those `there` to `after`, and whether any bit moved."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,8 +18,9 @@ STREAMS = ("online_few_shot", "delayed_label")
 WAYS, IMAGE_SHAPE, MASK_SHAPE, DELAYS = 3, (1, 28, 28), (3, 32, 32), (1, 3)
 """The tasks when no protocol is given; `MASK_SHAPE` is that of images to be segmented."""
 
-CLASSES = 40
-"""Training classes that methods are told of."""
+CLASSES = 64
+"""Training classes that methods are told of without a protocol: as many as mini-ImageNet and CIFAR-FS have, so that
+nobody can tell a check by it."""
 
 QUERIES = 6
 """Queries that follow, in kinds that have them. Even, so that none stays in its place when they are reversed, and not
@@ -53,13 +54,14 @@ class Setting:
     """What the random tasks look like.
 
     `ways` is the number of classes that are shown, `image_shape` is (C, H, W), `delay` the label delay d of kinds with
-    a stream.
+    a stream, `classes` the number of training classes that methods are told of.
     """
 
     ways: int
     image_shape: tuple[int, int, int]
     kind: str
     delay: int | None = None
+    classes: int = CLASSES
 
     @property
     def masks(self) -> bool:
@@ -123,7 +125,7 @@ class Setting:
     def task(self, told: bool) -> Task:
         """What a method is told; the label delay only if it needs it."""
         ways = 1 if self.masks else self.ways
-        return Task(ways, self.image_shape, self.kind, self.delay if told else None, max(CLASSES, ways))
+        return Task(ways, self.image_shape, self.kind, self.delay if told else None, max(self.classes, ways))
 
 
 def settings_for(
@@ -138,13 +140,14 @@ def settings_for(
         if kind not in KINDS:
             raise unknown("kind of protocol", kind, KINDS)
     wanted = [kind for kind in KINDS if kind in cls.kinds and (kinds is None or kind in kinds)]
-    ways, shape, own = WAYS, IMAGE_SHAPE, None
+    ways, shape, own, classes = WAYS, IMAGE_SHAPE, None, CLASSES
     if protocol is not None:
         card = protocol.card
         # The user's own data may not say before it is decoded how many classes there are.
         task = task_for(cls, protocol, card.image_shape, card.classes.get("train", WAYS))
         # With one way there is no other label to change to.
         ways, shape, own = max(2, task.ways), card.image_shape, protocol.label_delay if protocol.stream else None
+        classes = card.classes.get("train", CLASSES)
         family = STREAMS if protocol.stream else (protocol.task_kind,)
         wanted = [kind for kind in wanted if kind in family]
     late = sorted({*(delays or DELAYS), *([own] if own and not delays else [])})
@@ -156,7 +159,7 @@ def settings_for(
             found.append(Setting(ways, shape, kind, 1 if kind == "continual" else None))
     if not found:
         raise UserError(f"nothing to check: {cls.__name__} runs on {', '.join(cls.kinds) or 'no kind of protocol'}")
-    return found
+    return [replace(each, classes=classes) for each in found]
 
 
 def described(settings: list[Setting]) -> str:

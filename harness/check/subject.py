@@ -90,7 +90,7 @@ class Subject:
         """Bytes of one episode's state after each step before the queries, once some check has seen them all."""
         self.lived: tuple[Method, dict[str, Any]] | None = None
         """An instance that has answered the usual episodes once by stepping, and what its module held before that."""
-        _jitter(self._pristine)
+        jitter(self._pristine)
 
     def fresh(self, *, double: bool = False) -> Method:
         """An instance that has never run, in evaluation mode."""
@@ -310,7 +310,7 @@ def _at_steps(logits: Tensor, episodes: Episodes) -> Tensor:
     return torch.cat([logits.new_full((plan.first_query, *logits.shape[1:]), torch.nan), logits])
 
 
-def _jitter(method: Method) -> None:
+def jitter(method: Method) -> None:
     """Moves every parameter by up to a tenth of its root mean square (by up to 0.02 where that is zero)."""
     block = uniform((1 << 14,), "jitter").numpy()
     with torch.no_grad():

@@ -20,6 +20,7 @@ from harness.evaluation.isolated import Bounds, Player, Remote, played
 from harness.method.interface import Feedback, Method, State
 from harness.method.registry import task_for
 from harness.testing import tiny_dataset
+from tests.check import broken_history as broken
 from tests.check.broken_methods import Honest
 from tests.check.cheats import medley, rememberers, thieves
 from tests.check.cheats.base import hashed
@@ -115,6 +116,24 @@ def test_what_is_remembered_outside_the_instance_is_not_repeatable(name: str) ->
 def test_what_is_remembered_in_the_instance_is_hidden_state(name: str) -> None:
     report = checked(getattr(rememberers, name))
     assert report.result("no hidden state").outcome == "failed", report.text()
+
+
+@pytest.mark.parametrize(
+    ("cls", "check", "reason"),
+    [
+        (broken.FillsACacheOfFeatures, "nothing remembered", "attribute 'known' holds something of what was answered"),
+        (broken.NotesWhatItSees, "nothing remembered", "global 'SEEN' of tests.check.broken_history holds something"),
+        (broken.TakesNullForTheLastClass, "null is no class", "is taken for class 2: with that in its place"),
+    ],
+)
+def test_what_is_kept_or_taken_for_a_class_is_found(cls: type[Method], check: str, reason: str) -> None:
+    found = checked(cls).result(check)
+    assert (found.outcome, reason in found.reason) == ("failed", True), found.reason
+
+
+def test_a_cache_of_queries_is_found_since_each_asking_has_a_fresh_instance() -> None:
+    report = check_method(broken.RemembersQueries, kinds=["n_way_k_shot"])
+    assert report.result("queries are independent").outcome == "failed", report.text()
 
 
 def checked(cls: type[Method]) -> Report:
