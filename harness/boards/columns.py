@@ -13,6 +13,7 @@ from harness.boards.standings import Entry
 from harness.protocol.episode_models import Published
 from harness.protocol.models import AnyProtocol, ranking, reported
 from harness.records.record import Cost, Record
+from harness.util.shown_text import in_markdown
 
 NOTHING = "–"
 
@@ -168,14 +169,11 @@ def _titled(published: Published) -> str:
     return published.method + (f", {published.variant}," if published.variant else "")
 
 
-def table(rows: list[dict[str, str]]) -> str:
-    """Markdown of a table whose rows share their columns."""
+def table(rows: list[dict[str, str]], markdown: Sequence[str] = ()) -> str:
+    """Markdown of a table whose rows share their columns; what is in the columns `markdown` is Markdown already."""
     import pandas
 
-    frame: Any = pandas.DataFrame([{name: safe(text) for name, text in row.items()} for row in rows])
+    frame: Any = pandas.DataFrame(
+        [{name: text if name in markdown else in_markdown(text) for name, text in row.items()} for row in rows]
+    )
     return frame.to_markdown(index=False, disable_numparse=True)
-
-
-def safe(text: str) -> str:
-    """Text that cannot end a table's cell or begin HTML."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from harness.boards.columns import NOTHING, best_published, columns, measured, published_table, safe, table, why
+from harness.boards.columns import NOTHING, best_published, columns, measured, published_table, table, why
 from harness.boards.legend import legend
 from harness.boards.standings import RANKINGS, Standings, standings, usual_digest, usual_ranking
 from harness.boards.store import (
@@ -24,6 +24,7 @@ from harness.protocol.models import AnyProtocol, digest, ranking, reported
 from harness.records.record import Record
 from harness.util.atomic_files import leftovers, replacing
 from harness.util.errors import UserError
+from harness.util.shown_text import in_markdown
 
 if TYPE_CHECKING:
     from harness.protocol.load import Loaded
@@ -78,7 +79,7 @@ def render_board(loaded: Loaded, boards: Path, stand_in: bool = False) -> str:
     view = view_board(loaded.name, protocol, boards, stand_in)
     by, others = ranking(protocol), reported(protocol)
     episodes = "the whole test split" if view.test_episodes is None else f"{view.test_episodes} test episodes"
-    parts = [f"# {safe(protocol.title)}"]
+    parts = [f"# {in_markdown(protocol.title)}"]
     if stand_in:
         parts.append("**Stand-in data: generated, for trying things out. Not to be compared with real data.**")
     parts.append(
@@ -99,9 +100,12 @@ def render_board(loaded: Loaded, boards: Path, stand_in: bool = False) -> str:
             "These rows cannot be compared with those above, or with each other.",
         ]
     for heading, entries in view.standings.apart:
-        parts += [f"### {heading}", table([{"why": why(each), **columns(each, by, others)} for each in entries])]
+        parts += [
+            f"### {in_markdown(heading)}",
+            table([{"why": why(each), **columns(each, by, others)} for each in entries]),
+        ]
     if view.board.problems:
-        parts += ["## Problems in the file", "\n".join(f"- {safe(each)}" for each in view.board.problems)]
+        parts += ["## Problems in the file", "\n".join(f"- {in_markdown(each)}" for each in view.board.problems)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -116,7 +120,7 @@ def render_index(boards: Path) -> str:
         for by in dict.fromkeys((*RANKINGS, *(view.standings.ranking for view in views))):
             rows = [_index_row(view) for view in views if (view.stand_in, view.standings.ranking) == (stand_in, by)]
             if rows:
-                parts += [f"## {heading}, ranked by `{by}`", table(rows)]
+                parts += [f"## {heading}, ranked by `{by}`", table(rows, markdown=["board"])]
     if len(parts) == 1:
         parts.append("No boards yet: `harness run PROTOCOL --method NAME` writes the first row.")
     return "\n\n".join(parts) + "\n"
@@ -203,7 +207,7 @@ def _index_row(view: View) -> dict[str, str]:
     folder = f"{STAND_IN_FOLDER}/" if view.stand_in else ""
     published = None if view.protocol is None or view.stand_in else best_published(view.protocol)
     return {
-        "board": f"[{view.name}]({quote(f'{folder}{view.name}.md')})",
+        "board": f"[{in_markdown(view.name)}]({quote(f'{folder}{view.name}.md')})",
         "title": view.protocol.title if view.protocol else "(protocol file not shipped)",
         "best measured": best,
         "entries": str(view.standings.entries) + (f", {problems} problems" if problems else ""),

@@ -7,13 +7,15 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.records.marks import FAILED_CHECK, PARTIAL_TEST
+from harness.records.marks import FAILED_CHECK, NOT_CHECKED, PARTIAL_TEST
 from harness.records.record import Record
 
 OTHER_DIGEST = "Another protocol digest"
 OTHER_DATA = "Other data"
 FAILED = "Failed a check"
+UNCHECKED = "Not checked"
 PARTIAL = "Partial test"
+MORE = "More test episodes than the protocol has"
 RANKINGS = ("accuracy", "query_accuracy", "joint", "iou")
 """The metrics that boards are ranked by, in the order in which a record without its protocol is asked for them."""
 
@@ -86,7 +88,7 @@ def standings(records: Iterable[tuple[int, Record]], digest: str, test_episodes:
     """Groups a board's records (line number, record) and ranks them by the metric `ranking`.
 
     `digest` is the protocol's own. The data that rows are compared on are those of most records with that
-    digest; if two sets of data are equally common, those of the record that was finished last.
+    digest; if two sets of data are equally common, those of the record in the later line.
     `test_episodes` is what the protocol asks for, None if it asks for the whole split.
     """
     newest, older = _newest(records)
@@ -106,29 +108,30 @@ def standings(records: Iterable[tuple[int, Record]], digest: str, test_episodes:
 
 
 def usual_digest(records: Iterable[tuple[int, Record]]) -> str:
-    """The digest of the record finished last, for where the protocol's file is not at hand; '' if none."""
-    newest = max(records, key=lambda each: (each[1].when, each[0]), default=None)
+    """The digest of the record in the last line, for where the protocol's file is not at hand; '' if none."""
+    newest = max(records, key=lambda each: each[0], default=None)
     return newest[1].digest if newest else ""
 
 
 def usual_ranking(records: Iterable[tuple[int, Record]]) -> str:
     """What records without a protocol at hand are ranked by: the first of RANKINGS that the newest of them has."""
-    newest = max(records, key=lambda each: (each[1].when, each[0]), default=None)
+    newest = max(records, key=lambda each: each[0], default=None)
     metrics = newest[1].metrics if newest else {}
     return next((name for name in RANKINGS if name in metrics), RANKINGS[0])
 
 
 def _newest(records: Iterable[tuple[int, Record]]) -> tuple[list[Record], Counter[Key]]:
-    """The newest record of each setting and seed (at the same time, the later line), and how many are older.
+    """The newest record of each setting and seed, which is the one in the later line, and how many are older.
 
     A seed that was trained twice would otherwise count twice in a mean over seeds. The run's id is not asked:
     it is the name of a folder, and two people may give one name to different runs.
     """
     latest: dict[Key, Record] = {}
     older: Counter[Key] = Counter()
-    for _, record in sorted(records, key=lambda each: (each[1].when, each[0])):
+    for _, record in sorted(records, key=lambda each: each[0]):
         key = _key(record)
         older[key] += key in latest
+        latest.pop(key, None)  # so that they are in order of their lines
         latest[key] = record
     return list(latest.values()), older
 
@@ -140,13 +143,13 @@ def _key(record: Record) -> Key:
 def _common_fingerprint(records: Iterable[Record]) -> str | None:
     found = list(records)
     counts = Counter(record.data.fingerprint for record in found)
-    last = {record.data.fingerprint: record.when for record in sorted(found, key=lambda each: each.when)}
+    last = {record.data.fingerprint: place for place, record in enumerate(found)}
     return max(counts, key=lambda each: (counts[each], last[each], each), default=None)
 
 
 def _headings(ranking: str) -> tuple[str, ...]:
     """Why a row may stand apart, in the order in which several reasons are weighed."""
-    return (OTHER_DIGEST, OTHER_DATA, FAILED, PARTIAL, _without(ranking))
+    return (OTHER_DIGEST, OTHER_DATA, FAILED, UNCHECKED, PARTIAL, MORE, _without(ranking))
 
 
 def _without(ranking: str) -> str:
@@ -167,10 +170,14 @@ def _reasons(
     for mark in record.marks:
         if mark.startswith(FAILED_CHECK):
             yield FAILED, mark
+        elif mark == NOT_CHECKED:
+            yield UNCHECKED, "the run left the conformance check out"
     if test_episodes is not None and record.test_episodes < test_episodes:
         yield PARTIAL, f"{record.test_episodes} of {test_episodes} test episodes"
     elif PARTIAL_TEST in record.marks:
         yield PARTIAL, f"marked so; {record.test_episodes} test episodes"
+    if test_episodes is not None and record.test_episodes > test_episodes:
+        yield MORE, f"{record.test_episodes} test episodes, the protocol has {test_episodes}"
     if ranking not in record.metrics:
         yield _without(ranking), f"no metric '{ranking}'"
 

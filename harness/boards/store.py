@@ -12,9 +12,10 @@ import glob
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from pydantic import ValidationError
 
 from harness.records.record import SCHEMA_VERSION, Record, canonical_json, sha256_of
 from harness.util.errors import RunError
+from harness.util.shown_text import shown
 
 BOARDS = Path("leaderboards")
 """Where boards are, from the current folder, unless another folder is given."""
@@ -31,6 +33,12 @@ STAND_IN_FOLDER = "stand_in"
 """The folder inside the boards' folder for boards of generated data, so that they never meet real ones."""
 
 LOCK_SECONDS = 120.0
+TRIES = 20
+SETTLING_SECONDS = 0.05
+"""How long a last line without its end must stay as it is to count as torn, where locks do not work."""
+
+AHEAD = timedelta(days=1)
+"""How far in the future a run may seem to have finished: clocks go wrong, but not by more."""
 
 Report = Callable[[str], None]
 
@@ -45,7 +53,7 @@ class Board:
 
 def to_stderr(message: str) -> None:
     """Says something to the user without mixing it into what a command prints."""
-    print(f"harness: {message}", file=sys.stderr)
+    print(f"harness: {shown(message)}", file=sys.stderr)
 
 
 def board_path(boards: Path, protocol: str, stand_in: bool) -> Path:
@@ -72,20 +80,25 @@ def append_record(record: Record, boards: Path, report: Report = to_stderr) -> P
     try:
         with locked(path):
             is_new = not path.exists()
-            with path.open("a+b", buffering=0) as file:
-                lines = _mended(file, path, report)
-                if line in lines:
-                    report(f"{path.name} already has this record of run {record.run}; nothing was appended")
-                    return path
-                # Looked for as text first: to parse a long board for every append takes seconds.
-                name = canonical_json(record.run).encode()
-                others = sum(_run_of(each) == record.run for each in lines if name in each)
-                if others:
-                    report(
-                        f"{path.name} has {others} of run {record.run} with other content, which stay; "
-                        "of one setting and seed the newest is shown"
-                    )
-                _append(file, line + b"\n")
+            for _ in range(TRIES):
+                with path.open("a+b", buffering=0) as file:
+                    lines = _mended(file, path, report)
+                    if line in lines:
+                        report(f"{path.name} already has this record of run {record.run}; nothing was appended")
+                        return path
+                    # Looked for as text first: to parse a long board for every append takes seconds.
+                    name = canonical_json(record.run).encode()
+                    others = sum(_run_of(each) == record.run for each in lines if name in each)
+                    if others:
+                        report(
+                            f"{path.name} has {others} of run {record.run} with other content, which stay; "
+                            "of one setting and seed the newest is shown"
+                        )
+                    _append(file, line + b"\n")
+                if _holds(path, line):
+                    break
+            else:
+                raise RunError(f"{path} loses rows: another process writes it, and locks do not work there; try again")
             if is_new:
                 _sync_folder(path.parent)
     except OSError as error:
@@ -153,6 +166,15 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def _holds(path: Path, line: bytes) -> bool:
+    """Whether a line that was appended is still there, by the file's name: without working locks, others may have cut
+    it off as a torn tail or put another file in its place."""
+    try:
+        return line in path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return False
+
+
 def _mended(file: FileIO, path: Path, report: Report) -> list[bytes]:
     """The lines of a board whose last line, if it has no line end, is mended or set aside first."""
     file.seek(0)
@@ -162,6 +184,9 @@ def _mended(file: FileIO, path: Path, report: Report) -> list[bytes]:
     if not tail:
         return lines
     place = f"{path.name}:{len(lines)}"
+    time.sleep(SETTLING_SECONDS)
+    if os.fstat(file.fileno()).st_size != len(content):
+        return _mended(file, path, report)  # no torn tail: somebody without the lock was in the middle of it
     if _is_whole(tail):
         _append(file, b"\n")
         report(f"{place}: the line was whole but for its line end, which was added")
@@ -226,12 +251,15 @@ def _record_of(line: bytes) -> Record:
     if claimed != sha256_of(content):
         raise ValueError("sha256 does not fit: the line was changed after it was written")
     try:
-        return Record.model_validate(content)
+        record = Record.model_validate(content)
     except ValidationError as error:
         found = error.errors(include_url=False)
         told = [f"{'.'.join(map(str, each['loc'])) or 'record'}: {each['msg']}" for each in found[:3]]
         more = [f"and {len(found) - 3} more"] if len(found) > 3 else []
         raise ValueError("; ".join([*told, *more])) from None
+    if record.when > datetime.now(UTC) + AHEAD:
+        raise ValueError(f"finished is in the future ({record.finished})")
+    return record
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from harness.boards.claims import identity_of, wrong_numbers
 from harness.boards.rescoring import Bench, Inspected, inspected, method_of, rescored
 from harness.boards.standings import standings
-from harness.boards.store import board_path, read_board
+from harness.boards.store import AHEAD, board_path, read_board
 from harness.boards.verify import Verdict, compared, why_not
 from harness.data.open_dataset import load_dataset
 from harness.data.places import data_places
@@ -65,8 +66,13 @@ def examined(submission: Submission, say: Say) -> None:
     weights and of the method; the method keeps the rules (`harness check`); and its weights, scored again on some of
     the episodes that nobody can foresee (or on all), give the scores of the folder. Raises UserError for what cannot
     be checked, VerificationError for a claim that does not hold.
+
+    What only another training can show is not proved: that seed, recipe, budget, training classes, times, machine and
+    versions are those of the record (`harness verify --run` compares a row with such a run).
     """
     record = submission.record
+    if record.when > datetime.now(UTC) + AHEAD:
+        raise VerificationError(f"the run was finished in the future ({record.finished})")
     _files(submission)
     say("files: weights, scores and record belong together")
     bench = _bench(submission)

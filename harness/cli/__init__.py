@@ -9,6 +9,7 @@ import sys
 from harness import __version__
 from harness.cli.parser import Parser
 from harness.util.errors import HarnessError, unknown
+from harness.util.shown_text import shown
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("harness.cli.run", "train a method on a protocol, score it, put the row on the board"),
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     except HarnessError as error:
         if debug:
             raise
-        print(f"harness: error: {error}", file=sys.stderr)
+        print(f"harness: error: {shown(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         if debug:

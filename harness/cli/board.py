@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.util.errors import UserError, unknown
+from harness.util.shown_text import in_json
 
 if TYPE_CHECKING:
     from harness.boards.markdown import View
@@ -34,7 +34,7 @@ def execute(args: argparse.Namespace) -> int:
     stand_in = args.data == "stand-in" or loaded.protocol.card.stand_in
     if args.json:
         view = view_board(loaded.name, on_data(loaded, stand_in), args.boards, stand_in)
-        print(json.dumps(board_as_json(view), indent=1, ensure_ascii=False))
+        print(in_json(board_as_json(view)))
     else:
         print(render_board(loaded, args.boards, stand_in), end="")
     if args.write:
@@ -50,7 +50,7 @@ def _all(args: argparse.Namespace) -> int:
     from harness.util.shipped_files import protocol_files
 
     if args.json:
-        print(json.dumps([board_as_json(view) for view in view_all(args.boards)], indent=1, ensure_ascii=False))
+        print(in_json([board_as_json(view) for view in view_all(args.boards)]))
     else:
         print(render_index(args.boards), end="")
     if args.write:

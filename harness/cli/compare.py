@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from harness.util.shown_text import in_json, shown
 
 if TYPE_CHECKING:
     from harness.boards.compare import Difference
@@ -37,18 +38,17 @@ def execute(args: argparse.Namespace) -> int:
     results = differences(protocol, first, second, args.boards)
     if args.json:
         print(
-            json.dumps(
+            in_json(
                 {
                     "board": loaded.name,
                     "first": [record.run for record in first.records],
                     "second": [record.run for record in second.records],
                     "differences": [{**asdict(each), "told_apart": each.told_apart} for each in results],
-                },
-                indent=1,
+                }
             )
         )
         return 0
-    print(_text(loaded.name, first, second, results))
+    print(shown(_text(loaded.name, first, second, results)))
     return 0
 
 

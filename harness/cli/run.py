@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, metavar="DIR", help="this run folder instead of one named after the run")
     parser.add_argument("--boards", type=Path, default=Path("leaderboards"), metavar="DIR", help="where boards are")
     parser.add_argument("--no-board", action="store_true", help="write the run folder only")
+    parser.add_argument("--no-check", action="store_true", help="leave out the conformance check: not ranked")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with an unfinished run")
     again.add_argument("--fresh", action="store_true", help="set an earlier run folder aside and begin again")
@@ -47,6 +48,7 @@ def execute(args: argparse.Namespace) -> int:
     seconds, seeds = _seconds(args.time), _seeds(args.seeds)
 
     from harness.boards.artifacts import keep
+    from harness.boards.conformance import checked, unchecked
     from harness.boards.markdown import publish, render_board
     from harness.method.registry import parse_options
     from harness.protocol.load import load_protocol
@@ -86,7 +88,9 @@ def execute(args: argparse.Namespace) -> int:
             print(f"\nstopped; go on with: {shlex.join(['harness', *_resuming(sys.argv[1:])])}", file=sys.stderr)
             return 130
         if not args.no_board:
-            publish(keep(record, prepared.folder, args.boards), prepared.loaded, args.boards)
+            seen = None if args.no_check else checked(record, prepared.method, prepared.protocol, args.cache)
+            row = seen or unchecked(record)
+            publish(keep(row, prepared.folder, args.boards), prepared.loaded, args.boards)
     if not args.no_board:
         print(render_board(prepared.loaded, args.boards, stand_in=record.data.stand_in))
     return 0

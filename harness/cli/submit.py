@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from harness.cli.common import add_places, add_scoring
+from harness.util.shown_text import in_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,10 +44,10 @@ def execute(args: argparse.Namespace) -> int:
         full=args.full,
         in_process=args.in_process,
     )
-    examined(submission, lambda line: print(f"ok  {line}", flush=True))
+    examined(submission, lambda line: print(f"ok  {in_line(line)}", flush=True))
     if args.dry_run:
         print("nothing was appended (--dry-run)")
         return 0
     path = publish(keep(record, args.run, args.boards, args.store), submission.loaded, args.boards)
-    print(f"{record.method}, seed {record.seed}, is on {path}")
+    print(in_line(f"{record.method}, seed {record.seed}, is on {path}"))
     return 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from pathlib import Path
+
+from harness.util.shown_text import in_json, shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,10 +24,10 @@ def execute(args: argparse.Namespace) -> int:
 
     filled = fill(find_table(" ".join(args.name)), args.boards)
     if args.json:
-        print(json.dumps(as_json(filled), indent=1, ensure_ascii=False))
+        print(in_json(as_json(filled)))
     else:
         # A file or a pipe takes any width; a terminal gets blocks that fit it.
-        print(as_text(filled, shutil.get_terminal_size((1000, 50)).columns), end="")
+        print(shown(as_text(filled, shutil.get_terminal_size((1000, 50)).columns)), end="")
     return 0
 
 
@@ -36,7 +37,7 @@ def _list(as_json: bool) -> int:
     tables = all_tables()
     if as_json:
         listed = [{"table": each.name, "title": each.table.title, "paper": each.paper.citation} for each in tables]
-        print(json.dumps(listed, indent=1, ensure_ascii=False))
+        print(in_json(listed))
     else:
         width = max(len(each.name) for each in tables)
         print("\n".join(f"{each.name:<{width}}  {each.table.title}" for each in tables))

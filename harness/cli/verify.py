@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli.common import add_data_arguments, add_scoring, whole_number
 from harness.util.errors import UserError, VerificationError
+from harness.util.shown_text import in_line
 
 if TYPE_CHECKING:
     from harness.boards.rescoring import Bench
@@ -89,12 +90,12 @@ def _board(name: str, loaded: Loaded, args: argparse.Namespace) -> Counter[str]:
     bench = None if args.list else _bench(loaded, args)
     counts: Counter[str] = Counter()
     for line, record in rows:
-        print(f"{path.name}:{line}  {record.method}, seed {record.seed}, run {record.run}")
+        print(f"{in_line(path.name)}:{line}  {in_line(f'{record.method}, seed {record.seed}, run {record.run}')}")
         if bench is None:
-            print(f"  {allows(record)}")
+            print(f"  {in_line(allows(record))}")
             continue
         verdict = _verdict(record, bench, args)
-        print(f"  {verdict.outcome}: {verdict.said}", flush=True)
+        print(f"  {verdict.outcome}: {in_line(verdict.said)}", flush=True)
         if record.checkpoint is not None and not record.kept and not args.run:
             print(f"  and compare: harness verify {name} --row {line} --run RUN")
         counts[verdict.outcome] += 1

@@ -74,7 +74,7 @@ def load_method(name: str) -> LoadedMethod:
         return _checked(name, target, getattr(importlib.import_module(module), attribute))
     file, colon, attribute = name.rpartition(":")
     if colon and file.endswith(".py"):
-        return _from_file(Path(file), attribute)
+        return _from_file(Path(file).expanduser(), attribute)
     if name.endswith(".py"):
         raise UserError(f"'{name}' names a file but no class; write {name}:ClassName")
     for point in entry_points(group=GROUP):
@@ -208,7 +208,9 @@ def _from_file(path: Path, attribute: str) -> LoadedMethod:
             name for name, each in vars(module).items() if inspect.isclass(each) and each.__module__ == spec.name
         ]
         raise unknown(f"class in {path}", attribute, classes)
-    return _checked(attribute, f"{path}:{attribute}", getattr(module, attribute), path)
+    from harness.records.provenance import public
+
+    return _checked(attribute, public(f"{path}:{attribute}"), getattr(module, attribute), path)
 
 
 def _checked(name: str, target: str, cls: Any, file: Path | None = None) -> LoadedMethod:

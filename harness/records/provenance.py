@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,11 +15,27 @@ from harness.records.record import Code, Hardware
 
 _PACKAGES = ("episode-harness", "torch", "torchvision", "numpy", "pydantic", "datasets")
 
+_SECRETS = (
+    re.compile(r"()\b(?:hf|gh[pousr]|glpat|github_pat|sk|pk|xox[abpr])[_-][A-Za-z0-9_-]{16,}"),
+    re.compile(r"()\bAKIA[A-Z0-9]{16}\b"),
+    re.compile(r"(\w+://)[^\s/@]+(?=@)"),
+    re.compile(r"((?:token|password|passwd|secret|api[_-]?key)[\w-]*[=:\s]\s*['\"]?)[^\s'\"&]{8,}", re.IGNORECASE),
+)
+"""Tokens by their form, what stands before a host, and what follows a telling name; group 1 stays."""
+
 
 def hardware(device: torch.device) -> Hardware:
     """The machine, as seen from this process."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return Hardware(device=device.type, cpu=_cpu(), gpu=gpu, threads=torch.get_num_threads(), cores=cores())
+
+
+def public(text: str) -> str:
+    """A command line or a place as others may read it: tokens and passwords are left out, the home folder is '~'."""
+    for pattern in _SECRETS:
+        text = pattern.sub(lambda found: f"{found[1]}***", text)
+    home = str(Path.home())
+    return re.sub(rf"{re.escape(home)}(?=[/\\\\:'\"\s]|$)", "~", text) if len(home) > 1 else text
 
 
 def cores() -> int:

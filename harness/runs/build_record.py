@@ -100,7 +100,7 @@ def record_of(
         data=DataInfo(
             name=prepared.dataset.name,
             fingerprint=prepared.dataset.fingerprint,
-            source=prepared.dataset.source,
+            source=provenance.public(prepared.dataset.source),
             stand_in=prepared.dataset.card.stand_in,
         ),
         method=prepared.method.name,
@@ -140,7 +140,7 @@ def record_of(
         method_file=sha256_of(prepared.method.own_file),
         method_version=prepared.method.cls.version,
         method_source=prepared.method.source_hash,
-        command=request.command,
+        command=provenance.public(request.command),
         finished=utc_now(),
     )
 

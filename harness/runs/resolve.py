@@ -82,6 +82,9 @@ def prepare(request: Request, loaded: Loaded | None = None) -> Prepared:
     check_possible(protocol, dataset)
     if "validation" not in dataset.tables:
         budget = budget.model_copy(update={"validation": None})
+    whole = whole_test(protocol, dataset)
+    if request.test_episodes is not None and request.test_episodes > whole:
+        raise UserError(f"--test-episodes is {request.test_episodes}; the protocol has {whole}")
     identity = {
         "protocol": loaded.name,
         "digest": digest(protocol),
@@ -96,7 +99,7 @@ def prepare(request: Request, loaded: Loaded | None = None) -> Prepared:
         "budget_cut": _cut(request),
         "seed": request.seed,
         "init": None if request.init is None else sha256_of(weights_file(request.init)),
-        "test_episodes": request.test_episodes or whole_test(protocol, dataset),
+        "test_episodes": request.test_episodes or whole,
     }
     name = f"{method.name}-{request.budget}-s{request.seed}-{json_hash(identity)[:10]}"
     folder = request.folder or request.out / loaded.name / name

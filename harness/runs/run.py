@@ -19,7 +19,7 @@ from harness.evaluation.evaluate import evaluate
 from harness.evaluation.score import curves
 from harness.method.interface import Method
 from harness.method.registry import build_method, task_for
-from harness.records.record import Record
+from harness.records.record import MOST, Record
 from harness.runs.build_record import FOREIGN, OF_TRAINING, Before, record_of, training_marks
 from harness.runs.folder import CHECKPOINT, NOTED, RECORD, SCORES, enter, note, read_record, write_scores, write_text
 from harness.runs.resolve import Prepared, weights_file
@@ -155,13 +155,17 @@ def _load_init(method: Method, init: Path | None) -> Before:
     path = weights_file(init)
     tensors, header = load_tensors(path)
     load_weights(method, without_prefix("best", tensors) or tensors, path)
-    marks = header.get("marks") if "identity" in header else [FOREIGN]
+    identity = header.get("identity")
+    own = isinstance(identity, dict) and all(identity.get(name) for name in ("protocol", "digest", "method", "target"))
+    marks = header.get("marks") if own else [FOREIGN]
     if marks is None and (path.parent / RECORD).is_file():  # weights from before their header had marks
         marks = [mark for mark in read_record(path.parent).marks if mark in OF_TRAINING]
-    try:
-        return Before(int(header.get("train_episodes", 0)), tuple(map(str, marks or ())))
-    except (TypeError, ValueError):
-        raise UserError(f"{path} is damaged: it does not say how long its weights were trained") from None
+    episodes, marks = header.get("train_episodes", 0), [] if marks is None else marks
+    if not isinstance(episodes, int) or not 0 <= episodes <= MOST:
+        raise UserError(f"{path} is damaged: it does not say how long its weights were trained")
+    if not isinstance(marks, list) or not set(map(repr, marks)) <= set(map(repr, OF_TRAINING)):
+        raise UserError(f"{path} is damaged: marks of how weights were trained are {', '.join(OF_TRAINING)}")
+    return Before(episodes, tuple(dict.fromkeys(marks)))
 
 
 def device_named(name: str) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ from harness.boards.markdown import write_index
 from harness.boards.store import append_record, line_of, read_board
 from harness.records.record import canonical_json, sha256_of
 from harness.util.errors import RunError
-from tests.helpers.boards import board_file, record
+from tests.helpers.boards import append_many_at_once, board_file, record
 
 
 def signed(content: dict[str, Any]) -> str:
@@ -161,3 +162,68 @@ def test_bytes_that_are_no_text_are_reported(tmp_path: Path) -> None:
 
 def test_a_board_that_does_not_exist_is_empty(tmp_path: Path) -> None:
     assert read_board(board_file(tmp_path)) == board_module.Board((), ())
+
+
+def test_a_row_from_the_future_is_a_problem(tmp_path: Path) -> None:
+    append_record(record(run="now"), tmp_path)
+    append_record(record(run="never", seed=1, finished="9999-01-01T00:00:00Z"), tmp_path)
+    board = read_board(board_file(tmp_path))
+    assert [each.run for _, each in board.records] == ["now"]
+    assert board.problems == ("tiny_online.jsonl:2: finished is in the future (9999-01-01T00:00:00Z)",)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 2**63},
+        {"train_episodes": 10**400},
+        {"train_updates": 0xFFFFFFFFFFFFFFFFFFFFFFFF},
+        {"test_episodes": 2**64},
+        {"options": {"width": 10**30}},
+        {"options": {"widths": [1, {"a": -(10**30)}]}},
+        {"hardware": {"device": "cpu", "cpu": "x", "gpu": None, "threads": 999_999, "cores": 2}},
+    ],
+)
+def test_numbers_that_no_run_has_are_a_problem_of_their_line(change: dict[str, Any], tmp_path: Path) -> None:
+    path = append_record(record(), tmp_path)
+    content = {**record(run="huge").model_dump(mode="json"), **change}
+    path.write_text(path.read_text() + canonical_json({**content, "sha256": sha256_of(content)}) + "\n")
+    board = read_board(path)
+    assert len(board.records) == 1
+    (problem,) = board.problems
+    assert problem.startswith(f"tiny_online.jsonl:2: {next(iter(change))}")
+
+
+@pytest.mark.parametrize("number", ["1e999", "NaN", "9" * 5000])
+def test_numbers_that_json_cannot_hold_are_a_problem_of_their_line(number: str, tmp_path: Path) -> None:
+    path = append_record(record(), tmp_path)
+    line = path.read_text().replace('"train_episodes":20000', f'"train_episodes":{number}')
+    path.write_text(path.read_text() + line)
+    board = read_board(path)
+    assert len(board.records) == 1
+    assert len(board.problems) == 1
+
+
+def test_writers_without_working_locks_lose_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on some network file systems: every writer believes that it holds the lock."""
+    monkeypatch.setattr(board_module, "locked", lambda path: contextlib.nullcontext())
+    append_many_at_once(str(tmp_path), writers=8, count=12, shared=0)
+    board = read_board(board_file(tmp_path))
+    assert len(board.records) == 8 * 12
+
+
+def test_an_appended_row_that_was_cut_off_by_another_writer_is_appended_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, own, calls = board_file(tmp_path), board_module._append, []
+
+    def cut_off(file: Any, data: bytes) -> None:
+        own(file, data)
+        calls.append(data)
+        if len(calls) < 3:
+            path.write_bytes(b"")
+
+    monkeypatch.setattr(board_module, "_append", cut_off)
+    append_record(record(), tmp_path)
+    assert len(calls) == 3
+    assert len(read_board(path).records) == 1

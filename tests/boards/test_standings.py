@@ -57,10 +57,10 @@ def test_a_metric_that_one_seed_lacks_is_not_averaged_over_the_others() -> None:
     assert entry.summary("accuracy") is not None
 
 
-def test_of_one_setting_and_seed_the_newest_counts_and_the_older_are_counted() -> None:
-    newest = record(60, finished="2026-03-01T00:00:00Z")
-    ((_, entry),) = ranking(newest, record(70), record(80, finished="2026-02-01T00:00:00Z")).ranked
-    assert entry.records == (newest,)
+def test_of_one_setting_and_seed_the_later_line_counts_whatever_time_it_says_and_the_older_are_counted() -> None:
+    last = record(80, finished="2026-02-01T00:00:00Z")
+    ((_, entry),) = ranking(record(60, finished="2026-03-01T00:00:00Z"), record(70), last).ranked
+    assert entry.records == (last,)
     assert entry.older == 2
 
 
@@ -120,13 +120,28 @@ def test_a_row_that_cannot_be_compared_stands_apart_with_its_reason(
     assert entry.reasons == ((heading, why),)
 
 
-def test_more_test_episodes_than_asked_for_are_no_reason_to_stand_apart() -> None:
-    assert ranking(record(test_episodes=5000)).apart == ()
+def test_more_test_episodes_than_there_are_stand_apart() -> None:
+    result = ranking(record(test_episodes=10**9), record())
+    assert [heading for heading, _ in result.apart] == ["More test episodes than the protocol has"]
+    assert len(result.ranked) == 1
+
+
+def test_a_row_whose_check_was_left_out_stands_apart_with_the_reason() -> None:
+    result = ranking(record(marks=["not checked"]), record(seed=1))
+    ((heading, (entry,)),) = result.apart
+    assert heading == "Not checked"
+    assert entry.reasons == (("Not checked", "the run left the conformance check out"),)
+    assert len(result.ranked) == 1
+
+
+def test_seeds_of_different_versions_of_a_method_are_different_entries() -> None:
+    result = ranking(record(), record(seed=1, method_version=2), record(seed=2, method_version=1))
+    assert sorted([each.seed for each in entry.records] for _, entry in result.ranked) == [[0, 2], [1]]
 
 
 def test_the_data_of_most_rows_are_compared_and_of_two_equal_sets_the_later() -> None:
     other = record().data.model_copy(update={"fingerprint": "e" * 64})
-    late = record(data=other, run="late", finished="2027-01-01T00:00:00Z")
+    late = record(data=other, run="late", finished="2026-06-01T00:00:00Z")
     ((_, entry),) = ranking(record(), late).ranked
     assert entry.newest.run == "late"
     result = ranking(record(), record(seed=1), late)
@@ -281,7 +296,7 @@ def test_the_index_has_a_line_a_board_with_best_measured_and_best_published(
 
 def test_a_board_of_a_protocol_that_is_not_at_hand_is_ranked_by_its_newest_record(tmp_path: Path) -> None:
     append_record(record(run="old", digest="e" * 64), tmp_path)
-    append_record(record(run="new", finished="2027-01-01T00:00:00Z"), tmp_path)
+    append_record(record(run="new", finished="2026-06-01T00:00:00Z"), tmp_path)
     view = view_board("tiny_online", None, tmp_path, stand_in=False)
     assert [entry.newest.run for _, entry in view.standings.ranked] == ["new"]
 

@@ -19,6 +19,7 @@ from harness.boards import submit
 from harness.boards.artifacts import keep, scores_of, weights_of
 from harness.boards.store import append_record, read_board
 from harness.data import open_dataset as data_load
+from harness.evaluation import evaluate
 from harness.evaluation.score import curves, metrics
 from harness.protocol.load import load_protocol
 from harness.records.record import Record, canonical_json
@@ -409,6 +410,47 @@ def test_a_changed_protocol_is_told_apart_from_a_changed_row(run: Path, capsys: 
     Path("tiny.yaml").write_text(PROTOCOL.replace("presentations: 3", "presentations: 4"))
     assert verify("--row", "1") == 3
     assert "the protocol has changed since" in capsys.readouterr().out
+
+
+def _forged_tail(folder: Path) -> None:
+    """Better scores of all but the first batch, with every number and hash made to fit."""
+    scores = read_scores(folder / SCORES)
+    scores["right"][-2:] = scores["count"][-2:]
+    scores["revealed_right"][-2:] = scores["revealed_count"][-2:]
+    scores["by_step"][-2:] = 1.0
+    write_scores(folder / SCORES, scores)
+    protocol = load_protocol("tiny.yaml").protocol
+    claims = {
+        name: {"mean": mean, "interval": interval, "episodes": episodes}
+        for name, (mean, interval, episodes) in metrics(protocol, scores).items()
+    }
+    rewritten(folder, metrics=claims, curves=curves(protocol, scores), scores=sha256_of(folder / SCORES))
+
+
+@pytest.mark.parametrize("words", [["--full"], []])
+def test_scores_that_were_raised_at_the_end_alone_are_found_out(
+    words: list[str], run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(submit, "_conforms", lambda *_: None)
+    monkeypatch.setattr(evaluate, "BATCH", 2)
+    monkeypatch.setattr(submit, "SAMPLE", 2)
+    monkeypatch.setattr(evaluate.random, "SystemRandom", lambda: _Last())
+    _forged_tail(run)
+    assert submitted(run, *words) == 3
+    assert "the weights do not give the scores of this run" in capsys.readouterr().err
+
+
+class _Last:
+    """Chance that always falls on the last batch, which the submitter hoped nobody would look at."""
+
+    def sample(self, population: Any, count: int) -> list[int]:
+        return list(population)[-count:]
+
+
+def test_a_run_that_was_finished_in_the_future_is_not_taken(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rewritten(run, finished="9999-01-01T00:00:00Z")
+    assert submitted(run) == 3
+    assert "finished in the future" in capsys.readouterr().err
 
 
 def test_large_weights_are_kept_only_when_asked_to(

@@ -214,8 +214,35 @@ def test_weights_that_no_run_of_the_harness_made_are_marked() -> None:
 
 
 @pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"identity": {}, "marks": [], "train_episodes": 8}, None),  # made up: it names no run
+        ({"identity": {}, "train_episodes": float("inf")}, "does not say how long"),
+        ({"identity": {}, "train_episodes": -5}, "does not say how long"),
+        ({"identity": {}, "train_episodes": 2**70}, "does not say how long"),
+        ({"identity": {"protocol": "p", "digest": "d", "method": "m", "target": "t"}, "marks": 3}, "is damaged: marks"),
+        ({"identity": {"protocol": "p", "digest": "d", "method": "m", "target": "t"}, "marks": ["\x1b"]}, "marks"),
+    ],
+)
+def test_a_header_that_was_made_up_is_refused_before_training_or_marked(
+    header: dict[str, Any], message: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS, "--method", "opn"]
+    assert cli.main([*words, "--out", "first", "--no-board"]) == 0
+    save_tensors(Path("foreign.safetensors"), load_tensors(the_run(Path("first")) / "weights.safetensors")[0], header)
+    done = cli.main([*words, "--init", "foreign.safetensors", "--out", "then", "--no-board"])
+    if message is None:
+        assert done == 0
+        assert "starting weights from elsewhere" in record_of(the_run(Path("then"))).marks
+    else:
+        assert done == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--test-episodes", "2001"], "--test-episodes is 2001; the protocol has 2000"),
         (["--method", "cl_lsm"], "Did you mean 'cl_lstm'"),
         (["--set", "chanels=3"], "Did you mean 'channels'"),
         (["--set", "channels=wide"], "channels"),

@@ -1,0 +1,30 @@
+"""What a record tells of the machine and the command that made it, and what it keeps to itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.records.provenance import public
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("harness run x --method opn --set tokens=4", "harness run x --method opn --set tokens=4"),
+        ("run hf_abcdefghijklmnopqrstuvwx", "run ***"),
+        ("run ghp_0123456789abcdefghij -x", "run *** -x"),
+        ("run --token 0123456789abc --seed 1", "run --token *** --seed 1"),
+        ("run HF_TOKEN=0123456789abc", "run HF_TOKEN=***"),
+        ("run https://me:secret@host/data", "run https://***@host/data"),
+    ],
+)
+def test_tokens_and_passwords_are_left_out(text: str, wanted: str) -> None:
+    assert public(text) == wanted
+
+
+def test_the_home_folder_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: Path("/home/ada"))
+    assert public("harness run /home/ada/p.yaml --out '/home/ada/my runs'") == "harness run ~/p.yaml --out '~/my runs'"
+    assert public("/home/adam/p.yaml") == "/home/adam/p.yaml"
