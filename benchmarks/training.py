@@ -35,10 +35,12 @@ from torch.nn import functional as F
 from harness.data.dataset import Dataset, card_table
 from harness.episodes.plan import SUPPORT
 from harness.episodes.source import Episodes, EpisodeSource
-from harness.evaluation.rollout import feedback_of, step_through, training_loss
+from harness.evaluation.rollout import feedback_of, step_through
 from harness.method.interface import Feedback, Method
 from harness.method.registry import build_method, load_method, task_for
 from harness.protocol.load import load_protocol
+from harness.training.episode_loss import episode_loss
+from harness.training.interface import training_hooks
 from harness.training.recipe import load_budget, recipe_path, staged
 from harness.util.allocator import keep_freed_memory
 from harness.util.shipped_files import protocol_files
@@ -68,7 +70,7 @@ def stepped(method: Method, episodes: Episodes) -> Tensor:
     """All episodes at once, one step after another."""
     first = first_scored(episodes)
     logits = step_through(method, episodes)[0][first - episodes.plan.steps :]
-    return method.loss(logits, episodes.target[first:], episodes.scored[first:])
+    return training_hooks(method).loss(logits, episodes.target[first:], episodes.scored[first:])
 
 
 def loop(method: Method, episodes: Episodes) -> Tensor:
@@ -92,7 +94,7 @@ def loop(method: Method, episodes: Episodes) -> Tensor:
                     state = method.adapt(state)
                 logits = method.query(state, x.unsqueeze(1))[:, 0]
             if t >= first and episodes.scored[t, b]:
-                total = total + method.loss(logits[None], target[None], episodes.scored[t, own][None])
+                total = total + training_hooks(method).loss(logits[None], target[None], episodes.scored[t, own][None])
     return total / episodes.target.shape[1]
 
 
@@ -105,7 +107,7 @@ def task_loop(method: Method, episodes: Episodes) -> Tensor:
         for t in range(first):
             state = method.observe(state, Feedback(episodes.target[t, own], episodes.x[t, own]))
         logits = method.query(method.adapt(state), episodes.x[first:, own].transpose(0, 1)).transpose(0, 1)
-        total = total + method.loss(logits, episodes.target[first:, own], episodes.scored[first:, own])
+        total = total + training_hooks(method).loss(logits, episodes.target[first:, own], episodes.scored[first:, own])
     return total / episodes.target.shape[1]
 
 
@@ -241,7 +243,7 @@ def seconds(bench: Bench, loss: Loss) -> tuple[float, float]:
 
 def timed(bench: Bench, rounds: int) -> list[float]:
     """Median seconds of an update by the harness, stepped, and by the loop; their losses must agree."""
-    ways: list[Loss] = [training_loss, stepped, WRITTEN_OUT.get(bench.method_name, loop)]
+    ways: list[Loss] = [episode_loss, stepped, WRITTEN_OUT.get(bench.method_name, loop)]
     found: list[list[float]] = [[] for _ in ways]
     for number in range(rounds + 1):
         values = []

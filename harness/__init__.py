@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from harness.records.record import Record
     from harness.runs.resolve import Request, prepare
     from harness.runs.run import run
+    from harness.training.interface import Trainable
     from harness.util.errors import HarnessError, UserError
 
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ _HOME = {
     "Request": "runs.resolve",
     "State": "method.interface",
     "Task": "method.interface",
+    "Trainable": "training.interface",
     "UserError": "util.errors",
     "build_method": "method.registry",
     "check_method": "check",
@@ -80,6 +82,7 @@ __all__ = [
     "Request",
     "State",
     "Task",
+    "Trainable",
     "UserError",
     "__version__",
     "build_method",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task
-from methods.nn.backbones import computed
+from harness.training.interface import Features, Trainable, features_of
 from methods.nn.relational import RelationalDecoder
 from methods.opn import OPN
 
@@ -19,7 +19,7 @@ Nearest = tuple[Tensor, Tensor, Tensor]
 """Embeddings [..., k, E], labels [..., k] and squared distances [..., k] of the k nearest entries, nearest first."""
 
 
-class APL(Method):
+class APL(Trainable, Method):
     """A memory of surprising samples; a relational decoder answers from those nearest to the image.
 
     With the embedding e of the image, its k nearest entries of the memory by squared distance go through
@@ -138,10 +138,10 @@ class APL(Method):
         embedding = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         return self._answer({name: each.unsqueeze(1) for name, each in state.items()}, embedding)
 
-    def memoryless_features(self, x: Tensor) -> Tensor:
-        return self.encode(x)
+    def memoryless_features(self) -> Features:
+        return features_of(self, "encode")
 
-    def pretext(self, task: Task) -> Method:
+    def pretraining_method(self, task: Task) -> Method:
         """Prototypes over the same encoder, with squared distances: what makes near embeddings mean one class."""
         other = OPN(task, channels=1)
         other.encode, other.dim = self.encode, self.dim
@@ -217,8 +217,6 @@ class Encoder(nn.Module):
                 nn.init.zeros_(each.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if computed(x):
-            return x.flatten(1)
         maps = self.enter(x.contiguous(memory_format=torch.channels_last))
         for number, block in enumerate(self.blocks):
             maps = maps + block(maps) if number % 3 else block(maps)

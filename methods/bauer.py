@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.method.interface import Feedback, Method, State, Task, one_hot
+from harness.training.interface import Features, Trainable, features_of
 from harness.util.seeding import class_layer
 from methods.nn.backbones import Backbone, Net
 from methods.nn.novelty import among_seen, loss_among_seen
 from methods.nn.softmax_map import fitted
 
 
-class Bauer(Method):
+class Bauer(Trainable, Method):
     """Softmax weights of new classes, most probable under a Gaussian fitted to those of the training classes.
 
     Features h and a linear layer W over them learn to tell the training classes apart. The rows of W are then taken
@@ -56,11 +57,8 @@ class Bauer(Method):
         self.base = class_layer(self.dim, task.classes or task.ways, torch.initial_seed())
         self.delay = task.label_delay or 0
 
-    def shared_features(self) -> nn.Module:
-        return self.backbone
-
-    def class_head(self) -> nn.Module:
-        return self.base
+    def memoryless_features(self) -> Features:
+        return features_of(self, "backbone", shared=True, class_head=self.base)
 
     def variance(self) -> Tensor | float:
         """sigma^2 of the prior."""

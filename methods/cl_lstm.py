@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task, one_hot
-from methods.nn.backbones import computed
+from harness.training.interface import Features, Trainable
 from methods.nn.conv_lstm import ConvLSTM
 from methods.nn.pairs import labels_with_images
 
@@ -19,7 +19,7 @@ Memory = tuple[Tensor, Tensor]
 """h and c of one layer."""
 
 
-class CLLSTM(Method):
+class CLLSTM(Trainable, Method):
     """Four convolutional LSTM layers, an LSTM and a linear classifier; all memory is state, none is gradient.
 
     The newest revealed label enters as `ways` planes of ones and zeros beside the image (or a layer's input)
@@ -123,7 +123,7 @@ class CLLSTM(Method):
         """Layer by layer over the whole episode: one input convolution a layer for all steps, cuDNN's LSTM."""
         if self.task.kind == "supervised":  # a first image and no label: nothing is remembered yet
             label = one_hot(feedback.target, self.task.ways).to(x.dtype)
-            return self.classify(self.lstm(torch.cat([self.memoryless_features(x[0])[None], label], -1))[0])
+            return self.classify(self.lstm(torch.cat([self._first_image(x[0])[None], label], -1))[0])
         return self._run(x, feedback.target, self.start(x.shape[1]))[0]
 
     def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
@@ -139,7 +139,11 @@ class CLLSTM(Method):
         hidden, _ = self.lstm(torch.cat([maps, label], 1).unsqueeze(0), (h, c))
         return self.classify(hidden[0]).unflatten(0, (episodes, queries))
 
-    def memoryless_features(self, x: Tensor) -> Tensor:
+    def memoryless_features(self) -> Features:
+        """What the convolutional layers give of a first image; the rest is the LSTM."""
+        return Features(self._first_image, rest=_Recurrent(self))
+
+    def _first_image(self, x: Tensor) -> Tensor:
         """What the convolutional layers give of a first image, with empty memory and a null label."""
         return self._convolve(x, x.new_zeros(len(x), self.task.ways), None)[0]
 
@@ -159,11 +163,8 @@ class CLLSTM(Method):
         """Flat features [T * B, D] and the memories after images [T * B, ...] with one-hot labels [T * B, ways].
 
         Without `memories` every image is a first image: nothing is remembered from one to the next. With `apart`
-        images are [B * Q, ...], each the next one after the memories of its episode; none are left behind. Features
-        that were computed before pass on, and leave the memories as they are.
+        images are [B * Q, ...], each the next one after the memories of its episode; none are left behind.
         """
-        if computed(x):
-            return x.flatten(1), memories or []
         maps = x if self.resolution is None else F.adaptive_avg_pool2d(x, self.resolution)
         second, after = maps, []
         for layer, (cell, norm, size) in enumerate(zip(self.cells, self.norms, self.sizes, strict=True)):
@@ -192,3 +193,39 @@ class CLLSTM(Method):
             if layer == 1:
                 second = maps
         return maps.flatten(1), after
+
+
+class _Recurrent(Method):
+    """The LSTM and the classifier of a `CLLSTM`, with features [..., D] in the place of images."""
+
+    def __init__(self, net: CLLSTM) -> None:
+        super().__init__(net.task)
+        self.lstm, self.classify = net.lstm, net.classify
+
+    def start(self, episodes: int) -> State:
+        """Zero h and c [B, units], and a null label [B]."""
+        zero = self.classify.weight.new_zeros(episodes, self.lstm.hidden_size)
+        return {"label": torch.full((episodes,), -1, device=zero.device), "lstm": (zero, zero.clone())}
+
+    def observe(self, state: State, feedback: Feedback) -> State:
+        if feedback.x is not None:
+            _, state = self.predict(state, feedback.x)
+        return {**state, "label": feedback.target}
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        logits, state = self._run(x.unsqueeze(0), state["label"].unsqueeze(0), state)
+        return logits.squeeze(0), state
+
+    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
+        return self._run(x, feedback.target, self.start(x.shape[1]))[0]
+
+    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
+        labels, last = labels_with_images(feedback, state["label"])
+        return {**self._run(x, labels, state)[1], "label": last}
+
+    def _run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
+        """Logits [T, B, ways] and the state after features [T, B, D] with labels [T, B]."""
+        h, c = (each.unsqueeze(0) for each in state["lstm"])
+        hidden, (h, c) = self.lstm(torch.cat([x, one_hot(labels, self.task.ways).to(x.dtype)], -1), (h, c))
+        after = {"label": torch.full_like(labels[0], -1), "lstm": (h.squeeze(0), c.squeeze(0))}
+        return self.classify(hidden), after

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from harness.method.interface import MASKS, Feedback, Method, State, Task
+from harness.training.interface import Features, Trainable
 from methods.nn.conv_lstm import ConvLSTM
 from methods.nn.unet import Size, channels, sizes, walk
 
@@ -22,7 +23,7 @@ _BOTTOM, _LAST = 4, 9
 _GAIN = 8.0
 
 
-class CLUNet(Method):
+class CLUNet(Trainable, Method):
     """A U-Net of ten convolutional LSTM layers (see `methods.nn.unet`); all memory is state, none is gradient.
 
     The newest revealed mask enters with the next image, as two planes beside the input of one layer: the mask m (1 on
@@ -119,12 +120,15 @@ class CLUNet(Method):
         planes = self.planes(feedback.target.flatten(0, 1))
         return self._run(x.flatten(0, 1), planes, None, len(x))[0].unflatten(0, x.shape[:2])
 
-    def memoryless_features(self, x: Tensor) -> Tensor:
+    def memoryless_features(self) -> Features:
+        return Features(self._first_image)
+
+    def _first_image(self, x: Tensor) -> Tensor:
         """What the fifth layer gives of a first image."""
         planes = x.new_zeros(len(x), 2, *self.size)
         return self.walked(x, planes, None, 1, _BOTTOM + 1)[0].flatten(1)
 
-    def pretext(self, task: Task) -> Method:
+    def pretraining_method(self, task: Task) -> Method:
         """The coarsest layer that masks reach, asked only whether it is the target that is shown."""
         return _Which(task, self)
 
@@ -178,7 +182,7 @@ class CLUNet(Method):
         return F.adaptive_avg_pool2d(torch.cat([target * known, (2 * marked - 1) * known], 1), self.size)
 
 
-class _Which(Method):
+class _Which(Trainable, Method):
     """The coarsest layer that masks reach, over those before it, which stay as they are, and a linear map of its mean.
 
     One number a step says whether the target class is shown, which is the part of the answer that only feedback tells.

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from harness.method.interface import Method, Task
 from methods.lstm import LSTM
 from methods.maml import MAML
-from methods.nn.backbones import Encoder
 from methods.nn.learners import PlasticConv, share
 
 
@@ -52,12 +51,12 @@ class CNNLSTM(LSTM):
         depth, height, width = task.image_shape
         conv = PlasticConv((depth, resolution or height, resolution or width), channels, "support")
         conv.requires_grad_(not frozen)
-        self.encode = Encoder(_Features(conv, resolution), nn.BatchNorm1d(conv.dim, affine=False))
+        self.encode = nn.Sequential(_Features(conv, resolution), nn.BatchNorm1d(conv.dim, affine=False))
         self._maml = partial(
             MAML, channels=channels, rate="layer", inner_lr=inner_lr, inner_steps=inner_steps, resolution=resolution
         )
 
-    def pretext(self, task: Task) -> Method:
+    def pretraining_method(self, task: Task) -> Method:
         """A MAML that trains this conv net, frozen or not."""
         maml = self._maml(task)
         share(maml.learner.body, self.conv)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task, one_hot
+from harness.training.interface import Features, Trainable, features_of
 from methods.nn.backbones import Conv4
 from methods.nn.lstm_cell import recurrent
 from methods.nn.novelty import UNSEEN, among_seen, loss_among_seen, nearest
@@ -25,7 +26,7 @@ class _Seen:
     gamma: Tensor
 
 
-class CPM(Method):
+class CPM(Trainable, Method):
     """Prototypes of features in context: an LSTM that sees no labels says how to see, a gate how much to write.
 
     From features h_t of the image, z_t = LSTM(h_t, ...), and one linear readout of z_t gives
@@ -149,8 +150,8 @@ class CPM(Method):
         apart = _Seen(*(each[0].unflatten(0, (episodes, queries)) for each in vars(seen).values()))
         return self._logits(apart, state["prototypes"].unsqueeze(1), state["counts"].unsqueeze(1))
 
-    def memoryless_features(self, x: Tensor) -> Tensor:
-        return self.encode(x)
+    def memoryless_features(self) -> Features:
+        return features_of(self, "encode")
 
     def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
         """Cross-entropy among seen classes at steps whose class was seen; in streams, the "unknown" loss at all."""

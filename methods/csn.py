@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task, one_hot
+from harness.training.interface import Features, Trainable
 from methods.nn import kept
-from methods.nn.backbones import Backbone, computed
+from methods.nn.backbones import Backbone
 
 PLACES = 10.0
 """p of the pre-processing of gradients: those below e^-p are scaled up in place of their logarithm."""
 
 
-class CSN(Method):
+class CSN(Trainable, Method):
     """A conv net whose neurons are shifted by what a memory of the labelled images holds for images like this one.
 
     Each labelled image i leaves a key k_i and, for every neuron j, a value V_ij = v_l(I_ij), where v_l is a net of its
@@ -86,12 +87,9 @@ class CSN(Method):
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels, affine=False) for _ in range(shifts - 1))
         self.delay = task.label_delay or 0
 
-    def shared_features(self) -> nn.Module:
-        return self.backbone
-
-    def memoryless_features(self, x: Tensor) -> Tensor | None:
-        """None of what are features already: shifts and values need what comes before them."""
-        return None if computed(x) else self.backbone(x)
+    def memoryless_features(self) -> Features:
+        """Those of the unshifted net. Shifts and values need what comes before them, hence there is no rest."""
+        return Features(self.backbone, self.backbone)
 
     def start(self, episodes: int) -> State:
         """None yet: keys [B, n, K], values [B, n, neurons], which are known [B, n]; and images [B, m, ...] pending."""
@@ -170,8 +168,6 @@ class CSN(Method):
 
     def _plain(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Pre-activations of the conv layers that are shifted, and features [N, D], of the unshifted net."""
-        if images.shape[1:] == (self.backbone.dim, 1, 1) and not self.shifts:
-            return [], self.backbone(images)
         h, before = self.backbone.pool(images).contiguous(memory_format=torch.channels_last), []
         for layer in range(4):
             conv, norm = self._layer(layer)

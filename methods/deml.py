@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from harness.method.interface import Feedback, Method, State, Task, one_hot
+from harness.training.interface import Features, Trainable, features_of
 from harness.util.seeding import class_layer
 from methods.nn.backbones import Backbone, Net
 
 
-class DEML(Method):
+class DEML(Trainable, Method):
     """A meta-learner on the concepts of a net that is trained along with it, by a discriminator and by episodes.
 
     Three parts, trained jointly on  sum over episodes L_M + lambda L_D:  the concept generator G, a net from images
@@ -57,11 +58,8 @@ class DEML(Method):
         self.bias_rate = nn.Parameter(torch.full((task.ways,), rate))
         self.delay = task.label_delay or 0
 
-    def shared_features(self) -> nn.Module:
-        return self.backbone
-
-    def class_head(self) -> nn.Module:
-        return self.discriminate
+    def memoryless_features(self) -> Features:
+        return features_of(self, "backbone", shared=True, class_head=self.discriminate)
 
     def start(self, episodes: int) -> State:
         """The initial classifier of every episode, concepts [B, d, D] that await their labels, and no support pairs."""

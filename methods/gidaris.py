@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task
+from harness.training.interface import Features, Trainable, features_of
 from harness.util.seeding import seeded
 from methods.nn import class_means
 from methods.nn.backbones import Backbone, Net
@@ -27,7 +29,7 @@ class CosineHead(nn.Module):
         return self.scale * F.normalize(features, dim=-1) @ F.normalize(self.weight, dim=-1).T
 
 
-class Gidaris(Method):
+class Gidaris(Trainable, Method):
     """A generator of classifier weights for new classes, over a cosine classifier of the training classes.
 
     First features f and weights w_b of the training classes are trained with logits tau cos(f, w_b). Then the features
@@ -82,12 +84,16 @@ class Gidaris(Method):
             self.keys = nn.Parameter(torch.randn(classes, self.dim) * math.sqrt(2 / self.dim))
             self.sharpness = nn.Parameter(torch.tensor(attention_scale))
         self.delay = task.label_delay or 0
+        self._excluded: Tensor | None = None
 
-    def shared_features(self) -> nn.Module:
-        return self.backbone
+    def memoryless_features(self) -> Features:
+        return features_of(self, "backbone", shared=True, class_head=self.base)
 
-    def class_head(self) -> nn.Module:
-        return self.base
+    def without_classes(self, class_rows: Tensor) -> Gidaris:
+        """A view of this method that shares all its parameters, for episodes of training classes that pass for new."""
+        view = copy.copy(self)
+        view._excluded = class_rows
+        return view
 
     def start(self, episodes: int) -> State:
         """Means [B, ways, 2 D] of z and of what it attends to, counts [B, ways], pending features [B, d, D]."""
@@ -155,10 +161,10 @@ class Gidaris(Method):
 
     def _without_own(self, logits: Tensor) -> Tensor:
         """Logits [..., B, C] with those of the training classes that pass for new in episode B out of the running."""
-        if self.training_classes is None:
+        if self._excluded is None:
             return logits
         own = torch.zeros_like(logits[(0,) * (logits.dim() - 2)], dtype=torch.bool)
-        return logits.masked_fill(own.scatter(1, self.training_classes, True), UNSEEN)
+        return logits.masked_fill(own.scatter(1, self._excluded, True), UNSEEN)
 
     def _features(self, x: Tensor) -> Tensor:
         return self.backbone(x.flatten(0, 1)).unflatten(0, x.shape[:2])

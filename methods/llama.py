@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.method.interface import Feedback, Task
+from harness.training.interface import Batch
 from methods.maml import MAML
 from methods.nn.curvature import Fisher, factors, log_determinant
 from methods.nn.learners import Norm
@@ -77,8 +78,9 @@ class LLAMA(MAML):
         )
         self.eta, self.precision, self.fisher, self.layers = eta, precision, fisher, layers
 
-    def episode_loss(self, x: Tensor, target: Tensor, first: int) -> Tensor | None:
+    def episode_loss(self, batch: Batch) -> Tensor | None:
         """The summed loss of the queries and the weighed log-determinant, averaged over episodes."""
+        x, target, first = batch.x, batch.target, batch.first_query
         support, labels, asked = x[:first], target[:first], target[first:]
         state = self.adapt(self.absorb(self.start(x.shape[1]), support, Feedback(labels, support)))
         answers = self.query(state, x[first:].transpose(0, 1)).transpose(0, 1)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.method.interface import Feedback, Method, State, Task, one_hot
-from methods.nn.features import Features, encoder
+from harness.training.interface import Features, Trainable, features_of
+from methods.nn.features import FeatureKind, encoder
 from methods.nn.lstm_cell import recurrent
 from methods.nn.pairs import labels_with_images
 
@@ -16,7 +17,7 @@ _PIXELS = 20
 """Side of the images that Santoro et al. feed."""
 
 
-class LSTM(Method):
+class LSTM(Trainable, Method):
     """Features of the image beside the one-hot newest label (null: zeros), an LSTM, and a linear classifier.
 
     The two public configurations (Babu et al. 2021 do not say which one their table 1 has):
@@ -41,7 +42,7 @@ class LSTM(Method):
     def __init__(
         self,
         task: Task,
-        features: Features = "conv",
+        features: FeatureKind = "conv",
         channels: int = 64,
         units: int | None = None,
         layers: int | None = None,
@@ -92,12 +93,12 @@ class LSTM(Method):
         labels, last = labels_with_images(feedback, state["label"])
         return {**self._run(x, labels, state)[1], "label": last}
 
-    def memoryless_features(self, x: Tensor) -> Tensor:
-        return self.encode(x)
+    def memoryless_features(self) -> Features:
+        return features_of(self, "encode")
 
     def _run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
         """Logits [T, B, ways] and the state after the steps x [T, B, C, H, W] with labels [T, B]."""
-        features = self.memoryless_features(x.flatten(0, 1)).unflatten(0, labels.shape)
+        features = self.encode(x.flatten(0, 1)).unflatten(0, labels.shape)
         return self._recall(features, labels, state)
 
     def _recall(self, features: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task
+from harness.training.interface import Trainable
 from methods.nn import inner
 from methods.nn.learners import Learner, Moments, Norm, PlasticConv, PlasticDense, share
 
@@ -18,7 +19,7 @@ _VALUES_AT_ONCE = 100_000_000
 """Values of the first layer over the support images of all episodes that are adapted together while scored."""
 
 
-class MAML(Method):
+class MAML(Trainable, Method):
     """A net whose weights take a few steps of gradient descent in every episode, from a start that is trained for it.
 
     With the support pairs (x_i, y_i) of an episode, and W_0 where every episode begins:
@@ -178,7 +179,7 @@ class MAML(Method):
             weights = inner.ready(moved, self.training)
         return {"weights": weights, "pending": fed[:, len(x) :] if feedback.x is None else state["pending"]}
 
-    def pretext(self, task: Task) -> Method | None:
+    def pretraining_method(self, task: Task) -> Method | None:
         """The same learner on support sets: its net, its factors, and its classifier where there are as many ways."""
         return None if self.collects else self._sharing(task)
 

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task
+from harness.training.interface import Features, Trainable, features_of
 from methods.nn import kept
 from methods.nn.backbones import Backbone, Net
 from methods.nn.context import FullContext
 from methods.nn.novelty import loss_among_seen
 
 
-class MatchingNet(Method):
+class MatchingNet(Trainable, Method):
     """The chance of a class is the attention that its labelled images get.
 
         p_k = sum of softmax_i(tau cos(f(x), g(x_i))) over the labelled images i of class k;   logit_k = log p_k.
@@ -65,8 +66,8 @@ class MatchingNet(Method):
         self.context = FullContext(self.backbone.dim, reads) if context == "full" else None
         self.delay = task.label_delay or 0
 
-    def shared_features(self) -> nn.Module:
-        return self.backbone
+    def memoryless_features(self) -> Features:
+        return features_of(self, "backbone", shared=True)
 
     def start(self, episodes: int) -> State:
         """No images yet: features [B, n, D] and labels [B, n] of those revealed, and features [B, m, D] pending."""

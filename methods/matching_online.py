@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task
+from harness.training.interface import Features, Trainable, features_of
 from methods.nn import kept
 from methods.nn.backbones import Conv4
 from methods.nn.novelty import UNSEEN, among_seen, loss_among_seen, nearest
 
 
-class MatchingOnline(Method):
+class MatchingOnline(Trainable, Method):
     """The chance of a class is the attention that its revealed images get.
 
     With features h of the image and e_i of the images revealed so far, with labels y_i:
@@ -99,8 +100,8 @@ class MatchingOnline(Method):
         features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         return self._logits(features, state["exemplars"], state["labels"])
 
-    def memoryless_features(self, x: Tensor) -> Tensor:
-        return self.encode(x)
+    def memoryless_features(self) -> Features:
+        return features_of(self, "encode")
 
     def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
         """Cross-entropy among seen classes at steps whose class was seen; in streams, the "unknown" loss at all."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from harness.method.interface import Feedback, Method, State, Task
+from harness.training.interface import Features, Trainable, features_of
 from methods.nn.backbones import Backbone, Net
 from methods.nn.dense import DenseLearner, DenseNorm, Moments, Weights, moved
 from methods.nn.nodal import CellInputs, Memory, NodalCells
@@ -18,7 +19,7 @@ Step = tuple[Tensor, Tensor, Tensor | None]
 """Vectors [B, R, D] that are learned from together, their labels [B, R], and vectors [B, 1, D] then to be answered."""
 
 
-class NORML(Method):
+class NORML(Trainable, Method):
     """A learner whose steps an LSTM scales, for each node of each layer: what comes in and what goes back.
 
     The learner has weights W_l, b_l, pre-activations a_l = W_l h_(l-1) + b_l and slopes s_l = dL/da_l on a labelled
@@ -119,8 +120,8 @@ class NORML(Method):
         )
         self.delay = task.label_delay or 0
 
-    def shared_features(self) -> nn.Module | None:
-        return self.backbone if isinstance(self.backbone, Backbone) else None
+    def memoryless_features(self) -> Features | None:
+        return features_of(self, "backbone", shared=True) if isinstance(self.backbone, Backbone) else None
 
     def start(self, episodes: int) -> State:
         """No pairs yet; in streams initial weights, empty memories, and vectors [B, d, D] that await their labels."""

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task, one_hot
-from methods.nn.features import Features, encoder
+from harness.training.interface import Features, Trainable, features_of
+from methods.nn.features import FeatureKind, encoder
 from methods.nn.pairs import labels_with_images
 
 _PIXELS = 20
@@ -93,7 +94,7 @@ class Access(nn.Module):
         return {"rows": rows, "weights": weights, "usage": usage, "reads": weights @ looked_at}
 
 
-class NTM(Method):
+class NTM(Trainable, Method):
     """An LSTM controller with an external memory; its answer is linear in the controller's output and the reads.
 
     The controller is fed the image's features, the one-hot newest label (null: zeros) and the last reads; then the
@@ -125,7 +126,7 @@ class NTM(Method):
     def __init__(
         self,
         task: Task,
-        features: Features = "conv",
+        features: FeatureKind = "conv",
         channels: int = 64,
         resolution: int | None = None,
         units: int = 200,
@@ -187,8 +188,8 @@ class NTM(Method):
         labels, last = labels_with_images(feedback, state["label"])
         return {**self._run(x, labels, state)[1], "label": last}
 
-    def memoryless_features(self, x: Tensor) -> Tensor:
-        return self.encode(x)
+    def memoryless_features(self) -> Features:
+        return features_of(self, "encode")
 
     def _run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
         """Logits [T, B, ways] and the state after the steps x [T, B, C, H, W] with labels [T, B]."""

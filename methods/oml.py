@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from harness.method.interface import Feedback, Method, State, Task
-from methods.nn.backbones import Conv4, computed
+from harness.training.interface import Features, Trainable, features_of
+from methods.nn.backbones import Conv4
 from methods.nn.plastic import PlasticLayers, Rows
 
 
-class OML(Method):
+class OML(Trainable, Method):
     """A conv net that stays as it is within an episode, under linear layers that take one SGD step a label.
 
     With features phi(x) of the representation net and the prediction net's weights W:
@@ -109,8 +110,8 @@ class OML(Method):
         with self._graph():
             return self.learner.logits(state["weights"], self._features(x))
 
-    def memoryless_features(self, x: Tensor) -> Tensor:
-        return self.represent(x)
+    def memoryless_features(self) -> Features:
+        return features_of(self, "represent")
 
     def _features(self, x: Tensor) -> Tensor:
         return self.represent(x.flatten(0, 1)).unflatten(0, x.shape[:2])
@@ -150,7 +151,5 @@ class Strided(nn.Module):
         return self.channels * sides[0] * sides[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        if computed(x):
-            return x.flatten(1)
         # Channels-last memory is what the convolutions of CPUs and tensor cores are fastest on.
         return self.layers(x.contiguous(memory_format=torch.channels_last))

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task
+from harness.training.interface import Features, Trainable, features_of
 from methods.nn import class_means
 from methods.nn.backbones import Conv4
 from methods.nn.novelty import among_seen, loss_among_seen, nearest
 
 
-class OPN(Method):
+class OPN(Trainable, Method):
     """The running mean of the features of each class; the nearest mean answers.
 
     On the label y of a sample with features h: p_y <- (n_y p_y + h) / (n_y + 1), n_y <- n_y + 1. The logits of
@@ -88,8 +89,8 @@ class OPN(Method):
         features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         return self._logits(features, state["means"].unsqueeze(1), state["counts"].unsqueeze(1))
 
-    def memoryless_features(self, x: Tensor) -> Tensor:
-        return self.encode(x)
+    def memoryless_features(self) -> Features:
+        return features_of(self, "encode")
 
     def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
         """Cross-entropy among seen classes at steps whose class was seen; in streams, the "unknown" loss at all."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Method, State, Task
+from harness.training.interface import Batch
 from harness.util import philox
 from methods.maml import MAML
 from methods.nn import inner
@@ -99,8 +100,9 @@ class PLATIPUS(MAML):
             each = F.log_softmax(answers, -1).unflatten(0, (len(x), self.samples))
             return each.logsumexp(1) - math.log(self.samples)
 
-    def episode_loss(self, x: Tensor, target: Tensor, first: int) -> Tensor:
+    def episode_loss(self, batch: Batch) -> Tensor:
         """The summed loss of the queries from a start sampled from q, and the weighed divergence."""
+        x, target, first = batch.x, batch.target, batch.first_query
         seen, labels = self._seen(x.transpose(0, 1)), target.T
         support, asked = (seen[:, :first], labels[:, :first]), (seen[:, first:], labels[:, first:])
         p, q = self._mean(*support, self.gamma_p), self._mean(*asked, self.gamma_q)
@@ -114,7 +116,7 @@ class PLATIPUS(MAML):
         loss = self.loss(answers, asked[1].T, torch.ones_like(asked[1].T, dtype=torch.bool))
         return loss + self.kl_weight * divergence(q, list(self.log_v), p, list(self.log_sigma)).mean()
 
-    def pretext(self, task: Task) -> Method:
+    def pretraining_method(self, task: Task) -> Method:
         """MAML with the net, and the classifier where there are as many ways."""
         return self._sharing(task)
 

@@ -7,12 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task
+from harness.training.interface import Features, Trainable, features_of
 from methods.nn import class_means
 from methods.nn.backbones import Backbone, Net
 from methods.nn.novelty import among_seen, loss_among_seen
 
 
-class PPA(Method):
+class PPA(Trainable, Method):
     """A learned map from the mean activation of a class to its row of the classifier.
 
     With activations a(x) of a net that tells the training classes apart, and s_k the mean of those of class k:
@@ -54,8 +55,8 @@ class PPA(Method):
             nn.init.zeros_(each.bias)
         self.delay = task.label_delay or 0
 
-    def shared_features(self) -> nn.Module:
-        return self.backbone
+    def memoryless_features(self) -> Features:
+        return features_of(self, "backbone", shared=True)
 
     def start(self, episodes: int) -> State:
         """Mean activations [B, ways, D], their counts [B, ways], and features [B, d, D] that await their labels."""

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task
+from harness.training.interface import Features, Trainable, features_of
 from methods.nn import class_means
 from methods.nn.backbones import Backbone, Net
 from methods.nn.novelty import among_seen, loss_among_seen
 
 
-class ProtoNet(Method):
+class ProtoNet(Trainable, Method):
     """The mean of the features of each class; the nearest mean answers.
 
         p_k = mean of f(x_i) over the labelled images i of class k;
@@ -63,8 +64,8 @@ class ProtoNet(Method):
         self.scale = nn.Parameter(torch.tensor(own), similarity == "cosine" or scale is not None)
         self.similarity, self.delay = similarity, task.label_delay or 0
 
-    def shared_features(self) -> nn.Module:
-        return self.backbone
+    def memoryless_features(self) -> Features:
+        return features_of(self, "backbone", shared=True)
 
     def start(self, episodes: int) -> State:
         """Means [B, ways, D], their counts [B, ways], and features [B, d, D] that await their labels."""

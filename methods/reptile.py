@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.method.interface import Feedback, Method, State, Task
+from harness.training.interface import Batch
 from methods.maml import MAML
 from methods.nn import adam, inner
 from methods.nn.learners import Moments, Norm, share
@@ -119,8 +120,9 @@ class Reptile(MAML):
         """Support pairs are stacked; streams are stepped."""
         return super().absorb(state, x, feedback) if self.collects else None
 
-    def episode_loss(self, x: Tensor, target: Tensor, first: int) -> Tensor:
+    def episode_loss(self, batch: Batch) -> Tensor:
         """Half the squared distance to where learning ends, [B] averaged; its gradient is mean_b (W - W_b)."""
+        x, target, first = batch.x, batch.target, batch.first_query
         seen, labels = self._seen(x.transpose(0, 1)), target.T
         with torch.no_grad():
             weights, squares = self._begun(len(seen)), self.squares.begun(len(seen))
@@ -138,7 +140,7 @@ class Reptile(MAML):
         apart = [(own - weights[name]).square().sum() for name, own in self.learner.named_parameters()]
         return 0.5 * torch.stack(apart).sum() / len(seen)
 
-    def pretext(self, task: Task) -> Method | None:
+    def pretraining_method(self, task: Task) -> Method | None:
         """The same learner on support sets: its net and squares, its classifier where there are as many ways."""
         if self.collects:
             return None

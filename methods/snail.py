@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from harness.method.interface import Feedback, Method, State, Task, one_hot
+from harness.training.interface import Features, Trainable, features_of
 from methods.nn import kept
 from methods.nn.backbones import Backbone, Net
 from methods.nn.causal import Attention, Dense, Layer
 
 
-class SNAIL(Method):
+class SNAIL(Trainable, Method):
     """A causal net over the labelled images [f(x_i), y_i] in order, whose last item is the one asked about, [f(x), 0].
 
         Attn(64, 32) -> TC(T, 128) -> Attn(256, 128) -> TC(T, 128) -> Attn(512, 256) -> linear, N logits
@@ -73,8 +74,8 @@ class SNAIL(Method):
         self.classify = nn.Linear(size, task.ways)
         self.delay = task.label_delay or 0
 
-    def shared_features(self) -> nn.Module:
-        return self.backbone
+    def memoryless_features(self) -> Features:
+        return features_of(self, "backbone", shared=True)
 
     def start(self, episodes: int) -> State:
         """The past of every layer, [B, P, .] each, and features [B, m, D] pending."""

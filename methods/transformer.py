@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task
-from methods.nn.features import Features, encoder
+from harness.training.interface import Features, Trainable, features_of
+from methods.nn.features import FeatureKind, encoder
 from methods.nn.pairs import labels_with_images
 
 Positions = Literal["rotary", "alibi", "none"]
@@ -44,7 +45,7 @@ class Block(nn.Module):
         return tokens + self.narrow(F.gelu(self.widen(self.between(tokens))))
 
 
-class Transformer(Method):
+class Transformer(Trainable, Method):
     """Token t is W features(x_t) + e(label revealed before t), with an e of its own for null; all tokens up to t are
     attended to, and the last layer's token t, normalised, gives the logits by a linear layer.
 
@@ -73,7 +74,7 @@ class Transformer(Method):
     def __init__(
         self,
         task: Task,
-        features: Features = "conv",
+        features: FeatureKind = "conv",
         channels: int = 64,
         resolution: int | None = None,
         width: int = 128,
@@ -140,8 +141,8 @@ class Transformer(Method):
             tokens = block.finished(tokens, weights[..., :past] @ values + weights[..., past:] * value)
         return self.classify(self.norm(tokens))
 
-    def memoryless_features(self, x: Tensor) -> Tensor:
-        return self.encode(x)
+    def memoryless_features(self) -> Features:
+        return features_of(self, "encode")
 
     def _run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
         """Logits [T, B, ways] and the state after the steps x [T, B, C, H, W] with labels [T, B]."""

@@ -29,7 +29,7 @@ def training() -> ModuleType:
 @pytest.mark.parametrize("name", ["opn", "cl_lstm", "oml", "anml", "maml", "norml"])
 def test_the_three_ways_have_one_loss_and_one_gradient(name: str, training: ModuleType) -> None:
     bench = training.bench_of(name, "smoke", "cpu")
-    ways = [training.training_loss, training.stepped, training.WRITTEN_OUT.get(bench.method_name, training.loop)]
+    ways = [training.episode_loss, training.stepped, training.WRITTEN_OUT.get(bench.method_name, training.loop)]
     found = []
     for way in ways:
         _, value = training.seconds(bench, way)

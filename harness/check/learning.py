@@ -8,7 +8,8 @@ from harness.check.compare import first_change
 from harness.check.report import Finding
 from harness.check.subject import Subject, poisoned
 from harness.check.tasks import numbers
-from harness.evaluation.rollout import class_loss, training_loss
+from harness.training.episode_loss import class_loss, episode_loss
+from harness.training.interface import training_hooks
 
 
 def trainable(subject: Subject) -> Finding:
@@ -27,14 +28,14 @@ def trainable(subject: Subject) -> Finding:
     with poisoned(), torch.enable_grad():
         # A copy, because a rollout that edits its input is the finding of another check.
         given = subject.given(subject.episodes)
-        loss = training_loss(method, given)
+        loss = episode_loss(method, given)
         if loss.dim() or not bool(loss.isfinite()):
             shape = f"has shape {list(loss.shape)}" if loss.dim() else f"is {loss.item()}"
             return Finding("failed", f"the training loss {shape}; it must be one finite number")
-        head = method.class_head()
-        if head is not None:  # what only the objective on classes trains
+        features = training_hooks(method).memoryless_features()
+        if features is not None and features.class_head is not None:  # what only the objective on classes trains
             rows = numbers(given).flatten()
-            loss = loss + class_loss(method, head, given.x.flatten(0, 1), rows)
+            loss = loss + class_loss(features, features.class_head, given.x.flatten(0, 1), rows)
         if not loss.requires_grad:
             return Finding("failed", "the training loss carries no gradient: no parameter can learn from it")
         found = torch.autograd.grad(loss, list(learning.values()), allow_unused=True)

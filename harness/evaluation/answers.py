@@ -13,8 +13,10 @@ FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 """The types of numbers that logits may have."""
 
 
-def misshapen(task: Task, logits: object, x: Tensor) -> str | None:
+def misshapen(task: Task, logits: object, x: Tensor, leading: int | None = None) -> str | None:
     """Why `logits` cannot be the answers to inputs x [..., C, H, W], or None if they can be.
+
+    `leading` is the number of dimensions in front, where x may hold features [..., D] in place of images.
 
     Besides the shape it is the form: a subclass of torch.Tensor brings its own comparisons with it, and what is
     sparse, nested or without storage has no values that could be compared.
@@ -34,15 +36,18 @@ def misshapen(task: Task, logits: object, x: Tensor) -> str | None:
         return f"the answer is {logits.dtype}, not a tensor of floats (of {allowed})"
     if logits.is_meta:
         return "the answer is a tensor on the device 'meta', which has no values"
-    wanted = [*x.shape[:-3], *((1, *x.shape[-2:]) if task.kind in MASKS else (task.ways,))]
+    wanted = [
+        *x.shape[: -3 if leading is None else leading],
+        *((1, *x.shape[-2:]) if task.kind in MASKS else (task.ways,)),
+    ]
     if list(logits.shape) != wanted:
         return f"the answer has shape {list(logits.shape)} instead of {wanted}"
     return None
 
 
-def well_formed(method: Method, what: str, logits: Tensor, x: Tensor) -> Tensor:
-    """The logits, if they can be answers to x; UserError if not."""
-    problem = misshapen(method.task, logits, x)
+def well_formed(method: Method, what: str, logits: Tensor, x: Tensor, leading: int | None = None) -> Tensor:
+    """The logits, if they can be answers to x (as `misshapen` has it); UserError if not."""
+    problem = misshapen(method.task, logits, x, leading)
     if problem:
         raise UserError(f"{type(method).__name__}.{what}: {problem}, for inputs of shape {list(x.shape)}")
     return logits

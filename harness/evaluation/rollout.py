@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.episodes.plan import NULL, SUPPORT
 from harness.episodes.source import Episodes
@@ -52,7 +52,7 @@ def steps(method: Method, episodes: Episodes) -> Iterator[tuple[Tensor | None, S
         else:
             state = method.observe(state, Feedback(revealed))
             logits, state = method.predict(state, x)
-            yield well_formed(method, "predict", logits, x), state
+            yield well_formed(method, "predict", logits, x, 1), state
 
 
 def asked(method: Method, episodes: Episodes, state: State) -> Tensor:
@@ -76,7 +76,7 @@ def _answers_to_queries(method: Method, episodes: Episodes, state: State) -> Ite
     whole = method.training or method.transductive
     at_once = x.shape[1] if whole else max(1, ASKED_AT_ONCE // len(x))
     for part in x.split(at_once, dim=1):
-        yield well_formed(method, "query", method.query(state, part.clone()), part)
+        yield well_formed(method, "query", method.query(state, part.clone()), part, 2)
 
 
 def step_through(method: Method, episodes: Episodes) -> tuple[Tensor, State]:
@@ -145,32 +145,3 @@ def before_queries(episodes: Episodes) -> tuple[Tensor, Feedback]:
     x, target = episodes.x[:first], feedback_of(episodes).target[:first]
     pairs = bool((episodes.plan.phase[:first] == SUPPORT).all())
     return x, Feedback(target, x if pairs else None)
-
-
-def training_loss(method: Method, episodes: Episodes) -> Tensor:
-    """The scalar that one update of training minimises, on episodes of training classes."""
-    own = method.episode_loss(episodes.x, episodes.target, episodes.plan.first_query)
-    if own is not None:
-        return own
-    first = 0 if episodes.plan.first_query == episodes.plan.steps else episodes.plan.first_query
-    if method.class_head() is not None:
-        method.training_classes = torch.from_numpy(episodes.plan.classes).to(episodes.target.device)
-    try:
-        return method.loss(training_logits(method, episodes), episodes.target[first:], episodes.scored[first:])
-    finally:
-        method.training_classes = None
-
-
-def class_loss(method: Method, head: nn.Module, x: Tensor, rows: Tensor) -> Tensor:
-    """Mean cross-entropy of `head` over a method's memoryless features, for images x [N, ...] of classes [N]."""
-    features = method.memoryless_features(x)
-    assert features is not None
-    return nn.functional.cross_entropy(head(features).float(), rows)
-
-
-def head_loss(method: Method, episodes: Episodes) -> Tensor:
-    """The loss of what follows frozen features: `episodes.x` is [T, B, D].
-
-    A method passes on what is features already, so that every kind of episode runs as it always does.
-    """
-    return training_loss(method, replace(episodes, x=episodes.x[..., None, None]))

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 State = Any
@@ -85,10 +84,6 @@ class Method(nn.Module):
     option may set it on an instance. Only those in `harness.check.skips.SKIPPABLE` may be named. Printed in the
     report and marked on every board."""
 
-    training_classes: Tensor | None = None
-    """Which training classes the class numbers of the episodes are, int64 [B, ways] below `task.classes`: told in
-    training to methods with a `class_head`, and to nobody else. None at all other times."""
-
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.task = task
@@ -135,61 +130,6 @@ class Method(nn.Module):
         pairs, `feedback.x` is x and target t belongs to x[t]. It must give the state that stepping gives.
         """
         return None
-
-    def memoryless_features(self, x: Tensor) -> Tensor | None:
-        """Features [N, D] of images [N, C, H, W] seen without memory or labels; None: this method has none.
-
-        Recipes may have a stage that trains them to tell the training classes apart. If [N, D, 1, 1] is taken for
-        features that were computed before and passed on as [N, D], here and wherever else this method is given images,
-        they may also have stages that train what follows alone, over features that are computed once.
-        """
-        shared = self.shared_features()
-        return None if shared is None else shared(x)
-
-    def shared_features(self) -> nn.Module | None:
-        """The part of this method that all images go through first, from [N, C, H, W] to features [N, D]; or None.
-
-        Such features are trained to tell the training classes apart once for all methods in which they are alike and
-        begin alike (see `methods.nn.backbones.Backbone`), and kept in the cache.
-        """
-        return None
-
-    def class_head(self) -> nn.Module | None:
-        """A part of this method from its shared features [N, D] to logits [N, task.classes] of the training classes.
-
-        It is trained by the objective on classes and kept; None: by a linear layer that is thrown away.
-        """
-        return None
-
-    def pretext(self, task: Task) -> Method | None:
-        """Another method that shares parts of this one, told `task`; None: this method has none.
-
-        Recipes may have a stage that trains it, and so what it shares, by its own loss before this method is trained
-        (as when a conv net is first trained to be adapted by gradient, then put under a memory).
-        """
-        return None
-
-    def episode_loss(self, x: Tensor, target: Tensor, first: int) -> Tensor | None:
-        """What training minimises, from whole episodes with all their labels; None: `loss` of its answers.
-
-        For methods that are not trained by their answers alone. x [T, B, C, H, W] and target int64 [T, B] are all
-        steps, of which those from `first` on are queries (T: none are). Only episodes of training classes come this
-        way, and never while a method is scored.
-        """
-        return None
-
-    def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
-        """What training minimises: cross-entropy summed over the scored steps, averaged over episodes.
-
-        logits [T, B, ways], target int64 [T, B], scored bool [T, B]; returns a scalar. For masks, logits and target
-        are [T, B, 1, H, W], and the cross-entropy of a step is the mean over its pixels.
-        """
-        if logits.dim() == 5:
-            pixels = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
-            each = pixels.mean((2, 3, 4)).flatten()
-        else:
-            each = F.cross_entropy(logits.flatten(0, 1).float(), target.flatten(), reduction="none")
-        return (each * scored.flatten()).sum() / target.shape[1]
 
 
 def leaves(state: State) -> list[Tensor]:

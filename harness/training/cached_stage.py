@@ -127,9 +127,9 @@ def with_cache(
 ) -> AnyStage:
     """The stage, wrapped if it trains features that a cache can hold."""
     objective = running.objective
-    if cache is None or not isinstance(objective, ClassesObjective) or objective.shared is None:
+    if cache is None or not isinstance(objective, ClassesObjective) or objective.features.shared is None:
         return running
-    return CachedStage(running, objective, objective.shared, cache, claim, stopping)
+    return CachedStage(running, objective, objective.features.shared, cache, claim, stopping)
 
 
 def finished_pretraining(progress: Progress) -> list[dict[str, Any]]:

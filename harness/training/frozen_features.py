@@ -12,6 +12,7 @@ from harness.episodes.plan import plan_episodes
 from harness.episodes.source import Episodes, EpisodeSource
 from harness.method.interface import Method
 from harness.protocol.models import AnyProtocol
+from harness.training.interface import training_hooks
 
 _BATCH = 500
 
@@ -26,17 +27,15 @@ class FrozenFeatures:
     def __init__(self, method: Method, source: EpisodeSource, split: str) -> None:
         table = source.dataset.tables[split]
         rotations = np.repeat(table.rotations, table.sizes)
+        features = training_hooks(method).memoryless_features()
+        assert features is not None
         parts = []
         was_training = method.training
         method.eval()
         with torch.no_grad():
             for first in range(0, len(table.members), _BATCH):
                 part = slice(first, first + _BATCH)
-                features = method.memoryless_features(
-                    source.pictures(table.members[part].astype(np.int64), rotations[part])
-                )
-                assert features is not None
-                parts.append(features)
+                parts.append(features.net(source.pictures(table.members[part].astype(np.int64), rotations[part])))
         method.train(was_training)
         self._features = torch.cat(parts)
         # Same classes and sizes, hence the same plans; an image number becomes its place in the table.

@@ -33,9 +33,9 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
         return Progress(done=True)
     progress, tensors, best = checkpoint.restore(training)
     selection = Selection(training, best)
+    training.method.train()
     running = begin_stage(training, progress.stage, tensors)
     began, saved = time.monotonic() - progress.seconds, time.monotonic()
-    training.method.train()
 
     def out_of_time() -> bool:
         return limits.seconds is not None and time.monotonic() - began >= limits.seconds

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from harness.method.interface import Method
 from harness.method.registry import task_of
 from harness.protocol.models import AnyProtocol
 from harness.training.frozen_features import FrozenFeatures
+from harness.training.interface import Features, training_hooks
 from harness.training.objectives import (
     ClassesObjective,
     Draws,
@@ -38,66 +41,63 @@ def objective_of_stage(
     compiled = training.budget.compile and training.source.device.type == "cuda"
     if stage.objective == "pretext":
         return PretrainingObjective(method, draws, _pretraining_method(training, protocol, number), compiled)
-    if stage.objective == "classes":
-        shared = method.shared_features()
-        kept = before.temporary if shared and isinstance(before, ClassesObjective) and before.shared is shared else None
-        head, temporary = _class_head(training, number, kept)
-        return ClassesObjective(method, draws, head, temporary, shared)
-    if stage.objective == "head":
-        _feature_width(training, stage)
-        frozen = before.frozen if isinstance(before, HeadObjective) else None
-        return HeadObjective(method, draws, frozen or FrozenFeatures(method, training.source, "train"))
-    if stage.classes_weight is None:
+    if stage.objective == "episodes" and stage.classes_weight is None:
         return EpisodesObjective(method, draws, compiled)
-    classes = ClassesObjective(method, draws, *_class_head(training, number))
+    features = _features(training, stage)
+    if stage.objective == "head":
+        assert features.rest is not None
+        frozen = before.frozen if isinstance(before, HeadObjective) else None
+        return HeadObjective(method, features.rest, draws, frozen or FrozenFeatures(method, training.source, "train"))
+    if stage.objective == "classes":
+        last = before if isinstance(before, ClassesObjective) and features.shared is not None else None
+        kept = last.temporary if last and last.features.shared is features.shared else None
+        return _classes(training, number, draws, features, kept)
+    # Beside episodes the whole method is trained, its features with it.
+    classes = _classes(training, number, draws, dataclasses.replace(features, shared=None))
+    assert stage.classes_weight is not None
     return EpisodesObjective(method, draws, compiled, classes, stage.classes_weight, stage.classes_batch)
 
 
-def _class_head(training: Training, number: int, kept: nn.Module | None = None) -> tuple[nn.Module, nn.Module | None]:
-    """The layer that tells the training classes apart, and the same if it does not belong to the method.
-
-    That is the method's own, or else the one `kept` from the stage before, or else a new one.
-    """
-    width = _feature_width(training, training.budget.stages[number])
-    own = training.method.class_head()
-    if own is not None:
-        return own, None
+def _classes(
+    training: Training, number: int, draws: Draws, features: Features, kept: nn.Module | None = None
+) -> ClassesObjective:
+    """The objective on classes by the method's own layer, or else the one `kept` from before, or else a new one."""
+    if features.class_head is not None:
+        return ClassesObjective(training.method, draws, features, features.class_head, None)
     classes = len(training.source.dataset.tables["train"].names)
+    width = _width(training, features)
     layer = kept or class_layer(width, classes, training.seed, number).to(training.source.device)
-    return layer, layer
+    return ClassesObjective(training.method, draws, features, layer, layer)
 
 
 def _pretraining_method(training: Training, protocol: AnyProtocol, number: int) -> Method:
     """The method's pretraining method; UserError if it has none."""
     method, card, stage = training.method, training.source.dataset.card, training.budget.stages[number]
     task = task_of(protocol, card.image_shape, card.classes["train"], delay_told=True)
-    found = seeded(lambda: method.pretext(task), "pretext", training.seed, number)
+    found = seeded(lambda: training_hooks(method).pretraining_method(task), "pretext", training.seed, number)
     if found is None:
         raise UserError(f"stage '{stage.name}' has the objective 'pretext', but {type(method).__name__} has none")
     return found.to(training.source.device)
 
 
-def _feature_width(training: Training, stage: Stage) -> int:
-    """The width of the method's memoryless features; UserError if it has not what the stage's objective needs."""
-    method, device = training.method, training.source.device
+def _features(training: Training, stage: Stage) -> Features:
+    """The method's features; UserError if it has not what the stage's objective needs."""
+    features = training_hooks(training.method).memoryless_features()
+    if features is None or (stage.objective == "head" and features.rest is None):
+        lacks = "memoryless_features()" if features is None else "memoryless_features() that can be computed once"
+        raise UserError(
+            f"stage '{stage.name}' has the objective '{stage.objective}', but {type(training.method).__name__} "
+            f"has no {lacks}"
+        )
+    return features
+
+
+def _width(training: Training, features: Features) -> int:
+    """The number D of features of an image."""
+    method = training.method
     was_training = method.training
     method.eval()
     with torch.no_grad():
-        features = method.memoryless_features(torch.zeros(2, *method.task.image_shape, device=device))
-        passed = features is not None and (stage.objective != "head" or _passed_on(method, features))
+        found = features.net(torch.zeros(2, *method.task.image_shape, device=training.source.device))
     method.train(was_training)
-    if features is None or not passed:
-        lacks = "memoryless_features()" if features is None else "memoryless_features() that pass on features"
-        raise UserError(
-            f"stage '{stage.name}' has the objective '{stage.objective}', but {type(method).__name__} has no {lacks}"
-        )
-    return features.shape[1]
-
-
-def _passed_on(method: Method, features: Tensor) -> bool:
-    """Whether features [N, D], given as images [N, D, 1, 1], come out as they are."""
-    try:
-        again = method.memoryless_features(features[..., None, None])
-    except (RuntimeError, ValueError):  # taken for an image of one pixel
-        return False
-    return again is not None and again.shape == features.shape and bool((again == features).all())
+    return found.shape[1]

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.episodes.source import Episodes, EpisodeSource
-from harness.evaluation.rollout import class_loss, head_loss, training_loss
 from harness.method.interface import Method
 from harness.protocol.models import AnyProtocol
+from harness.training.episode_loss import class_loss, episode_loss
 from harness.training.frozen_features import FrozenFeatures
+from harness.training.interface import Features
 
 
 class Objective(Protocol):
@@ -83,7 +84,7 @@ class EpisodesObjective:
 
     def loss(self, numbers: np.ndarray) -> tuple[Tensor, float]:
         episodes = self.draws.episodes(numbers)
-        loss = (_compiled() if self.compiled else training_loss)(self.method, episodes)
+        loss = (_compiled() if self.compiled else episode_loss)(self.method, episodes)
         value = loss.item() / int(episodes.plan.scored.sum())
         if self.classes:
             first = int(numbers[0]) // len(numbers) * self.images
@@ -95,35 +96,39 @@ class EpisodesObjective:
 class ClassesObjective:
     """Telling the training classes apart on single images, by a layer over the method's features.
 
-    `shared` are the features themselves, where other methods have the same: then they and their layer are trained and
-    nothing else, on images that are the same for every protocol. `temporary` is the layer, unless the method has one.
+    Where other methods have the same features, these and their layer are trained and nothing else, on images that are
+    the same for every protocol. `temporary` is the layer, unless the method has one.
     """
 
     method: Method
     draws: Draws
+    features: Features
     head: nn.Module
     temporary: nn.Module | None
-    shared: nn.Module | None = None
 
     @property
     def trained(self) -> list[nn.Module]:
-        return [self.shared or self.method, self.head]
+        return [self.features.shared or self.method, self.head]
 
     @property
     def clipped(self) -> nn.Module:
-        return self.shared or self.method
+        return self.features.shared or self.method
 
     def loss(self, numbers: np.ndarray) -> tuple[Tensor, float]:
-        x, rows = self.draws.images(numbers, any_protocol=self.shared is not None)
-        loss = class_loss(self.method, self.head, x, rows)
+        x, rows = self.draws.images(numbers, any_protocol=self.features.shared is not None)
+        loss = class_loss(self.features, self.head, x, rows)
         return loss, loss.item()
 
 
 @dataclass(frozen=True)
 class HeadObjective:
-    """The method's own loss on episodes, over features that stay as they are and are computed once."""
+    """The method's own loss on episodes, over features that stay as they are and are computed once.
+
+    `rest` is the method with features in the place of images.
+    """
 
     method: Method
+    rest: Method
     draws: Draws
     frozen: FrozenFeatures
     temporary: None = None
@@ -138,7 +143,7 @@ class HeadObjective:
 
     def loss(self, numbers: np.ndarray) -> tuple[Tensor, float]:
         episodes = self.frozen.episodes(self.draws.protocol, self.draws.seed, numbers)
-        loss = head_loss(self.method, episodes)
+        loss = episode_loss(self.rest, episodes)
         return loss, loss.item() / int(episodes.plan.scored.sum())
 
 
@@ -165,4 +170,4 @@ class PretrainingObjective:
 
 @functools.cache
 def _compiled() -> Callable[[Method, Episodes], Tensor]:
-    return torch.compile(training_loss)
+    return torch.compile(episode_loss)

@@ -13,18 +13,6 @@ from harness.util.seeding import seeded
 Net = Literal["conv4", "resnet12"]
 
 
-def computed(x: Tensor) -> bool:
-    """Whether x [N, D, 1, 1] are features that were computed before: no image has a single pixel."""
-    return x.shape[-2:] == (1, 1)
-
-
-class Encoder(nn.Sequential):
-    """Modules from images [N, C, H, W] to features [N, D], by which features computed before are passed on."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(1) if computed(x) else super().forward(x)
-
-
 class Conv4(nn.Module):
     """The four-layer net of the few-shot field (Vinyals et al. 2016): 3x3 convolution, BN, ReLU, 2x2 max-pool.
 
@@ -56,8 +44,6 @@ class Conv4(nn.Module):
         return self.channels * height * width
 
     def forward(self, x: Tensor) -> Tensor:
-        if computed(x):
-            return x.flatten(1)
         # Channels-last memory is what the convolutions of CPUs and tensor cores are fastest on.
         return self.layers(x.contiguous(memory_format=torch.channels_last))
 
@@ -109,8 +95,8 @@ class _Block(nn.Module):
 class Backbone(nn.Module):
     """A net chosen by name, for methods that share features trained on the training classes.
 
-    Images [N, C, H, W] are average-pooled to `resolution` x `resolution`, if that is given, and go through the net;
-    [N, D, 1, 1] is taken for features that were computed before, and passed on as [N, D]. Its starting weights are a
+    Images [N, C, H, W] are average-pooled to `resolution` x `resolution`, if that is given, and go through the net. Its
+    starting weights are a
     function of its own arguments and of the seed that the method is built under, whatever else the method draws: so
     that methods which name the same net begin with the same one, and the harness trains it once for all of them.
 
@@ -157,6 +143,4 @@ class Backbone(nn.Module):
         return f"sees {self.image_shape}"
 
     def forward(self, x: Tensor) -> Tensor:
-        if computed(x):
-            return x.flatten(1)
         return self.net(self.pool(x))

@@ -6,13 +6,13 @@ from typing import Literal
 
 from torch import nn
 
-from methods.nn.backbones import Conv4, Encoder
+from methods.nn.backbones import Conv4
 
-Features = Literal["conv", "pixels"]
+FeatureKind = Literal["conv", "pixels"]
 
 
 def encoder(
-    image_shape: tuple[int, int, int], features: Features, channels: int, resolution: int | None
+    image_shape: tuple[int, int, int], features: FeatureKind, channels: int, resolution: int | None
 ) -> tuple[nn.Module, int]:
     """A module from images [N, C, H, W] to vectors [N, D], and D.
 
@@ -27,7 +27,7 @@ def encoder(
     if resolution is not None:
         pool, height, width = nn.AdaptiveAvgPool2d(resolution), resolution, resolution
     if features == "pixels":
-        return Encoder(pool, nn.Flatten()), depth * height * width
+        return nn.Sequential(pool, nn.Flatten()), depth * height * width
     conv = Conv4(depth, channels)
     size = conv.features((depth, height, width))
-    return Encoder(pool, conv, nn.BatchNorm1d(size, affine=False)), size
+    return nn.Sequential(pool, conv, nn.BatchNorm1d(size, affine=False)), size

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from harness.episodes.plan import NULL, QUERY, SUPPORT
 from harness.episodes.source import Episodes
-from harness.evaluation.rollout import feedback_of, step_through, training_logits, training_loss
+from harness.evaluation.rollout import feedback_of, step_through, training_logits
 from harness.method.interface import Feedback, State, Task
 from harness.protocol.models import KINDS
 from harness.testing import STREAM_KINDS, episodes_of, protocols, tasks, tiny_episodes
+from harness.training.episode_loss import episode_loss
 from tests.helpers.probes import Probe, expected, handed, probe
 
 NO_QUERIES = (*STREAM_KINDS, "segmentation_distractors", "supervised")
@@ -214,7 +215,7 @@ def test_the_loss_of_equal_logits_is_the_log_of_ways_at_every_scored_step(life: 
     protocol, episodes = life
     masks = protocol.kind == "segmentation_distractors"
     choices = 2 if masks else episodes.plan.classes.shape[1]
-    loss = training_loss(probe(protocol, episodes), episodes)
+    loss = episode_loss(probe(protocol, episodes), episodes)
     torch.testing.assert_close(loss, episodes.plan.scored.sum() * torch.tensor(float(choices)).log())
 
 

@@ -180,7 +180,7 @@ def test_training_reaches_the_encoder_through_the_query_alone() -> None:
 def test_its_pretext_trains_the_encoder_and_nothing_else_of_it() -> None:
     net = built()
     x, target, feedback = stream(1)
-    other = net.pretext(Task(WAYS, (1, 16, 16), "online_few_shot", 1)).double().eval()
+    other = net.pretraining_method(Task(WAYS, (1, 16, 16), "online_few_shot", 1)).double().eval()
     logits = other.rollout(x, Feedback(feedback))
     assert logits is not None
     slopes = torch.autograd.grad(

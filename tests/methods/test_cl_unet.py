@@ -216,7 +216,7 @@ def test_the_pretext_trains_the_coarsest_layer_that_masks_reach_to_know_the_targ
     label_layer: int, deepest: int
 ) -> None:
     net, (x, masks) = a_net(label_layer=label_layer), a_life()
-    pretext = net.pretext(TASK).double()
+    pretext = net.pretraining_method(TASK).double()
     target = masks.clamp(min=0)
     target[1, 0] = 0
     logits = pretext.rollout(x, Feedback(masks))
@@ -244,7 +244,7 @@ def layers_of(net: CLUNet, x: Tensor, masks: Tensor, number: int) -> list[Tensor
 
 def test_features_of_single_images_are_the_fifth_layers() -> None:
     net, (x, _) = a_net(), a_life()
-    features = net.memoryless_features(x[0])
+    features = net.memoryless_features().net(x[0])
     state = stepped(net, x[:1], torch.full((1, EPISODES, 1, 34, 32), -1.0).double())[1]
     torch.testing.assert_close(features, net.norms[4](state["cells"][4][0]).flatten(1))
 

@@ -76,14 +76,14 @@ def test_the_pretext_leaves_what_maml_alone_would_have_learned(
     """The same episodes, rates and steps of the optimiser, from the same weights: the same bits."""
     each, kept = a_training(tmp_path / "pretext", frozen, [PRETEXT]), {}
     assert isinstance(each.method, CNNLSTM)
-    make = each.method.pretext
+    make = each.method.pretraining_method
 
     def noted(task: Task) -> Method:
         maml = make(task)
         kept.update({name: tensor.clone() for name, tensor in maml.state_dict().items()})
         return maml
 
-    monkeypatch.setattr(each.method, "pretext", noted)
+    monkeypatch.setattr(each.method, "pretraining_method", noted)
     train(each)
     options = {"channels": 4, "resolution": 16, "rate": "layer", "inner_lr": 0.4, "inner_steps": 1}
     maml = build_method(MAML, Task(4, TASK.image_shape, "n_way_k_shot"), options, 0)

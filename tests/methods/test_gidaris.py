@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.episodes.source import EpisodeSource
-from harness.evaluation.rollout import training_loss
+from harness.episodes.source import Episodes, EpisodeSource
+from harness.evaluation.rollout import training_logits
 from harness.method.interface import Feedback, Task
 from harness.protocol.models import PROTOCOL
 from harness.testing import tiny_dataset
+from harness.training.episode_loss import episode_loss
 from methods.gidaris import Gidaris
 from methods.nn.novelty import UNSEEN
 
@@ -97,7 +98,7 @@ def test_classes_that_pass_for_new_are_not_looked_up() -> None:
     net = built(None, "n_way_k_shot")
     x, target, _ = stream(1)
     queries = stream(2)[0].transpose(0, 1)
-    net.training_classes = torch.tensor([[4, 0, 1], [2, 5, 3]])
+    net = net.without_classes(torch.tensor([[4, 0, 1], [2, 5, 3]]))
     with torch.no_grad():
         state = net.absorb(net.start(EPISODES), x, Feedback(target, x))
         logits = net.query(state, queries).numpy()
@@ -115,14 +116,17 @@ def test_training_tells_which_classes_an_episode_has_and_nothing_else_does() -> 
     source = EpisodeSource(tiny_dataset("objects"))
     classes = len(source.dataset.tables["train"].names)
     net = Gidaris(Task(WAYS, (3, 32, 32), "n_way_k_shot", None, classes), channels=5)
-    told: list[Tensor | None] = []
-    plain = net.absorb
-    net.absorb = lambda *given: (told.append(net.training_classes), plain(*given))[1]  # type: ignore
     episodes = source.episodes(protocol, "train", 0, [3, 5])
-    training_loss(net, episodes)
-    assert told[0] is not None
-    assert told[0].tolist() == episodes.plan.classes.tolist()
-    assert net.training_classes is None
+    without = net.without_classes(torch.from_numpy(episodes.plan.classes))
+    found, wanted = (episode_loss(net, episodes), net.loss(training_logits(without, episodes), *asked(episodes)))
+    torch.testing.assert_close(found, wanted)
+    assert not torch.equal(found, net.loss(training_logits(net, episodes), *asked(episodes)))
+
+
+def asked(episodes: Episodes) -> tuple[Tensor, Tensor]:
+    """Targets of the queries, and which of them are scored."""
+    first = episodes.plan.first_query
+    return episodes.target[first:], episodes.scored[first:]
 
 
 def test_the_loss_is_the_log_probability_among_all_classes() -> None:

@@ -16,12 +16,14 @@ from torch.utils import _pytree as pytree
 from harness.data.dataset import ClassTable, Dataset
 from harness.episodes.source import Episodes, EpisodeSource
 from harness.evaluation.evaluate import evaluate
-from harness.evaluation.rollout import absorbed, head_loss, step_through, training_logits, training_loss
+from harness.evaluation.rollout import absorbed, step_through, training_logits
 from harness.evaluation.score import metrics
 from harness.method.interface import Feedback, Method, State, Task
 from harness.method.registry import build_method, load_method, task_for
 from harness.protocol.models import PROTOCOL, AnyProtocol
 from harness.testing import tiny_dataset
+from harness.training.episode_loss import episode_loss
+from harness.training.interface import training_hooks
 from harness.training.loop import train
 from harness.training.recipe import Budget
 from harness.training.state import Training
@@ -128,7 +130,7 @@ def test_absorbing_leaves_the_state_that_stepping_leaves(kind: str, net: str) ->
 def test_training_is_by_what_plain_stepping_gives_in_value_and_gradient(kind: str, net: str) -> None:
     method, episodes = life(kind, net)
     weights = [each for each in method.parameters() if each.requires_grad]
-    fast = training_loss(method, episodes)
+    fast = episode_loss(method, episodes)
     got = torch.autograd.grad(fast, weights)
     logits = one_by_one(method, stepped(method, episodes), episodes)
     asked = episodes.target[episodes.plan.first_query :]
@@ -161,18 +163,21 @@ def test_absorbing_goes_on_from_any_state(net: str, pairs: bool) -> None:
 @pytest.mark.parametrize("kind", QUERIED)
 def test_over_features_computed_before_the_loss_is_that_over_images(kind: str, net: str) -> None:
     method, episodes = life(kind, net)
-    features = method.memoryless_features(episodes.x.flatten(0, 1))
+    features = training_hooks(method).memoryless_features()
     assert features is not None
-    over = replace(episodes, x=features.unflatten(0, episodes.x.shape[:2]))
-    torch.testing.assert_close(head_loss(method, over), training_loss(method, episodes), rtol=1e-6, atol=1e-6)
+    assert features.rest is not None
+    over = replace(episodes, x=features.net(episodes.x.flatten(0, 1)).unflatten(0, episodes.x.shape[:2]))
+    torch.testing.assert_close(episode_loss(features.rest, over), episode_loss(method, episodes), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", QUERIED)
 def test_over_features_cl_lstm_is_its_lstm_alone(kind: str) -> None:
     method, episodes = life(kind, "cl_lstm")
     assert isinstance(method, CLLSTM)
-    features = method.memoryless_features(episodes.x.flatten(0, 1)).unflatten(0, episodes.x.shape[:2]).detach()
-    loss = head_loss(method, replace(episodes, x=features))
+    parts = method.memoryless_features()
+    assert parts.rest is not None
+    features = parts.net(episodes.x.flatten(0, 1)).unflatten(0, episodes.x.shape[:2]).detach()
+    loss = episode_loss(parts.rest, replace(episodes, x=features))
     moved = torch.autograd.grad(loss, list(method.parameters()), allow_unused=True)
     trained = {
         name.split(".")[0] for (name, _), each in zip(method.named_parameters(), moved, strict=True) if each is not None
@@ -192,9 +197,9 @@ def test_over_features_cl_lstm_is_its_lstm_alone(kind: str) -> None:
 
 def test_csn_needs_more_than_its_features() -> None:
     method, _ = life("n_way_k_shot", "csn")
-    features = method.memoryless_features(torch.zeros(2, 3, 32, 32).double())
+    features = training_hooks(method).memoryless_features()
     assert features is not None
-    assert method.memoryless_features(features[..., None, None]) is None
+    assert features.rest is None
 
 
 # Support pairs

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.evaluation.rollout import step_through, training_loss
+from harness.evaluation.rollout import step_through
 from harness.method.interface import Task
+from harness.training.episode_loss import episode_loss
 from methods.llama import LLAMA
 from methods.maml import MAML
 from methods.nn import inner
@@ -161,7 +162,7 @@ def test_training_minimises_mamls_loss_and_the_weighed_log_determinant(options: 
             for each, times in ((inputs, len(outer)), (outer, len(inputs))):
                 damped = FEW**0.5 * each + net.precision**0.5 * torch.eye(len(each))
                 flat = flat + times * torch.logdet(damped) / EPISODES
-    found = training_loss(net, episodes)
+    found = episode_loss(net, episodes)
     assert_nearly(found.double(), wanted + net.eta * flat)
     assert abs(float((net.eta * flat).detach())) > 0.02
     assert_nearly(slopes(net, found), slopes(net, wanted + net.eta * flat))
@@ -175,7 +176,7 @@ def test_without_the_term_it_is_maml_and_its_answers_are_always() -> None:
     )
     plain.double().load_state_dict(net.state_dict())
     plain.steps = net.steps
-    torch.testing.assert_close(training_loss(net, episodes), training_loss(plain, episodes))
+    torch.testing.assert_close(episode_loss(net, episodes), episode_loss(plain, episodes))
     net = a_llama(eta=1.0)
     torch.testing.assert_close(step_through(net.eval(), episodes), step_through(plain.eval(), episodes))
 

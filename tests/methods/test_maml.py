@@ -14,11 +14,12 @@ from torch.utils import _pytree as pytree
 from harness.check import check_method
 from harness.episodes.source import Episodes, EpisodeSource
 from harness.evaluation.evaluate import evaluate
-from harness.evaluation.rollout import step_through, training_loss
+from harness.evaluation.rollout import step_through
 from harness.method.interface import Feedback, Task, state_bytes
 from harness.protocol.models import PROTOCOL
 from harness.runs import resolve, run
 from harness.testing import tiny_dataset
+from harness.training.episode_loss import episode_loss
 from methods import maml
 from methods.maml import MAML
 from methods.nn.learners import PlasticDense
@@ -148,24 +149,24 @@ def weighed(logits: Tensor) -> Tensor:
 @pytest.mark.parametrize("options", SUPPORT_SETS.values(), ids=SUPPORT_SETS)
 def test_the_training_loss_and_its_meta_gradient_are_those_of_a_plain_loop(options: dict[str, Any]) -> None:
     net, episodes = a_maml(**options), some_episodes(a_task())
-    wanted, found = plain_loss(net, episodes, net.steps[0]), training_loss(net, episodes)
+    wanted, found = plain_loss(net, episodes, net.steps[0]), episode_loss(net, episodes)
     assert_nearly(found.double(), wanted)
     assert_nearly(slopes(net, found), slopes(net, wanted))
 
 
 def test_the_second_order_part_is_in_the_gradient_unless_it_is_dropped() -> None:
     episodes = some_episodes(a_task())
-    exact, dropped = (training_loss(a_maml(first_order=each), episodes) for each in (False, True))
+    exact, dropped = (episode_loss(a_maml(first_order=each), episodes) for each in (False, True))
     torch.testing.assert_close(exact, dropped)
     nets = [a_maml(first_order=each) for each in (False, True)]
-    ours, theirs = (slopes(net, training_loss(net, episodes))[0] for net in nets)
+    ours, theirs = (slopes(net, episode_loss(net, episodes))[0] for net in nets)
     assert (ours - theirs).abs().max() > 0.01 * ours.abs().max()
 
 
 @pytest.mark.parametrize(("rate", "numbers"), [("constant", 0), ("global", 1), ("layer", 14)])
 def test_learned_rates_are_parameters_that_get_a_gradient(rate: str, numbers: int) -> None:
     net = a_maml(rate=rate)
-    training_loss(net, some_episodes(a_task())).backward()
+    episode_loss(net, some_episodes(a_task())).backward()
     learned = {name: each for name, each in net.named_parameters() if not name.startswith("learner.")}
     assert sum(each.numel() for each in learned.values()) == numbers
     assert all(each.grad is not None and bool((each.grad != 0).all()) for each in learned.values())
@@ -332,11 +333,11 @@ def test_queries_that_see_each_other_are_noted_where_that_is_declared_and_not_fo
 @pytest.mark.parametrize("ways", [WAYS, WAYS + 1])
 def test_the_pretext_of_a_stream_is_the_same_net_on_support_sets(ways: int) -> None:
     net = a_maml("delayed_label", 2, rate="layer", inner_lr=0.01, pretext_lr=0.3)
-    pretext = net.pretext(Task(ways, (1, 28, 28), "n_way_k_shot"))
+    pretext = net.pretraining_method(Task(ways, (1, 28, 28), "n_way_k_shot"))
     assert isinstance(pretext, MAML)
     before = {name: each.clone() for name, each in net.state_dict().items()}
     pretext.double().train()
-    training_loss(pretext, some_episodes(a_task())).backward()
+    episode_loss(pretext, some_episodes(a_task())).backward()
     with torch.no_grad():
         for each in pretext.parameters():
             each.sub_(0.1 * each.grad)  # type: ignore[operator]
@@ -344,7 +345,7 @@ def test_the_pretext_of_a_stream_is_the_same_net_on_support_sets(ways: int) -> N
     body = {"factors", *(name for name in before if name.startswith("learner.body."))}
     assert moved == (body | {"learner.classify.weight", "learner.classify.bias"} if ways == WAYS else body)
     assert (net.inner_lr, pretext.inner_lr) == (0.01, 0.3)
-    assert a_maml().pretext(net.task) is None
+    assert a_maml().pretraining_method(net.task) is None
 
 
 def test_impossible_options_are_refused_with_the_reason() -> None:

@@ -115,7 +115,7 @@ def test_whole_episodes_are_the_equations_step_by_step(options: dict[str, Any]) 
     method = built(COLOUR, **options).double().eval()
     x, _, feedback = life(COLOUR, 8, 2, delay=2)
     with torch.no_grad():
-        features = method.memoryless_features(x.flatten(0, 1).double()).unflatten(0, (8, 2)).numpy()
+        features = method.encode(x.flatten(0, 1).double()).unflatten(0, (8, 2)).numpy()
         answers = method.rollout(x.double(), Feedback(feedback)).numpy()
     w, units = numbers(method), 6
     for b in range(2):

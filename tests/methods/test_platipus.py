@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
-from harness.evaluation.rollout import step_through, training_loss
+from harness.evaluation.rollout import step_through
 from harness.method.interface import Task
+from harness.training.episode_loss import episode_loss
 from methods.maml import MAML
 from methods.platipus import PLATIPUS, divergence
 from tests.methods.test_maml import (
@@ -73,7 +74,7 @@ def test_training_minimises_the_queries_loss_from_q_and_the_divergence(options: 
     net, episodes = a_platipus(**options), some_episodes(a_task())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        found = training_loss(net, episodes)
+        found = episode_loss(net, episodes)
         torch.manual_seed(1)
         noise = [torch.randn(EPISODES, *each.shape, dtype=torch.float64) for each in net.learner.parameters()]
     total = torch.zeros((), dtype=torch.float64)
@@ -123,7 +124,7 @@ def test_without_deviations_and_steps_from_mu_it_is_maml() -> None:
     net = PLATIPUS(TASK, **{**SMALL, **NET, "gamma": 0.0, "deviation": 1e-12}).double().train()
     maml = MAML(TASK, **NET).double().train()
     maml.learner.load_state_dict(net.learner.state_dict())
-    found, wanted = training_loss(net, episodes), training_loss(maml, episodes)
+    found, wanted = episode_loss(net, episodes), episode_loss(maml, episodes)
     assert_nearly(found, wanted.double())
     own = [torch.autograd.grad(loss, list(each.learner.parameters())) for loss, each in ((found, net), (wanted, maml))]
     assert_nearly(own[0], own[1])
@@ -137,7 +138,7 @@ def test_new_noise_in_training_is_the_harness_seeds_and_in_scoring_there_is_none
         losses = []
         for seed in (1, 2, 1):
             torch.manual_seed(seed)
-            losses.append(float(training_loss(net, episodes).detach()))
+            losses.append(float(episode_loss(net, episodes).detach()))
         net.eval()
         answers = []
         for seed in (1, 2):
@@ -149,7 +150,7 @@ def test_new_noise_in_training_is_the_harness_seeds_and_in_scoring_there_is_none
 
 def test_its_pretext_is_maml_with_its_mean() -> None:
     net = a_platipus()
-    maml = net.pretext(TASK)
+    maml = net.pretraining_method(TASK)
     assert type(maml) is MAML
     with torch.no_grad():
         for each in maml.parameters():

@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.episodes.source import Episodes
-from harness.evaluation.rollout import step_through, training_loss
+from harness.evaluation.rollout import step_through
 from harness.method.interface import Feedback, Task
+from harness.training.episode_loss import batch_of, episode_loss
+from harness.training.interface import Batch
 from methods.nn.learners import Learner
 from methods.nn.passes import batches_over
 from methods.reptile import Reptile
@@ -78,7 +80,7 @@ def test_sgd_on_the_training_loss_is_reptile(kind: str) -> None:
     before = net.squares.begun(1)["count"]["body"].clone()
 
     outer = torch.optim.SGD(net.parameters(), lr=0.3)
-    loss = net.episode_loss(x, target, first)
+    loss = net.episode_loss(Batch(x, target, torch.ones_like(target).bool(), first, target))
     loss.backward()
     outer.step()
 
@@ -96,15 +98,15 @@ def test_sgd_on_the_training_loss_is_reptile(kind: str) -> None:
 
 def test_the_harness_trains_it_by_that_loss() -> None:
     net, episodes = a_reptile(), some_episodes()
-    expected = copy.deepcopy(net).episode_loss(episodes.x, episodes.target, 6)
-    torch.testing.assert_close(training_loss(net, episodes), expected)
+    expected = copy.deepcopy(net).episode_loss(batch_of(episodes))
+    torch.testing.assert_close(episode_loss(net, episodes), expected)
 
 
 def test_without_carrying_over_every_episode_begins_at_zero() -> None:
     net, episodes = a_reptile(carry=False), some_episodes()
     for each in net.squares.buffers():
         each.zero_()
-    training_loss(net, episodes).backward()
+    episode_loss(net, episodes).backward()
     assert not any(each.any() for each in net.squares.buffers())
     assert all(bool(each.grad.isfinite().all()) for each in net.learner.parameters() if each.grad is not None)
 
@@ -159,19 +161,19 @@ def test_batches_are_passes_laid_end_to_end() -> None:
 @pytest.mark.parametrize("ways", [WAYS, WAYS + 1])
 def test_the_pretext_of_a_stream_is_the_same_net_on_support_sets(ways: int) -> None:
     net = a_reptile("delayed_label", 2, pretext_lr=0.02)
-    pretext = net.pretext(Task(ways, (1, 28, 28), "n_way_k_shot"))
+    pretext = net.pretraining_method(Task(ways, (1, 28, 28), "n_way_k_shot"))
     assert isinstance(pretext, Reptile)
     assert (net.inner_lr, pretext.inner_lr) == (0.01, 0.02)
     before = {name: each.clone() for name, each in net.state_dict().items()}
     pretext.double().train()
     with torch.no_grad():
-        training_loss(pretext, some_episodes())
+        episode_loss(pretext, some_episodes())
         for each in pretext.parameters():
             each.add_(0.1)
     moved = {name for name, each in net.state_dict().items() if not torch.equal(each, before[name])}
     parts = {"body", "classify"} if ways == WAYS else {"body"}
     assert moved == {name for name in before if parts & set(name.split("."))}
-    assert a_reptile().pretext(net.task) is None
+    assert a_reptile().pretraining_method(net.task) is None
 
 
 def test_impossible_options_are_refused_with_the_reason() -> None:

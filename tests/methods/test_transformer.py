@@ -106,7 +106,7 @@ def test_answers_are_causal_attention_token_by_token(positions: str) -> None:
         for each in method.parameters():
             each += 0.3 * torch.randn(each.shape, generator=torch.Generator().manual_seed(each.numel())).double()
         x, _, feedback = life(COLOUR, 7, 2, delay=2)
-        features = method.memoryless_features(x.flatten(0, 1).double()).unflatten(0, (7, 2)).numpy()
+        features = method.encode(x.flatten(0, 1).double()).unflatten(0, (7, 2)).numpy()
         answers = method.rollout(x.double(), Feedback(feedback)).numpy()
     for b in range(2):
         expected = answers_of_one(method, features[:, b], feedback[:, b].tolist())

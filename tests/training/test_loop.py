@@ -24,6 +24,7 @@ from harness.method.interface import Method, Task
 from harness.method.registry import build_method
 from harness.testing import tiny_dataset
 from harness.training.frozen_features import FrozenFeatures
+from harness.training.interface import Trainable
 from harness.training.loop import train
 from harness.training.recipe import Optimizer, Stage
 from harness.training.stages import learning_rate
@@ -189,7 +190,7 @@ def test_learning_rates_follow_the_schedule() -> None:
     assert learning_rate(Stage(name="s", episodes=1, lr=3.0), optimizer, 0, 1) == 3.0
 
 
-class Diverging(Method):
+class Diverging(Trainable, Method):
     """Its loss is not a number from the fourth call on."""
 
     def __init__(self, inner: Method) -> None:
@@ -292,7 +293,7 @@ def test_frozen_features_are_those_of_the_same_episodes_images(tmp_path: Path) -
     frozen = FrozenFeatures(method, source, "train").episodes(each.protocol, 7, [3, 0])
     shown = source.episodes(each.protocol, "train", 7, [3, 0])
     with torch.no_grad():
-        expected = torch.stack([method.memoryless_features(x) for x in shown.x])
+        expected = torch.stack([method.memoryless_features().net(x) for x in shown.x])
     torch.testing.assert_close(frozen.x, expected)
     assert torch.equal(frozen.target, shown.target)
 

@@ -10,6 +10,7 @@ from harness.check import check_method
 from harness.evaluation.rollout import step_through
 from harness.method.registry import build_method, task_for
 from harness.protocol.load import load_protocol
+from harness.training.episode_loss import episode_loss
 
 
 def test_it_keeps_the_rules() -> None:
@@ -38,10 +39,9 @@ def test_it_learns_one_batch_by_heart() -> None:
     episodes = testing.tiny_episodes(protocol)
     method = build_method(Skeleton, task_for(Skeleton, protocol, protocol.card.image_shape), {"channels": 8}, 0)
     optimizer = torch.optim.Adam(method.parameters(), 1e-2)
-    scored = torch.ones_like(episodes.target, dtype=torch.bool)
     losses = []
     for _ in range(20):
-        loss = method.loss(step_through(method, episodes)[0], episodes.target, scored)
+        loss = episode_loss(method, episodes)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
