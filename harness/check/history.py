@@ -79,7 +79,8 @@ def null_is_no_class(subject: Subject) -> Finding:
                 found.add(number)
         alike.append(found)
     same = alike[0] & alike[1]
-    if same and len(same) < len(names):
+    # An empty mask marks nothing: a learner of masks may well do with it what it does with no mask.
+    if same and len(same) < len(names) and not (setting.masks and 0 in same):
         which = names[min(same)]
         return Finding(
             "failed",
