@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from harness.method.interface import Feedback, Task, state_bytes
 from methods.anml import ANML
+from tests.helpers.stepping import gradients_of, seeded, stepped
 
 WAYS, STEPS, EPISODES = 3, 6, 2
 SIDE = 22
@@ -27,8 +28,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def an_anml(kind: str = "delayed_label", delay: int | None = 1, side: int = SIDE, **options: Any) -> ANML:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(4)
+    with seeded(4):
         net = ANML(Task(WAYS, (2, side, side), kind, delay), **{**SMALL, **options}).double().train()
         for name, each in net.named_parameters():
             if "layers" in name and each.dim() == 1 and each.requires_grad:  # normalisation starts at ones and zeros
@@ -99,30 +99,16 @@ def plain_stream(net: ANML, x: Tensor, feedback: Tensor, delay: int) -> Tensor:
     return torch.stack(answers)
 
 
-def stepped(net: ANML, x: Tensor, feedback: Tensor) -> tuple[Tensor, Any]:
-    state, answers = net.start(x.shape[1]), []
-    for image, label in zip(x, feedback, strict=True):
-        logits, state = net.predict(net.observe(state, Feedback(label)), image)
-        answers.append(logits)
-    return torch.stack(answers), state
-
-
-def slopes(net: ANML, logits: Tensor) -> tuple[Tensor, ...]:
-    """The gradient of a fixed weighting of the logits with respect to all that is trained."""
-    weight = torch.linspace(-1, 1, logits.numel(), dtype=torch.float64).sin().view_as(logits)
-    return torch.autograd.grad((weight * logits).sum(), [each for each in net.parameters() if each.requires_grad])
-
-
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("delay", [1, 3])
 def test_streams_and_their_meta_gradient_are_those_of_a_plain_loop(options: dict[str, Any], delay: int) -> None:
     net = an_anml(delay=delay, **options)
     x, feedback = a_life(delay)
     expected = plain_stream(net, x, feedback, delay)
-    wanted = slopes(net, expected)
+    wanted = gradients_of(net, expected)
     for logits in (stepped(net, x, feedback)[0], net.rollout(x, Feedback(feedback))):
         torch.testing.assert_close(logits, expected)
-        torch.testing.assert_close(slopes(net, logits), wanted)
+        torch.testing.assert_close(gradients_of(net, logits), wanted)
 
 
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
@@ -137,14 +123,14 @@ def test_support_pairs_and_their_meta_gradient_are_those_of_a_plain_loop(options
             for b in range(EPISODES)
         ]
     )
-    wanted = slopes(net, expected)
+    wanted = gradients_of(net, expected)
     stepping = net.start(EPISODES)
     for images, labels in zip(x, target, strict=True):
         stepping = net.observe(stepping, Feedback(labels, images))
     for state in (stepping, net.absorb(net.start(EPISODES), x, Feedback(target, x))):
         logits = net.query(state, asked)
         torch.testing.assert_close(logits, expected)
-        torch.testing.assert_close(slopes(net, logits), wanted)
+        torch.testing.assert_close(gradients_of(net, logits), wanted)
 
 
 @pytest.mark.parametrize("adapts", ["all", "head"])

@@ -15,25 +15,22 @@ from torch import Tensor
 from harness.method.interface import Feedback, Task, state_bytes
 from methods.apl import APL
 from methods.nn.relational import RelationalDecoder
+from tests.helpers.stepping import noise_stream, seeded
 
 WAYS, EPISODES, NEIGHBOURS = 4, 5, 3
 
 
 def stream(delay: int, steps: int = 16) -> tuple[Tensor, Tensor, Tensor]:
     """Images x [T, B, C, H, W] of which some are equal, targets and feedback [T, B]."""
-    random = torch.Generator().manual_seed(delay)
-    x = torch.rand(steps, EPISODES, 1, 16, 16, generator=random).double()
+    x, target, feedback = noise_stream(delay, steps, WAYS, EPISODES)
     x[5] = x[2]
     x[9] = x[2]
-    target = torch.randint(0, WAYS, (steps, EPISODES), generator=random)
-    null = torch.full((min(delay, steps), EPISODES), -1)
-    return x, target, torch.cat([null, target[: max(0, steps - delay)]])
+    return x, target, feedback
 
 
 def built(delay: int | None = 1, kind: str = "delayed_label", **options: Any) -> APL:
     small = {"channels": 4, "neighbours": NEIGHBOURS, "label": 3, "blocks": 2, "heads": 2, "key": 4, "value": 5}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
+    with seeded(7):
         return APL(Task(WAYS, (1, 16, 16), kind, delay), **{**small, **options}).double().eval()
 
 

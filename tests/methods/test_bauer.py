@@ -13,6 +13,7 @@ from harness.method.interface import Feedback, Task
 from methods.bauer import Bauer
 from methods.nn.novelty import UNSEEN
 from methods.nn.softmax_map import fitted
+from tests.helpers.stepping import seeded
 
 
 def minimised(features: Tensor, target: Tensor, ways: int, mean: Tensor, variance: float) -> Tensor:
@@ -70,8 +71,7 @@ def test_nothing_labelled_gives_no_weights() -> None:
 
 
 def built(delay: int | None = 1, kind: str = "delayed_label", **options: Any) -> Bauer:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
+    with seeded(3):
         return Bauer(Task(4, (1, 16, 16), kind, delay, 30), channels=6, **options).double().eval()
 
 

@@ -15,17 +15,10 @@ from harness.protocol.models import PROTOCOL
 from harness.util.errors import UserError
 from methods.cl_lstm import CLLSTM
 from methods.nn.conv_lstm import ConvLSTM
+from tests.helpers.stepping import stepped_logits
 
 OMNIGLOT = Task(5, (1, 28, 28), "online_few_shot")
 CIFAR = Task(5, (3, 32, 32), "online_few_shot")
-
-
-def stepped(method: CLLSTM, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    state, answers = method.start(x.shape[1]), []
-    for image, label in zip(x, labels, strict=True):
-        logits, state = method.predict(method.observe(state, Feedback(label)), image)
-        answers.append(logits)
-    return torch.stack(answers)
 
 
 def test_conv_lstm_on_one_pixel_is_torchs_lstm() -> None:
@@ -141,7 +134,7 @@ def test_whole_net_against_a_plain_loop_over_layers(labels: str, skip: str) -> N
             second = maps if n == 1 else second
         out, (h, c) = net.lstm(torch.cat([maps.flatten(1), label], 1)[None], (h, c))
         expected = net.classify(out[0])
-        torch.testing.assert_close(stepped(net, x[: t + 1], given[: t + 1])[t], expected)
+        torch.testing.assert_close(stepped_logits(net, x[: t + 1], given[: t + 1])[t], expected)
         torch.testing.assert_close(net.rollout(x[: t + 1], Feedback(given[: t + 1]))[t], expected)
 
 

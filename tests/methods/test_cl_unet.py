@@ -14,6 +14,7 @@ from harness.method.registry import build_method
 from harness.util.errors import UserError
 from methods.cl_unet import CLUNet
 from methods.nn.unet import WIDTHS
+from tests.helpers.stepping import gradients_of, stepped
 
 TASK = Task(1, (3, 34, 32), "segmentation_distractors")
 STEPS, EPISODES = 4, 2
@@ -48,14 +49,6 @@ def a_life(seed: int = 0) -> tuple[Tensor, Tensor]:
     masks = torch.randint(0, 2, (STEPS, EPISODES, 1, 34, 32), generator=random).double()
     masks[0], masks[2, 1] = -1, 0
     return x, masks
-
-
-def stepped(net: CLUNet, x: Tensor, masks: Tensor) -> tuple[Tensor, Any]:
-    state, answers = net.start(x.shape[1]), []
-    for image, mask in zip(x, masks, strict=True):
-        logits, state = net.predict(net.observe(state, Feedback(mask)), image)
-        answers.append(logits)
-    return torch.stack(answers), state
 
 
 def plain(net: CLUNet, x: Tensor, masks: Tensor, label_layer: int, size: tuple[int, int]) -> Tensor:
@@ -104,11 +97,6 @@ def plain(net: CLUNet, x: Tensor, masks: Tensor, label_layer: int, size: tuple[i
     return torch.stack(answers)
 
 
-def slopes(net: CLUNet, logits: Tensor) -> list[Tensor]:
-    weighed = (torch.linspace(-1, 1, logits.numel(), dtype=torch.float64).sin().view_as(logits) * logits).sum()
-    return list(torch.autograd.grad(weighed, list(net.parameters())))
-
-
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 def test_answers_and_gradients_are_those_of_a_plain_loop(options: dict[str, Any]) -> None:
     net, (x, masks) = a_net(**options), a_life()
@@ -116,10 +104,10 @@ def test_answers_and_gradients_are_those_of_a_plain_loop(options: dict[str, Any]
     wanted = torch.stack(
         [plain(net, x[:, b], masks[:, b], options.get("label_layer", 1), size) for b in range(EPISODES)], 1
     )
-    expected = slopes(net, wanted)
+    expected = gradients_of(net, wanted)
     for logits in (stepped(net, x, masks)[0], net.rollout(x, Feedback(masks))):
         torch.testing.assert_close(logits, wanted)
-        torch.testing.assert_close(slopes(net, logits), expected)
+        torch.testing.assert_close(gradients_of(net, logits), expected)
 
 
 def test_at_16_pixels_the_fifth_layer_is_torchs_lstm() -> None:
@@ -204,7 +192,7 @@ def test_checkpointing_keeps_less_and_changes_nothing_else() -> None:
         net = a_net(checkpoint=checkpoint).train()
         kept = saved_bytes(net, x, masks)
         logits = net.rollout(x, Feedback(masks))
-        gradients = slopes(net, logits)
+        gradients = gradients_of(net, logits)
         found.append((kept, logits, gradients, dict(net.named_buffers())))
     (much, *plainly), (little, *again) = found
     torch.testing.assert_close(again, plainly)

@@ -22,6 +22,7 @@ from harness.util.errors import UserError
 from methods.cnn_lstm import CNNLSTM
 from methods.lstm import LSTM
 from methods.maml import MAML
+from tests.helpers.stepping import seeded
 from tests.helpers.training import protocol, weights
 from tests.training.test_loop import assert_same, interrupting
 
@@ -135,8 +136,7 @@ def test_a_pretext_is_refused_where_the_method_has_none(tmp_path: Path) -> None:
 
 def a_net(**options: Any) -> CNNLSTM:
     """In double precision and scoring, with moments and statistics as if it had been trained."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
+    with seeded(3):
         net = (
             CNNLSTM(Task(3, (1, 16, 16), "online_few_shot"), **{**SMALL, "resolution": None, **options}).double().eval()
         )

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.nn.conv_lstm import ConvLSTM
+from tests.helpers.stepping import seeded
 from tests.helpers.unsettled import unsettled
 
 OPTIONS: list[dict[str, Any]] = [{}, {"stride": 2}, {"normalize": True}, {"stride": 2, "normalize": True}]
 
 
 def layer(**options: Any) -> ConvLSTM:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         return unsettled(ConvLSTM(3, 4, **options)).double().eval()
 
 

@@ -13,36 +13,22 @@ from torch.nn import functional as F
 from harness.method.interface import Feedback, Task, leaves, state_bytes
 from methods.cpm import CPM
 from methods.nn.novelty import UNSEEN
+from tests.helpers.stepping import noise_stream, perturb, seeded, stepped_logits
 
 WAYS, EPISODES = 4, 3
 
 
 def stream(delay: int, steps: int = 10) -> tuple[Tensor, Tensor, Tensor]:
     """Noise x [T, B, C, H, W], targets and feedback [T, B]."""
-    random = torch.Generator().manual_seed(delay)
-    x = torch.rand(steps, EPISODES, 1, 16, 16, generator=random).double()
-    target = torch.randint(0, WAYS, (steps, EPISODES), generator=random)
-    null = torch.full((min(delay, steps), EPISODES), -1)
-    return x, target, torch.cat([null, target[: max(0, steps - delay)]])
+    return noise_stream(delay, steps, WAYS, EPISODES)
 
 
 def built(delay: int | None = 1, kind: str = "delayed_label", **options: Any) -> CPM:
     """In double precision, with weights large enough that every gate and every context differs."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
+    with seeded(7):
         net = CPM(Task(WAYS, (1, 16, 16), kind, delay), channels=6, units=5, **options)
-        with torch.no_grad():
-            for each in (*net.readout.parameters(), *net.gate.parameters()):
-                each.add_(torch.randn_like(each))
+        perturb((*net.readout.parameters(), *net.gate.parameters()), 1.0)
     return net.double().eval()
-
-
-def stepped(net: CPM, x: Tensor, feedback: Tensor) -> Tensor:
-    state, answers = net.start(x.shape[1]), []
-    for images, label in zip(x, feedback, strict=True):
-        logits, state = net.predict(net.observe(state, Feedback(label)), images)
-        answers.append(logits)
-    return torch.stack(answers)
 
 
 def sigmoid(value: float) -> float:
@@ -98,7 +84,7 @@ def lived(net: CPM, x: Tensor, labels: list[int], delay: int) -> list[tuple[dict
 def test_answers_are_those_of_a_dictionary_of_prototypes(delay: int, options: dict[str, Any]) -> None:
     net = built(delay, **options)
     x, target, feedback = stream(delay)
-    ways = [stepped(net, x, feedback).detach().numpy(), net.rollout(x, Feedback(feedback)).detach().numpy()]
+    ways = [stepped_logits(net, x, feedback).detach().numpy(), net.rollout(x, Feedback(feedback)).detach().numpy()]
     for b in range(EPISODES):
         for t, (near, unknown) in enumerate(lived(net, x[:, b], target[:, b].tolist(), delay)):
             for logits in ways:
@@ -135,7 +121,7 @@ def test_rollout_gives_what_stepping_gives_in_value_and_gradient(write: str) -> 
     net = built(2, write=write)
     x, _, feedback = stream(2)
     found = []
-    for logits in (stepped(net, x, feedback), net.rollout(x, Feedback(feedback))):
+    for logits in (stepped_logits(net, x, feedback), net.rollout(x, Feedback(feedback))):
         weight = torch.linspace(-1, 2, logits.numel()).double().view_as(logits)
         found.append((logits, *torch.autograd.grad((logits * weight).sum(), list(net.parameters()))))
     torch.testing.assert_close(found[0], found[1], rtol=1e-8, atol=1e-8)

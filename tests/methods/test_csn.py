@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Task
 from methods.csn import CSN, processed
+from tests.helpers.stepping import noise_stream, seeded
 
 WAYS, EPISODES = 3, 2
 
 
 def built(delay: int | None = 1, kind: str = "delayed_label", **options: Any) -> CSN:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
+    with seeded(7):
         net = CSN(Task(WAYS, (1, 16, 16), kind, delay), **{"channels": 2, "key": 4, "hidden": 5, **options})
         for each in net.modules():
             if isinstance(each, torch.nn.BatchNorm2d):
@@ -29,11 +29,7 @@ def built(delay: int | None = 1, kind: str = "delayed_label", **options: Any) ->
 
 def stream(delay: int, steps: int = 6) -> tuple[Tensor, Tensor, Tensor]:
     """Noise x [T, B, C, H, W], targets and feedback [T, B]."""
-    random = torch.Generator().manual_seed(delay)
-    x = torch.rand(steps, EPISODES, 1, 16, 16, generator=random).double()
-    target = torch.randint(0, WAYS, (steps, EPISODES), generator=random)
-    null = torch.full((min(delay, steps), EPISODES), -1)
-    return x, target, torch.cat([null, target[: max(0, steps - delay)]])
+    return noise_stream(delay, steps, WAYS, EPISODES)
 
 
 def conv(net: CSN, layer: int, h: Tensor, own: bool) -> Tensor:

@@ -17,17 +17,15 @@ from harness.training.recipe import Budget
 from harness.training.stages import begin_stage
 from harness.training.state import Progress, Training
 from methods.deml import DEML
+from tests.helpers.stepping import perturb, seeded
 
 WAYS, EPISODES = 3, 2
 
 
 def built(delay: int | None = None, kind: str = "n_way_k_shot", **options: Any) -> DEML:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
+    with seeded(7):
         net = DEML(Task(WAYS, (1, 16, 16), kind, delay, 9), channels=5, **options)
-        with torch.no_grad():
-            for each in (net.weight, net.bias, net.weight_rate, net.bias_rate):
-                each.add_(0.3 * torch.randn_like(each))
+        perturb((net.weight, net.bias, net.weight_rate, net.bias_rate), 0.3)
     return net.double().eval()
 
 

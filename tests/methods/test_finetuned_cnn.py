@@ -14,6 +14,7 @@ from harness.method.interface import Feedback, Task, state_bytes
 from harness.method.registry import build_method
 from harness.util.errors import UserError
 from methods.finetuned_cnn import FinetunedCNN
+from tests.helpers.stepping import gradients_of, stepped
 
 STEPS, EPISODES = 4, 2
 SMALL: dict[str, Any] = {"width": 0.125, "inner_lr": 0.5}
@@ -44,14 +45,6 @@ def a_life(delay: int = 1) -> tuple[Tensor, Tensor]:
     masks = torch.randint(0, 2, (STEPS, EPISODES, 1, 34, 32), generator=random).double()
     masks[:delay], masks[-1, 1], masks[-2, 0] = -1, 0, -1
     return x, masks
-
-
-def stepped(net: FinetunedCNN, x: Tensor, masks: Tensor) -> tuple[Tensor, Any]:
-    state, answers = net.start(x.shape[1]), []
-    for image, mask in zip(x, masks, strict=True):
-        logits, state = net.predict(net.observe(state, Feedback(mask)), image)
-        answers.append(logits)
-    return torch.stack(answers), state
 
 
 def plain_answer(net: FinetunedCNN, weights: dict[str, Tensor], image: Tensor, norm: str) -> Tensor:
@@ -97,22 +90,17 @@ def plain_stream(net: FinetunedCNN, x: Tensor, masks: Tensor, delay: int, norm: 
     return torch.stack(rows, 1)
 
 
-def slopes(net: FinetunedCNN, logits: Tensor) -> list[Tensor]:
-    weighed = (torch.linspace(-1, 1, logits.numel(), dtype=torch.float64).sin().view_as(logits) * logits).sum()
-    return list(torch.autograd.grad(weighed, list(net.parameters())))
-
-
 @pytest.mark.parametrize("delay", [1, 2])
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 def test_every_mask_is_a_step_on_its_image_and_training_goes_through_it(options: dict[str, Any], delay: int) -> None:
     net, (x, masks) = a_net(delay, **options), a_life(delay)
     expected = plain_stream(net, x, masks, delay, options.get("norm", "layer"))
-    wanted = slopes(net, expected)
+    wanted = gradients_of(net, expected)
     fast = net.rollout(x, Feedback(masks))
     assert fast is not None
     for logits in (stepped(net, x, masks)[0], fast):
         torch.testing.assert_close(logits, expected)
-        torch.testing.assert_close(slopes(net, logits), wanted)
+        torch.testing.assert_close(gradients_of(net, logits), wanted)
 
 
 def test_scoring_learns_as_training_does_and_keeps_no_graph() -> None:

@@ -18,27 +18,21 @@ from harness.testing import tiny_dataset
 from harness.training.episode_loss import episode_loss
 from methods.gidaris import Gidaris
 from methods.nn.novelty import UNSEEN
+from tests.helpers.stepping import noise_stream, perturb, seeded
 
 WAYS, EPISODES, BASE = 3, 2, 6
 
 
 def built(delay: int | None = 1, kind: str = "delayed_label", size: int = 16, **options: Any) -> Gidaris:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
+    with seeded(7):
         net = Gidaris(Task(WAYS, (1, size, size), kind, delay, BASE), channels=5, **options)
-        with torch.no_grad():
-            for each in net.parameters():
-                each.add_(0.2 * torch.randn_like(each))
+        perturb(net.parameters(), 0.2)
     return net.double().eval()
 
 
 def stream(delay: int, steps: int = 9) -> tuple[Tensor, Tensor, Tensor]:
     """Noise x [T, B, C, H, W], targets and feedback [T, B]."""
-    random = torch.Generator().manual_seed(delay)
-    x = torch.rand(steps, EPISODES, 1, 16, 16, generator=random).double()
-    target = torch.randint(0, WAYS, (steps, EPISODES), generator=random)
-    null = torch.full((min(delay, steps), EPISODES), -1)
-    return x, target, torch.cat([null, target[: max(0, steps - delay)]])
+    return noise_stream(delay, steps, WAYS, EPISODES)
 
 
 def unit(v: np.ndarray) -> np.ndarray:

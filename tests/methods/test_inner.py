@@ -9,6 +9,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from methods.nn import inner
+from tests.helpers.stepping import seeded
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -54,8 +55,7 @@ def test_the_meta_gradient_of_linear_regression_is_its_closed_form(second: bool,
 
 
 def a_conv_net() -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(2)
+    with seeded(2):
         conv = nn.Conv2d(2, 4, 3)
         return nn.Sequential(
             conv, nn.GroupNorm(4, 4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3)

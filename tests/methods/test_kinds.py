@@ -29,6 +29,7 @@ from harness.training.recipe import Budget
 from harness.training.state import Training
 from methods.cl_lstm import CLLSTM
 from methods.nn.pairs import labels_with_images
+from tests.helpers.stepping import seeded
 
 SHAPES: dict[str, dict[str, Any]] = {
     "continual": {"subtasks": 3, "shots": 2, "queries": 2},
@@ -75,8 +76,7 @@ def life(kind: str, net: str, numbers: range = range(3)) -> tuple[Method, Episod
     protocol, source = protocol_of(kind), EpisodeSource(tiny_dataset("objects"))
     cls = load_method(name).cls
     method = build_method(cls, task_for(cls, protocol, (3, 32, 32), 8), options, seed=4)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
+    with seeded(5):
         for each in method.modules():
             if isinstance(each, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
                 torch.nn.init.uniform_(each.running_mean, -0.3, 0.1)

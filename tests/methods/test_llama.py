@@ -16,6 +16,7 @@ from methods.llama import LLAMA
 from methods.maml import MAML
 from methods.nn import inner
 from methods.nn.curvature import factors, log_determinant
+from tests.helpers.stepping import seeded
 from tests.methods.test_maml import (
     EPISODES,
     WAYS,
@@ -35,8 +36,7 @@ FEW = 6
 
 def a_llama(**options: Any) -> LLAMA:
     """In double precision and training."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(4)
+    with seeded(4):
         return LLAMA(Task(WAYS, (1, 28, 28), "n_way_k_shot"), **{**SMALL, **options}).double().train()
 
 

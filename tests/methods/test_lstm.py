@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from harness.method.interface import Feedback, Task, leaves, state_bytes
 from methods.lstm import LSTM
 from methods.nn.lstm_cell import LayerNormLSTM
+from tests.helpers.stepping import normal_stream, seeded, stepped_logits
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 SMALL: dict[str, dict[str, Any]] = {
@@ -31,27 +32,8 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 def built(shape: tuple[int, int, int], ways: int = 5, **options: Any) -> LSTM:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
+    with seeded(3):
         return LSTM(Task(ways, shape, "online_few_shot"), **options)
-
-
-def life(shape: tuple[int, int, int], steps: int, episodes: int, delay: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-    """Noise x [T, B, C, H, W], targets [T, B], and feedback [T, B] at a delay."""
-    random = torch.Generator().manual_seed(5)
-    x = torch.randn(steps, episodes, *shape, generator=random)
-    target = torch.randint(0, 5, (steps, episodes), generator=random)
-    feedback = torch.full_like(target, -1)
-    feedback[delay:] = target[: steps - delay]
-    return x, target, feedback
-
-
-def stepped(method: LSTM, x: Tensor, feedback: Tensor) -> Tensor:
-    state, answers = method.start(x.shape[1]), []
-    for images, target in zip(x, feedback, strict=True):
-        logits, state = method.predict(method.observe(state, Feedback(target)), images)
-        answers.append(logits)
-    return torch.stack(answers)
 
 
 def count(method: torch.nn.Module) -> int:
@@ -79,7 +61,7 @@ def test_pixels_are_pooled_flattened_and_fed_with_the_label_to_torch_s_lstm(
     shape: tuple[int, int, int],
 ) -> None:
     method = built(shape, features="pixels").double()
-    x, _, feedback = life(shape, 4, 2, delay=2)
+    x, _, feedback = normal_stream(shape, 4, 2, delay=2)
     oracle = torch.nn.LSTM(shape[0] * 400 + 5, 200).double()
     oracle.load_state_dict(method.recur.state_dict())
     state: tuple[Tensor, Tensor] | None = None
@@ -92,7 +74,7 @@ def test_pixels_are_pooled_flattened_and_fed_with_the_label_to_torch_s_lstm(
             rows.append(np.concatenate([*planes, label]))
         out, state = oracle(torch.from_numpy(np.stack(rows))[None], state)
         answers.append(out[0] @ method.classify.weight.T + method.classify.bias)
-    torch.testing.assert_close(stepped(method, x.double(), feedback), torch.stack(answers))
+    torch.testing.assert_close(stepped_logits(method, x.double(), feedback), torch.stack(answers))
 
 
 def test_layer_normalised_cell_computes_its_formulas() -> None:
@@ -141,9 +123,9 @@ def test_forget_gates_start_open(layer_norm: bool) -> None:
 @pytest.mark.parametrize("options", SMALL.values(), ids=SMALL)
 def test_rollout_gives_what_stepping_gives_in_value_and_gradient(options: dict[str, Any]) -> None:
     method = built(COLOUR, **options).double().eval()
-    x, target, feedback = life(COLOUR, 7, 3, delay=2)
+    x, target, feedback = normal_stream(COLOUR, 7, 3, delay=2)
     gradients, values = [], []
-    for logits in (stepped(method, x.double(), feedback), method.rollout(x.double(), Feedback(feedback))):
+    for logits in (stepped_logits(method, x.double(), feedback), method.rollout(x.double(), Feedback(feedback))):
         loss = method.loss(logits, target, torch.ones_like(target, dtype=torch.bool))
         values.append(logits)
         gradients.append(torch.autograd.grad(loss, list(method.parameters())))
@@ -170,7 +152,7 @@ def test_parameters_with_pixels_are_those_counted_by_hand(shape: tuple[int, int,
 def test_the_state_keeps_its_size_and_is_never_edited(options: dict[str, Any]) -> None:
     method = built(GREY, **options).eval()
     layers = options.get("layers", 2 if options["features"] == "conv" else 1)
-    x, _, feedback = life(GREY, 6, 3)
+    x, _, feedback = normal_stream(GREY, 6, 3)
     state = method.start(3)
     with torch.no_grad():
         for images, target in zip(x, feedback, strict=True):
@@ -186,7 +168,7 @@ def test_the_state_keeps_its_size_and_is_never_edited(options: dict[str, Any]) -
 @pytest.mark.parametrize("options", SMALL.values(), ids=SMALL)
 def test_a_label_enters_with_the_next_image_once(options: dict[str, Any]) -> None:
     method = built(GREY, **options).eval()
-    x, _, _ = life(GREY, 2, 3)
+    x, _, _ = normal_stream(GREY, 2, 3)
     null, label = torch.full((3,), -1), torch.tensor([0, 1, 2])
     with torch.no_grad():
         fresh = method.start(3)
@@ -202,7 +184,7 @@ def test_a_label_enters_with_the_next_image_once(options: dict[str, Any]) -> Non
 
 def test_every_query_hears_the_pending_label() -> None:
     method = built(GREY, **SMALL["conv"]).eval()
-    x, _, _ = life(GREY, 4, 3)
+    x, _, _ = normal_stream(GREY, 4, 3)
     with torch.no_grad():
         _, state = method.predict(method.start(3), x[0])
         state = method.observe(state, Feedback(torch.tensor([4, 0, 2])))
@@ -214,7 +196,7 @@ def test_every_query_hears_the_pending_label() -> None:
 @pytest.mark.parametrize("options", SMALL.values(), ids=SMALL)
 def test_one_batch_of_episodes_can_be_learned_by_heart(options: dict[str, Any]) -> None:
     method = built(GREY, **{**options, "units": 32}).train()
-    x, target, feedback = life(GREY, 8, 4)
+    x, target, feedback = normal_stream(GREY, 8, 4)
     scored = torch.ones_like(target, dtype=torch.bool)
     optimiser = torch.optim.Adam(method.parameters(), 1e-2)
     for _ in range(60):

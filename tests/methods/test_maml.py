@@ -23,6 +23,7 @@ from harness.training.episode_loss import episode_loss
 from methods import maml
 from methods.maml import MAML
 from methods.nn.learners import PlasticDense
+from tests.helpers.stepping import seeded, stepped
 
 WAYS, EPISODES, STEPS = 3, 2, 6
 SMALL: dict[str, Any] = {"channels": 4, "inner_lr": 0.3, "inner_steps": 2, "resolution": 16}
@@ -45,8 +46,7 @@ STREAMS = {
 
 def a_maml(kind: str = "n_way_k_shot", delay: int | None = None, **options: Any) -> MAML:
     """In double precision and training."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(4)
+    with seeded(4):
         net = MAML(Task(WAYS, (1, 28, 28), kind, delay), **{**SMALL, **options}).double().train()
         for each in (*net.learner.body.usual(), *([] if net.factors is None else [net.factors.data])):
             each.copy_(torch.rand_like(each) + 0.2)
@@ -192,14 +192,6 @@ def a_life(delay: int) -> tuple[Tensor, Tensor]:
     target = torch.randint(0, WAYS, (STEPS, EPISODES), generator=random)
     target[1, 0] = -1
     return x, torch.cat([torch.full((delay, EPISODES), -1), target[: STEPS - delay]])
-
-
-def stepped(net: MAML, x: Tensor, feedback: Tensor) -> tuple[Tensor, Any]:
-    state, answers = net.start(x.shape[1]), []
-    for image, label in zip(x, feedback, strict=True):
-        logits, state = net.predict(net.observe(state, Feedback(label)), image)
-        answers.append(logits)
-    return torch.stack(answers), state
 
 
 @pytest.mark.parametrize("options", STREAMS.values(), ids=STREAMS)

@@ -14,31 +14,19 @@ from harness.method.interface import Feedback, Task, state_bytes
 from methods.matching_net import MatchingNet
 from methods.nn.context import FullContext
 from methods.nn.novelty import UNSEEN
+from tests.helpers.stepping import noise_stream, seeded, stepped_logits
 
 WAYS, EPISODES = 4, 3
 
 
 def stream(delay: int, steps: int = 9) -> tuple[Tensor, Tensor, Tensor]:
     """Noise x [T, B, C, H, W], targets and feedback [T, B]."""
-    random = torch.Generator().manual_seed(delay)
-    x = torch.rand(steps, EPISODES, 1, 16, 16, generator=random).double()
-    target = torch.randint(0, WAYS, (steps, EPISODES), generator=random)
-    null = torch.full((min(delay, steps), EPISODES), -1)
-    return x, target, torch.cat([null, target[: max(0, steps - delay)]])
+    return noise_stream(delay, steps, WAYS, EPISODES)
 
 
 def built(delay: int | None = 1, kind: str = "delayed_label", **options: Any) -> MatchingNet:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
+    with seeded(7):
         return MatchingNet(Task(WAYS, (1, 16, 16), kind, delay), channels=6, **options).double().eval()
-
-
-def stepped(net: MatchingNet, x: Tensor, feedback: Tensor) -> Tensor:
-    state, answers = net.start(x.shape[1]), []
-    for images, label in zip(x, feedback, strict=True):
-        logits, state = net.predict(net.observe(state, Feedback(label)), images)
-        answers.append(logits)
-    return torch.stack(answers)
 
 
 def lstm_like(context: FullContext) -> nn.LSTM:
@@ -97,7 +85,7 @@ def test_answers_are_attention_over_what_is_revealed(delay: int, context: str) -
     x, target, feedback = stream(delay)
     with torch.no_grad():
         features = net.backbone(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        ways = [stepped(net, x, feedback).numpy(), net.rollout(x, Feedback(feedback)).numpy()]
+        ways = [stepped_logits(net, x, feedback).numpy(), net.rollout(x, Feedback(feedback)).numpy()]
         for b in range(EPISODES):
             for t in range(len(x)):
                 shown = [(features[i, b], int(target[i, b])) for i in range(t - delay + 1)]
@@ -136,7 +124,7 @@ def test_an_image_without_a_label_is_never_attended_to(context: str) -> None:
     changed = x.clone()
     changed[3] = 0.0
     with torch.no_grad():
-        for way in (stepped, lambda net, x, feedback: net.rollout(x, Feedback(feedback))):
+        for way in (stepped_logits, lambda net, x, feedback: net.rollout(x, Feedback(feedback))):
             first, second = (way(net, each, feedback) for each in (x, changed))
             torch.testing.assert_close(first[4:], second[4:])
 
@@ -147,7 +135,7 @@ def test_rollout_gives_what_stepping_gives_in_gradient(context: str) -> None:
     x, _, feedback = stream(2)
     learning = [each for each in net.parameters() if each.requires_grad]
     found = []
-    for logits in (stepped(net, x, feedback), net.rollout(x, Feedback(feedback))):
+    for logits in (stepped_logits(net, x, feedback), net.rollout(x, Feedback(feedback))):
         weight = torch.linspace(-1, 2, logits.numel()).double().view_as(logits)
         found.append(torch.autograd.grad((logits * weight)[logits > UNSEEN / 2].sum(), learning))
     torch.testing.assert_close(found[0], found[1], rtol=1e-7, atol=1e-8)

@@ -13,35 +13,23 @@ from torch import Tensor
 from harness.method.interface import Feedback, Task, state_bytes
 from methods.matching_online import MatchingOnline
 from methods.nn.novelty import UNSEEN
+from tests.helpers.stepping import noise_stream, seeded, stepped_logits
 
 WAYS, EPISODES = 4, 3
 
 
 def stream(delay: int, steps: int = 10) -> tuple[Tensor, Tensor, Tensor]:
     """Noise x [T, B, C, H, W], targets and feedback [T, B]."""
-    random = torch.Generator().manual_seed(delay)
-    x = torch.rand(steps, EPISODES, 1, 16, 16, generator=random).double()
-    target = torch.randint(0, WAYS, (steps, EPISODES), generator=random)
-    null = torch.full((min(delay, steps), EPISODES), -1)
-    return x, target, torch.cat([null, target[: max(0, steps - delay)]])
+    return noise_stream(delay, steps, WAYS, EPISODES)
 
 
 def built(delay: int | None = 1, kind: str = "delayed_label", **options: Any) -> MatchingOnline:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
+    with seeded(7):
         net = MatchingOnline(Task(WAYS, (1, 16, 16), kind, delay), channels=6, **options)
         with torch.no_grad():
             net.beta.fill_(0.4)
             net.gamma.fill_(1.7)
     return net.double().eval()
-
-
-def stepped(net: MatchingOnline, x: Tensor, feedback: Tensor) -> Tensor:
-    state, answers = net.start(x.shape[1]), []
-    for images, label in zip(x, feedback, strict=True):
-        logits, state = net.predict(net.observe(state, Feedback(label)), images)
-        answers.append(logits)
-    return torch.stack(answers)
 
 
 def chances(query: np.ndarray, exemplars: list[tuple[np.ndarray, int]], similarity: str) -> tuple[np.ndarray, float]:
@@ -65,7 +53,7 @@ def test_answers_are_attention_over_the_list_of_exemplars(delay: int, similarity
     x, target, feedback = stream(delay)
     with torch.no_grad():
         features = net.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2]).numpy()
-        ways = [stepped(net, x, feedback).numpy(), net.rollout(x, Feedback(feedback)).numpy()]
+        ways = [stepped_logits(net, x, feedback).numpy(), net.rollout(x, Feedback(feedback)).numpy()]
     for b in range(EPISODES):
         for t in range(len(x)):
             exemplars = [(features[i, b], int(target[i, b])) for i in range(t - delay + 1)]
@@ -118,7 +106,7 @@ def test_an_image_without_a_label_is_never_attended_to() -> None:
     changed = x.clone()
     changed[3] = 0.0
     with torch.no_grad():
-        first, second = (stepped(net, each, feedback) for each in (x, changed))
+        first, second = (stepped_logits(net, each, feedback) for each in (x, changed))
     assert torch.equal(first[4:], second[4:])
 
 
@@ -127,7 +115,7 @@ def test_rollout_gives_what_stepping_gives_in_gradient() -> None:
     x, _, feedback = stream(2)
     learning = [each for each in net.parameters() if each.requires_grad]
     found = []
-    for logits in (stepped(net, x, feedback), net.rollout(x, Feedback(feedback))):
+    for logits in (stepped_logits(net, x, feedback), net.rollout(x, Feedback(feedback))):
         weight = torch.linspace(-1, 2, logits.numel()).double().view_as(logits)
         found.append(torch.autograd.grad((logits * weight).sum(), learning))
     torch.testing.assert_close(found[0], found[1], rtol=1e-8, atol=1e-8)

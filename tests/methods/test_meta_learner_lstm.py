@@ -16,6 +16,7 @@ from methods import meta_learner_lstm
 from methods.meta_learner_lstm import MetaLearnerLSTM
 from methods.nn.passes import passes_over
 from methods.nn.preprocess import log_sign
+from tests.helpers.stepping import perturb, seeded
 
 WAYS, EPISODES, PAIRS = 3, 2, 4
 SUPPORT_SETS: dict[str, dict[str, Any]] = {
@@ -28,13 +29,10 @@ SUPPORT_SETS: dict[str, dict[str, Any]] = {
 
 def built(kind: str = "n_way_k_shot", delay: int | None = None, **options: Any) -> MetaLearnerLSTM:
     """In double precision and training, with recurrent weights that are not small."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
+    with seeded(3):
         given = {"channels": 1, "passes": 2, "units": 2, "start_rate": 0.3, **options}
         net = MetaLearnerLSTM(Task(WAYS, (1, 16, 16), kind, delay), **given).double().train()
-        with torch.no_grad():
-            for each in (*net.first.parameters(), *net.forget.parameters(), *net.input.parameters()):
-                each.add_(0.3 * torch.randn_like(each))
+        perturb((*net.first.parameters(), *net.forget.parameters(), *net.input.parameters()), 0.3)
     return net
 
 

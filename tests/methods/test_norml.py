@@ -19,6 +19,7 @@ from harness.testing import tiny_dataset
 from methods.nn.nodal import NodalCells
 from methods.nn.passes import passes_over
 from methods.norml import NORML
+from tests.helpers.stepping import perturb, seeded
 
 WAYS, EPISODES, PAIRS = 3, 2, 5
 DENSE: dict[str, Any] = {"net": "dense", "hidden": [5, 4], "resolution": 4}
@@ -41,13 +42,10 @@ SUPPORT_SETS: dict[str, dict[str, Any]] = {
 
 def built(kind: str = "n_way_k_shot", delay: int | None = None, **options: Any) -> NORML:
     """In double precision and training, with normalisation of the backbone fixed at something."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
+    with seeded(3):
         given = {"channels": 4, "inner_lr": 0.5, "passes": 3, "gate_bias": 0.3, **options}
         net = NORML(Task(WAYS, (1, 16, 16), kind, delay), **given).double().train()
-        with torch.no_grad():
-            for each in (*net.learner.scales, *net.learner.shifts, *net.cells.parameters()):
-                each.add_(0.2 * torch.randn_like(each))
+        perturb((*net.learner.scales, *net.learner.shifts, *net.cells.parameters()), 0.2)
     net.backbone.eval()
     return net
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from harness.method.interface import Feedback, Task, leaves, state_bytes
 from methods.ntm import NTM, Access
+from tests.helpers.stepping import normal_stream, seeded, stepped_logits
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 TINY: dict[str, Any] = {"units": 6, "slots": 7, "width": 3, "heads": 2}
@@ -24,27 +24,8 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 def built(shape: tuple[int, int, int] = GREY, **options: Any) -> NTM:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
+    with seeded(3):
         return NTM(Task(5, shape, "online_few_shot"), **options)
-
-
-def life(shape: tuple[int, int, int], steps: int, episodes: int, delay: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-    """Noise x [T, B, C, H, W], targets [T, B], and feedback [T, B] at a delay."""
-    random = torch.Generator().manual_seed(5)
-    x = torch.randn(steps, episodes, *shape, generator=random)
-    target = torch.randint(0, 5, (steps, episodes), generator=random)
-    feedback = torch.full_like(target, -1)
-    feedback[delay:] = target[: steps - delay]
-    return x, target, feedback
-
-
-def stepped(method: NTM, x: Tensor, feedback: Tensor) -> Tensor:
-    state, answers = method.start(x.shape[1]), []
-    for images, target in zip(x, feedback, strict=True):
-        logits, state = method.predict(method.observe(state, Feedback(target)), images)
-        answers.append(logits)
-    return torch.stack(answers)
 
 
 def sigmoid(value: Any) -> Any:
@@ -113,7 +94,7 @@ def test_an_access_computes_its_equations(sharpness: float | None, reads: Any, w
 @pytest.mark.parametrize("options", SMALL.values(), ids=SMALL)
 def test_whole_episodes_are_the_equations_step_by_step(options: dict[str, Any]) -> None:
     method = built(COLOUR, **options).double().eval()
-    x, _, feedback = life(COLOUR, 8, 2, delay=2)
+    x, _, feedback = normal_stream(COLOUR, 8, 2, delay=2)
     with torch.no_grad():
         features = method.encode(x.flatten(0, 1).double()).unflatten(0, (8, 2)).numpy()
         answers = method.rollout(x.double(), Feedback(feedback)).numpy()
@@ -190,9 +171,9 @@ def test_an_empty_memory_is_similar_to_nothing_and_has_finite_gradients() -> Non
 @pytest.mark.parametrize("options", SMALL.values(), ids=SMALL)
 def test_rollout_gives_what_stepping_gives_in_value_and_gradient(options: dict[str, Any]) -> None:
     method = built(COLOUR, **options).double().eval()
-    x, target, feedback = life(COLOUR, 7, 3, delay=2)
+    x, target, feedback = normal_stream(COLOUR, 7, 3, delay=2)
     gradients, values = [], []
-    for logits in (stepped(method, x.double(), feedback), method.rollout(x.double(), Feedback(feedback))):
+    for logits in (stepped_logits(method, x.double(), feedback), method.rollout(x.double(), Feedback(feedback))):
         loss = method.loss(logits, target, torch.ones_like(target, dtype=torch.bool))
         values.append(logits)
         gradients.append(torch.autograd.grad(loss, list(method.parameters())))
@@ -212,7 +193,7 @@ def test_parameters_of_the_source_are_those_counted_by_hand(shape: tuple[int, in
 @pytest.mark.parametrize("options", SMALL.values(), ids=SMALL)
 def test_the_state_keeps_its_size_and_is_never_edited(options: dict[str, Any]) -> None:
     method = built(GREY, **options).eval()
-    x, _, feedback = life(GREY, 6, 3)
+    x, _, feedback = normal_stream(GREY, 6, 3)
     state = method.start(3)
     with torch.no_grad():
         for images, target in zip(x, feedback, strict=True):
@@ -228,7 +209,7 @@ def test_the_state_keeps_its_size_and_is_never_edited(options: dict[str, Any]) -
 
 def test_a_label_enters_with_the_next_image_once() -> None:
     method = built(GREY, **SMALL["conv"]).eval()
-    x, _, _ = life(GREY, 2, 3)
+    x, _, _ = normal_stream(GREY, 2, 3)
     null, label = torch.full((3,), -1), torch.tensor([0, 1, 2])
     with torch.no_grad():
         fresh = method.start(3)
@@ -244,7 +225,7 @@ def test_a_label_enters_with_the_next_image_once() -> None:
 
 def test_one_batch_of_episodes_can_be_learned_by_heart() -> None:
     method = built(GREY, features="pixels", resolution=5, units=32, slots=16, width=8).train()
-    x, target, feedback = life(GREY, 6, 3)
+    x, target, feedback = normal_stream(GREY, 6, 3)
     scored = torch.ones_like(target, dtype=torch.bool)
     optimiser = torch.optim.Adam(method.parameters(), 1e-2)
     for _ in range(60):

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from harness.evaluation.operations import Operations
 from harness.method.interface import Feedback, Task, state_bytes
 from methods.oml import OML
+from tests.helpers.stepping import gradients_of, seeded, stepped
 
 WAYS, STEPS, EPISODES = 4, 8, 3
 SMALL: dict[str, Any] = {"net": "text", "channels": 5, "hidden": 6, "rate": 0.3, "learned_rate": True}
@@ -27,8 +28,7 @@ VARIANTS = {
 
 def an_oml(kind: str = "delayed_label", delay: int | None = 1, **options: Any) -> OML:
     """In double precision and training, with normalisation by running statistics so that all paths agree."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(4)
+    with seeded(4):
         net = OML(Task(WAYS, (1, 16, 16), kind, delay), **{**SMALL, **options}).double().train()
     net.represent.eval()
     return net
@@ -77,30 +77,16 @@ def plain_stream(net: OML, x: Tensor, feedback: Tensor, delay: int) -> Tensor:
     return torch.stack(answers)
 
 
-def stepped(net: OML, x: Tensor, feedback: Tensor) -> tuple[Tensor, Any]:
-    state, answers = net.start(x.shape[1]), []
-    for image, label in zip(x, feedback, strict=True):
-        logits, state = net.predict(net.observe(state, Feedback(label)), image)
-        answers.append(logits)
-    return torch.stack(answers), state
-
-
-def slopes(net: OML, logits: Tensor) -> tuple[Tensor, ...]:
-    """The gradient of a fixed weighting of the logits with respect to all that is trained."""
-    weight = torch.linspace(-1, 1, logits.numel(), dtype=torch.float64).sin().view_as(logits)
-    return torch.autograd.grad((weight * logits).sum(), [each for each in net.parameters() if each.requires_grad])
-
-
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("delay", [1, 3])
 def test_streams_and_their_meta_gradient_are_those_of_a_plain_loop(options: dict[str, Any], delay: int) -> None:
     net = an_oml(delay=delay, **options)
     x, feedback = a_life(delay)
     expected = plain_stream(net, x, feedback, delay)
-    wanted = slopes(net, expected)
+    wanted = gradients_of(net, expected)
     for logits in (stepped(net, x, feedback)[0], net.rollout(x, Feedback(feedback))):
         torch.testing.assert_close(logits, expected)
-        torch.testing.assert_close(slopes(net, logits), wanted)
+        torch.testing.assert_close(gradients_of(net, logits), wanted)
 
 
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
@@ -114,14 +100,14 @@ def test_support_pairs_and_their_meta_gradient_are_those_of_a_plain_loop(options
             for b in range(EPISODES)
         ]
     )
-    wanted = slopes(net, expected)
+    wanted = gradients_of(net, expected)
     stepping = net.start(EPISODES)
     for images, labels in zip(x, target, strict=True):
         stepping = net.observe(stepping, Feedback(labels, images))
     for state in (stepping, net.absorb(net.start(EPISODES), x, Feedback(target, x))):
         logits = net.query(state, asked)
         torch.testing.assert_close(logits, expected)
-        torch.testing.assert_close(slopes(net, logits), wanted)
+        torch.testing.assert_close(gradients_of(net, logits), wanted)
 
 
 @pytest.mark.parametrize("hidden", [0, 6])

@@ -15,6 +15,7 @@ from harness.method.interface import Task
 from harness.training.episode_loss import episode_loss
 from methods.maml import MAML
 from methods.platipus import PLATIPUS, divergence
+from tests.helpers.stepping import seeded
 from tests.methods.test_maml import (
     EPISODES,
     WAYS,
@@ -36,8 +37,7 @@ FEW = 6
 
 def a_platipus(**options: Any) -> PLATIPUS:
     """In double precision and training, with deviations that differ from weight to weight."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(4)
+    with seeded(4):
         net = PLATIPUS(TASK, **{**SMALL, **NET, **options}).double().train()
         for each in (*net.log_sigma, *net.log_v):
             each.data.add_(0.3 * torch.rand_like(each))
@@ -72,8 +72,7 @@ def mean_of(net: PLATIPUS, x: Tensor, labels: Tensor, gamma: Tensor) -> dict[str
 @pytest.mark.parametrize("options", [{}, {"first_order": True, "net": "dense", "rate": "layer"}], ids=["conv", "dense"])
 def test_training_minimises_the_queries_loss_from_q_and_the_divergence(options: dict[str, Any]) -> None:
     net, episodes = a_platipus(**options), some_episodes(a_task())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
+    with seeded(1):
         found = episode_loss(net, episodes)
         torch.manual_seed(1)
         noise = [torch.randn(EPISODES, *each.shape, dtype=torch.float64) for each in net.learner.parameters()]

@@ -12,28 +12,22 @@ from torch import Tensor
 from harness.method.interface import Feedback, Task
 from methods.nn.novelty import UNSEEN
 from methods.ppa import PPA
+from tests.helpers.stepping import noise_stream, perturb, seeded
 
 WAYS, EPISODES = 4, 3
 
 
 def built(delay: int | None = 1, kind: str = "delayed_label", moved: bool = True, **options: Any) -> PPA:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
+    with seeded(7):
         net = PPA(Task(WAYS, (1, 16, 16), kind, delay, 9), channels=6, **options)
         if moved:
-            with torch.no_grad():
-                for each in (*net.first.parameters(), *net.second.parameters()):
-                    each.add_(0.3 * torch.randn_like(each))
+            perturb((*net.first.parameters(), *net.second.parameters()), 0.3)
     return net.double().eval()
 
 
 def stream(delay: int, steps: int = 11) -> tuple[Tensor, Tensor, Tensor]:
     """Noise x [T, B, C, H, W], targets and feedback [T, B]."""
-    random = torch.Generator().manual_seed(delay)
-    x = torch.rand(steps, EPISODES, 1, 16, 16, generator=random).double()
-    target = torch.randint(0, WAYS, (steps, EPISODES), generator=random)
-    null = torch.full((min(delay, steps), EPISODES), -1)
-    return x, target, torch.cat([null, target[: max(0, steps - delay)]])
+    return noise_stream(delay, steps, WAYS, EPISODES)
 
 
 def unit(v: np.ndarray) -> np.ndarray:

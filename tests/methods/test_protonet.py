@@ -13,23 +13,19 @@ from torch.nn import functional as F
 from harness.method.interface import Feedback, Task
 from methods.nn.novelty import UNSEEN
 from methods.protonet import ProtoNet
+from tests.helpers.stepping import noise_stream, seeded
 
 WAYS, EPISODES = 4, 3
 
 
 def built(delay: int | None = 1, kind: str = "delayed_label", **options: Any) -> ProtoNet:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
+    with seeded(7):
         return ProtoNet(Task(WAYS, (1, 16, 16), kind, delay), channels=6, **options).double().eval()
 
 
 def stream(delay: int, steps: int = 10) -> tuple[Tensor, Tensor, Tensor]:
     """Noise x [T, B, C, H, W], targets and feedback [T, B]."""
-    random = torch.Generator().manual_seed(delay)
-    x = torch.rand(steps, EPISODES, 1, 16, 16, generator=random).double()
-    target = torch.randint(0, WAYS, (steps, EPISODES), generator=random)
-    null = torch.full((min(delay, steps), EPISODES), -1)
-    return x, target, torch.cat([null, target[: max(0, steps - delay)]])
+    return noise_stream(delay, steps, WAYS, EPISODES)
 
 
 def expected(query: np.ndarray, shown: list[np.ndarray], similarity: str, scale: float) -> float:

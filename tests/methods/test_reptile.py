@@ -18,6 +18,7 @@ from harness.training.interface import Batch
 from methods.nn.learners import Learner
 from methods.nn.passes import batches_over
 from methods.reptile import Reptile
+from tests.helpers.stepping import seeded
 from tests.methods.test_maml import EPISODES, STEPS, WAYS, a_life, a_source, a_task
 
 SMALL: dict[str, Any] = {"channels": 4, "inner_lr": 0.01, "inner_steps": 3, "inner_batch": 4, "resolution": 16}
@@ -25,8 +26,7 @@ SMALL: dict[str, Any] = {"channels": 4, "inner_lr": 0.01, "inner_steps": 3, "inn
 
 def a_reptile(kind: str = "n_way_k_shot", delay: int | None = None, **options: Any) -> Reptile:
     """In double precision and training, from squares and moments that are not zero."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(4)
+    with seeded(4):
         net = Reptile(Task(WAYS, (1, 28, 28), kind, delay), **{**SMALL, **options}).double().train()
         for name, each in net.named_buffers():
             each.copy_(torch.tensor(7.0) if name.endswith("count") else torch.rand_like(each) * 1e-3 + 0.01)

@@ -13,32 +13,20 @@ from torch.nn import functional as F
 from harness.method.interface import Feedback, Task, state_bytes
 from methods.nn.causal import Attention, Dense
 from methods.snail import SNAIL
+from tests.helpers.stepping import noise_stream, seeded, stepped_logits
 
 WAYS, EPISODES = 3, 2
 
 
 def built(delay: int | None = 1, kind: str = "delayed_label", **options: Any) -> SNAIL:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
+    with seeded(7):
         net = SNAIL(Task(WAYS, (1, 16, 16), kind, delay), **{"channels": 5, "length": 9, "width": 0.05, **options})
     return net.double().eval()
 
 
 def stream(delay: int, steps: int = 11) -> tuple[Tensor, Tensor, Tensor]:
     """Noise x [T, B, C, H, W], targets and feedback [T, B]."""
-    random = torch.Generator().manual_seed(delay)
-    x = torch.rand(steps, EPISODES, 1, 16, 16, generator=random).double()
-    target = torch.randint(0, WAYS, (steps, EPISODES), generator=random)
-    null = torch.full((min(delay, steps), EPISODES), -1)
-    return x, target, torch.cat([null, target[: max(0, steps - delay)]])
-
-
-def stepped(net: SNAIL, x: Tensor, feedback: Tensor) -> Tensor:
-    state, answers = net.start(x.shape[1]), []
-    for images, label in zip(x, feedback, strict=True):
-        logits, state = net.predict(net.observe(state, Feedback(label)), images)
-        answers.append(logits)
-    return torch.stack(answers)
+    return noise_stream(delay, steps, WAYS, EPISODES)
 
 
 def answered(net: SNAIL, shown: list[tuple[Tensor, int]], query: Tensor) -> Tensor:
@@ -70,7 +58,7 @@ def test_an_answer_in_a_stream_is_that_of_the_whole_sequence_up_to_it(delay: int
     x, target, feedback = stream(delay)
     with torch.no_grad():
         features = net.backbone(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        ways = [stepped(net, x, feedback), net.rollout(x, Feedback(feedback))]
+        ways = [stepped_logits(net, x, feedback), net.rollout(x, Feedback(feedback))]
         for b in range(EPISODES):
             for t in range(len(x)):
                 shown = [(features[i, b], int(target[i, b])) for i in range(t - delay + 1)]
@@ -101,7 +89,7 @@ def test_rollout_gives_what_stepping_gives_in_gradient() -> None:
     x, _, feedback = stream(2)
     learning = list(net.parameters())
     found = []
-    for logits in (stepped(net, x, feedback), net.rollout(x, Feedback(feedback))):
+    for logits in (stepped_logits(net, x, feedback), net.rollout(x, Feedback(feedback))):
         weight = torch.linspace(-1, 2, logits.numel()).double().view_as(logits)
         found.append(torch.autograd.grad((logits * weight).sum(), learning))
     torch.testing.assert_close(found[0], found[1], rtol=1e-8, atol=1e-9)

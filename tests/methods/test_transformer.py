@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from harness.evaluation.operations import Operations
 from harness.method.interface import Feedback, Method, Task, leaves, state_bytes
 from methods.transformer import Transformer, _turned
+from tests.helpers.stepping import normal_stream, seeded, stepped
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 TINY: dict[str, Any] = {"width": 16, "layers": 2, "heads": 2}
@@ -21,31 +22,12 @@ POSITIONS = ["rotary", "alibi", "none"]
 
 
 def built(shape: tuple[int, int, int] = GREY, **options: Any) -> Transformer:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
+    with seeded(3):
         return Transformer(Task(5, shape, "online_few_shot"), **options)
 
 
 def tiny(positions: str = "rotary", shape: tuple[int, int, int] = GREY, **options: Any) -> Transformer:
     return built(shape, **{"features": "pixels", "resolution": 5, **TINY, "positions": positions, **options}).eval()
-
-
-def life(shape: tuple[int, int, int], steps: int, episodes: int, delay: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-    """Noise x [T, B, C, H, W], targets [T, B], and feedback [T, B] at a delay."""
-    random = torch.Generator().manual_seed(5)
-    x = torch.randn(steps, episodes, *shape, generator=random)
-    target = torch.randint(0, 5, (steps, episodes), generator=random)
-    feedback = torch.full_like(target, -1)
-    feedback[delay:] = target[: steps - delay]
-    return x, target, feedback
-
-
-def stepped(method: Transformer, x: Tensor, feedback: Tensor) -> tuple[Tensor, Any]:
-    state, answers = method.start(x.shape[1]), []
-    for images, target in zip(x, feedback, strict=True):
-        logits, state = method.predict(method.observe(state, Feedback(target)), images)
-        answers.append(logits)
-    return torch.stack(answers), state
 
 
 def normalised(x: np.ndarray, w: dict[str, np.ndarray], name: str) -> np.ndarray:
@@ -105,7 +87,7 @@ def test_answers_are_causal_attention_token_by_token(positions: str) -> None:
     with torch.no_grad():
         for each in method.parameters():
             each += 0.3 * torch.randn(each.shape, generator=torch.Generator().manual_seed(each.numel())).double()
-        x, _, feedback = life(COLOUR, 7, 2, delay=2)
+        x, _, feedback = normal_stream(COLOUR, 7, 2, delay=2)
         features = method.encode(x.flatten(0, 1).double()).unflatten(0, (7, 2)).numpy()
         answers = method.rollout(x.double(), Feedback(feedback)).numpy()
     for b in range(2):
@@ -118,7 +100,7 @@ def test_answers_are_causal_attention_token_by_token(positions: str) -> None:
 def test_rollout_gives_what_stepping_with_the_cache_gives_in_value_and_gradient(positions: str, features: str) -> None:
     resolution = 16 if features == "conv" else 5
     method = tiny(positions, COLOUR, features=features, channels=4, resolution=resolution).double()
-    x, target, feedback = life(COLOUR, 7, 3, delay=2)
+    x, target, feedback = normal_stream(COLOUR, 7, 3, delay=2)
     gradients, values = [], []
     for logits in (stepped(method, x.double(), feedback)[0], method.rollout(x.double(), Feedback(feedback))):
         loss = method.loss(logits, target, torch.ones_like(target, dtype=torch.bool))
@@ -132,7 +114,7 @@ def test_rollout_gives_what_stepping_with_the_cache_gives_in_value_and_gradient(
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_a_query_sees_the_cache_and_itself_alone(positions: str) -> None:
     method = tiny(positions).double()
-    x, _, feedback = life(GREY, 9, 3)
+    x, _, feedback = normal_stream(GREY, 9, 3)
     with torch.no_grad():
         _, state = stepped(method, x[:5].double(), feedback[:5])
         state = method.observe(state, Feedback(torch.tensor([4, 0, 2])))
@@ -201,7 +183,7 @@ def test_parameters_are_those_counted_by_hand() -> None:
 
 def test_the_state_grows_by_two_vectors_a_layer_and_step_and_is_never_edited() -> None:
     method = tiny()
-    x, _, feedback = life(GREY, 6, 3)
+    x, _, feedback = normal_stream(GREY, 6, 3)
     state = method.start(3)
     with torch.no_grad():
         for t, (images, target) in enumerate(zip(x, feedback, strict=True)):
@@ -217,7 +199,7 @@ def test_the_state_grows_by_two_vectors_a_layer_and_step_and_is_never_edited() -
 def test_a_step_costs_little_more_than_its_own_token() -> None:
     """With the cache a step does not go through the past tokens again."""
     method = tiny(width=32)
-    x, _, feedback = life(GREY, 40, 1)
+    x, _, feedback = normal_stream(GREY, 40, 1)
     costs = []
     with torch.no_grad():
         state = method.start(1)
@@ -231,7 +213,7 @@ def test_a_step_costs_little_more_than_its_own_token() -> None:
 
 def test_one_batch_of_episodes_can_be_learned_by_heart() -> None:
     method = tiny(width=32).train()
-    x, target, feedback = life(GREY, 8, 4)
+    x, target, feedback = normal_stream(GREY, 8, 4)
     scored = torch.ones_like(target, dtype=torch.bool)
     optimiser = torch.optim.Adam(method.parameters(), 3e-3)
     for _ in range(80):

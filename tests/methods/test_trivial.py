@@ -17,6 +17,7 @@ from harness.method.interface import Feedback, Method, Task, leaves, state_bytes
 from harness.method.registry import load_method, task_for
 from harness.protocol.models import PROTOCOL
 from harness.util.errors import UserError
+from tests.helpers.stepping import stepped_logits
 
 WITHOUT_PARAMETERS = ("chance", "majority", "copy_last", "count", "nearest_pixel")
 Images = list[list[float]]
@@ -27,15 +28,6 @@ Labels = list[int]
 def built(name: str, ways: int, shape: tuple[int, int, int] = (2, 3, 4), delay: int = 1) -> Method:
     cls = load_method(name).cls
     return cls(Task(ways, shape, "delayed_label", delay if cls.needs_label_delay else None))
-
-
-def lived(method: Method, x: Tensor, feedback: Tensor) -> Tensor:
-    """Logits [T, B, ways] of stepping through x [T, B, ...] and feedback [T, B]."""
-    state, answers = method.start(x.shape[1]), []
-    for images, target in zip(x, feedback, strict=True):
-        logits, state = method.predict(method.observe(state, Feedback(target)), images)
-        answers.append(logits)
-    return torch.stack(answers)
 
 
 def random_life(seed: int) -> tuple[int, int, Tensor, Tensor]:
@@ -97,7 +89,7 @@ def ranks(values: list[float]) -> list[int]:
 @pytest.mark.parametrize("name", WITHOUT_PARAMETERS)
 def test_answers_rank_the_classes_as_plain_python_does(name: str, seed: int) -> None:
     ways, delay, x, feedback = random_life(seed)
-    logits = lived(built(name, ways, delay=delay), x, feedback)
+    logits = stepped_logits(built(name, ways, delay=delay), x, feedback)
     assert logits.shape == (20, 9, ways)
     for b in range(9):
         images = x[:, b].flatten(1).tolist()
@@ -108,7 +100,7 @@ def test_answers_rank_the_classes_as_plain_python_does(name: str, seed: int) -> 
 
 def test_nearest_pixel_answers_minus_the_squared_distance() -> None:
     ways, delay, x, feedback = random_life(1)
-    logits = lived(built("nearest_pixel", ways, delay=delay), x, feedback)
+    logits = stepped_logits(built("nearest_pixel", ways, delay=delay), x, feedback)
     seen = 0
     for b in range(9):
         labels = feedback[:, b].tolist()
@@ -141,8 +133,8 @@ def test_states_are_tensors_of_all_episodes_and_are_never_edited(name: str) -> N
 def test_an_episode_does_not_know_its_batch(name: str) -> None:
     ways, delay, x, feedback = random_life(3)
     method = built(name, ways, delay=delay)
-    together = lived(method, x, feedback)
-    alone = torch.cat([lived(method, x[:, b : b + 1], feedback[:, b : b + 1]) for b in range(9)], 1)
+    together = stepped_logits(method, x, feedback)
+    alone = torch.cat([stepped_logits(method, x[:, b : b + 1], feedback[:, b : b + 1]) for b in range(9)], 1)
     assert torch.equal(together, alone)
 
 
