@@ -29,6 +29,14 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _notices_on_stderr() -> None:
+    """What the library logs is on stderr, as on the command line."""
+    from harness.cli.notices import show_notices
+
+    show_notices()
+
+
 @pytest.fixture(autouse=True)
 def _no_data_by_accident(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests see the real data only through `data_root`."""

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from harness.boards.store import Report, to_stderr
+from harness.boards.store import LOG, Report
 from harness.evaluation.score import Scores
 from harness.records.record import BESIDE, HUB, KEPT, Record
 from harness.runs.folder import SCORES, read_scores
@@ -27,7 +27,7 @@ SMALL = 1_000_000
 """Bytes of the largest weights that are kept beside the boards without being asked to: boards are files in git."""
 
 
-def keep(record: Record, folder: Path, boards: Path, store: str | None = None, report: Report = to_stderr) -> Record:
+def keep(record: Record, folder: Path, boards: Path, store: str | None = None, report: Report = LOG.warning) -> Record:
     """Keeps what a row's claim can be checked with; the record that says where its weights are.
 
     `folder` is the run's, `store` where its weights go: 'checkpoints' (beside the boards), 'hf://owner/name' (the hub),

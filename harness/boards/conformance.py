@@ -8,7 +8,7 @@ from functools import cache as once
 from pathlib import Path
 from typing import Any
 
-from harness.boards.store import Report, to_stderr
+from harness.boards.store import LOG, Report
 from harness.check import check_method
 from harness.check.settings import settings_for
 from harness.data.open_dataset import default_cache
@@ -24,7 +24,7 @@ from harness.util.tensor_files import sha256_of
 
 
 def checked(
-    record: Record, method: LoadedMethod, protocol: AnyProtocol, cache: Path | None = None, report: Report = to_stderr
+    record: Record, method: LoadedMethod, protocol: AnyProtocol, cache: Path | None = None, report: Report = LOG.warning
 ) -> Record:
     """The record of a run, with a mark for each conformance check that its method fails: such a row is not ranked."""
     marks = check_marks(method, protocol, resolved_options(method.cls, record.options), cache)

@@ -11,6 +11,7 @@ from harness.boards.columns import NOTHING, best_published, columns, measured, p
 from harness.boards.legend import legend
 from harness.boards.standings import RANKINGS, Standings, standings, usual_digest, usual_ranking
 from harness.boards.store import (
+    LOG,
     STAND_IN_FOLDER,
     Board,
     Report,
@@ -18,7 +19,6 @@ from harness.boards.store import (
     board_path,
     locked,
     read_board,
-    to_stderr,
 )
 from harness.protocol.models import AnyProtocol, digest, ranking, reported
 from harness.records.record import Record
@@ -126,7 +126,7 @@ def render_index(boards: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def write_board(loaded: Loaded, boards: Path, stand_in: bool = False, report: Report = to_stderr) -> Path:
+def write_board(loaded: Loaded, boards: Path, stand_in: bool = False, report: Report = LOG.warning) -> Path:
     """Renders a board to `<board>.md` beside its records, and returns that path.
 
     If a protocol of that name is shipped, the board is rendered by the shipped file: rows of somebody's
@@ -139,7 +139,7 @@ def write_board(loaded: Loaded, boards: Path, stand_in: bool = False, report: Re
     return path
 
 
-def write_index(boards: Path, report: Report = to_stderr) -> Path:
+def write_index(boards: Path, report: Report = LOG.warning) -> Path:
     """Renders the index of all boards, and returns its path."""
     path = boards / INDEX
     with locked(path):
@@ -147,7 +147,7 @@ def write_index(boards: Path, report: Report = to_stderr) -> Path:
     return path
 
 
-def publish(record: Record, loaded: Loaded, boards: Path, report: Report = to_stderr) -> Path:
+def publish(record: Record, loaded: Loaded, boards: Path, report: Report = LOG.warning) -> Path:
     """Appends a record to its board, renders the board and the index again, and returns the rendered board.
 
     Raises RunError if a file cannot be written.

@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
+import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +24,6 @@ from pydantic import ValidationError
 
 from harness.records.record import SCHEMA_VERSION, Record, canonical_json, sha256_of
 from harness.util.errors import RunError
-from harness.util.shown_text import shown
 
 BOARDS = Path("leaderboards")
 """Where boards are, from the current folder, unless another folder is given."""
@@ -40,6 +39,8 @@ SETTLING_SECONDS = 0.05
 AHEAD = timedelta(days=1)
 """How far in the future a run may seem to have finished: clocks go wrong, but not by more."""
 
+LOG = logging.getLogger(__name__)
+
 Report = Callable[[str], None]
 
 
@@ -49,11 +50,6 @@ class Board:
 
     records: tuple[tuple[int, Record], ...]
     problems: tuple[str, ...]
-
-
-def to_stderr(message: str) -> None:
-    """Says something to the user without mixing it into what a command prints."""
-    print(f"harness: {shown(message)}", file=sys.stderr)
 
 
 def board_path(boards: Path, protocol: str, stand_in: bool) -> Path:
@@ -67,7 +63,7 @@ def line_of(record: Record) -> str:
     return canonical_json({**content, "sha256": sha256_of(content)})
 
 
-def append_record(record: Record, boards: Path, report: Report = to_stderr) -> Path:
+def append_record(record: Record, boards: Path, report: Report = LOG.warning) -> Path:
     """Appends a record to its board and returns the board's file.
 
     The line is on the disk when this returns. A record that is there already is not written again. A torn

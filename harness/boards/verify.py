@@ -12,7 +12,7 @@ import numpy as np
 from harness.boards.artifacts import scores_of, weights_of
 from harness.boards.claims import wrong_numbers
 from harness.boards.rescoring import Bench, inspected, rescored
-from harness.boards.store import to_stderr
+from harness.boards.store import LOG
 from harness.evaluation.evaluate import whole_test
 from harness.evaluation.score import Scores, each, first, metrics
 from harness.protocol.models import AnyProtocol, digest, ranking
@@ -125,7 +125,7 @@ def made_again(record: Record, bench: Bench, boards: Path, folder: Path) -> Verd
     if other or again.data.fingerprint != record.data.fingerprint:
         raise UserError(f"{folder} is another run than the row: it differs in {', '.join(other) or 'its data'}")
     if again.recipe_hash != record.recipe_hash:
-        to_stderr(f"the recipe has changed since: {record.recipe_hash[:8]} then, {again.recipe_hash[:8]} in {folder}")
+        LOG.warning(f"the recipe has changed since: {record.recipe_hash[:8]} then, {again.recipe_hash[:8]} in {folder}")
     claimed, found = scores_of(record, boards), read_scores(folder / SCORES)
     wrong = [] if claimed is None else wrong_numbers(record, bench.protocol, claimed)
     said, there = _repeatable(record, again), _repeatable(again, record)

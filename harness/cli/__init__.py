@@ -7,32 +7,33 @@ import os
 import sys
 
 from harness import __version__
+from harness.cli.notices import show_notices
 from harness.cli.parser import Parser
 from harness.util.errors import HarnessError, unknown
 from harness.util.shown_text import shown
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "run": ("harness.cli.run", "train a method on a protocol, score it, put the row on the board"),
+    "run": ("harness.cli.run", "train a method on a protocol, score it, add the row to the board"),
     "validate": ("harness.cli.validate", "check protocol files; show every error with its line"),
-    "lint": ("harness.cli.lint", "find what spoils a protocol: scores without learning, leaking splits"),
+    "lint": ("harness.cli.lint", "find flaws in a valid protocol: shortcuts that need no images, leaks between splits"),
     "schema": ("harness.cli.schema", "print the JSON Schema of protocol files, for editors"),
-    "show": ("harness.cli.show", "show an episode as a timeline: what is shown, revealed and scored when"),
+    "show": ("harness.cli.show", "show an episode as a timeline: what is presented, revealed and scored when"),
     # Not named after its command: a submodule `list` would take the place of the built-in in this package.
     "list": ("harness.cli.listing", "list protocols, methods and data sets"),
     "export": ("harness.cli.export", "write the episodes of a protocol to a file, for use elsewhere"),
     "board": ("harness.cli.board", "show the leaderboard of a protocol, or of all"),
-    "table": ("harness.cli.table", "show a table of a paper: what was measured beside what was published"),
-    "compare": ("harness.cli.compare", "show how two methods of a board differ on the same episodes"),
-    "verify": ("harness.cli.verify", "score rows of a board again from their weights, and compare"),
-    "submit": ("harness.cli.submit", "check a finished run and put it on the board"),
-    "new-method": ("harness.cli.new_method", "write a method to begin from, with its recipe and its test"),
-    "check": ("harness.cli.check", "check that a method keeps the rules of the interface"),
+    "table": ("harness.cli.table", "show a table of a paper, measured beside published numbers"),
+    "compare": ("harness.cli.compare", "compare two methods of a board on the same episodes (paired)"),
+    "verify": ("harness.cli.verify", "re-score rows of a board from their weights, and compare"),
+    "submit": ("harness.cli.submit", "verify a finished run and add it to the board"),
+    "new-method": ("harness.cli.new_method", "write a template of a method, with its recipe and its test"),
+    "check": ("harness.cli.check", "test that a method conforms to the interface: causality, isolation, label timing"),
 }
 
 _TOP = """usage: harness COMMAND ...
 
-A declarative episode-protocol benchmark harness: a protocol (YAML) says how a learner lives, what it sees,
-when labels arrive and what is scored; any method that speaks one small interface is trained and scored on it.
+A declarative episode-protocol benchmark harness: a protocol (YAML) declares what a method sees, when labels
+arrive and what is scored; any method that implements one small interface is trained and scored on it.
 
 commands:
 {commands}
@@ -42,7 +43,7 @@ options:
   --version    show the version
   --debug      show the traceback of an error
 
-For a start:  harness list    and    harness show cifarfs_delay5
+To get started:  harness list    and    harness show cifarfs_delay5
 """
 
 
@@ -50,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one sub-command; returns the exit code (2: wrong use, 1: a run failed, 3: a check failed)."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
+    show_notices()
     words = [word for word in words if word != "--debug"]
     try:
         code = _dispatch(words)

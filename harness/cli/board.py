@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli.notices import notice
 from harness.util.errors import UserError, unknown
 from harness.util.shown_text import in_json
 
@@ -19,10 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("protocol", nargs="?", help="a protocol's name or file; without it, the index of all boards")
     parser.add_argument("--boards", type=Path, default=Path("leaderboards"), metavar="DIR", help="where boards are")
     parser.add_argument(
-        "--data", choices=("real", "stand-in"), default="real", help="the board of real or of generated data"
+        "--data", choices=("real", "stand-in"), default="real", help="the board of real or of generated (stand-in) data"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, with every metric")
-    parser.add_argument("--write", action="store_true", help="write the Markdown files again")
+    parser.add_argument("--write", action="store_true", help="render the Markdown files again")
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -45,7 +46,6 @@ def execute(args: argparse.Namespace) -> int:
 
 def _all(args: argparse.Namespace) -> int:
     from harness.boards.markdown import render_index, view_all, write_board, write_index
-    from harness.boards.store import to_stderr
     from harness.protocol.load import load_protocol
     from harness.util.shipped_files import protocol_files
 
@@ -57,7 +57,7 @@ def _all(args: argparse.Namespace) -> int:
         shipped = protocol_files()
         for view in view_all(args.boards):
             if view.protocol is None:
-                to_stderr(f"'{view.name}' was left as it is; give its protocol: harness board FILE --write")
+                notice(f"'{view.name}' was left as it is; give its protocol: harness board FILE --write")
             else:
                 write_board(load_protocol(shipped[view.name]), args.boards, view.stand_in)
         write_index(args.boards)

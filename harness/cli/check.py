@@ -11,7 +11,7 @@ from harness.util.errors import VerificationError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("method", help="a method's name, or path/to/file.py:ClassName")
     parser.add_argument(
-        "--protocol", metavar="P", help="check on its kind alone, with its ways, image shape and label delay"
+        "--protocol", metavar="P", help="check on this protocol's kind only, with its ways, image shape and label delay"
     )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the method")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")

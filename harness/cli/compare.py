@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("board", help="a protocol's name or file")
     parser.add_argument("first", metavar="METHOD", help="a ranked method (its best entry), or the name of a run")
-    parser.add_argument("second", metavar="METHOD", help="what it is compared with")
+    parser.add_argument("second", metavar="METHOD", help="the method it is compared with")
     parser.add_argument(
-        "--data", choices=("real", "stand-in"), default="real", help="the board of real or of generated data"
+        "--data", choices=("real", "stand-in"), default="real", help="the board of real or of generated (stand-in) data"
     )
     parser.add_argument("--boards", type=Path, default=Path("leaderboards"), metavar="DIR", help="where boards are")
     parser.add_argument("--json", action="store_true", help="print JSON")

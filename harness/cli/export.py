@@ -17,14 +17,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--episodes",
         type=whole_number,
         metavar="N",
-        help="episodes 0..N-1 (as many as the protocol scores; of a supervised one, one for each image)",
+        help="episodes 0..N-1 (default: the protocol's test episodes; for kind supervised, one per image)",
     )
     parser.add_argument(
         "--seed",
         type=whole_number,
         default=0,
         metavar="N",
-        help="seed of the episodes; scores are taken under 0 (0)",
+        help="seed of the episodes; scoring uses seed 0 (0)",
     )
     add_data_arguments(parser)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter

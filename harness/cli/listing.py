@@ -15,7 +15,7 @@ NOTHING = "-"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("topic", nargs="?", choices=TOPICS, help="which to list (default: all three)")
-    parser.add_argument("--json", action="store_true", help="as JSON, with everything that is known of each")
+    parser.add_argument("--json", action="store_true", help="print JSON, with all fields of each")
 
 
 def execute(args: argparse.Namespace) -> int:

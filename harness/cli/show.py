@@ -17,12 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number,
         default=0,
         metavar="N",
-        help="seed of the episodes; scores are taken under 0 (0)",
+        help="seed of the episodes; scoring uses seed 0 (0)",
     )
     add_data_arguments(parser)
     parser.epilog = (
-        "Without the data, the episode is shown with numbers in place of class names, or not at all where the data set "
-        "is your own."
+        "Without the data, classes are shown by number instead of by name; for a data set of your own, no episode is "
+        "shown."
     )
 
 

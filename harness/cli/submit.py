@@ -11,16 +11,16 @@ from harness.util.shown_text import in_line
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
-    parser.add_argument("--method", metavar="NAME", help="the run's method, where it is not part of the harness")
-    parser.add_argument("--protocol", metavar="FILE", help="the run's protocol, where it is not shipped")
+    parser.add_argument("--method", metavar="NAME", help="the run's method, if it is not part of the harness")
+    parser.add_argument("--protocol", metavar="FILE", help="the run's protocol, if it is not shipped")
     parser.add_argument("--boards", type=Path, default=Path("leaderboards"), metavar="DIR", help="where boards are")
     parser.add_argument(
         "--store",
         metavar="WHERE",
-        help="where the weights are kept: 'checkpoints' (beside the boards; the default for those under 1 MB) "
+        help="where the weights are stored: 'checkpoints' (beside the boards; the default for those under 1 MB) "
         "or 'hf://owner/name' (a repository on the Hugging Face hub that you may write to)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="check only; append nothing")
+    parser.add_argument("--dry-run", action="store_true", help="verify only; append nothing")
     add_scoring(parser)
     parser.add_argument("--full", action="store_true", help="score all test episodes again, not random batches of them")
     add_places(parser)

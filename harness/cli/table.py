@@ -10,7 +10,7 @@ from harness.util.shown_text import in_json, shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="*", help="as in 'norml table 2' or 'norml 2'; without it, all are listed")
+    parser.add_argument("name", nargs="*", help="for example 'norml table 2' or 'norml 2'; without it, all are listed")
     parser.add_argument("--boards", type=Path, default=Path("leaderboards"), metavar="DIR", help="where boards are")
     parser.add_argument("--json", action="store_true", help="print JSON, with unrounded numbers")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.common import add_data_arguments, add_scoring, whole_number
+from harness.cli.notices import notice
 from harness.util.errors import UserError, VerificationError
 from harness.util.shown_text import in_line
 
@@ -29,14 +30,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the row in line N of the board's file (all rows)",
     )
     parser.add_argument("--episodes", type=whole_number, metavar="N", help="score the first N test episodes only")
-    parser.add_argument("--run", type=Path, metavar="DIR", help="compare --row with this finished run, made again")
-    parser.add_argument("--method", metavar="NAME", help="the row's method, where it is not part of the harness")
+    parser.add_argument(
+        "--run", type=Path, metavar="DIR", help="compare --row with this finished run, a repetition of it"
+    )
+    parser.add_argument("--method", metavar="NAME", help="the row's method, if it is not part of the harness")
     parser.add_argument("--list", action="store_true", help="only say how each row can be checked")
     parser.add_argument("--boards", type=Path, default=Path("leaderboards"), metavar="DIR", help="where boards are")
     add_scoring(parser)
     add_data_arguments(parser)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or auto (cpu)")
-    parser.add_argument("--threads", type=whole_number, metavar="N", help="torch threads (as the row had)")
+    parser.add_argument(
+        "--threads", type=whole_number, metavar="N", help="torch threads (default: as recorded on the row)"
+    )
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -60,7 +65,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _all_boards(args: argparse.Namespace) -> list[str]:
-    from harness.boards.store import STAND_IN_FOLDER, to_stderr
+    from harness.boards.store import STAND_IN_FOLDER
     from harness.util.shipped_files import protocol_files
 
     folder = args.boards / STAND_IN_FOLDER if args.data == "stand-in" else args.boards
@@ -68,20 +73,20 @@ def _all_boards(args: argparse.Namespace) -> list[str]:
     if not names:
         raise UserError(f"there are no boards in {folder}")
     for name in sorted(names - set(protocol_files())):
-        to_stderr(f"the protocol '{name}' is not shipped; verify its board by itself: harness verify FILE")
+        notice(f"the protocol '{name}' is not shipped; verify its board by itself: harness verify FILE")
     return sorted(names & set(protocol_files()))
 
 
 def _board(name: str, loaded: Loaded, args: argparse.Namespace) -> Counter[str]:
     """Prints the verdict on each row that was asked for, and counts them by outcome."""
-    from harness.boards.store import board_path, read_board, to_stderr
+    from harness.boards.store import board_path, read_board
     from harness.boards.verify import allows
 
     stand_in = args.data == "stand-in" or loaded.protocol.card.stand_in
     path = board_path(args.boards, loaded.name, stand_in)
     board = read_board(path)
     for problem in board.problems:
-        to_stderr(problem)
+        notice(problem)
     rows = [(line, record) for line, record in board.records if not args.row or line in args.row]
     missing = sorted(set(args.row or ()) - {line for line, _ in rows})
     if missing or not rows:
