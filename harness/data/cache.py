@@ -11,9 +11,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +27,8 @@ from harness.data.cards import Card
 from harness.data.dataset import SPLITS, ClassTable, Dataset
 from harness.data.sources import Decoded, Source
 from harness.util.errors import UserError
+
+LOG = logging.getLogger(__name__)
 
 FORMAT = 1
 _IMAGES, _MASKS, _TABLES, _META = "images.npy", "masks.npy", "tables.json", "meta.json"
@@ -142,7 +144,7 @@ def _build(card: Card, source: Source, folder: Path) -> None:
                 shutil.rmtree(stale, ignore_errors=True)
             part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
             try:
-                print(f"harness: preparing {card.name} ({source.title}) once in {folder}", file=sys.stderr)
+                LOG.info(f"preparing {card.name} ({source.title}) once in {folder}")
                 scratch = part / "scratch"
                 scratch.mkdir()
                 decoded = source.decode(scratch)

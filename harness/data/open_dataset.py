@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from harness.util.errors import MissingData, UserError, unknown
 
 if TYPE_CHECKING:
     from harness.data.user.model import OwnData
+
+LOG = logging.getLogger(__name__)
 
 DATA_VARIABLE, CACHE_VARIABLE = "HARNESS_DATA", "HARNESS_CACHE"
 
@@ -120,7 +123,7 @@ def _real(card: Card, finder: Finder, root: Path | None, cache: Path, may_downlo
         return cached.opened(card, before)
     reason = "downloading was not allowed"
     if may_download:
-        print(f"harness: {card.name} is not here; downloading it into {downloads}", file=sys.stderr)
+        LOG.info(f"{card.name} is not here; downloading it into {downloads}")
         try:
             sources.download(finder, downloads)
         except Exception as error:  # the network and torchvision raise many kinds

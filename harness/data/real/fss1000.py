@@ -19,7 +19,7 @@ Images are ordered by class name, then by number. Their pixels are what Pillow m
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -31,6 +31,8 @@ from harness.data.dataset import SPLITS
 from harness.data.image_decoding import NAMED, batches, listed, pixels, threads
 from harness.data.sources import Decoded, Finder, Source, content_digest, split_lines, table_of
 from harness.util.errors import UserError
+
+LOG = logging.getLogger(__name__)
 
 FOLDERS = ("fss1000", "fewshot_data/fewshot_data", "fewshot_data")
 """Where the class folders are looked for: under this project's name, or as the official archive unpacks."""
@@ -258,7 +260,7 @@ def _tell(findings: _Findings, left_out: Sequence[str]) -> None:
         (findings.resized, f"resized to {SIDE}x{SIDE}"),
     ):
         if names:
-            print(f"harness: fss1000: {what}: {_some(names)}", file=sys.stderr)
+            LOG.warning(f"fss1000: {what}: {_some(names)}")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ what Pillow makes of the JPEG files; each source has its own compression, and so
 from __future__ import annotations
 
 import hashlib
-import sys
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +24,8 @@ from harness.data.dataset import SPLITS
 from harness.data.image_decoding import Picture
 from harness.data.sources import Decoded, Finder, Source, content_digest, split_lines, table_of
 from harness.util.errors import UserError
+
+LOG = logging.getLogger(__name__)
 
 FOLDER = "mini_imagenet"
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -138,10 +140,7 @@ def _from_folders(card: Card, where: Path, folders: dict[str, Path], scratch: Pa
                     else:
                         stray.append(file)
     if stray:
-        print(
-            f"harness: skipped in {where}, being no images:\n{image_decoding.listed(list(map(str, stray)))}",
-            file=sys.stderr,
-        )
+        LOG.warning(f"skipped in {where}, being no images:\n{image_decoding.listed(list(map(str, stray)))}")
 
     def every(numbers: np.ndarray) -> Iterator[Picture]:
         return (Picture(int(number), str(file), file) for number, file in zip(numbers, files, strict=True))

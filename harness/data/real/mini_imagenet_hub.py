@@ -10,7 +10,7 @@ those of Ravi and Larochelle: another fingerprint than theirs, and rows that boa
 from __future__ import annotations
 
 import io
-import sys
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +21,8 @@ from typing import Any
 from harness.data import image_decoding
 from harness.data.cards import Card
 from harness.util.errors import UserError
+
+LOG = logging.getLogger(__name__)
 
 REPOSITORY, REVISION = "timm/mini-imagenet", "bd8779f9d33c061ea6e75fdd3bce4e43dd679060"
 PARTS = ("train", "validation")
@@ -41,7 +43,7 @@ def fetch(card: Card, lists: dict[str, tuple[str, ...]], folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    print(f"harness: reading 7.4 GB of {REPOSITORY} from the hub (terms of ImageNet)", file=sys.stderr)
+    LOG.info(f"reading 7.4 GB of {REPOSITORY} from the hub (terms of ImageNet)")
     split_of = {name: split for split, names in lists.items() for name in names}
     counts: Counter[str] = Counter()
     folder.mkdir()

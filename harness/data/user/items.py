@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,8 @@ from pathlib import Path
 from harness.data.image_decoding import NAMED, listed
 from harness.data.user.model import OwnData
 from harness.util.errors import MissingData, UserError, nearest
+
+LOG = logging.getLogger(__name__)
 
 Encoded = bytes | Path | None
 """An encoded image, the file it is in, or None where there is none."""
@@ -53,7 +55,7 @@ def skipped(data: OwnData, what: str, names: Sequence[str]) -> None:
     """Says on stderr what was left aside, if anything."""
     if names:
         first = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-        print(f"harness: {data.name}: skipped {what}: {len(names)} ({first})", file=sys.stderr)
+        LOG.warning(f"{data.name}: skipped {what}: {len(names)} ({first})")
 
 
 def unlisted(data: OwnData, found: Found) -> list[str]:
