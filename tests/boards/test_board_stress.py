@@ -18,6 +18,8 @@ from tests.helpers.boards import (
     record,
 )
 
+pytestmark = pytest.mark.slow
+
 SPAWN = multiprocessing.get_context("spawn")
 
 

@@ -33,9 +33,9 @@ from harness.method.interface import MASKS, Method
 from harness.method.registry import build_method, load_method, method_names
 from harness.protocol.load import load_protocol
 from harness.util.errors import UserError
-from tests.check import broken_carriers as carriers
-from tests.check import broken_methods as methods
-from tests.check import broken_thieves as thieves
+from tests.helpers import broken_carriers as carriers
+from tests.helpers import broken_methods as methods
+from tests.helpers import broken_thieves as thieves
 
 _SMALL: dict[Any, tuple[str, ...]] = {
     4: ("channels", "modulator", "key", "value"),

@@ -21,9 +21,9 @@ from harness.method.registry import load_method
 from harness.protocol.load import load_protocol
 from harness.protocol.models import KINDS, PROTOCOL
 from harness.util.errors import UserError
-from tests.check import broken_others as others
-from tests.check import broken_queries as queries
-from tests.check.broken_methods import Honest
+from tests.helpers import broken_others as others
+from tests.helpers import broken_queries as queries
+from tests.helpers.broken_methods import Honest
 
 QUERIED = ("continual", "n_way_k_shot")
 

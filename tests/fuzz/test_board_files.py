@@ -21,6 +21,8 @@ from harness.records.record import canonical_json, sha256_of
 from tests.helpers.boards import record
 from tests.helpers.mutations import AWKWARD, mutated_bytes, settings
 
+pytestmark = pytest.mark.slow
+
 FROZEN = Path(__file__).parents[1] / "boards" / "frozen"
 NAME = "cifarfs_delay5"
 ROWS = [line for file in sorted(FROZEN.rglob("*.jsonl")) for line in file.read_bytes().splitlines()]

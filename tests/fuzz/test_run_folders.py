@@ -32,6 +32,8 @@ from harness.util.tensor_files import load_tensors
 from tests.helpers import runs as tiny_runs
 from tests.helpers.mutations import mutated_bytes, settings
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("run.json", "checkpoint.safetensors", "weights.safetensors", "scores.npz", "record.json", "log.jsonl")
 
 

@@ -23,6 +23,8 @@ from harness.util.errors import UserError
 from harness.util.shipped_files import protocol_files, recipes_dir
 from tests.helpers.mutations import mutated_text, settings
 
+pytestmark = pytest.mark.slow
+
 PROTOCOLS = {name: path.read_text() for name, path in protocol_files().items()}
 RECIPES = {path.stem: path.read_text() for path in sorted(recipes_dir().glob("*.yaml"))}
 OWN = """\

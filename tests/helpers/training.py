@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from harness.protocol.models import PROTOCOL, OnlineFewShot
 from harness.testing import tiny_dataset
 from harness.training.loop import train
 from harness.training.recipe import Budget
-from harness.training.state import Limits, Training
+from harness.training.state import Limits, Progress, Training
 
 STAGES: list[dict[str, Any]] = [
     {"name": "classes", "objective": "classes", "episodes": 12, "batch": 4},
@@ -66,6 +69,23 @@ def training(folder: Path, seed: int = 0, limits: Limits | None = None, **change
 
 def weights(each: Training) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in each.method.state_dict().items()}
+
+
+def interrupting(at: int) -> Callable[[Progress, Training, str], None]:
+    """Sends this process a Ctrl-C when update `at` is done."""
+
+    def report(progress: Progress, _: Training, event: str) -> None:
+        if event == "update" and progress.updates == at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return report
+
+
+def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    """The same tensors under the same names, bit for bit."""
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
 
 
 if __name__ == "__main__":

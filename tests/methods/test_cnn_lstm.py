@@ -23,8 +23,7 @@ from methods.cnn_lstm import CNNLSTM
 from methods.lstm import LSTM
 from methods.maml import MAML
 from tests.helpers.stepping import seeded
-from tests.helpers.training import protocol, weights
-from tests.training.test_loop import assert_same, interrupting
+from tests.helpers.training import assert_same, interrupting, protocol, weights
 
 SMALL: dict[str, Any] = {"channels": 4, "units": 8, "layers": 1, "layer_norm": False, "resolution": 16}
 PRETEXT: dict[str, Any] = {

@@ -26,6 +26,8 @@ from harness.protocol.load import load_protocol
 from harness.protocol.models import PROTOCOL, DelayedLabel, OnlineFewShot, StreamProtocol
 from harness.util.shipped_files import protocol_files
 
+pytestmark = pytest.mark.slow
+
 Earned = list[Fraction]
 """Expected credit of an episode at each shot 0, 1, 2, ..."""
 

@@ -27,6 +27,8 @@ from harness.util.shipped_files import protocol_files
 from methods import BUILT_IN
 from methods.nn.untrained import Untrained
 
+pytestmark = pytest.mark.slow
+
 EPISODES, SIGMAS = 300, 4.5
 SHIPPED: dict[str, AnyProtocol] = {name: load_protocol(name).protocol for name in sorted(protocol_files())}
 CONTINUAL = [name for name, each in SHIPPED.items() if each.kind == "continual"]

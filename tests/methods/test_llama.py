@@ -16,18 +16,18 @@ from methods.llama import LLAMA
 from methods.maml import MAML
 from methods.nn import inner
 from methods.nn.curvature import factors, log_determinant
-from tests.helpers.stepping import seeded
-from tests.methods.test_maml import (
+from tests.helpers.maml import (
     EPISODES,
     WAYS,
-    a_task,
     assert_nearly,
-    begun,
+    k_shot_protocol,
+    meta_gradients,
     plain_loss,
     plain_step,
-    slopes,
     some_episodes,
+    start_weights,
 )
+from tests.helpers.stepping import seeded
 
 SMALL: dict[str, Any] = {"channels": 3, "inner_lr": 0.3, "inner_steps": 2, "resolution": 16, "eta": 0.01}
 FEW = 6
@@ -151,10 +151,10 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
 def test_training_minimises_mamls_loss_and_the_weighed_log_determinant(options: dict[str, Any]) -> None:
-    net, episodes = a_llama(**options), some_episodes(a_task())
+    net, episodes = a_llama(**options), some_episodes(k_shot_protocol())
     wanted, flat = plain_loss(net, episodes, 2), torch.zeros((), dtype=torch.float64)
     for b in range(EPISODES):
-        weights = begun(net)
+        weights = start_weights(net)
         x, labels = episodes.x[:FEW, b], episodes.target[:FEW, b]
         for _ in range(2):
             weights = plain_step(net, weights, x, labels)
@@ -165,11 +165,11 @@ def test_training_minimises_mamls_loss_and_the_weighed_log_determinant(options: 
     found = episode_loss(net, episodes)
     assert_nearly(found.double(), wanted + net.eta * flat)
     assert abs(float((net.eta * flat).detach())) > 0.02
-    assert_nearly(slopes(net, found), slopes(net, wanted + net.eta * flat))
+    assert_nearly(meta_gradients(net, found), meta_gradients(net, wanted + net.eta * flat))
 
 
 def test_without_the_term_it_is_maml_and_its_answers_are_always() -> None:
-    episodes = some_episodes(a_task())
+    episodes = some_episodes(k_shot_protocol())
     net, plain = (
         a_llama(eta=0.0),
         MAML(Task(WAYS, (1, 28, 28), "n_way_k_shot"), channels=3, inner_lr=0.3, resolution=16),

@@ -8,24 +8,35 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from harness.check import check_method
-from harness.episodes.source import Episodes, EpisodeSource
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.rollout import step_through
 from harness.method.interface import Feedback, Task, state_bytes
-from harness.protocol.models import PROTOCOL
 from harness.runs import resolve, run
 from harness.testing import tiny_dataset
 from harness.training.episode_loss import episode_loss
 from methods import maml
 from methods.maml import MAML
 from methods.nn.learners import PlasticDense
+from tests.helpers.maml import (
+    EPISODES,
+    STEPS,
+    WAYS,
+    assert_nearly,
+    k_shot_protocol,
+    meta_gradients,
+    noisy_stream,
+    plain_answers,
+    plain_loss,
+    plain_step,
+    some_episodes,
+    source_for,
+    start_weights,
+)
 from tests.helpers.stepping import seeded, stepped
 
-WAYS, EPISODES, STEPS = 3, 2, 6
 SMALL: dict[str, Any] = {"channels": 4, "inner_lr": 0.3, "inner_steps": 2, "resolution": 16}
 SUPPORT_SETS = {
     "conv, layer rates": {"rate": "layer"},
@@ -53,92 +64,10 @@ def a_maml(kind: str = "n_way_k_shot", delay: int | None = None, **options: Any)
         return net
 
 
-def a_task(shots: int = 2, queries: int = 2) -> Any:
-    return PROTOCOL.validate_python(
-        {
-            "kind": "n_way_k_shot",
-            "title": "tiny",
-            "dataset": "omniglot",
-            "episode": {"ways": WAYS, "shots": shots, "queries": queries},
-            "scoring": {"test_episodes": 3},
-        }
-    )
-
-
-def a_source(protocol: Any) -> EpisodeSource:
-    return EpisodeSource(tiny_dataset("omniglot", WAYS + 2, protocol.episode.shots + protocol.episode.queries))
-
-
-def some_episodes(protocol: Any) -> Episodes:
-    given = a_source(protocol).episodes(protocol, "test", 0, range(EPISODES))
-    return Episodes(given.x.double(), given.target, given.scored, given.plan)
-
-
-def plain_answers(net: MAML, weights: dict[str, Tensor], x: Tensor, given: list[Tensor] | None) -> Any:
-    """Logits of images [N, 1, 28, 28], and the mean and variance of each layer; written out."""
-    x, kept, dense = F.adaptive_avg_pool2d(x, 16), [], weights["body.maps.0.weight"].dim() == 2
-    x = x.flatten(1) if dense else x
-    norm = next(iter(net.learner.body.norms)).norm
-    for layer in range(4):
-        weight = weights[f"body.maps.{layer}.weight"]
-        x = x @ weight.T if dense else F.conv2d(x, weight, padding=1)
-        places = [] if dense else [2, 3]
-        over = {"support": [0, *places], "batch": [0, *places], "layer": [1, *places]}.get(norm, places or [1])
-        mean, variance = x.mean(over, keepdim=True), x.var(over, keepdim=True, correction=0)
-        if given is not None and norm == "support":
-            mean, variance = given[2 * layer : 2 * layer + 2]
-        kept += [mean, variance]
-        shape = (1, -1) if dense else (1, -1, 1, 1)
-        scale, shift = (weights[f"body.norms.{layer}.{name}"].view(shape) for name in ("scale", "shift"))
-        x = ((x - mean) / (variance + 1e-5).sqrt() * scale + shift).clamp(min=0)
-        x = x if dense else F.max_pool2d(x, 2)
-    return x.flatten(1) @ weights["classify.weight"].T + weights["classify.bias"], kept
-
-
-def begun(net: MAML) -> dict[str, Tensor]:
-    return dict(net.learner.named_parameters())
-
-
 def usual(net: MAML) -> list[Tensor]:
     """The mean and variance of each layer that a stream is normalised by."""
     shape = (1, -1) if isinstance(net.learner.body, PlasticDense) else (1, -1, 1, 1)
     return [part.view(shape) for moments in net.learner.body.usual() for part in moments.clone()]
-
-
-def plain_step(
-    net: MAML, weights: dict[str, Tensor], x: Tensor, labels: Tensor, given: list[Tensor] | None = None
-) -> dict[str, Tensor]:
-    """The weights after one step of one episode."""
-    logits, _ = plain_answers(net, weights, x, given)
-    slopes = torch.autograd.grad(F.cross_entropy(logits, labels), list(weights.values()), create_graph=True)
-    if net.first_order:
-        slopes = tuple(each.detach() for each in slopes)
-    factors = torch.ones(()) if net.factors is None else net.factors
-    each = factors.expand(len(weights)) if factors.dim() == 0 else factors
-    rate = net.inner_lr
-    return {name: w - rate * f * s for (name, w), f, s in zip(weights.items(), each, slopes, strict=True)}
-
-
-def plain_loss(net: MAML, episodes: Episodes, steps: int) -> Tensor:
-    """What training minimises: the summed cross-entropy of the queries, averaged over episodes."""
-    first, total = episodes.plan.first_query, torch.zeros((), dtype=torch.float64)
-    for b in range(episodes.target.shape[1]):
-        weights = begun(net)
-        x, labels = episodes.x[:first, b], episodes.target[:first, b]
-        for _ in range(steps):
-            weights = plain_step(net, weights, x, labels)
-        logits, _ = plain_answers(net, weights, episodes.x[first:, b], plain_answers(net, weights, x, None)[1])
-        total = total + F.cross_entropy(logits, episodes.target[first:, b], reduction="sum")
-    return total / episodes.target.shape[1]
-
-
-def slopes(net: MAML, scalar: Tensor) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(scalar, [each for each in net.parameters() if each.requires_grad])
-
-
-def assert_nearly(found: Any, wanted: Any) -> None:
-    """Equal but for rounding: the loss itself is computed in single precision, and few places are normalised over."""
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def weighed(logits: Tensor) -> Tensor:
@@ -148,25 +77,25 @@ def weighed(logits: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("options", SUPPORT_SETS.values(), ids=SUPPORT_SETS)
 def test_the_training_loss_and_its_meta_gradient_are_those_of_a_plain_loop(options: dict[str, Any]) -> None:
-    net, episodes = a_maml(**options), some_episodes(a_task())
+    net, episodes = a_maml(**options), some_episodes(k_shot_protocol())
     wanted, found = plain_loss(net, episodes, net.steps[0]), episode_loss(net, episodes)
     assert_nearly(found.double(), wanted)
-    assert_nearly(slopes(net, found), slopes(net, wanted))
+    assert_nearly(meta_gradients(net, found), meta_gradients(net, wanted))
 
 
 def test_the_second_order_part_is_in_the_gradient_unless_it_is_dropped() -> None:
-    episodes = some_episodes(a_task())
+    episodes = some_episodes(k_shot_protocol())
     exact, dropped = (episode_loss(a_maml(first_order=each), episodes) for each in (False, True))
     torch.testing.assert_close(exact, dropped)
     nets = [a_maml(first_order=each) for each in (False, True)]
-    ours, theirs = (slopes(net, episode_loss(net, episodes))[0] for net in nets)
+    ours, theirs = (meta_gradients(net, episode_loss(net, episodes))[0] for net in nets)
     assert (ours - theirs).abs().max() > 0.01 * ours.abs().max()
 
 
 @pytest.mark.parametrize(("rate", "numbers"), [("constant", 0), ("global", 1), ("layer", 14)])
 def test_learned_rates_are_parameters_that_get_a_gradient(rate: str, numbers: int) -> None:
     net = a_maml(rate=rate)
-    episode_loss(net, some_episodes(a_task())).backward()
+    episode_loss(net, some_episodes(k_shot_protocol())).backward()
     learned = {name: each for name, each in net.named_parameters() if not name.startswith("learner.")}
     assert sum(each.numel() for each in learned.values()) == numbers
     assert all(each.grad is not None and bool((each.grad != 0).all()) for each in learned.values())
@@ -176,7 +105,7 @@ def plain_stream(net: MAML, x: Tensor, feedback: Tensor, delay: int) -> Tensor:
     """Logits [T, B, ways] of streams, an episode and a step at a time."""
     rows = []
     for b in range(EPISODES):
-        weights, row = begun(net), []
+        weights, row = start_weights(net), []
         for t in range(STEPS):
             if feedback[t, b] >= 0:
                 weights = plain_step(net, weights, x[t - delay, b, None], feedback[t, b, None], usual(net))
@@ -185,32 +114,23 @@ def plain_stream(net: MAML, x: Tensor, feedback: Tensor, delay: int) -> Tensor:
     return torch.stack(rows, 1)
 
 
-def a_life(delay: int) -> tuple[Tensor, Tensor]:
-    """Images [T, B, 1, 28, 28] and what is revealed before each step [T, B], one label never."""
-    random = torch.Generator().manual_seed(6)
-    x = torch.randn(STEPS, EPISODES, 1, 28, 28, dtype=torch.float64, generator=random)
-    target = torch.randint(0, WAYS, (STEPS, EPISODES), generator=random)
-    target[1, 0] = -1
-    return x, torch.cat([torch.full((delay, EPISODES), -1), target[: STEPS - delay]])
-
-
 @pytest.mark.parametrize("options", STREAMS.values(), ids=STREAMS)
 @pytest.mark.parametrize("delay", [1, 3])
 def test_streams_take_one_step_a_label_on_the_image_it_belongs_to(options: dict[str, Any], delay: int) -> None:
     net = a_maml("delayed_label", delay, **options)
-    x, feedback = a_life(delay)
+    x, feedback = noisy_stream(delay)
     expected = plain_stream(net, x, feedback, delay)
-    wanted = slopes(net, weighed(expected))
+    wanted = meta_gradients(net, weighed(expected))
     fast = net.rollout(x, Feedback(feedback))
     assert fast is not None
     for logits in (stepped(net, x, feedback)[0], fast):
         torch.testing.assert_close(logits, expected)
-        assert_nearly(slopes(net, weighed(logits)), wanted)
+        assert_nearly(meta_gradients(net, weighed(logits)), wanted)
 
 
 def test_absorbing_a_stream_gives_the_state_of_stepping() -> None:
     net = a_maml("continual", 1)
-    x, feedback = a_life(1)
+    x, feedback = noisy_stream(1)
     expected = stepped(net, x, feedback)[1]
     whole = net.absorb(net.start(EPISODES), x, Feedback(feedback))
     begun = net.absorb(net.start(EPISODES), x[:3], Feedback(feedback[:3]))
@@ -221,13 +141,13 @@ def test_absorbing_a_stream_gives_the_state_of_stepping() -> None:
 def test_pairs_in_the_place_of_a_stream_are_a_step_each() -> None:
     """As in a stage of a recipe that trains a learner of streams on support sets."""
     net = a_maml("online_few_shot", 1)
-    x, _ = a_life(1)
+    x, _ = noisy_stream(1)
     target = torch.arange(STEPS * EPISODES).view(STEPS, EPISODES) % WAYS
     state = net.start(EPISODES)
     for image, label in zip(x, target, strict=True):
         state = net.observe(state, Feedback(label, image))
     torch.testing.assert_close(net.absorb(net.start(EPISODES), x, Feedback(target, x)), state)
-    weights = begun(net)
+    weights = start_weights(net)
     for t in range(STEPS):
         weights = plain_step(net, weights, x[t, 1, None], target[t, 1, None], usual(net))
     torch.testing.assert_close({name: each[1] for name, each in state["weights"].items()}, weights)
@@ -235,7 +155,7 @@ def test_pairs_in_the_place_of_a_stream_are_a_step_each() -> None:
 
 @pytest.mark.parametrize("norm", ["support", "instance"])
 def test_scoring_takes_its_own_number_of_steps_and_keeps_no_graph(norm: str) -> None:
-    episodes, net = some_episodes(a_task()), a_maml(norm=norm, inner_steps=1, test_steps=3)
+    episodes, net = some_episodes(k_shot_protocol()), a_maml(norm=norm, inner_steps=1, test_steps=3)
     wanted = plain_loss(net, episodes, 3)
     net.eval()
     logits, _ = step_through(net, episodes)
@@ -243,12 +163,12 @@ def test_scoring_takes_its_own_number_of_steps_and_keeps_no_graph(norm: str) -> 
     found = net.loss(logits, *(each[6:] for each in (episodes.target, episodes.scored)))
     assert_nearly(found.double(), wanted)
     stream = a_maml("online_few_shot", 1, norm=norm).eval()
-    answers, state = stepped(stream, *a_life(1))
+    answers, state = stepped(stream, *noisy_stream(1))
     assert not any(each.grad_fn for each in (answers, *pytree.tree_leaves(state)))
 
 
 def test_adapting_a_few_episodes_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    episodes, net = some_episodes(a_task()), a_maml().eval()
+    episodes, net = some_episodes(k_shot_protocol()), a_maml().eval()
     expected, _ = step_through(net, episodes)
     monkeypatch.setattr(maml, "_VALUES_AT_ONCE", 1)
     calls: list[int] = []
@@ -283,12 +203,12 @@ def test_only_statistics_of_the_queries_are_transductive_and_all_queries_are_the
 ) -> None:
     assert [a_maml(norm=norm).transductive for norm in ("support", "instance", "layer", "batch")] == [0, 0, 0, 1]
     assert not a_maml("continual", 1, norm="batch").transductive
-    protocol = a_task(queries=12)
+    protocol = k_shot_protocol(queries=12)
     for norm, together in (("batch", 36), ("support", 10)):
         net = a_maml(norm=norm, channels=2).float()
         asked: list[int] = []
         monkeypatch.setattr(MAML, "query", noting(asked))
-        evaluate(net, a_source(protocol), protocol, "test", 100)
+        evaluate(net, source_for(protocol), protocol, "test", 100)
         monkeypatch.undo()
         assert asked[0] == together
 
@@ -329,7 +249,7 @@ def test_the_pretext_of_a_stream_is_the_same_net_on_support_sets(ways: int) -> N
     assert isinstance(pretext, MAML)
     before = {name: each.clone() for name, each in net.state_dict().items()}
     pretext.double().train()
-    episode_loss(pretext, some_episodes(a_task())).backward()
+    episode_loss(pretext, some_episodes(k_shot_protocol())).backward()
     with torch.no_grad():
         for each in pretext.parameters():
             each.sub_(0.1 * each.grad)  # type: ignore[operator]

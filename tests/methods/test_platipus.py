@@ -15,18 +15,18 @@ from harness.method.interface import Task
 from harness.training.episode_loss import episode_loss
 from methods.maml import MAML
 from methods.platipus import PLATIPUS, divergence
-from tests.helpers.stepping import seeded
-from tests.methods.test_maml import (
+from tests.helpers.maml import (
     EPISODES,
     WAYS,
-    a_task,
     assert_nearly,
-    begun,
+    k_shot_protocol,
+    meta_gradients,
     plain_answers,
     plain_step,
-    slopes,
     some_episodes,
+    start_weights,
 )
+from tests.helpers.stepping import seeded
 
 TASK = Task(WAYS, (1, 28, 28), "n_way_k_shot")
 NET: dict[str, Any] = {"channels": 3, "inner_lr": 0.3, "inner_steps": 2, "resolution": 16}
@@ -62,7 +62,7 @@ def test_the_divergence_is_that_of_torchs_gaussians() -> None:
 
 def mean_of(net: PLATIPUS, x: Tensor, labels: Tensor, gamma: Tensor) -> dict[str, Tensor]:
     """The mean of p or q for one episode."""
-    mu = begun(net)
+    mu = start_weights(net)
     logits, _ = plain_answers(net, mu, x, None)
     found = torch.autograd.grad(F.cross_entropy(logits, labels), list(mu.values()), create_graph=True)
     found = tuple(each.detach() for each in found) if net.first_order else found
@@ -71,7 +71,7 @@ def mean_of(net: PLATIPUS, x: Tensor, labels: Tensor, gamma: Tensor) -> dict[str
 
 @pytest.mark.parametrize("options", [{}, {"first_order": True, "net": "dense", "rate": "layer"}], ids=["conv", "dense"])
 def test_training_minimises_the_queries_loss_from_q_and_the_divergence(options: dict[str, Any]) -> None:
-    net, episodes = a_platipus(**options), some_episodes(a_task())
+    net, episodes = a_platipus(**options), some_episodes(k_shot_protocol())
     with seeded(1):
         found = episode_loss(net, episodes)
         torch.manual_seed(1)
@@ -92,11 +92,11 @@ def test_training_minimises_the_queries_loss_from_q_and_the_divergence(options: 
         total = total + F.cross_entropy(logits, labels[FEW:], reduction="sum")
     wanted = total / EPISODES
     assert_nearly(found.double(), wanted)
-    assert_nearly(slopes(net, found), slopes(net, wanted))
+    assert_nearly(meta_gradients(net, found), meta_gradients(net, wanted))
 
 
 def test_scoring_averages_probabilities_over_starts_sampled_from_p() -> None:
-    net, episodes = a_platipus(), some_episodes(a_task())
+    net, episodes = a_platipus(), some_episodes(k_shot_protocol())
     net.eval()
     logits, _ = step_through(net, episodes)
     assert not logits.requires_grad
@@ -119,7 +119,7 @@ def test_scoring_averages_probabilities_over_starts_sampled_from_p() -> None:
 
 
 def test_without_deviations_and_steps_from_mu_it_is_maml() -> None:
-    episodes = some_episodes(a_task())
+    episodes = some_episodes(k_shot_protocol())
     net = PLATIPUS(TASK, **{**SMALL, **NET, "gamma": 0.0, "deviation": 1e-12}).double().train()
     maml = MAML(TASK, **NET).double().train()
     maml.learner.load_state_dict(net.learner.state_dict())
@@ -132,7 +132,7 @@ def test_without_deviations_and_steps_from_mu_it_is_maml() -> None:
 
 
 def test_new_noise_in_training_is_the_harness_seeds_and_in_scoring_there_is_none() -> None:
-    net, episodes = a_platipus(), some_episodes(a_task())
+    net, episodes = a_platipus(), some_episodes(k_shot_protocol())
     with torch.random.fork_rng(devices=[]):
         losses = []
         for seed in (1, 2, 1):

@@ -18,8 +18,8 @@ from harness.training.interface import Batch
 from methods.nn.learners import Learner
 from methods.nn.passes import batches_over
 from methods.reptile import Reptile
+from tests.helpers.maml import EPISODES, STEPS, WAYS, k_shot_protocol, noisy_stream, source_for
 from tests.helpers.stepping import seeded
-from tests.methods.test_maml import EPISODES, STEPS, WAYS, a_life, a_source, a_task
 
 SMALL: dict[str, Any] = {"channels": 4, "inner_lr": 0.01, "inner_steps": 3, "inner_batch": 4, "resolution": 16}
 
@@ -34,8 +34,8 @@ def a_reptile(kind: str = "n_way_k_shot", delay: int | None = None, **options: A
 
 
 def some_episodes() -> Episodes:
-    protocol = a_task()
-    given = a_source(protocol).episodes(protocol, "test", 0, range(EPISODES))
+    protocol = k_shot_protocol()
+    given = source_for(protocol).episodes(protocol, "test", 0, range(EPISODES))
     return Episodes(given.x.double(), given.target, given.scored, given.plan)
 
 
@@ -71,7 +71,7 @@ def test_sgd_on_the_training_loss_is_reptile(kind: str) -> None:
         x, target, first = episodes.x, episodes.target, 6
         batches = batches_over(len(x), 4, 3)
     else:
-        x, _ = a_life(1)
+        x, _ = noisy_stream(1)
         target = torch.arange(STEPS * EPISODES).view(STEPS, EPISODES) % WAYS
         first = STEPS if kind == "online_few_shot" else 4
         batches = [[step] for step in range(first)]
@@ -131,7 +131,7 @@ def test_scoring_learns_the_support_set_alone_and_changes_nothing(transductive: 
 @pytest.mark.parametrize("delay", [1, 3])
 def test_streams_take_one_step_a_label_on_the_image_it_belongs_to(delay: int) -> None:
     net = a_reptile("delayed_label", delay).eval()
-    x, feedback = a_life(delay)
+    x, feedback = noisy_stream(delay)
     state, found = net.start(EPISODES), []
     for image, label in zip(x, feedback, strict=True):
         logits, state = net.predict(net.observe(state, Feedback(label)), image)

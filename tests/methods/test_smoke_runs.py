@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from harness.training.loop import train
 from harness.training.recipe import Budget, load_budget, recipe_path
 from harness.training.state import Training
 from harness.util.shipped_files import protocol_files
+from methods import BUILT_IN
 
 STREAMED = (
     *("anml", "apl", "cl_lstm", "cnn_lstm", "cpm", "lstm", "maml"),
@@ -86,14 +88,21 @@ def smoke_run(cls: type[Method], path: Path, loaded: Loaded, folder: Path, whole
     return score_of(method, protocol)
 
 
-@pytest.mark.parametrize(("method", "name"), pairs(TRAINED))
+def first_alone_is_fast(methods: tuple[str, ...]) -> list[Any]:
+    """All pairs, but of each method only the first is not marked as slow."""
+    fast = dict(reversed(pairs(methods)))
+    marked = {True: (), False: (pytest.mark.slow,)}
+    return [pytest.param(method, name, marks=marked[fast[method] == name]) for method, name in pairs(methods)]
+
+
+@pytest.mark.parametrize(("method", "name"), first_alone_is_fast(TRAINED))
 def test_trained_methods_run_on_every_protocol_of_their_kinds(method: str, name: str, tmp_path: Path) -> None:
     found = load_method(method)
     whole = name in ONE_EACH.values()
     assert 0 <= smoke_run(found.cls, recipe_path(method, found.own_file), SHIPPED[name], tmp_path, whole) <= 100
 
 
-@pytest.mark.parametrize(("method", "name"), pairs((*PLAIN, *MASKED)))
+@pytest.mark.parametrize(("method", "name"), first_alone_is_fast((*PLAIN, *MASKED)))
 def test_methods_without_parameters_run_on_every_protocol_of_their_kinds(method: str, name: str) -> None:
     protocol, cls = for_data(SHIPPED[name], "stand-in"), load_method(method).cls
     card = source_of(protocol).dataset.card
@@ -128,3 +137,9 @@ def test_the_general_recipe_trains_a_method_of_ones_own_on_every_kind(tmp_path: 
         folder = tmp_path / name
         folder.mkdir()
         assert 0 <= smoke_run(Plain, path, SHIPPED[name], folder) <= 100
+
+
+def test_every_built_in_method_is_in_one_of_the_lists() -> None:
+    listed = [*TRAINED, *PLAIN, *MASKED]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == set(BUILT_IN)

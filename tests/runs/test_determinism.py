@@ -37,6 +37,8 @@ from methods import BUILT_IN
 from tests.helpers import runs as tiny_runs
 from tests.helpers.mutations import SCALE
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = {name: load_protocol(name).protocol for name in protocol_files()}
 CHOSEN = [
     ("opn", "cifarfs_5way_online"),

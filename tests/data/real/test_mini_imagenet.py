@@ -23,6 +23,7 @@ from harness.data.real import mini_imagenet, mini_imagenet_hub
 from harness.data.sources import Finder
 from harness.data.sources import download as fetched
 from harness.util.errors import UserError
+from tests.helpers.cifar import png
 
 FINGERPRINT = "519af44d319c25a8cf90fa6072499f7d9d823c39fd9a4e313c656a3afa6f126d"
 MEASURED = "9cb8577e5bbdeaa0f936604858273544ab11f17536ac7c2ac981ace281347f63"
@@ -46,12 +47,6 @@ def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 def image_of(name: str, number: int, side: int = SIDE) -> np.ndarray:
     """Made-up pixels [side, side, 3] of the numbered image of a class."""
     return np.random.default_rng([int(name[1:]), number]).integers(0, 256, (side, side, 3), np.uint8)
-
-
-def png(pixels: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
 
 
 def rows(split: str) -> list[tuple[str, str | None, bytes | None]]:

@@ -13,6 +13,8 @@ from harness.records.record import Record
 from harness.util.shipped_files import protocol_files
 from tests.helpers.own_images import BIRDS, image_folder
 
+pytestmark = pytest.mark.slow
+
 BIRDS_YAML = """\
 dataset:
   name: garden_birds

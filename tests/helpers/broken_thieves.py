@@ -14,7 +14,7 @@ from torch import Tensor
 from harness import Feedback, State
 from harness.episodes.source import Episodes
 from harness.method.interface import one_hot
-from tests.check.broken_methods import Honest
+from tests.helpers.broken_methods import Honest
 
 
 class ReadsTheCallersFrame(Honest):

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from harness import Feedback, Method, State, Task
 from harness.episodes.source import Episodes
 from harness.method.interface import one_hot
-from tests.check.broken_methods import Honest
+from tests.helpers.broken_methods import Honest
 
 
 class AdaptsByGradient(Method):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness import Feedback, State, Task
 from harness.method.interface import one_hot
-from tests.check.broken_methods import Honest
+from tests.helpers.broken_methods import Honest
 
 _SEEN: list[float] = []
 
