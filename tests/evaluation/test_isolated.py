@@ -21,7 +21,7 @@ from harness.method.registry import build_method, load_method, task_for
 from harness.testing import tiny_dataset
 from harness.util.confinement import uncovered
 from harness.util.errors import RunError, UserError
-from tests.evaluation import isolated_methods
+from tests.helpers import isolated_methods
 from tests.helpers.plans import of_kind
 
 FILE = Path(isolated_methods.__file__)
