@@ -78,7 +78,7 @@ def test_it_beats_what_does_not_know_the_target_and_only_because_it_is_told(tmp_
         return metrics(protocol, evaluate(method, source, protocol, "test", 60, told=told))["joint"][0]
 
     floors = [joint(built(name, {})) for name in FLOORS]
-    # About 11 to 13 points, by the version of torch; what does not know the target, or is not told, gains nothing.
+    # 30 points under torch 2.14, 11 under 2.11; what does not know the target, or gets no feedback, gains nothing.
     assert joint(net) > max(*floors, joint(net, told=False)) + 5
     drawn = curves(protocol, evaluate(net, source, protocol, "test", 60))
     by_shot = np.mean([drawn["iou_by_shot"], drawn["masking_by_shot"]], axis=0)
