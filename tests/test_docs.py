@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -18,7 +20,7 @@ from harness.training.recipe import Stage
 from harness.util.shipped_files import protocol_files
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/glossary.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/glossary.md", "docs/walkthrough.md")
 TOP = {path.name for path in ROOT.iterdir() if path.is_dir()} & {"harness", "methods", "protocols", "tests", "docs"}
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
 
@@ -82,3 +84,21 @@ def test_the_glossary_has_every_metric_kind_and_objective() -> None:
 def test_the_baselines_are_methods() -> None:
     (line,) = [line for line in GLOSSARY.splitlines() if line.startswith("| baseline |")]
     assert set(re.findall(r"`(\w+)`", line)) <= set(method_names())
+
+
+def test_the_kind_in_the_walkthrough_runs(tmp_path: Path, cache: Path) -> None:
+    """In a process of its own, since it registers the kind for good."""
+    text = (ROOT / "docs" / "walkthrough.md").read_text(encoding="utf-8")
+    for name in ("palindrome.py", "palindrome.yaml"):
+        (block,) = re.findall(rf"^```\w+\n(# {name}\n.*?)^```", text, re.MULTILINE | re.DOTALL)
+        (tmp_path / name).write_text(block)
+    script = (
+        "import sys, pathlib, harness; sys.path.insert(0, '.'); import palindrome;"
+        f"request = harness.Request('palindrome.yaml', 'count', test_episodes=50, cache=pathlib.Path({str(cache)!r}));"
+        "print(harness.run(harness.prepare(request), quiet=True).metrics['accuracy'].mean)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert 25 < float(done.stdout) < 45
