@@ -51,7 +51,7 @@ def test_every_path_that_a_page_names_exists(page: str) -> None:
     named = [each for each in quoted(page) if each.split("/")[0] in TOP and re.fullmatch(r"[\w./-]+", each)]
     missing = [each for each in named if not (ROOT / each).exists() and "fast_weights" not in each]
     assert not missing
-    assert named or page == "docs/glossary.md"
+    assert len(named) > 20 or page != "docs/architecture.md"
 
 
 @pytest.mark.parametrize("page", PAGES)
