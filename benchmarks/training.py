@@ -41,7 +41,8 @@ from harness.method.registry import build_method, load_method, task_for
 from harness.protocol.load import load_protocol
 from harness.training.episode_loss import episode_loss
 from harness.training.interface import training_hooks
-from harness.training.recipe import load_budget, recipe_path, staged
+from harness.training.recipe import staged
+from harness.training.recipe_file import load_budget, recipe_path
 from harness.util.allocator import keep_freed_memory
 from harness.util.shipped_files import protocol_files
 

@@ -131,16 +131,25 @@ def task_of(protocol: AnyProtocol, image_shape: tuple[int, int, int], classes: i
 def resolved_options(cls: type[Method], given: dict[str, Any]) -> dict[str, Any]:
     """All options of a method with their values: the constructor's defaults, replaced by those given.
 
-    Raises UserError for an unknown option (nearest name) or a value of another type than annotated.
+    Raises UserError for an unknown option (nearest name), a value of another type than annotated, or a missing one.
     """
+    values, problems = _options(cls, given)
+    if problems:
+        raise UserError("; ".join(message for _, message in problems))
+    return values
+
+
+def option_problems(cls: type[Method], given: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is wrong with each of the given options: its name, and why a method of this class does not take it."""
+    return [(name, message) for name, message in _options(cls, given)[1] if name in given]
+
+
+def _options(cls: type[Method], given: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """All options with their values, unless there are problems: names of options, and what is wrong with each."""
     from pydantic import ConfigDict, ValidationError, create_model
 
     known = {name: each for name, each in inspect.signature(cls).parameters.items() if name not in {"self", "task"}}
-    for name in given:
-        if name not in known:
-            guess = nearest(name, known)
-            hint = f" Did you mean '{guess}'?" if guess else ""
-            raise UserError(f"{cls.__name__} has no option '{name}'.{hint} It has: {', '.join(known) or 'no options'}.")
+    problems = [(name, _no_option(cls, name, list(known))) for name in given if name not in known]
     hints = typing.get_type_hints(cls.__init__)
     fields: dict[str, Any] = {
         name: (hints.get(name, Any), ... if each.default is inspect.Parameter.empty else each.default)
@@ -148,13 +157,20 @@ def resolved_options(cls: type[Method], given: dict[str, Any]) -> dict[str, Any]
     }
     model = create_model("Options", __config__=ConfigDict(strict=True, arbitrary_types_allowed=True), **fields)
     try:
-        return model(**given).model_dump()
+        values = model(**{name: value for name, value in given.items() if name in known}).model_dump()
     except ValidationError as error:
-        lines = "; ".join(
-            f"option {'.'.join(map(str, each['loc']))}: {each['msg']}, found {each['input']!r}"
-            for each in error.errors()
-        )
-        raise UserError(f"{cls.__name__}: {lines}") from None
+        for each in error.errors():
+            where = ".".join(map(str, each["loc"]))
+            message = f"{cls.__name__}: option {where}: {each['msg']}, found {each['input']!r}"
+            problems.append((str(each["loc"][0]), message))
+        return {}, problems
+    return values, problems
+
+
+def _no_option(cls: type[Method], name: str, known: list[str]) -> str:
+    guess = nearest(name, known)
+    hint = f" Did you mean '{guess}'?" if guess else ""
+    return f"{cls.__name__} has no option '{name}'.{hint} It has: {', '.join(known) or 'no options'}."
 
 
 def build_method(

@@ -15,7 +15,8 @@ from harness.protocol.feasibility import check_possible
 from harness.protocol.load import Loaded, for_data, load_protocol
 from harness.protocol.models import AnyProtocol, digest
 from harness.records.record import sha256_of as json_hash
-from harness.training.recipe import Budget, budget_hash, load_budget, recipe_path
+from harness.training.recipe import Budget, budget_hash
+from harness.training.recipe_file import load_budget, recipe_path
 from harness.util.errors import UserError
 from harness.util.tensor_files import WEIGHTS, sha256_of
 

@@ -1,26 +1,30 @@
-"""Recipes: how a method is trained on a protocol, as YAML (`methods/recipes/<method>.yaml`)."""
+"""Recipes: how a method is trained on a protocol, as data.
+
+As files they are YAML (`methods/recipes/<method>.yaml`), read by `recipe_file`; what files may have besides, to be
+short, is written out before (`recipe_library`).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from harness.protocol.load import Loaded
 from harness.protocol.models import PROTOCOL, AnyProtocol
 from harness.util.errors import UserError
 from harness.util.pydantic_base import Count, Strict
-from harness.util.shipped_files import recipes_dir
-from harness.yaml_files.document import read_yaml, validated
 from harness.yaml_files.messages import findings
-from harness.yaml_files.source_location import Loc, YamlError, problem_at
 
 BUDGETS = ("smoke", "quick", "day", "full")
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+Batch = Annotated[int, Field(strict=True, ge=1, le=2**20)]
+Episodes = Annotated[int, Field(strict=True, ge=1, le=10**12)]
+Updates = Annotated[int, Field(strict=True, ge=0, le=10**12)]
 
 
 class EpisodeChange(Strict):
@@ -40,7 +44,7 @@ class Optimizer(Strict):
     """A torch optimiser and its settings."""
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: Positive = Field(1e-3, description="learning rate at the start of a stage")
+    lr: Rate = Field(1e-3, description="learning rate at the start of a stage")
     weight_decay: NotNegative = 0.0
     momentum: NotNegative = Field(0.0, description="sgd only")
 
@@ -64,15 +68,15 @@ class Stage(Strict):
     kind: (
         Literal["online_few_shot", "delayed_label", "continual", "segmentation_distractors", "n_way_k_shot"] | None
     ) = Field(None, description="another kind of episode than the protocol's; `episode` then says all of its shape")
-    episodes: Count = Field(description="training episodes at most")
+    episodes: Episodes = Field(description="training episodes at most")
     episode: EpisodeChange = EpisodeChange()
     until_loss: Positive | None = Field(
         None, description="end early once the smoothed loss per scored step falls below this"
     )
-    lr: Positive | None = Field(None, description="learning rate, if not the optimiser's")
+    lr: Rate | None = Field(None, description="learning rate, if not the optimiser's")
     schedule: Literal["constant", "cosine"] = Field("constant", description="of the learning rate over the stage")
-    warmup: Annotated[int, Field(strict=True, ge=0)] = Field(0, description="updates of linear rise at the start")
-    batch: Count | None = Field(None, description="episodes an update, if not the budget's")
+    warmup: Updates = Field(0, description="updates of linear rise at the start")
+    batch: Batch | None = Field(None, description="episodes an update, if not the budget's")
     optimizer: Optimizer | None = Field(None, description="the optimiser, if not the budget's")
     clip_norm: Positive | None = Field(None, description="largest norm of the gradient, if not the budget's")
     classes_weight: Positive | None = Field(
@@ -80,7 +84,7 @@ class Stage(Strict):
         description="objective episodes: beside their loss, that of the objective on classes with this weight, on as "
         "many single images as `classes_batch`",
     )
-    classes_batch: Count = Field(64, description="single images an update, with `classes_weight`")
+    classes_batch: Batch = Field(64, description="single images an update, with `classes_weight`")
 
     @model_validator(mode="after")
     def _together(self) -> Self:
@@ -92,15 +96,15 @@ class Stage(Strict):
 class Validation(Strict):
     """Model selection: the protocol itself, on validation classes; the best checkpoint is the one scored."""
 
-    every: Count = Field(description="training episodes between two looks")
-    episodes: Count = Field(description="validation episodes of a look")
+    every: Episodes = Field(description="training episodes between two looks")
+    episodes: Episodes = Field(description="validation episodes of a look")
 
 
 class Budget(Strict):
     """One way to train: options of the method, and the stages that are run one after another."""
 
     options: dict[str, Any] = Field({}, description="options of the method under this budget")
-    batch: Count = Field(16, description="episodes an update")
+    batch: Batch = Field(16, description="episodes an update")
     optimizer: Optimizer = Optimizer()
     clip_norm: Positive | None = Field(None, description="largest norm of the gradient")
     augment: list[Literal["flip", "crop"]] = Field([], description="augmentation of training images")
@@ -144,13 +148,24 @@ class When(Strict):
 
 
 class Part(Strict):
-    """The budgets for the protocols that `when` matches."""
+    """The budgets for the protocols that `when` matches; any may be left out, but not all."""
 
     when: When = When()
-    smoke: Budget
-    quick: Budget
+    smoke: Budget | None = Field(None, description="seconds, for tests")
+    quick: Budget | None = Field(None, description="minutes of two CPU cores")
     day: Budget | None = Field(None, description="a day of two CPU cores, or minutes of a GPU")
-    full: Budget
+    full: Budget | None = Field(None, description="the scale of the papers, on a GPU")
+
+    @property
+    def budgets(self) -> dict[str, Budget]:
+        """The budgets that there are, by name."""
+        return {name: budget for name in BUDGETS if (budget := getattr(self, name)) is not None}
+
+    @model_validator(mode="after")
+    def _some_budget(self) -> Self:
+        if not self.budgets:
+            raise ValueError(f"this part has no budget; write at least one of {', '.join(BUDGETS)}")
+        return self
 
 
 class Recipe(Strict):
@@ -159,67 +174,6 @@ class Recipe(Strict):
     method: str
     notes: str = ""
     parts: Annotated[list[Part], Field(min_length=1)]
-
-
-_ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Recipe)
-
-
-def recipe_path(method: str, own_file: Path) -> Path:
-    """Where a method's recipe is: the shipped one of its name, a YAML beside its own file, or the general one."""
-    for path in (recipes_dir() / f"{method}.yaml", own_file.with_suffix(".yaml")):
-        if path.is_file():
-            return path
-    return recipes_dir() / "default.yaml"
-
-
-def load_budget(
-    path: Path, loaded: Loaded, budget: str, init: bool = False, protocol: AnyProtocol | None = None
-) -> Budget:
-    """The named budget of the part of a recipe that fits the protocol; YamlError if none does, or a stage cannot be.
-
-    Stages with more classes or later labels than the protocol's episodes are left out, so that growing episodes can be
-    written down once for protocols of all lengths and delays. `init` tells whether training begins from another run's
-    weights; `protocol` is the loaded one on the data that are used, if those are not its own.
-    """
-    document = read_yaml(path)
-    recipe = validated(document, _ADAPTER)
-    for number, part in enumerate(recipe.parts):
-        if part.when.matches(loaded, init):
-            whole: Budget | None = getattr(part, budget)
-            if whole is None:
-                message = f"this part of the recipe has no budget '{budget}'; it has {', '.join(_budgets(part))}"
-                raise YamlError(problem_at(document.place(("parts", number)), message, ("parts", number)))
-            found = _fitting(whole, loaded.protocol)
-            loc: Loc = ("parts", number, budget, "stages")
-            if whole.stages and not found.stages:
-                message = f"every stage of '{budget}' has more classes than episodes of {loaded.name}"
-                raise YamlError(problem_at(document.place(loc), message, loc))
-            for place, stage in enumerate(whole.stages):
-                try:
-                    if stage in found.stages:
-                        staged(protocol or loaded.protocol, stage.episode, stage.kind)
-                except UserError as error:
-                    raise YamlError(problem_at(document.place((*loc, place)), str(error), (*loc, place))) from None
-            return found
-    message = f"no part of this recipe is for {loaded.name} (kind {loaded.protocol.kind})"
-    raise YamlError(problem_at(document.place(("parts",), at_key=True), message, ("parts",)))
-
-
-def _budgets(part: Part) -> list[str]:
-    return [name for name in BUDGETS if getattr(part, name) is not None]
-
-
-def _fitting(budget: Budget, protocol: AnyProtocol) -> Budget:
-    """The budget without the stages that have more ways, subtasks or label delay than the protocol."""
-    most = None if protocol.masks else protocol.ways
-    latest = protocol.label_delay if protocol.stream else None
-
-    def fits(stage: Stage) -> bool:
-        episode = stage.episode
-        few = most is None or max(episode.ways or 0, episode.subtasks or 0) <= most
-        return few and (latest is None or stage.kind is not None or (episode.label_delay or 0) <= latest)
-
-    return budget.model_copy(update={"stages": [stage for stage in budget.stages if fits(stage)]})
 
 
 def budget_hash(budget: Budget) -> str:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from harness import cli
 from harness.protocol.load import load_protocol
-from harness.training.recipe import BUDGETS, load_budget
+from harness.training.recipe import BUDGETS
+from harness.training.recipe_file import load_budget
 from harness.util.errors import UserError
 from harness.util.shipped_files import protocol_files, recipes_dir
 from tests.helpers.mutations import mutated_text, settings

@@ -22,7 +22,8 @@ from harness.protocol.load import Loaded, for_data, load_protocol
 from harness.protocol.models import AnyProtocol, ranking
 from harness.testing import tiny_dataset
 from harness.training.loop import train
-from harness.training.recipe import Budget, load_budget, recipe_path
+from harness.training.recipe import Budget
+from harness.training.recipe_file import load_budget, recipe_path
 from harness.training.state import Training
 from harness.util.shipped_files import protocol_files
 from methods import BUILT_IN

@@ -31,7 +31,8 @@ from harness.records import provenance
 from harness.records.record import Code
 from harness.runs import resolve
 from harness.testing import tiny_dataset
-from harness.training.recipe import budget_hash, load_budget, recipe_path
+from harness.training.recipe import budget_hash
+from harness.training.recipe_file import load_budget, recipe_path
 from harness.util.shipped_files import protocol_files
 from methods import BUILT_IN
 from tests.helpers import runs as tiny_runs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from harness.method.registry import load_method, resolved_options
 from harness.protocol.load import Loaded, load_protocol
 from harness.protocol.models import digest
 from harness.testing.tiny import tiny_source
-from harness.training.recipe import BUDGETS, EpisodeChange, Stage, budget_hash, load_budget, recipe_path, staged
+from harness.training import recipe_file
+from harness.training.recipe import BUDGETS, EpisodeChange, Stage, budget_hash, staged
+from harness.training.recipe_file import load_budget, read_recipe, recipe_path
 from harness.util.errors import UserError
 from harness.util.shipped_files import protocol_files, recipes_dir
-from harness.yaml_files.document import read_yaml
 from methods import BUILT_IN
 
 
@@ -27,16 +29,24 @@ def shipped() -> dict[str, Loaded]:
     return {name: load_protocol(name) for name in protocol_files()}
 
 
+def budgets_of(path: Path, protocol: Loaded, init: bool) -> list[str]:
+    """The budgets that a recipe has for a protocol."""
+    recipe, _ = recipe_file.read_recipe(path)
+    return list(next(part for part in recipe.parts if part.when.matches(protocol, init)).budgets)
+
+
 @pytest.mark.parametrize("method", [*BUILT_IN, "default"])
 def test_the_shipped_recipes_fit_every_shipped_protocol(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Options exist, every stage is a possible episode of no more classes, and only real splits are asked for."""
-    monkeypatch.setattr("harness.training.recipe.read_yaml", functools.cache(read_yaml))
+    monkeypatch.setattr(recipe_file, "read_recipe", functools.cache(read_recipe))
     loaded = None if method == "default" else load_method(method)
     path = recipes_dir() / "default.yaml" if loaded is None else recipe_path(method, loaded.own_file)
     for name, protocol in shipped().items():
         if loaded is not None and protocol.protocol.kind not in loaded.cls.kinds:
             continue
         for which, init in itertools.product(BUDGETS, (False, True)):
+            if which not in budgets_of(path, protocol, init):
+                continue
             budget = load_budget(path, protocol, which, init)
             if loaded is not None and budget.options:
                 resolved_options(loaded.cls, budget.options)
@@ -46,6 +56,27 @@ def test_the_shipped_recipes_fit_every_shipped_protocol(method: str, monkeypatch
                     assert shape.classes <= protocol.protocol.needs.classes, f"{name}, {which}, {stage.name}"
             if protocol.protocol.kind == "supervised":
                 assert budget.validation is None
+
+
+def pinned() -> dict[str, dict[str, dict[str, str]]]:
+    """Hashes of budgets as they were before recipes had families and curricula: by recipe, protocol and budget."""
+    found: dict[str, dict[str, dict[str, str]]] = json.loads(Path(__file__).with_name("recipe_hashes.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("recipe", sorted(pinned()))
+def test_a_recipe_means_what_it_meant(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are of one entry only if their recipe hash is the same: how a recipe is written must not change it."""
+    monkeypatch.setattr(recipe_file, "read_recipe", functools.cache(read_recipe))
+    path = recipes_dir() / recipe
+    for name, hashes in pinned()[recipe].items():
+        found = {
+            which + " --init" * init: budget_hash(load_budget(path, shipped()[name], which, init))[:16]
+            for init in (False, True)
+            for which in budgets_of(path, shipped()[name], init)
+        }
+        # A hash with --init is written down only where it is another.
+        assert found == {f"{which} --init": each for which, each in hashes.items() if "--init" not in which} | hashes
 
 
 def test_every_recipe_file_is_named_after_a_method() -> None:

@@ -1,0 +1,165 @@
+"""Recipes as files: where a method's is, and which part and stages of it a protocol gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from harness.method.registry import LoadedMethod, option_problems
+from harness.protocol.load import Loaded
+from harness.protocol.models import AnyProtocol
+from harness.training.recipe import Budget, Recipe, Stage, staged
+from harness.training.recipe_library import FAMILIES, LIBRARY, written_out
+from harness.util.errors import UserError
+from harness.util.shipped_files import recipes_dir
+from harness.yaml_files.document import Document, validated
+from harness.yaml_files.extends import EXTENDS, inherited
+from harness.yaml_files.source_location import Loc, Place, YamlError, problem_at
+
+RECIPE: TypeAdapter[Recipe] = TypeAdapter(Recipe)
+GENERAL = "default"
+"""The method that the recipe for all methods without one of their own names."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A stage of a budget that a protocol does not get, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The budget that a method has on a protocol, and where in which file it was found.
+
+    `part` is where the part begins that was taken, `stages` where each stage of the budget stands, `options` where each
+    of its options does. `changes` are those made at the command line.
+    """
+
+    path: Path
+    name: str
+    budget: Budget
+    part: Place
+    stages: tuple[Place, ...]
+    options: Mapping[str, Place]
+    left_out: tuple[LeftOut, ...] = ()
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def recipe_files() -> dict[str, Path]:
+    """The shipped recipe files by what `extends` calls them: 'lstm', 'cl_lstm/omniglot'."""
+    folder = recipes_dir()
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+
+
+def recipe_path(method: str, own_file: Path) -> Path:
+    """Where a method's recipe is: the shipped one of its name, a YAML beside its own file, or the general one."""
+    for path in (recipes_dir() / f"{method}.yaml", own_file.with_suffix(".yaml")):
+        if path.is_file():
+            return path
+    return recipes_dir() / f"{GENERAL}.yaml"
+
+
+def read_recipe(path: Path) -> tuple[Recipe, Document]:
+    """A recipe with what it extends and takes over written out, and the document that says where everything stands.
+
+    Raises YamlError with all that is wrong, each problem at its line.
+    """
+    document = written_out(_inherited(path), _inherited)
+    return validated(document, RECIPE, also=(EXTENDS, FAMILIES, *LIBRARY)), document
+
+
+def load_budget(
+    path: Path, loaded: Loaded, budget: str, init: bool = False, protocol: AnyProtocol | None = None
+) -> Budget:
+    """The named budget of the part of a recipe that fits the protocol: that of `resolve_budget`."""
+    return resolve_budget(path, loaded, budget, init, protocol).budget
+
+
+def resolve_budget(
+    path: Path,
+    loaded: Loaded,
+    name: str,
+    init: bool = False,
+    protocol: AnyProtocol | None = None,
+    method: LoadedMethod | None = None,
+) -> Resolved:
+    """The named budget of the part of a recipe that fits the protocol, and how it came about.
+
+    Stages with more classes or later labels than the protocol's episodes are left out, so that growing episodes can be
+    written down once for protocols of all lengths and delays. `init` is whether training begins from another run's
+    weights; `protocol` is the loaded one on the data that are used, if those are not its own; `method` is what will be
+    trained, where that is known. Raises YamlError if no part fits, a stage cannot be, the recipe is another method's or
+    gives options that it has not.
+    """
+    recipe, document = read_recipe(path)
+    if method is not None and recipe.method not in {method.name, method.own_file.stem, GENERAL}:
+        message = (
+            f"this is a recipe of '{recipe.method}', not of '{method.name}'; to take it over, write a recipe of "
+            f"{method.name} with 'extends: {path.name}'"
+        )
+        raise YamlError(problem_at(document.place(("method",)), message, ("method",)))
+    number, part = next(
+        ((number, part) for number, part in enumerate(recipe.parts) if part.when.matches(loaded, init)), (-1, None)
+    )
+    if part is None:
+        message = f"no part of this recipe is for {loaded.name} (kind {loaded.protocol.kind})"
+        raise YamlError(problem_at(document.place(("parts",), at_key=True), message, ("parts",)))
+    if name not in part.budgets:
+        message = f"this part of the recipe has no budget '{name}'; it has {', '.join(part.budgets)}"
+        raise YamlError(problem_at(document.place(("parts", number)), message, ("parts", number)))
+    whole, loc = part.budgets[name], ("parts", number, name)
+    options = {each: document.place((*loc, "options", each)) for each in whole.options}
+    if method is not None:
+        _check_options(method, whole, options, (*loc, "options"))
+    reasons = [why_left_out(stage, loaded.protocol) for stage in whole.stages]
+    places = [document.place((*loc, "stages", each)) for each in range(len(whole.stages))]
+    if whole.stages and all(reasons):
+        message = f"every stage of '{name}' has more classes than episodes of {loaded.name}"
+        raise YamlError(problem_at(document.place((*loc, "stages")), message, (*loc, "stages")))
+    kept = [each for each, reason in enumerate(reasons) if not reason]
+    for each in kept:
+        _check_stage(whole.stages[each], protocol or loaded.protocol, places[each], (*loc, "stages", each))
+    return Resolved(
+        path,
+        name,
+        whole.model_copy(update={"stages": [whole.stages[each] for each in kept]}),
+        document.place(("parts", number)),
+        tuple(places[each] for each in kept),
+        options,
+        tuple(LeftOut(stage.name, why) for stage, why in zip(whole.stages, reasons, strict=True) if why),
+    )
+
+
+def why_left_out(stage: Stage, protocol: AnyProtocol) -> str:
+    """Why a protocol does not get a stage; empty if it does."""
+    episode, most = stage.episode, None if protocol.masks else protocol.ways
+    for key in ("ways", "subtasks"):
+        value = getattr(episode, key)
+        if most is not None and value is not None and value > most:
+            return f"{value} {key} are more than the {most} of the protocol"
+    if protocol.stream and stage.kind is None and (episode.label_delay or 0) > protocol.label_delay:
+        return f"label delay {episode.label_delay} is later than the protocol's {protocol.label_delay}"
+    return ""
+
+
+def _inherited(path: Path) -> Document:
+    return inherited(path, recipe_files(), "recipe")
+
+
+def _check_options(method: LoadedMethod, budget: Budget, places: Mapping[str, Place], loc: Loc) -> None:
+    found = option_problems(method.cls, budget.options)
+    if found:
+        raise YamlError(*(problem_at(places[name], message, (*loc, name)) for name, message in found))
+
+
+def _check_stage(stage: Stage, protocol: AnyProtocol, place: Place, loc: Loc) -> None:
+    try:
+        staged(protocol, stage.episode, stage.kind)
+    except UserError as error:
+        raise YamlError(problem_at(place, str(error), loc)) from None
