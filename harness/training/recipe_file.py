@@ -143,7 +143,8 @@ def why_left_out(stage: Stage, protocol: AnyProtocol) -> str:
         value = getattr(episode, key)
         if most is not None and value is not None and value > most:
             return f"{value} {key} are more than the {most} of the protocol"
-    if protocol.stream and stage.kind is None and (episode.label_delay or 0) > protocol.label_delay:
+    latest = protocol.label_delay if protocol.stream and stage.kind is None else None
+    if latest is not None and (episode.label_delay or 0) > latest:
         return f"label delay {episode.label_delay} is later than the protocol's {protocol.label_delay}"
     return ""
 

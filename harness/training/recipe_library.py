@@ -172,9 +172,12 @@ class _Library:
             ]
         if not isinstance(node.data, dict):
             return [node]
-        return [
-            _until(each, loc, self.problems) for each in _curriculum(self._stage(node, loc, chain), loc, self.problems)
-        ]
+        found = _curriculum(self._stage(node, loc, chain), loc, self.problems)
+        self.count += len(found)
+        if self.count > MOST_STAGES:
+            message = f"the recipe has more than {MOST_STAGES} stages once its named lists of stages are written out"
+            raise YamlError(problem_at(node.value, message, loc))
+        return [_until(each, loc, self.problems) for each in found]
 
     def _stage(self, node: Placed, loc: Loc, chain: tuple[str, ...] = ()) -> Placed:
         """A stage over the one that it is like, before its curriculum is written out."""
