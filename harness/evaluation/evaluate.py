@@ -12,7 +12,7 @@ import torch
 from harness.data.dataset import Dataset
 from harness.episodes.plan import plan_episodes
 from harness.episodes.source import EpisodeSource
-from harness.evaluation.rollout import score_batch, untold
+from harness.evaluation.rollout import score_batch, without_feedback
 from harness.evaluation.score import Scores, first, joined, score
 from harness.method.interface import Method
 from harness.protocol.models import AnyProtocol
@@ -36,7 +36,7 @@ def evaluate(
     split: str,
     episodes: int,
     progress: Callable[[int], None] | None = None,
-    told: bool = True,
+    with_feedback: bool = True,
     of: int | None = None,
     batches: Sequence[int] | None = None,
 ) -> Scores:
@@ -44,7 +44,7 @@ def evaluate(
 
     They may be the first `of` so many: they then have the very bits that they have among all of these, which depend on
     how many are scored at once. With `batches` only those are scored, by number, of the batches in which all of them
-    are (`sampled` draws some). Unless the method is `told`, every feedback is replaced by null, which shows what it
+    are (`sampled` draws some). Unless `with_feedback`, every feedback is replaced by null, which shows what it
     owes to feedback. Raises UserError where the data set has no such split.
     """
     if split not in source.dataset.tables:
@@ -61,7 +61,7 @@ def evaluate(
                 wanted = np.arange(begin, min(begin + size, episodes))
                 numbers = np.resize(wanted, size)
                 batch = source.episodes(protocol, split, EVALUATION_SEED, numbers)
-                earned = score_batch(method, batch if told else untold(batch))
+                earned = score_batch(method, batch if with_feedback else without_feedback(batch))
                 parts.append(first(score(protocol, earned, batch.plan), len(wanted)))
                 if progress:
                     progress(len(wanted))

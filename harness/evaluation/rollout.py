@@ -33,7 +33,7 @@ def feedback_of(episodes: Episodes) -> Feedback:
     return Feedback(torch.where(known, shown, NULL))
 
 
-def untold(episodes: Episodes) -> Episodes:
+def without_feedback(episodes: Episodes) -> Episodes:
     """The same episodes with null revealed before every step: what is answered then is answered without feedback."""
     nothing = np.full_like(episodes.plan.feedback_step, NULL)
     return replace(episodes, plan=replace(episodes.plan, feedback_step=nothing))

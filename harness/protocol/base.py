@@ -1,7 +1,7 @@
 """What a protocol of any kind has: its fields, and what the rest of the harness may ask of it.
 
-Nothing outside a kind's own modules looks at its name. What differs between kinds is asked here; a kind overrides what
-is not so for it (`harness/protocol/kinds/`).
+What differs between kinds is a property here, with the value that most kinds have; the others override it in their own
+modules (`harness/protocol/kinds/`).
 """
 
 from __future__ import annotations

@@ -48,9 +48,9 @@ def _partial(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, A
     if "$ref" not in schema:
         return schema
     whole = definitions[schema["$ref"].rpartition("/")[2]]
-    kept = {key: value for key, value in whole.items() if key not in {"required", "default"}}
-    kept["properties"] = {key: _partial(each, definitions) for key, each in whole.get("properties", {}).items()}
-    return kept
+    partial = {key: value for key, value in whole.items() if key not in {"required", "default"}}
+    partial["properties"] = {key: _partial(each, definitions) for key, each in whole.get("properties", {}).items()}
+    return partial
 
 
 def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from harness.util.allocator import keep_freed_memory
 from harness.util.errors import HarnessError, UserError
 from harness.util.tensor_files import WEIGHTS, load_tensors, load_weights, save_tensors, without_prefix
 
-UNTOLD = 200
+WITHOUT_FEEDBACK = 200
 """Test episodes at most that a learner of masks also lives without feedback, for the curves of its record."""
 
 
@@ -139,7 +139,7 @@ def _run(prepared: Prepared, reporter: Reporter) -> Record:
     score_seconds = time.monotonic() - began
     drawn = curves(protocol, scores)
     if protocol.masks:
-        alone = evaluate(method, source, protocol, "test", min(total, UNTOLD), told=False)
+        alone = evaluate(method, source, protocol, "test", min(total, WITHOUT_FEEDBACK), with_feedback=False)
         drawn |= {f"{name}, null feedback": values for name, values in curves(protocol, alone).items()}
         reporter.curves(drawn)
     record = record_of(prepared, method, progress, before, scores, drawn, score_seconds, device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from harness.protocol.models import AnyProtocol
@@ -39,18 +39,19 @@ def reference_timeline(protocol: AnyProtocol, targets: Sequence[int]) -> Iterato
     once before the first query, and ('ask', t) when step t is asked of the learner as it is then, which is the same
     for all of them.
     """
-    shape: Any = protocol.episode
-    if protocol.kind == "n_way_k_shot":
-        given = shape.ways * shape.shots
+    from harness.protocol.models import Continual, NWayKShot
+
+    if isinstance(protocol, NWayKShot):
+        given = protocol.episode.ways * protocol.episode.shots
         for i in range(given):
             yield "pair", i, targets[i]
-    elif protocol.kind == "continual":
-        given = shape.subtasks * shape.shots
+    elif isinstance(protocol, Continual):
+        given = protocol.episode.subtasks * protocol.episode.shots
         yield from reference_events(targets[:given], 1)
         # A query is the step that would come next, so the last target of the stream is due.
         yield "reveal", given - 1, targets[given - 1]
     else:
-        yield from reference_events(targets, getattr(shape, "label_delay", 1))
+        yield from reference_events(targets, protocol.label_delay or 1)
         return
     yield ("adapt",)
     for t in range(given, len(targets)):

@@ -142,7 +142,7 @@ def episodes_of(protocol: AnyProtocol) -> SearchStrategy[Episodes]:
 
     def of_split(split: str) -> SearchStrategy[Episodes]:
         # Of a supervised protocol, other splits than the training split have one episode an image.
-        last = int(tables[split].offsets[-1]) - 1 if protocol.kind == "supervised" and split != "train" else 1000
+        last = int(tables[split].offsets[-1]) - 1 if protocol.supervised and split != "train" else 1000
         numbers = st.lists(st.integers(0, last), min_size=1, max_size=4)
         return st.builds(tiny_episodes, st.just(protocol), st.just(split), st.integers(0, 5), numbers)
 

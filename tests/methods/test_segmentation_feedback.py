@@ -75,7 +75,7 @@ def test_it_beats_what_does_not_know_the_target_and_only_because_it_is_told(tmp_
     train(Training(net, source, protocol, budget, 0, tmp_path / "checkpoint.safetensors", {}))
 
     def joint(method: Method, told: bool = True) -> float:
-        return metrics(protocol, evaluate(method, source, protocol, "test", 60, told=told))["joint"][0]
+        return metrics(protocol, evaluate(method, source, protocol, "test", 60, with_feedback=told))["joint"][0]
 
     floors = [joint(built(name, {})) for name in FLOORS]
     # 30 points under torch 2.14, 11 under 2.11; what does not know the target, or gets no feedback, gains nothing.
@@ -88,7 +88,7 @@ def test_it_beats_what_does_not_know_the_target_and_only_because_it_is_told(tmp_
 def test_scoring_without_feedback_is_scoring_of_null_masks_alone() -> None:
     source, protocol = EpisodeSource(squares()), a_protocol()
     told, untold = (
-        evaluate(built("copy_last_mask", {}), source, protocol, "test", 5, told=told) for told in (True, False)
+        evaluate(built("copy_last_mask", {}), source, protocol, "test", 5, with_feedback=told) for told in (True, False)
     )
     nothing = evaluate(built("all_background", {}), source, protocol, "test", 5)
     assert told["iou"].sum() > 0
@@ -118,7 +118,7 @@ def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_run_on_a_folder_in_the_official_layout_tells_what_is_left_without_feedback(
     method: str, official: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "UNTOLD", 2)
+    monkeypatch.setattr(run, "WITHOUT_FEEDBACK", 2)
     where = ["--data-root", str(official), "--cache", str(tmp_path / "cache"), "--run", str(tmp_path / "run")]
     small = ["--budget", "smoke", "--test-episodes", "3", "--no-board", "--device", "cpu", "--threads", "1"]
     assert main(["run", "protocols/fss1000_distractors.yaml", "--method", method, *where, *small]) == 0

@@ -26,10 +26,10 @@ def then_queries(
     images that were not shown before. Only queries are scored."""
     classes = drawn_classes(table, key, episodes, ways, shots + queries)
     # The order of queries must tell nothing about their classes.
-    asked = philox.shuffled(philox.words(key, episodes, QUERY_ORDER, ways * queries))
-    target = np.concatenate([target, asked // queries], axis=1)
-    shot = np.concatenate([place, np.full_like(asked, shots)], axis=1)
-    nth = np.concatenate([place, shots + asked % queries], axis=1)
+    drawn = philox.shuffled(philox.words(key, episodes, QUERY_ORDER, ways * queries))
+    target = np.concatenate([target, drawn // queries], axis=1)
+    shot = np.concatenate([place, np.full_like(drawn, shots)], axis=1)
+    nth = np.concatenate([place, shots + drawn % queries], axis=1)
     is_query = np.repeat([False, True], [ways * shots, ways * queries])
     return EpisodePlan(
         episode=episodes,

@@ -71,7 +71,7 @@ def each(protocol: AnyProtocol, scores: Scores) -> Each:
 def metrics(protocol: AnyProtocol, scores: Scores) -> Metrics:
     """Metric name to (mean, half-width of the 95 % interval over episodes, episodes), in per cent.
 
-    An episode without a step that a metric speaks of has no say in it; a metric that no episode has is left out.
+    An episode without a step that a metric is about is left out of it, and so is a metric that no episode has.
     """
     found = {name: mean(values) for name, values in each(protocol, scores).items()}
     return {name: value for name, value in found.items() if value[2]}

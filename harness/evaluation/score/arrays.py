@@ -8,7 +8,7 @@ Scores = dict[str, np.ndarray]
 """Named float64 arrays whose first axis is episodes; kept in the run folder, so that runs can be compared in pairs."""
 
 Each = dict[str, np.ndarray]
-"""Metric name to its value in each episode, as a share: float64 [E], NaN where an episode has no say in it."""
+"""Metric name to its value in each episode, as a share: float64 [E], NaN where an episode is left out."""
 
 Metrics = dict[str, tuple[float, float, int]]
 """Metric name to (mean, half-width of the 95 % interval, episodes), in per cent."""
