@@ -62,8 +62,9 @@ class MatchingNet(Trainable, Method):
         if reads < 1:
             raise ValueError(f"reads must be at least 1, found {reads}")
         self.backbone = Backbone(task.image_shape, backbone, channels, widths, resolution)
+        self.dim = self.backbone.dim
         self.scale = nn.Parameter(torch.tensor(scale), learned_scale)
-        self.context = FullContext(self.backbone.dim, reads) if context == "full" else None
+        self.context = FullContext(self.dim, reads) if context == "full" else None
         self.delay = task.label_delay or 0
 
     def memoryless_features(self) -> Features:
@@ -71,7 +72,7 @@ class MatchingNet(Trainable, Method):
 
     def start(self, episodes: int) -> State:
         """No images yet: features [B, n, D] and labels [B, n] of those revealed, and features [B, m, D] pending."""
-        none = self.scale.new_zeros(episodes, 0, self.backbone.dim)
+        none = self.scale.new_zeros(episodes, 0, self.dim)
         labels = torch.zeros(episodes, 0, dtype=torch.int64, device=none.device)
         return {"features": none, "labels": labels, "pending": none.clone()}
 

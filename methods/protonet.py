@@ -58,6 +58,7 @@ class ProtoNet(Trainable, Method):
         if similarity not in ("euclidean", "cosine"):
             raise ValueError(f"similarity is 'euclidean' or 'cosine', not {similarity!r}")
         self.backbone = Backbone(task.image_shape, backbone, channels, widths, resolution)
+        self.dim = self.backbone.dim
         if scale is not None and scale <= 0:
             raise ValueError(f"scale is {scale}; it must be above 0")
         own = {"euclidean": 1.0, "cosine": 10.0}[similarity] if scale is None else scale
@@ -69,7 +70,7 @@ class ProtoNet(Trainable, Method):
 
     def start(self, episodes: int) -> State:
         """Means [B, ways, D], their counts [B, ways], and features [B, d, D] that await their labels."""
-        dim = self.backbone.dim
+        dim = self.dim
         return class_means.start(self.scale, episodes, self.task.ways, self.delay, dim, dim)
 
     def observe(self, state: State, feedback: Feedback) -> State:

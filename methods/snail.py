@@ -61,8 +61,9 @@ class SNAIL(Trainable, Method):
             return max(1, round(size * width))
 
         self.backbone = Backbone(task.image_shape, backbone, channels, widths, resolution)
+        self.dim = self.backbone.dim
         layers: list[Attention | Dense] = []
-        size = self.backbone.dim + task.ways
+        size = self.dim + task.ways
         for keys, values in ((64, 32), (256, 128), (512, 256)):
             layers.append(Attention(size, sized(keys), sized(values)))
             size = layers[-1].width
@@ -81,7 +82,7 @@ class SNAIL(Trainable, Method):
         """The past of every layer, [B, P, .] each, and features [B, m, D] pending."""
         like = self.classify.weight
         past = [layer.start(like, episodes) for layer in self.layers]
-        return {"past": past, "pending": like.new_zeros(episodes, 0, self.backbone.dim)}
+        return {"past": past, "pending": like.new_zeros(episodes, 0, self.dim)}
 
     def observe(self, state: State, feedback: Feedback) -> State:
         """Runs the net over the pair, or over the oldest pending image with its label once d images are pending."""
