@@ -37,7 +37,7 @@ from harness.util.tensor_files import load_tensors, load_weights, sha256_of
 class Bench:
     """What rows of one board are scored on: `protocol` is on the data set of the board, which lies in `places`.
 
-    `in_process` switches isolation off.
+    `in_process` switches isolation off; with `fresh_workers` each batch is played by a worker that has seen no other.
     """
 
     protocol: AnyProtocol
@@ -45,6 +45,7 @@ class Bench:
     device: torch.device
     places: tuple[Path, ...] = ()
     in_process: bool = False
+    fresh_workers: bool = False
 
     def without_pixels(self) -> Bench:
         """The same for a process that need not see any image."""
@@ -173,7 +174,7 @@ def rescored(
         progress,
         of=of,
         batches=batches,
-        fresh=fresh,
+        fresh=fresh or bench.fresh_workers,
         bounds=Bounds(hidden=bench.places),
     )
 

@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="only say how each row can be checked")
     parser.add_argument("--boards", type=Path, default=Path("leaderboards"), metavar="DIR", help="where boards are")
     add_scoring(parser)
+    parser.add_argument(
+        "--fresh-workers", action="store_true", help="play each batch of episodes in a worker that has seen no other"
+    )
     add_data_arguments(parser)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or auto (cpu)")
     parser.add_argument(
@@ -117,7 +120,7 @@ def _bench(loaded: Loaded, args: argparse.Namespace) -> Bench:
     protocol = for_data(loaded, args.data)
     dataset = load_dataset(protocol.dataset, args.data_root, args.cache, base=loaded.base)
     places = data_places(protocol.dataset, args.data_root, args.cache, loaded.base)
-    return Bench(protocol, dataset, device_named(args.device), places, args.in_process)
+    return Bench(protocol, dataset, device_named(args.device), places, args.in_process, args.fresh_workers)
 
 
 def _verdict(record: Record, bench: Bench, args: argparse.Namespace) -> Verdict:

@@ -114,7 +114,7 @@ def test_a_method_of_ones_own_goes_from_new_method_to_a_verified_row(
     assert verify() == 0
     assert "not re-scored" in capsys.readouterr().out
     assert verify("--row", "1") == 3  # asked for, and not done
-    for where in (HERE, ""):
+    for where in (HERE, "--fresh-workers"):
         assert verify("--row", "1", "--method", MINE, where=where) == 0
         assert "same: accuracy" in capsys.readouterr().out
     Path("mine.py").write_text(mine["mine.py"] + "\n# another file\n")
