@@ -11,6 +11,7 @@ from harness.cli.notices import show_notices
 from harness.cli.parser import Parser
 from harness.util.errors import HarnessError, unknown
 from harness.util.shown_text import shown
+from harness.util.text import replace_unencodable
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("harness.cli.run", "train a method on a protocol, score it, add the row to the board"),
@@ -49,6 +50,7 @@ To get started:  harness list    and    harness show cifarfs_delay5
 
 def main(argv: list[str] | None = None) -> int:
     """Run one sub-command; returns the exit code (2: wrong use, 1: a run failed, 3: a check failed)."""
+    replace_unencodable(sys.stdout, sys.stderr)
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     show_notices()

@@ -1,9 +1,10 @@
-"""Decoding many encoded images on a few threads, into a file, with everything that is wrong told at once."""
+"""Decoding many encoded images on a few threads, into a file, with everything that is wrong reported at once."""
 
 from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from typing import TypeVar
 import numpy as np
 
 from harness.util.errors import UserError
+from harness.util.text import without_addresses
 
 NAMED = 10
-"""Problems that are told in words; the others are counted."""
+"""Problems that are shown in words; the others are counted."""
 
 T = TypeVar("T")
 
@@ -66,8 +68,8 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 def threads() -> int:
     """Threads to work with: those that OMP_NUM_THREADS allows, but no more than processors this process may use."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(int(asked), usable) if asked.isdigit() and int(asked) > 0 else usable
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(int(limit), usable) if re.fullmatch("[0-9]{1,9}", limit) and int(limit) > 0 else usable
 
 
 def listed(problems: Sequence[str]) -> str:
@@ -95,6 +97,13 @@ def pixels(content: bytes | Path, shape: tuple[int, int, int], stretch: bool) ->
     return np.asarray(colour).transpose(2, 0, 1)
 
 
+def unreadable(error: Exception) -> str:
+    """What Pillow says of an image that it cannot read, without the place, which is named already."""
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "cannot be read as an image: its format is not known, or it is damaged"
+    return f"cannot be read as an image: {without_addresses(error)}"
+
+
 def _tried(picture: Picture, shape: tuple[int, int, int], stretch: bool) -> np.ndarray | str:
     """The pixels, or in words why there are none."""
     if picture.content is None:
@@ -102,8 +111,4 @@ def _tried(picture: Picture, shape: tuple[int, int, int], stretch: bool) -> np.n
     try:
         return pixels(picture.content, shape, stretch)
     except Exception as error:  # Pillow raises many kinds for broken files
-        # The place is named already; Pillow names an address in memory.
-        why = (
-            "its format is not known, or it is cut short" if type(error).__name__ == "UnidentifiedImageError" else error
-        )
-        return f"{picture.called}: cannot read the image: {why}"
+        return f"{picture.called}: {unreadable(error)}"

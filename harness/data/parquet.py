@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -86,7 +87,7 @@ def rows_of(file: Path, scratch: Path) -> Any:
     set_verbosity_error()
     datasets.disable_progress_bars()
     try:
-        return datasets.Dataset.from_parquet(str(file), cache_dir=str(scratch))
+        return datasets.Dataset.from_parquet(glob.escape(str(file)), cache_dir=str(scratch))
     except Exception as error:  # pyarrow and datasets raise many kinds for broken files
         cause = _root(error)
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -68,7 +68,7 @@ class Finder:
 
 def split_lines(name: str) -> tuple[str, ...]:
     """The lines of a shipped class list, in the order of the list."""
-    return tuple((_SPLITS / f"{name}.txt").read_text().split())
+    return tuple((_SPLITS / f"{name}.txt").read_text(encoding="utf-8").split())
 
 
 def content_digest(files: Iterable[tuple[str, Path]]) -> str:
@@ -76,7 +76,7 @@ def content_digest(files: Iterable[tuple[str, Path]]) -> str:
     total = hashlib.sha256()
     for name, path in files:
         try:
-            total.update(f"{name}\0{path.stat().st_size}\0".encode())
+            total.update(f"{name}\0{path.stat().st_size}\0".encode("utf-8", "surrogateescape"))
             with path.open("rb") as file:
                 while chunk := file.read(_CHUNK):
                     total.update(chunk)

@@ -151,7 +151,7 @@ def test_an_image_in_two_splits_is_an_error() -> None:
     members[3] = data.tables["train"].members[0]
     (finding,) = data_findings(with_table(data, "test", members=members))
     assert finding.severity == ERROR
-    assert "1 images are in both train and test: tiny-0" in finding.message
+    assert "1 image is in both train and test: tiny-0" in finding.message
 
 
 def test_identical_pixels_are_a_warning_across_splits_and_a_note_within_one() -> None:
@@ -162,9 +162,9 @@ def test_identical_pixels_are_a_warning_across_splits_and_a_note_within_one() ->
     images[first + 1] = images[first + 2]
     across, within = sorted(data_findings(replace(data, images=images)), key=lambda each: each.severity, reverse=True)
     assert across.severity == WARNING
-    assert f"1 images of train are also in test, pixel by pixel: tiny-{first} = tiny-{second}" in across.message
+    assert f"images of train is also in test, pixel by pixel: tiny-{first} = tiny-{second}" in across.message
     assert within.severity == NOTE
-    assert "within train" in within.message
+    assert f"the same as an earlier one of train, pixel by pixel: tiny-{first + 2} = tiny-{first + 1}" in within.message
 
 
 def test_supervised_splits_must_have_the_same_classes() -> None:

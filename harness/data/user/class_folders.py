@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,13 @@ from harness.data.user import items, pixels
 from harness.data.user.items import Encoded, Found, Grouped, Item
 from harness.data.user.model import CLASS, STEM, OwnData
 from harness.util.errors import UserError
+from harness.util.text import printable
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
-"""Files with these endings are images, others are left aside."""
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"),
+    *(".pnm", ".avif", ".jp2"),
+)
+"""Files with these endings are images, in capitals too; others are left aside."""
 
 
 class _Walk:
@@ -21,18 +26,19 @@ class _Walk:
 
     def __init__(self, data: OwnData, where: Path) -> None:
         self.data, self.where = data, where
-        self.wanted = {name for names in data.lists.values() for name in names}
+        self.wanted = {items.composed(name) for names in data.lists.values() for name in names}
         self.problems: list[str] = []
         self.stray: list[str] = []
         self.found: Found = {}
-        self.files: dict[str, tuple[Path, Path | None]] = {}
+        self.without: dict[str, str] = {}
         parts = set(data.parts.values())
         for part in sorted(parts) or [""]:
             folder = where / part
             if folder.is_dir():
                 self.found[part] = self._classes(folder)
         if parts:
-            self.found |= {each.name: {} for each in _inside(where) if each.is_dir() and each.name not in parts}
+            others = (each for each in _inside(where) if each.is_dir() and each.name not in parts)
+            self.found |= {printable(each.name): {} for each in others}
 
     def _classes(self, folder: Path) -> dict[str, list[Item]]:
         inside = _inside(folder)
@@ -41,8 +47,10 @@ class _Walk:
         if not classes:
             self.problems.append(f"{folder} has no class folders; expected a folder of images for each class")
         # What is in no list is not looked into.
+        every = not self.wanted
         return {
-            each.name: self._images(each) if each.name in self.wanted or self.data.parts else [] for each in classes
+            printable(each.name): self._images(each) if every or items.composed(each.name) in self.wanted else []
+            for each in classes
         }
 
     def _images(self, folder: Path) -> list[Item]:
@@ -51,19 +59,22 @@ class _Walk:
         # With masks among the images, a file that is named like a mask is none of the images.
         like_mask = _matcher(pattern) if pattern and "/" not in pattern else None
         images = [each for each in inside if _is_image(each) and not (like_mask and like_mask.fullmatch(each.name))]
-        masks = {each: folder / pattern.replace(STEM, each.stem) for each in images} if pattern else {}
-        beside = {each.name for each in masks.values()} | {(pattern or "").partition("/")[0]}
-        self.stray += [self._name(each) for each in inside if each not in images and each.name not in beside]
+        masks = {each: _there(folder / pattern.replace(STEM, each.stem)) for each in images} if pattern else {}
+        beside = {each.name for each in [*images, *masks.values()]} | {(pattern or "").partition("/")[0]}
+        others = [each for each in inside if each.name not in beside]
+        self.stray += [self._name(each) for each in others]
         absent = [(each, mask) for each, mask in masks.items() if not mask.is_file()]
-        self.problems += [f"{mask} is missing, the mask of {each.name}" for each, mask in absent]
+        self.problems += [f"{printable(mask)} is missing, the mask of {printable(each.name)}" for each, mask in absent]
+        if not images and others:
+            self.without[printable(folder.name)] = _instead(others)
         return [self._item(each, masks.get(each)) for each in images]
 
     def _item(self, image: Path, mask: Path | None) -> Item:
-        self.files[self._name(image)] = image, mask
-        return Item(self._name(image), str(image), str(mask), partial(_content, image, mask))
+        called = "" if mask is None else printable(mask)
+        return Item(self._name(image), printable(image), called, partial(_content, image, mask))
 
     def _name(self, path: Path) -> str:
-        return path.relative_to(self.where).as_posix()
+        return printable(path.relative_to(self.where).as_posix())
 
 
 def source(data: OwnData, base: Path | None, root: Path | None) -> Source:
@@ -75,11 +86,16 @@ def source(data: OwnData, base: Path | None, root: Path | None) -> Source:
         raise items.missing(data, f"folder '{data.folder}'", looked)
     walk = _Walk(data, where)
     items.refuse(data, str(where), walk.problems)
-    groups = items.grouped(data, walk.found, str(where))
-    used = [item.id for group in groups.values() for members in group.values() for item in members]
-    files = [(name, walk.files[name][0]) for name in used]
-    files += [(f"mask of {name}", mask) for name in used if (mask := walk.files[name][1]) is not None]
-    content = content_digest(files)
+    groups = items.grouped(data, walk.found, str(where), walk.without)
+    used = [item for group in groups.values() for members in group.values() for item in members]
+    images, masks = [], []
+    for item in used:
+        image, mask = item.content()
+        assert isinstance(image, Path)
+        images.append((item.id, image))
+        if isinstance(mask, Path):
+            masks.append((f"mask of {item.id}", mask))
+    content = content_digest([*images, *masks])
     return Source("the user's own, an image folder", items.digest(data, content), partial(_decode, data, walk, groups))
 
 
@@ -106,4 +122,30 @@ def _is_image(path: Path) -> bool:
 
 
 def _matcher(pattern: str) -> re.Pattern[str]:
-    return re.compile(".+".join(map(re.escape, pattern.split(STEM))))
+    """What names of masks match; capitals of the suffix do not matter, as with images."""
+    stem, suffix = os.path.splitext(pattern)
+    return re.compile(".+".join(map(re.escape, stem.split(STEM))) + f"(?i:{re.escape(suffix)})")
+
+
+def _there(mask: Path) -> Path:
+    """The file of that name, or else the only one whose suffix differs in capitals alone."""
+    if mask.is_file():
+        return mask
+    spelt = {mask.with_suffix(each) for each in (mask.suffix.lower(), mask.suffix.upper(), mask.suffix.capitalize())}
+    alike = [each for each in spelt if each.is_file()]
+    return alike[0] if len(alike) == 1 else mask
+
+
+def _instead(others: list[Path]) -> str:
+    """What a class folder without images holds."""
+    folders = [printable(each.name) for each in others if each.is_dir()]
+    if folders:
+        return (
+            f"; its folder has folders of its own ({_first(folders)}), and images are looked for in the class folder "
+            "alone"
+        )
+    return f"; its files ({_first([printable(each.name) for each in others])}) end in none of {', '.join(SUFFIXES)}"
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

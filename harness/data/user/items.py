@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +37,14 @@ Grouped = dict[str, dict[str, list[Item]]]
 """Split of the protocol to class to images, both sorted."""
 
 
-def grouped(data: OwnData, found: Found, where: str) -> Grouped:
-    """The images of each split by the model's class lists or splits; UserError with all that does not fit."""
+def grouped(data: OwnData, found: Found, where: str, why: Mapping[str, str] | None = None) -> Grouped:
+    """The images of each split by the model's class lists or splits; UserError with all that does not fit.
+
+    `why` completes the sentence that a class has no images, where more is known of it.
+    """
     groups, problems = _by_parts(data, found) if data.parts else _by_lists(data, found)
     empty = [(split, name) for split, group in groups.items() for name, items in group.items() if not items]
-    problems += [f"class '{name}' ({split}) has no images" for split, name in empty]
+    problems += [f"class '{name}' ({split}) has no images{(why or {}).get(name, '')}" for split, name in empty]
     refuse(data, where, problems)
     return groups
 
@@ -60,8 +64,14 @@ def skipped(data: OwnData, what: str, names: Sequence[str]) -> None:
 
 def unlisted(data: OwnData, found: Found) -> list[str]:
     """Classes of the source that are in no list."""
-    wanted = {name for names in data.lists.values() for name in names}
-    return [] if data.parts else sorted({name for classes in found.values() for name in classes} - wanted)
+    wanted = {composed(name) for names in data.lists.values() for name in names}
+    names = {name for classes in found.values() for name in classes}
+    return [] if data.parts else sorted(name for name in names if composed(name) not in wanted)
+
+
+def composed(name: str) -> str:
+    """A name with its accents in one form: some file systems store 'é' as one character, others as two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def digest(data: OwnData, content: str) -> str:
@@ -90,13 +100,20 @@ def _by_lists(data: OwnData, found: Found) -> tuple[Grouped, list[str]]:
     pooled: dict[str, list[Item]] = {}
     for classes in found.values():
         for name, items in classes.items():
-            pooled[name] = [*pooled.get(name, []), *items]
+            pooled.setdefault(name, []).extend(items)
+    spelt = {composed(name): name for name in pooled}
     groups: Grouped = {}
-    problems = []
+    problems: list[str] = []
     for split, names in data.lists.items():
-        groups[split] = {name: pooled[name] for name in names if name in pooled}
-        absent = [name for name in names if name not in pooled]
-        problems += [f"class '{name}' of classes.{split} is not there{_meant(name, pooled)}" for name in absent]
+        group = groups[split] = {}
+        for name in names:
+            there = name if name in pooled else spelt.get(composed(name))
+            if there is not None:
+                group[name] = pooled[there]
+            else:
+                # Only the first problems are shown; a guess takes as long as there are classes.
+                guess = _meant(name, pooled) if len(problems) < NAMED else ""
+                problems.append(f"class '{name}' of classes.{split} is not there{guess}")
     return groups, problems
 
 
@@ -107,9 +124,25 @@ def _by_parts(data: OwnData, found: Found) -> tuple[Grouped, list[str]]:
         if part not in found
     ]
     taken = {split: found[part] for split, part in data.parts.items() if part in found}
+    if data.disjoint:
+        groups = {split: dict(sorted(group.items())) for split, group in taken.items()}
+        return groups, [*problems, *_shared(groups), *_without_classes(data, groups)]
     classes = sorted({name for group in taken.values() for name in group})
     # A class that one split lacks has no images there, which is refused.
     return {split: {name: group.get(name, []) for name in classes} for split, group in taken.items()}, problems
+
+
+def _shared(groups: Grouped) -> Iterator[str]:
+    """Classes that two splits have, though each should have classes of its own."""
+    first: dict[str, str] = {}
+    for split, group in groups.items():
+        for name in group:
+            if first.setdefault(name, split) != split:
+                yield f"class '{name}' is in {first[name]} and in {split}, and with 'disjoint' splits share no class"
+
+
+def _without_classes(data: OwnData, groups: Grouped) -> Iterator[str]:
+    return (f"splits.{split}: '{data.parts[split]}' has no classes" for split, group in groups.items() if not group)
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

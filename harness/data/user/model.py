@@ -35,17 +35,18 @@ class ClassLists(Strict):
 
 
 class OwnSplits(Strict):
-    """The source's own splits, each with the same classes."""
+    """The source's own splits: each with the same classes, or each with classes of its own (`disjoint`)."""
 
     train: Text = Field(description="name of the split that is trained on")
     validation: Text | None = Field(None, description="name of the split of model selection, if any")
     test: Text = Field(description="name of the split that is scored on")
+    disjoint: bool = Field(False, strict=True, description="whether each split has classes of its own")
 
 
 class OwnData(Strict):
     """A data set of the user's own; its images are stretched to `size` and decoded once."""
 
-    name: Annotated[str, Field(pattern="^[a-z0-9_]+$")] = Field(
+    name: Annotated[str, Field(pattern="^[a-z0-9_]+$", max_length=100)] = Field(
         description="what it is called, in small letters, digits and _"
     )
     folder: Text | None = Field(
@@ -67,7 +68,9 @@ class OwnData(Strict):
     size: _Size = Field(description="side of the decoded images in pixels, or [height, width]")
     channels: Literal[1, 3] = Field(3, description="1 for gray, 3 for colour")
     classes: ClassLists | None = Field(None, description="classes of each split, for learning new classes")
-    splits: OwnSplits | None = Field(None, description="the source's own splits, for kind supervised")
+    splits: OwnSplits | None = Field(
+        None, description="the source's own splits, for kind supervised; for the others with 'disjoint: true'"
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> OwnData:
@@ -113,7 +116,12 @@ class OwnData(Strict):
     @property
     def parts(self) -> dict[str, str]:
         """The source's own split that each split is taken from; empty where class lists are given."""
-        return self.splits.model_dump(exclude_none=True) if self.splits else {}
+        return self.splits.model_dump(exclude_none=True, exclude={"disjoint"}) if self.splits else {}
+
+    @property
+    def disjoint(self) -> bool:
+        """Whether the splits have no class in common, as learning new classes needs it."""
+        return self.splits is None or self.splits.disjoint
 
     @property
     def meaning(self) -> dict[str, Any]:
@@ -126,6 +134,7 @@ class OwnData(Strict):
             "splits": self.parts,
             "mask": self.mask,
             **columns,
+            **({"disjoint": True} if self.splits and self.splits.disjoint else {}),
         }
 
     @property
@@ -142,7 +151,7 @@ class OwnData(Strict):
             images_per_class={},
             mean=(0.0,) * self.channels,
             std=(1.0,) * self.channels,
-            disjoint=self.classes is not None,
+            disjoint=self.disjoint,
             masks=self.mask is not None,
         )
 
@@ -154,10 +163,12 @@ def unfit(data: OwnData, kind: str, supervised: bool, masks: bool) -> Iterator[s
             f"dataset.classes: kind {kind} has the same classes in train and test: give the source's own splits, "
             "as in 'splits: {train: train, test: test}', in place of class lists"
         )
-    if not supervised and data.classes is None:
+    elif supervised and data.disjoint:
+        yield f"dataset.splits.disjoint: kind {kind} has the same classes in train and test; leave it out"
+    elif not supervised and not data.disjoint:
         yield (
-            f"dataset.splits: kind {kind} tests on classes that were not trained on: give the 'classes' of each "
-            "split in place of the source's own splits"
+            f"dataset.splits: kind {kind} tests on classes that were not trained on: add 'disjoint: true' if each "
+            "split has classes of its own, or give the 'classes' of each split in place of the source's own splits"
         )
     if masks and data.mask is None:
         yield f"dataset: kind {kind} needs masks: say where they are with 'mask'"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import re
 from collections.abc import Iterable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,37 @@ from harness.data.sources import Decoded, Source, content_digest
 from harness.data.user import items, pixels
 from harness.data.user.items import Encoded, Found, Item
 from harness.data.user.model import OwnData
+from harness.data.user.table_files import files_matching, has_rows, paths_in
+from harness.util.atomic_files import is_file
 from harness.util.errors import UserError, nearest
+from harness.util.text import printable
 
-Part = tuple[str, str, str, Any]
-"""The source's own split, what messages call it, what its images' ids begin with, and its rows (a datasets.Dataset)."""
+Part = tuple[str, str, str, Path, Any]
+"""The source's own split, what messages call it, what its images' ids begin with, the folder that paths in it are
+relative to, and its rows (a datasets.Dataset)."""
+
+UNLABELLED = -1
+"""The class number by which the `datasets` library marks rows without a label (hidden test labels)."""
 
 
 def parquet(data: OwnData, base: Path | None, root: Path | None) -> Source:
-    """The rows of Parquet files; UserError where a pattern names none."""
+    """The rows of Parquet files, and the image files that they name; UserError where a pattern names no table.
+
+    The path of an image that a table names is relative to the folder of the table.
+    """
     assert data.parquet is not None
     patterns = {"": data.parquet} if isinstance(data.parquet, str) else data.parquet
     files: dict[str, list[Path]] = {}
     for part, pattern in patterns.items():
         looked = items.places(pattern, base, root)
-        files[part] = next(filter(None, map(_matching, looked)), [])
+        files[part] = next(filter(None, map(files_matching, looked)), [])
         if not files[part]:
             raise items.missing(data, f"file '{pattern}'", looked)
-    content = content_digest((f"{part}/{file.name}", file) for part, each in sorted(files.items()) for file in each)
+    tables = [(f"{part}/{file.name}", file) for part, each in sorted(files.items()) for file in each]
+    columns = [data.image_column, *([data.mask] if data.mask else [])]
+    beside = ((f"{name}: {path}", file.parent / path) for name, file in tables for path in paths_in(file, columns))
+    # A file that is not there is told with its row when the table is read.
+    content = content_digest(chain(tables, ((name, path) for name, path in beside if is_file(path))))
     return Source("the user's own, Parquet files", items.digest(data, content), partial(_parquet, data, files))
 
 
@@ -44,27 +58,20 @@ def hub(data: OwnData) -> Source:
     return Source(f"the user's own, {named} on the Hugging Face hub", items.digest(data, place), partial(_hub, data))
 
 
-def _matching(pattern: Path) -> list[Path]:
-    """The files that a pattern names, sorted; one that is a file's own name is that file."""
-    if pattern.is_file():
-        return [pattern]
-    return [Path(each) for each in sorted(glob.glob(str(pattern), recursive=True)) if Path(each).is_file()]
-
-
 def _parquet(data: OwnData, files: dict[str, list[Path]], scratch: Path) -> Decoded:
     parts: list[Part] = []
     problems = []
     common = os.path.commonpath([file.parent for each in files.values() for file in each])
     for part, each in files.items():
-        for file in each:
+        for file in filter(has_rows, each):
             try:
                 rows = rows_of(file, scratch / f"rows{len(parts)}")
             except ValueError as error:
                 problems.append(str(error))
             else:
-                parts.append((part, str(file), file.relative_to(common).as_posix(), rows))
+                parts.append((part, printable(file), printable(file.relative_to(common).as_posix()), file.parent, rows))
     items.refuse(data, "Parquet files", problems)
-    return _decoded(data, parts, "Parquet files", scratch)
+    return _decoded(data, files, parts, "Parquet files", scratch)
 
 
 def _hub(data: OwnData, scratch: Path) -> Decoded:
@@ -82,23 +89,24 @@ def _hub(data: OwnData, scratch: Path) -> Decoded:
             "If there is no connection, get its Parquet files elsewhere and name them in place of 'hub': "
             f"`hf download {data.hub} --repo-type dataset --local-dir DIR`, then 'parquet: DIR/**/*.parquet'"
         ) from error
-    parts = [(name, f"{data.hub}, split {name}", name, rows) for name, rows in found.items()]
-    return _decoded(data, parts, f"{data.hub} on the hub", scratch)
+    parts = [(name, f"{data.hub}, split {name}", name, scratch, rows) for name, rows in found.items()]
+    return _decoded(data, found, parts, f"{data.hub} on the hub", scratch)
 
 
-def _decoded(data: OwnData, parts: Iterable[Part], where: str, scratch: Path) -> Decoded:
-    found: Found = {}
+def _decoded(data: OwnData, own_splits: Iterable[str], parts: Iterable[Part], where: str, scratch: Path) -> Decoded:
+    found: Found = {name: {} for name in own_splits}
     problems: list[str] = []
-    for part, called, prefix, rows in parts:
-        classes = found.setdefault(part, {})
-        if data.parts and part not in data.parts.values():
+    unlabelled: list[str] = []
+    for part, called, prefix, folder, rows in parts:
+        if not len(rows) or (data.parts and part not in data.parts.values()):
             continue
         try:
-            for name, members in _classes(data, called, prefix, rows).items():
-                classes[name] = [*classes.get(name, []), *members]
+            for name, members in _classes(data, called, prefix, folder, rows, unlabelled).items():
+                found[part].setdefault(name, []).extend(members)
         except _Unusable as error:
             problems += error.problems
     items.refuse(data, where, problems)
+    items.skipped(data, "rows whose label is -1, which stands for no class", unlabelled)
     groups = items.grouped(data, found, where)
     items.skipped(data, "classes that are in no list", items.unlisted(data, found))
     return pixels.decoded(data, groups, where, scratch)
@@ -109,8 +117,13 @@ class _Unusable(Exception):
         self.problems = problems
 
 
-def _classes(data: OwnData, called: str, prefix: str, rows: Any) -> dict[str, list[Item]]:
-    """The rows of a table by class; _Unusable with all that is wrong with its columns and labels."""
+def _classes(
+    data: OwnData, called: str, prefix: str, folder: Path, rows: Any, unlabelled: list[str]
+) -> dict[str, list[Item]]:
+    """The rows of a table by class; those without a class are added to `unlabelled`.
+
+    Raises _Unusable with all that is wrong with its columns and labels.
+    """
     columns = [data.image_column, data.label_column, *([data.mask] if data.mask else [])]
     absent = [each for each in columns if each not in rows.features]
     if absent:
@@ -127,11 +140,15 @@ def _classes(data: OwnData, called: str, prefix: str, rows: Any) -> dict[str, li
     labels = _labels(data, called, rows, problems)
     classes: dict[str, list[Item]] = {}
     for row, label in enumerate(labels):
-        if label is None or label == "":
-            problems.append(f"{called}: row {row}: the label is null")
+        place = f"{called}: row {row}"
+        if label == UNLABELLED:
+            unlabelled.append(place)
+        elif label is None or label == "":
+            problems.append(f"{place}: the label is null")
+        elif isinstance(label, int):
+            problems.append(f"{place}: the label is {label}, and the column has no class of that number")
         else:
-            place = f"{called}: row {row}"
-            content = partial(_content, pictures, row, data)
+            content = partial(_content, pictures, row, data, folder)
             item = Item(f"{prefix}:{row}", place, f"{place}, column '{data.mask}'", content)
             classes.setdefault(label, []).append(item)
     if problems:
@@ -139,14 +156,14 @@ def _classes(data: OwnData, called: str, prefix: str, rows: Any) -> dict[str, li
     return classes
 
 
-def _labels(data: OwnData, called: str, rows: Any, problems: list[str]) -> list[str | None]:
-    """The class of each row by name, None where it has none."""
+def _labels(data: OwnData, called: str, rows: Any, problems: list[str]) -> list[str | int | None]:
+    """The class of each row by name; None where it is null, the number where that has no name."""
     import datasets
 
     feature = rows.features[data.label_column]
     if isinstance(feature, datasets.ClassLabel):
         names = dict(enumerate(feature.names))
-        return [names.get(-1 if number is None else number) for number in _column(rows, data.label_column)]
+        return [names.get(number, number) for number in _column(rows, data.label_column)]
     if re.fullmatch(r"u?int\d+|(large_)?string", _type(feature)):
         return [None if value is None else str(value) for value in _column(rows, data.label_column)]
     held = _type(feature)
@@ -158,16 +175,18 @@ def _column(rows: Any, name: str) -> list[Any]:
     return rows.select_columns([name]).with_format("arrow")[:][name].to_pylist()
 
 
-def _content(pictures: Any, row: int, data: OwnData) -> tuple[Encoded, Encoded]:
+def _content(pictures: Any, row: int, data: OwnData, folder: Path) -> tuple[Encoded, Encoded]:
     entry = pictures[row]
-    return _encoded(entry[data.image_column]), _encoded(entry[data.mask]) if data.mask else None
+    return _encoded(entry[data.image_column], folder), _encoded(entry[data.mask], folder) if data.mask else None
 
 
-def _encoded(entry: dict[str, Any] | None) -> Encoded:
-    """The bytes of an image; what is not stored in the table itself is in a file beside it."""
+def _encoded(entry: dict[str, Any] | None, folder: Path) -> Encoded:
+    """The bytes of an image, or its file where the table holds only the path, relative to the table's `folder`."""
     if entry is None:
         return None
-    return entry["bytes"] or (Path(entry["path"]) if entry["path"] else None)
+    if entry["bytes"] is not None:
+        return bytes(entry["bytes"])
+    return folder / entry["path"] if entry["path"] else None
 
 
 def _holds_images(feature: Any) -> bool:

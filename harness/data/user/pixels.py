@@ -1,4 +1,4 @@
-"""Images and masks of a user's own data set, decoded on a few threads, with everything that is wrong told at once."""
+"""Images and masks of a user's own data set, decoded on a few threads; everything that is wrong is reported at once."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import io
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.data.image_decoding import threads
+from harness.data.image_decoding import threads, unreadable
 from harness.data.sources import Decoded, table_of
 from harness.data.user.items import Encoded, Grouped, Item, refuse
 from harness.data.user.model import OwnData
@@ -90,15 +91,15 @@ def _results(data: OwnData, items: list[Item]) -> Iterator[Pair | list[str]]:
 
 def _pair(data: OwnData, item: Item, image: Encoded, mask: Encoded) -> Pair | list[str]:
     problems = []
-    size = pixels = plane = None
+    picture = pixels = plane = None
     try:
         picture = _opened(image)
-        size, pixels = picture.size, _pixels(picture, data.image_shape)
+        pixels = _pixels(picture.upright, data.image_shape)
     except Exception as error:  # Pillow raises many kinds for broken files
         problems.append(f"{item.called}: {_reason(error)}")
     if data.mask:
         try:
-            plane = _plane(_opened(mask), size, data.image_shape)
+            plane = _plane(_mask_upright(_opened(mask), picture), picture, data.image_shape)
         except Exception as error:
             problems.append(f"{item.mask_called}: {_reason(error)}")
     if problems or pixels is None:
@@ -107,24 +108,59 @@ def _pair(data: OwnData, item: Item, image: Encoded, mask: Encoded) -> Pair | li
 
 
 def _reason(error: Exception) -> str:
-    if type(error).__name__ == "UnidentifiedImageError":
-        return "cannot be read as an image: its format is not known, or it is damaged"
-    return str(error) if isinstance(error, _Refused) else f"cannot be read as an image: {error}"
+    return str(error) if isinstance(error, _Refused) else unreadable(error)
 
 
 class _Refused(ValueError):
     """An image that can be read and not be used."""
 
 
-def _opened(content: Encoded) -> Image:
-    """The image as its camera meant it to be seen."""
-    from PIL import Image, ImageOps
+@dataclass(frozen=True)
+class _Opened:
+    """An image as it is stored and as its camera meant it to be seen, and the EXIF number (1..8) of how that is."""
+
+    stored: Image
+    upright: Image
+    orientation: int
+
+
+def _opened(content: Encoded) -> _Opened:
+    from PIL import ExifTags, Image, ImageOps
 
     if content is None:
         raise _Refused("there is no image")
     with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
         image.load()
-        return ImageOps.exif_transpose(image)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return _Opened(image, ImageOps.exif_transpose(image), orientation if orientation in range(2, 9) else 1)
+
+
+def _mask_upright(mask: _Opened, image: _Opened | None) -> Image:
+    """The mask as it lies on the upright image.
+
+    Where EXIF turns only one of the two, their sizes tell whether the mask was drawn on the image as it is stored or as
+    it is seen; a square image, or one that is turned upside down, does not tell, and is refused.
+    """
+    if image is None or mask.orientation == image.orientation:
+        return mask.upright
+    if mask.orientation == 1 and image.stored.size != image.upright.size:
+        if mask.stored.size == image.stored.size:
+            return _turned(mask.stored, image.orientation)
+        if mask.stored.size == image.upright.size:
+            return mask.stored
+    raise _Refused(
+        f"EXIF turns the image (orientation {image.orientation}) and the mask otherwise ({mask.orientation}), so that "
+        "it is not known how one lies on the other; save both without an orientation"
+    )
+
+
+def _turned(image: Image, orientation: int) -> Image:
+    """An image of which EXIF says nothing, turned as another one's EXIF orientation says."""
+    from PIL import ExifTags, ImageOps
+
+    copy = image.copy()
+    copy.getexif()[ExifTags.Base.Orientation] = orientation
+    return ImageOps.exif_transpose(copy)
 
 
 def _pixels(image: Image, shape: tuple[int, int, int]) -> np.ndarray:
@@ -143,12 +179,13 @@ def _pixels(image: Image, shape: tuple[int, int, int]) -> np.ndarray:
     return pixels.transpose(2, 0, 1) if shape[0] == 3 else pixels[None]
 
 
-def _plane(mask: Image, size: tuple[int, int] | None, shape: tuple[int, int, int]) -> np.ndarray:
-    """uint8 [1, H, W] of 0 and 1 from a mask of 0 and 1 or of 0 and 255; `size` is that of its image, if known."""
+def _plane(mask: Image, picture: _Opened | None, shape: tuple[int, int, int]) -> np.ndarray:
+    """uint8 [1, H, W] of 0 and 1 from a mask of 0 and 1 or of 0 and 255; `picture` is its image, if that is known."""
     from PIL import Image as images
 
-    if size is not None and mask.size != size:
-        raise _Refused(f"the mask is {mask.width}x{mask.height}, but its image is {size[0]}x{size[1]}")
+    if picture is not None and mask.size != picture.upright.size:
+        width, height = picture.upright.size
+        raise _Refused(f"the mask is {mask.width}x{mask.height}, but its image is {width}x{height}")
     values = _values(mask)
     found = np.unique(values).tolist()
     if not (set(found) <= {0, 1} or set(found) <= {0, 255}):

@@ -163,10 +163,108 @@ def test_a_table_that_cannot_be_used_is_refused_with_the_reason(
     assert "birds.parquet" in message or "class 'jai'" in message
 
 
-@pytest.mark.parametrize("nothing", [-1, None])
-def test_a_row_that_the_hub_has_no_label_for_is_refused(tmp_path: Path, nothing: int | None) -> None:
-    as_the_hub_stores_it(tmp_path / "birds.parquet", [nothing if row == 4 else row % 9 for row in ROWS])
+def test_a_row_that_the_hub_has_no_label_for_is_refused(tmp_path: Path) -> None:
+    as_the_hub_stores_it(tmp_path / "birds.parquet", [None if row == 4 else row % 9 for row in ROWS])
     assert f"{tmp_path}/birds.parquet: row 4: the label is null" in refused(tmp_path)
+
+
+def test_rows_whose_label_is_hidden_are_left_aside_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The `datasets` library marks hidden test labels by -1."""
+    (tmp_path / "birds").mkdir()
+    as_the_hub_stores_it(tmp_path / "birds" / "train.parquet")
+    as_the_hub_stores_it(tmp_path / "birds" / "test.parquet", [-1] * len(ROWS))
+    data = loaded(table(parquet="birds/*.parquet"), tmp_path)
+    assert len(data.images) == len(ROWS)
+    said = capsys.readouterr().err
+    assert "skipped rows whose label is -1, which stands for no class: 36" in said
+    assert "test.parquet: row 0" in said
+
+
+def with_paths(folder: Path, shift: int = 0) -> None:
+    """The birds as a table of paths, relative to the table, and the images beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [f"photos [new]/{row}.png" for row in ROWS]
+    (folder / "photos [new]").mkdir(exist_ok=True)
+    for row in ROWS:
+        picture(number(row) + shift).save(folder / paths[row])
+    frame(image=[{"bytes": None, "path": path} for path in paths]).to_parquet(folder / "birds.parquet")
+
+
+def test_paths_in_a_table_are_relative_to_the_table(tmp_path: Path) -> None:
+    with_paths(tmp_path / "deep" / "er")
+    data = loaded(table(parquet="deep/*/birds.parquet"), tmp_path)
+    frame().to_parquet(tmp_path / "birds.parquet")
+    assert data.fingerprint == loaded(table(), tmp_path).fingerprint
+
+
+def test_images_that_a_table_names_are_part_of_the_data_set(tmp_path: Path) -> None:
+    with_paths(tmp_path)
+    before = loaded(table(), tmp_path)
+    picture(7777).save(tmp_path / "photos [new]" / "0.png")
+    after = loaded(table(), tmp_path)
+    assert before.fingerprint != after.fingerprint
+    assert (before.images != after.images).any((1, 2, 3)).sum() == 1
+
+
+def test_the_same_table_in_two_places_has_the_images_of_each(tmp_path: Path) -> None:
+    for shift, place in ((0, "one"), (5000, "two")):
+        with_paths(tmp_path / place, shift)
+    one, two = (tmp_path / place / "birds.parquet" for place in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+    first, second = (loaded(table(parquet=str(each)), tmp_path) for each in (one, two))
+    assert (first.images != second.images).any((1, 2, 3)).all()
+
+
+def test_masks_that_a_table_names_are_part_of_the_data_set(tmp_path: Path) -> None:
+    def masked(seed: int) -> None:
+        for row in ROWS:
+            Image.fromarray(object_mask(seed)).save(tmp_path / f"{row}.png")
+
+    masked(3)
+    frame(outline=[{"bytes": None, "path": f"{row}.png"} for row in ROWS]).to_parquet(tmp_path / "birds.parquet")
+    before = loaded(table(mask="outline"), tmp_path)
+    masked(4)
+    assert before.fingerprint != loaded(table(mask="outline"), tmp_path).fingerprint
+
+
+def test_an_image_that_a_table_names_and_that_is_not_there_is_named_with_its_row(tmp_path: Path) -> None:
+    with_paths(tmp_path)
+    (tmp_path / "photos [new]" / "3.png").unlink()
+    said = refused(tmp_path)
+    assert f"{tmp_path}/birds.parquet: row 3: cannot be read as an image" in said
+    assert "No such file" in said
+
+
+def test_a_shard_without_rows_is_read(tmp_path: Path) -> None:
+    (tmp_path / "birds").mkdir()
+    frame().to_parquet(tmp_path / "birds" / "1.parquet")
+    frame(range(0)).to_parquet(tmp_path / "birds" / "0.parquet")
+    whole = loaded(table(parquet="birds/1.parquet"), tmp_path)
+    assert loaded(table(parquet="birds/*.parquet"), tmp_path).fingerprint == whole.fingerprint
+
+
+@pytest.mark.parametrize("name", ["birds [2024]", "what?", "all*"])
+def test_a_folder_may_be_called_like_a_pattern(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    frame().to_parquet(folder / "0.parquet")
+    assert len(loaded(table(parquet=f"{name}/*.parquet"), tmp_path).images) == len(ROWS)
+    assert len(loaded(table(parquet="*.parquet"), folder).images) == len(ROWS)
+
+
+def test_shards_may_have_classes_of_their_own_for_each_split(tmp_path: Path) -> None:
+    for split, names in LISTS.items():
+        frame([row for row in ROWS if bird(row) in names]).to_parquet(tmp_path / f"{split}.parquet")
+    own = {"classes": None, "splits": {**{split: split for split in LISTS}, "disjoint": True}}
+    data = loaded(table(parquet={split: f"{split}.parquet" for split in LISTS}, **own), tmp_path)
+    assert {split: each.names for split, each in data.tables.items()} == {
+        split: tuple(sorted(names)) for split, names in LISTS.items()
+    }
+    frame().to_parquet(tmp_path / "test.parquet")
+    with pytest.raises(UserError, match="is in train and in test, and with 'disjoint' splits share no class"):
+        loaded(table(parquet={split: f"{split}.parquet" for split in LISTS}, **own), tmp_path)
 
 
 def test_a_broken_mask_is_named_with_its_row_and_column(tmp_path: Path) -> None:
