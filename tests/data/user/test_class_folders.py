@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from harness.cli import main
 from harness.data.open_dataset import load_dataset
 from harness.protocol.feasibility import check_possible
 from harness.protocol.models import PROTOCOL
@@ -18,6 +20,7 @@ from harness.util.errors import UserError
 from tests.helpers.own_images import (
     BIRDS,
     LISTS,
+    encoded,
     image_folder,
     left_in_cache,
     loaded,
@@ -408,3 +411,153 @@ def test_a_class_with_too_few_images_is_named_before_anything_is_trained(tmp_pat
     assert str(caught.value).splitlines()[1:] == [f"  {said}"]
     picture(1).save(folder / "tit/3.png")
     check_possible(protocol, loaded(model(), tmp_path))
+
+
+def test_files_whose_names_are_not_utf8_are_read(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "birds") / "owl"
+    shutil.move(os.fsencode(folder / "0.png"), os.fsencode(folder) + b"/h\xe9.png")
+    data = loaded(model(), tmp_path)
+    assert "owl/h\\xe9.png" in data.image_ids
+    json.dumps(data.image_ids, ensure_ascii=False).encode()
+
+
+def test_a_folder_whose_name_is_not_utf8_is_named_as_left_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkdir(os.fsencode(image_folder(tmp_path / "birds")) + b"/gr\xfcn")
+    loaded(model(), tmp_path)
+    assert "skipped class folders that are in no list: 1 (gr\\xfcn)" in capsys.readouterr().err
+
+
+def test_a_class_whose_accents_are_stored_otherwise_is_the_class(tmp_path: Path) -> None:
+    one, two = "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "cafe\N{COMBINING ACUTE ACCENT}"
+    lists = {**LISTS, "test": [one, "tit", "lark"]}
+    fingerprints = set()
+    for place, name in (("composed", one), ("decomposed", two)):
+        image_folder(tmp_path / place, [name if each == "jay" else each for each in BIRDS])
+        data = loaded(model(folder=place, classes=lists), tmp_path)
+        assert one in data.tables["test"].names
+        fingerprints.add(data.fingerprint)
+    assert len(fingerprints) == 1
+
+
+@pytest.mark.parametrize(("there", "listed"), [("JAY", "jay"), ("Jay", "jAY"), ("Königsfischer", "KÖNIGSFISCHER")])
+def test_a_hint_looks_past_capitals(tmp_path: Path, there: str, listed: str) -> None:
+    image_folder(tmp_path / "birds", [there if each == "jay" else each for each in BIRDS] + ["ay", "jas"])
+    assert f"did you mean '{there}'?" in refused(tmp_path, classes={**LISTS, "test": [listed, "tit", "lark"]})
+
+
+def test_files_that_are_no_images_are_named_where_a_class_has_no_others(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "birds")
+    for each in (folder / "owl").iterdir():
+        each.rename(each.with_suffix(".heic"))
+    (folder / "jay" / "2024").mkdir()
+    for each in sorted((folder / "jay").glob("*.png")):
+        each.rename(folder / "jay" / "2024" / each.name)
+    said = refused(tmp_path)
+    assert (
+        "class 'owl' (validation) has no images; its files (0.heic, 1.heic, 2.heic and 1 more) end in none of" in said
+    )
+    assert "class 'jay' (test) has no images; its folder has folders of its own (2024)" in said
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".JFIF", ".jpe", ".JPG"])
+def test_jpeg_files_under_their_other_names_are_read(tmp_path: Path, suffix: str) -> None:
+    folder = image_folder(tmp_path / "birds")
+    for each in (folder / "owl").iterdir():
+        Image.open(each).save(each.with_suffix(suffix), "JPEG")
+        each.unlink()
+    assert f"owl/0{suffix}" in loaded(model(), tmp_path).image_ids
+
+
+@pytest.mark.parametrize("pattern", ["{stem}_mask.png", "masks/{stem}.png"])
+def test_the_suffix_of_a_mask_may_be_in_capitals(tmp_path: Path, pattern: str) -> None:
+    folder = image_folder(tmp_path / "birds", masks=True)
+    plain = loaded(model(mask="{stem}_mask.png"), tmp_path)
+    for name in BIRDS:
+        for mask in sorted((folder / name).glob("*_mask.png")):
+            target = folder / name / pattern.replace("{stem}", mask.stem.removesuffix("_mask"))
+            target.parent.mkdir(exist_ok=True)
+            mask.rename(target.with_suffix(".PNG"))
+    assert loaded(model(mask=pattern), tmp_path).image_ids == plain.image_ids
+
+
+def turned_by_exif(image: Image.Image, file: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(file, "PNG", exif=exif)
+
+
+def test_a_mask_turns_with_its_image(tmp_path: Path) -> None:
+    """An image of 12 x 10 that is seen as 10 x 12: its mask was drawn on the one or the other, as its size tells."""
+    folder = image_folder(tmp_path / "birds", masks=True)
+    size = {"size": [12, 10], "mask": "{stem}_mask.png"}
+    mask = Image.open(folder / "owl" / "0_mask.png").convert("L")
+    turned_by_exif(picture(401), folder / "owl" / "0.png", 6)
+    stored = loaded(model(**size), tmp_path)
+    seen = mask.transpose(Image.Transpose.ROTATE_270)
+    seen.save(folder / "owl" / "0_mask.png")
+    upright = loaded(model(**size), tmp_path)
+    turned_by_exif(mask, folder / "owl" / "0_mask.png", 6)
+    alike = loaded(model(**size), tmp_path)
+    at = stored.image_ids.index("owl/0.png")
+    assert stored.masks is not None
+    np.testing.assert_array_equal(stored.masks[at, 0], np.asarray(seen) > 0)
+    assert stored.fingerprint == upright.fingerprint == alike.fingerprint
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 8])
+def test_a_mask_is_refused_where_nothing_tells_how_it_lies(tmp_path: Path, orientation: int) -> None:
+    folder = image_folder(tmp_path / "birds", masks=True)
+    size = (12, 12) if orientation == 8 else (12, 10)
+    turned_by_exif(picture(401, size), folder / "owl" / "0.png", orientation)
+    Image.fromarray(object_mask(401, size)).save(folder / "owl" / "0_mask.png")
+    assert f"EXIF turns the image (orientation {orientation})" in refused(tmp_path, mask="{stem}_mask.png")
+
+
+OWN_CLASSES = {"train": "train", "validation": "val", "test": "test", "disjoint": True}
+
+
+def folders_of_splits(where: Path) -> None:
+    for split, names in LISTS.items():
+        image_folder(where / {"validation": "val"}.get(split, split), names)
+
+
+def test_folders_of_splits_may_have_classes_of_their_own(tmp_path: Path) -> None:
+    folders_of_splits(tmp_path / "birds")
+    data = loaded(model(classes=None, splits=OWN_CLASSES), tmp_path)
+    assert {split: list(each.names) for split, each in data.tables.items()} == {
+        split: sorted(names) for split, names in LISTS.items()
+    }
+    assert data.card.disjoint
+    image_folder(tmp_path / "birds" / "val", ["wren"])
+    with pytest.raises(UserError, match="class 'wren' is in train and in validation"):
+        loaded(model(classes=None, splits=OWN_CLASSES), tmp_path)
+
+
+def test_an_episode_shows_classes_of_its_own_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders_of_splits(tmp_path / "birds")
+    data = {"name": "garden_birds", "folder": "birds", "size": 8, "splits": OWN_CLASSES}
+    (tmp_path / "p.yaml").write_text(protocol_text(dataset=data), encoding="utf-8")
+    assert main(["show", str(tmp_path / "p.yaml"), "--cache", str(tmp_path / "cache")]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in LISTS["test"])
+
+
+def test_splits_are_for_the_kinds_that_they_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = {"name": "garden_birds", "folder": "birds", "size": 8, "splits": {**OWN_CLASSES, "disjoint": False}}
+    (tmp_path / "p.yaml").write_text(protocol_text(dataset=data), encoding="utf-8")
+    assert main(["validate", str(tmp_path / "p.yaml")]) == 2
+    assert "add 'disjoint: true' if each split has classes of its own" in capsys.readouterr().err
+    data["splits"] = OWN_CLASSES
+    supervised = protocol_text(kind="supervised", dataset=data, episode=None, scoring=None)
+    (tmp_path / "p.yaml").write_text(supervised, encoding="utf-8")
+    assert main(["validate", str(tmp_path / "p.yaml")]) == 2
+    assert "splits.disjoint: kind supervised has the same classes" in capsys.readouterr().err
+
+
+def test_messages_name_no_address_in_memory(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "birds")
+    (folder / "owl" / "0.png").write_bytes(encoded(picture(1))[:60])
+    (folder / "owl" / "1.png").write_bytes(b"")
+    assert "0x" not in refused(tmp_path)
