@@ -11,6 +11,7 @@ from harness.cli.notices import show_notices
 from harness.cli.parser import Parser
 from harness.util.errors import HarnessError, unknown
 from harness.util.shown_text import shown
+from harness.util.signals import interrupting
 from harness.util.text import replace_unencodable
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -56,7 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     show_notices()
     words = [word for word in words if word != "--debug"]
     try:
-        code = _dispatch(words)
+        with interrupting():
+            code = _dispatch(words)
         sys.stdout.flush()
         return code
     except HarnessError as error:

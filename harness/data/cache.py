@@ -147,11 +147,12 @@ def _build(card: Card, source: Source, folder: Path) -> None:
                 LOG.info(f"preparing {card.name} ({source.title}) once in {folder}")
                 scratch = part / "scratch"
                 scratch.mkdir()
+                mode = scratch.stat().st_mode & 0o777  # as the umask has it; mkdtemp's folders are private
                 decoded = source.decode(scratch)
                 _write(decoded, source, part)
                 del decoded  # its arrays may be mapped from files in the scratch folder
                 shutil.rmtree(scratch)
-                part.chmod(0o755)  # mkdtemp's folders are private; a cache may be shared
+                part.chmod(mode)
                 os.rename(part, folder)
             finally:
                 shutil.rmtree(part, ignore_errors=True)

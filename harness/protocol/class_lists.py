@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from harness.yaml_files.document import Document
+from harness.util.atomic_files import read_limited
+from harness.yaml_files.document import MOST_BYTES, Document
 from harness.yaml_files.source_location import Loc, Place, Problem, problem_at, shown
 
 _LISTS: Loc = ("dataset", "classes")
@@ -44,7 +45,10 @@ def _names(folder: Path, name: str, place: Place, loc: Loc) -> dict[Place, str] 
     except RuntimeError as error:  # the home of somebody who is not known here
         return problem_at(place, f"cannot read the classes from '{name}': {error}", loc)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        raw = read_limited(path, MOST_BYTES)
+        if len(raw) > MOST_BYTES:
+            return problem_at(place, f"'{shown(path)}' is larger than {MOST_BYTES // 2**20} MiB", loc)
+        lines = raw.decode("utf-8-sig").splitlines()
     except FileNotFoundError:
         return problem_at(place, f"there is no file '{shown(path)}' to read the classes from (one class a line)", loc)
     except UnicodeDecodeError:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-Count = Annotated[int, Field(strict=True, ge=1)]
+MOST = 10**12
+"""Nothing is counted beyond this: 64-bit products of counts with sizes stay whole."""
+
+
+def _countable(number: int) -> int:
+    if number > MOST:
+        raise ValueError(f"found {number}, which is more than can be counted here ({MOST})")
+    return number
+
+
+Count = Annotated[int, Field(strict=True, ge=1), AfterValidator(_countable)]
 """A whole number of at least one (no booleans, no text, no fractions)."""
 
 

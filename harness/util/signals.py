@@ -1,20 +1,25 @@
-"""Stopping between updates, never within one: Ctrl-C and SIGTERM are noted and acted on at a safe point."""
+"""Stopping between updates, never within one: Ctrl-C, SIGTERM and SIGHUP are noted and acted on at a safe point."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+SAVING = tuple(getattr(signal, name) for name in ("SIGUSR1",) if hasattr(signal, name))
+"""Signals that end a process, and that make it save and go on, where the platform has them."""
+
 
 @dataclass
 class Stop:
-    """Whether a stop was asked for."""
+    """What the process was asked for by signals: to stop (`asked`), or to save and go on (`save`, by SIGUSR1)."""
 
     asked: bool = False
+    save: bool = False
 
     def check(self) -> None:
         """Raises KeyboardInterrupt if a stop was asked for."""
@@ -24,9 +29,10 @@ class Stop:
 
 @contextmanager
 def deferred() -> Iterator[Stop]:
-    """Within the block SIGINT and SIGTERM set `asked`; a second one interrupts at once.
+    """Within the block SIGINT, SIGTERM and SIGHUP set `asked` (a second one interrupts at once), SIGUSR1 sets `save`.
 
-    Outside the main thread Python allows no signal handlers, and nothing is deferred.
+    A signal that the process ignores stays ignored (SIGHUP under nohup). Outside the main thread Python allows no
+    signal handlers, and nothing is deferred.
     """
     stop = Stop()
 
@@ -35,12 +41,35 @@ def deferred() -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.asked = True
 
+    def note_save(number: int, frame: FrameType | None) -> None:
+        stop.save = True
+
+    with _handled(dict.fromkeys(STOPPING, handle) | dict.fromkeys(SAVING, note_save)):
+        yield stop
+
+
+@contextmanager
+def interrupting() -> Iterator[None]:
+    """Within the block SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does."""
+    with _handled(dict.fromkeys(STOPPING, _interrupt)):
+        yield
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _handled(handlers: Mapping[int, Callable[[int, FrameType | None], None]]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield
         return
-    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.getsignal(number) for number in handlers}
+    taken = {number: each for number, each in old.items() if each is not signal.SIG_IGN}
+    for number in taken:
+        signal.signal(number, handlers[number])
     try:
-        yield stop
+        yield
     finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+        for number, handler in taken.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

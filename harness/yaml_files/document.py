@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from harness.util.atomic_files import read_limited
 from harness.yaml_files.nodes import Builder
 from harness.yaml_files.source_location import Loc, Place, Problem, YamlError, problem_at, shown
 
@@ -100,8 +101,7 @@ def _text(path: Path) -> str:
     if path.is_dir():
         raise YamlError(problem_at(Place(path), "is a directory; name a YAML file"))
     try:
-        with path.open("rb") as file:
-            raw = file.read(MOST_BYTES + 1)
+        raw = read_limited(path, MOST_BYTES)
     except FileNotFoundError:
         raise YamlError(problem_at(Place(path), "there is no such file")) from None
     except OSError as error:

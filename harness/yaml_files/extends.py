@@ -53,6 +53,9 @@ def _parent(document: Document, chain: list[Path], shipped: Mapping[str, Path], 
     if not isinstance(given, str):
         raise _refused(document, f"expected the name of one {what} file, as in 'extends: other.yaml'")
     parent = document.path.parent / given
+    # What is wrong with a file is shown with its text, which may be nobody's business if the file is no YAML.
+    if is_file(parent) and parent.resolve().suffix.lower() not in {".yaml", ".yml"}:
+        raise _refused(document, f"'{given}' does not end in .yaml or .yml, as the name of a {what} file does")
     if not is_file(parent):
         if given not in shipped:
             beside = [each.name for each in document.path.parent.glob("*.yaml") if each != document.path]

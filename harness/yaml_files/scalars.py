@@ -19,7 +19,7 @@ _NO = {"no", "No", "NO", "off", "Off", "OFF"}
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
-_OTHER_BASE = re.compile(r"[-+]?0(x[0-9a-fA-F_]+|o[0-7_]+|b[01_]+)")
+_OTHER_BASE = re.compile(r"[-+]?0(x_*[0-9a-fA-F][0-9a-fA-F_]*|o_*[0-7][0-7_]*|b_*[01][01_]*)")
 _BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 _UNDERSCORES = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
@@ -47,10 +47,13 @@ def scalar(text: str) -> Any:
     if _DECIMAL.fullmatch(text):
         value = float(text)
         if math.isinf(value):
-            raise Trap(f"{text} is too large a number")
+            raise Trap(f"{_cut(text)} is too large a number")
         return value
     if _OTHER_BASE.fullmatch(text):
-        raise Trap(f"write {text} as a decimal number ({int(text.replace('_', ''), 0)}), or '{text}' in quotes")
+        value = int(text.replace("_", ""), 0)
+        if abs(value) > _LARGEST:
+            raise Trap(f"{_cut(text)} is too large a number")
+        raise Trap(f"write {text} as a decimal number ({value}), or '{text}' in quotes")
     if _BASE_60.fullmatch(text):
         raise Trap(f"some readers take {text} for a number in base 60; write a plain number, or '{text}' in quotes")
     if _UNDERSCORES.fullmatch(text):
@@ -64,5 +67,9 @@ def scalar(text: str) -> Any:
 def _whole(text: str) -> int:
     # Python refuses to convert thousands of digits, and NumPy holds 64 bits.
     if len(text) > 20 or abs(int(text)) > _LARGEST:
-        raise Trap(f"{text[:20]}{'...' if len(text) > 20 else ''} is too large a number")
+        raise Trap(f"{_cut(text)} is too large a number")
     return int(text)
+
+
+def _cut(text: str) -> str:
+    return f"{text[:20]}{'...' if len(text) > 20 else ''}"

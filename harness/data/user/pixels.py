@@ -129,6 +129,8 @@ def _opened(content: Encoded) -> _Opened:
 
     if content is None:
         raise _Refused("there is no image")
+    if isinstance(content, Path) and content.exists() and not content.is_file():
+        raise _Refused("it is not a regular file")  # a pipe would be waited for
     with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
         image.load()
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
