@@ -120,7 +120,7 @@ def _files(submission: Submission) -> None:
         if sha256_of(path) != claimed:
             raise VerificationError(f"{path} is not the file that the record names: it was changed after the run")
     try:
-        noted = json.loads((folder / NOTED).read_text())
+        noted = json.loads((folder / NOTED).read_text(encoding="utf-8"))
         identity, status = noted["identity"], noted["status"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{folder / NOTED} is missing or damaged") from None

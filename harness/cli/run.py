@@ -11,6 +11,8 @@ from pathlib import Path
 from harness.cli.common import add_data_arguments
 from harness.util.errors import UserError
 
+_MOST_SEEDS, _MOST_THREADS = 1000, 1024
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("protocol", help="a shipped protocol's name, or a YAML file")
@@ -45,6 +47,8 @@ def execute(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
+    if args.threads is not None and args.threads > _MOST_THREADS:
+        raise UserError(f"--threads is {args.threads}; it can be at most {_MOST_THREADS}")
     seconds, seeds = _seconds(args.time), _seeds(args.seeds)
 
     from harness.boards.artifacts import keep
@@ -55,6 +59,7 @@ def execute(args: argparse.Namespace) -> int:
     from harness.records.provenance import cores
     from harness.runs.resolve import Request, prepare, with_seed
     from harness.runs.run import run
+    from harness.util.atomic_files import check_writable
 
     request = Request(
         protocol=args.protocol,
@@ -80,6 +85,8 @@ def execute(args: argparse.Namespace) -> int:
         command=shlex.join(["harness", *sys.argv[1:]]),
     )
     loaded = load_protocol(request.protocol)
+    if not args.no_board:
+        check_writable(args.boards, f"{loaded.name}.jsonl.lock")  # now, and not after training
     for seed in seeds:
         prepared = prepare(with_seed(request, seed), loaded)
         try:
@@ -116,7 +123,12 @@ def _seeds(text: str) -> list[int]:
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
         if not match:
             raise UserError(f"--seeds is '{text}'; write 0, 0-2 or 0,3,7")
-        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+        first, last = match[1], match[2] or match[1]
+        if max(len(first), len(last)) > 20 or int(last) >= 2**64:
+            raise UserError(f"--seeds is '{text}'; a seed is a whole number below 2^64")
+        if int(last) - int(first) >= _MOST_SEEDS:
+            raise UserError(f"--seeds is '{text}', which names more than {_MOST_SEEDS} seeds")
+        seeds += range(int(first), int(last) + 1)
     if not seeds:
         raise UserError(f"--seeds is '{text}', which names no seed")
     return seeds

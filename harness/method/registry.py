@@ -184,8 +184,12 @@ def build_method(
         torch.manual_seed(seed)
         try:
             method = cls(task, **settings)
-        except ValueError as error:
+        except (ValueError, ArithmeticError) as error:
             raise UserError(f"{cls.__name__} cannot be built: {error}") from None
+        except RuntimeError as error:  # torch's word for sizes that no layer can have
+            if "out of memory" in str(error).lower() or "allocate" in str(error).lower():
+                raise
+            raise UserError(f"{cls.__name__} cannot be built: {str(error).splitlines()[0]}") from error
     return method.to(device)
 
 

@@ -36,7 +36,7 @@ def enter(prepared: Prepared) -> Record | None:
     noted = folder / NOTED
     if noted.is_file():
         try:
-            found = json.loads(noted.read_text())
+            found = json.loads(noted.read_text(encoding="utf-8"))
             theirs, status = dict(found["identity"]), found["status"]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(f"{noted} is damaged; set the folder aside with --fresh") from None
@@ -92,7 +92,7 @@ def untouched(folder: Path, noted: dict[str, Any]) -> bool:
 def write_text(path: Path, text: str) -> None:
     """Replaces a text file as a whole."""
     with replacing(path) as temporary:
-        temporary.write_text(text + "\n")
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def write_scores(path: Path, scores: Scores) -> None:

@@ -81,6 +81,9 @@ def prepare(request: Request, loaded: Loaded | None = None) -> Prepared:
     options = resolved_options(method.cls, {**budget.options, **request.options})
     dataset = load_dataset(protocol.dataset, data_root=request.data_root, cache=request.cache, base=loaded.base)
     check_possible(protocol, dataset)
+    whole = whole_test(protocol, dataset)
+    if request.test_episodes is not None and request.test_episodes > whole:
+        raise UserError(f"--test-episodes is {request.test_episodes}; the whole test of {loaded.name} has {whole}")
     if "validation" not in dataset.tables:
         budget = budget.model_copy(update={"validation": None})
     whole = whole_test(protocol, dataset)

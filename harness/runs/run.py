@@ -177,4 +177,6 @@ def device_named(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device '{name}' cannot be used here: {str(error).splitlines()[0]}") from None
+    if device.type == "meta":
+        raise UserError("device 'meta' computes nothing; name cpu, cuda, cuda:1 or auto")
     return device

@@ -112,7 +112,7 @@ class Reporter:
         self._bar.set_postfix(loss=_loss(progress), stage=training.budget.stages[progress.stage].name, refresh=False)
 
     def _write(self, entry: dict[str, Any]) -> None:
-        with self._log.open("a") as file:
+        with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, allow_nan=False) + "\n")
 
 
