@@ -24,7 +24,7 @@ from harness.training.stages import RunningStage
 from harness.training.state import Progress
 from harness.util.tensor_files import content_of, with_prefix, without_prefix
 
-VERSION = 1
+VERSION = 2
 """Raised when the same settings come to give other features."""
 
 
@@ -114,9 +114,38 @@ class CachedStage:
             "clip_norm": spec.clip_norm or budget.clip_norm,
             "augment": sorted(budget.augment),
             "seed": [training.seed, progress.stage, progress.updates],
-            "arithmetic": [training.source.device.type, budget.amp, torch.__version__],
+            "computes": self._probe(),
+            "arithmetic": [
+                *(training.source.device.type, budget.amp, torch.__version__),
+                *(torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()),
+                torch.get_float32_matmul_precision(),
+            ],
         }
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+    def _probe(self) -> str:
+        """SHA-256 (hex) of the features of a few random images, in training and in evaluation mode.
+
+        Modules of the same layers may compute different things; what is computed differently gives other bits.
+        Weights, running statistics, mode and random state are afterwards as they were.
+        """
+        training = self.running.training
+        method, shape = training.method, training.source.dataset.card.image_shape
+        before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+        modes = [(module, module.training) for module in method.modules()]
+        device = training.source.device
+        outputs: dict[str, Tensor] = {}
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
+            torch.manual_seed(0)
+            x = torch.rand(4, *shape).to(device)
+            for mode in (True, False):
+                features = method.train(mode).memoryless_features(x)
+                assert features is not None
+                outputs[str(mode)] = features
+        method.load_state_dict(before)
+        for module, mode in modes:
+            module.training = mode
+        return content_of(outputs)
 
 
 AnyStage = RunningStage | CachedStage
