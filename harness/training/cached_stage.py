@@ -8,6 +8,7 @@ trains: with the same weights, and with the same count of episodes.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable
@@ -126,25 +127,17 @@ class CachedStage:
     def _probe(self) -> str:
         """SHA-256 (hex) of the features of a few random images, in training and in evaluation mode.
 
-        Modules of the same layers may compute different things; what is computed differently gives other bits.
-        Weights, running statistics, mode and random state are afterwards as they were.
+        Modules of the same layers may compute different things; what is computed differently gives other bits. A copy
+        is asked, so that running statistics stay as they are.
         """
-        training = self.running.training
-        method, shape = training.method, training.source.dataset.card.image_shape
-        before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
-        modes = [(module, module.training) for module in method.modules()]
-        device = training.source.device
+        device, shape = self.running.training.source.device, self.running.training.source.dataset.card.image_shape
+        net = copy.deepcopy(self.shared)
         outputs: dict[str, Tensor] = {}
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
             torch.manual_seed(0)
             x = torch.rand(4, *shape).to(device)
             for mode in (True, False):
-                features = method.train(mode).memoryless_features(x)
-                assert features is not None
-                outputs[str(mode)] = features
-        method.load_state_dict(before)
-        for module, mode in modes:
-            module.training = mode
+                outputs[str(mode)] = net.train(mode)(x)
         return content_of(outputs)
 
 
