@@ -20,11 +20,11 @@ from harness.evaluation.isolated import Bounds, Player, Remote, played
 from harness.method.interface import Feedback, Method, State
 from harness.method.registry import task_for
 from harness.testing import tiny_dataset
-from tests.check import broken_history as broken
-from tests.check.broken_methods import Honest
 from tests.check.cheats import medley, rememberers, thieves
 from tests.check.cheats.base import hashed
 from tests.check.cheats.medley import REMEMBERERS, THIEVES, Medley
+from tests.helpers import broken_history as broken
+from tests.helpers.broken_methods import Honest
 from tests.helpers.plans import of_kind
 
 PROTOCOL: Any = of_kind("online_few_shot", "glyphs", ways=3, presentations=3)

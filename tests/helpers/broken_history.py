@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from harness import Feedback, State, Task
-from tests.check.broken_methods import Honest
+from tests.helpers.broken_methods import Honest
 
 SEEN: list[float] = []
 
