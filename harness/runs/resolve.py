@@ -16,7 +16,7 @@ from harness.protocol.load import Loaded, for_data, load_protocol
 from harness.protocol.models import AnyProtocol, digest
 from harness.records.record import sha256_of as json_hash
 from harness.training.recipe import Budget, budget_hash
-from harness.training.recipe_file import load_budget, recipe_path
+from harness.training.recipe_file import recipe_path, resolve_budget
 from harness.util.errors import UserError
 from harness.util.tensor_files import WEIGHTS, sha256_of
 
@@ -75,7 +75,7 @@ def prepare(request: Request, loaded: Loaded | None = None) -> Prepared:
     protocol = for_data(loaded, request.data)
     check_kind(method.cls, protocol)
     recipe = request.recipe or recipe_path(method.name, method.own_file)
-    budget = load_budget(recipe, loaded, request.budget, init=request.init is not None, protocol=protocol)
+    budget = resolve_budget(recipe, loaded, request.budget, request.init is not None, protocol, method).budget
     changes = {"amp": request.amp, "compile": request.compile}
     budget = budget.model_copy(update={name: value for name, value in changes.items() if value is not None})
     options = resolved_options(method.cls, {**budget.options, **request.options})
