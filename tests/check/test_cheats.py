@@ -122,7 +122,7 @@ def test_what_is_remembered_in_the_instance_is_hidden_state(name: str) -> None:
     ("cls", "check", "reason"),
     [
         (broken.FillsACacheOfFeatures, "nothing remembered", "attribute 'known' holds something of what was answered"),
-        (broken.NotesWhatItSees, "nothing remembered", "global 'SEEN' of tests.check.broken_history holds something"),
+        (broken.NotesWhatItSees, "nothing remembered", "global 'SEEN' of tests.helpers.broken_history holds something"),
         (broken.TakesNullForTheLastClass, "null is no class", "is taken for class 2: with that in its place"),
     ],
 )
