@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.nn import conv_lstm_sequence
+
 
 class ConvLSTM(nn.Module):
     """One layer: i, f, o = sig(Wx * x + Wh * h), g = tanh(Wx * x + Wh * h), c' = f c + i g, h' = o tanh(c').
@@ -51,22 +53,22 @@ class ConvLSTM(nn.Module):
 
         B is that of the state; steps come first, so that the first B maps are those of the first step. Without a state
         memory is empty before the first of `steps` steps, which then has no hidden convolution. The input
-        convolutions of all steps are one call; only the hidden ones must wait for each other. Maps are kept in
-        channels-last memory, which the convolutions of the CPU run up to twice as fast on small maps.
+        convolutions of all steps are one call; only the hidden ones must wait for each other (`conv_lstm_sequence`).
+        Maps are kept in channels-last memory, which the convolutions of the CPU run up to twice as fast on small maps.
         """
         if state is None and steps == 1:
             state = self._begun(x)
             return state[0], state
         driven = self._driven(x)
-        outputs = []
-        # Cut and joined as [T, B, H, W, channels], where both are plain copies of memory, forward and backward.
-        sizes = (steps, -1) if state is None else (-1, len(state[0]))
-        for drive in driven.permute(0, 2, 3, 1).unflatten(0, sizes).unbind():
-            drive = drive.permute(0, 3, 1, 2)
-            state = self._gated(drive, None, 1) if state is None else self._gate(drive, state)
-            outputs.append(state[0].permute(0, 2, 3, 1))
-        assert state is not None
-        return torch.stack(outputs).flatten(0, 1).permute(0, 3, 1, 2), state
+        h, c = state if state is not None else self.start(len(x) // steps, *driven.shape[2:])
+        outputs, c = conv_lstm_sequence.steps(
+            driven.permute(0, 2, 3, 1).unflatten(0, (-1, len(h))),
+            h.permute(0, 2, 3, 1),
+            c.permute(0, 2, 3, 1),
+            self.hidden.weight,
+            empty=state is None,
+        )
+        return outputs.flatten(0, 1).permute(0, 3, 1, 2), (outputs[-1].permute(0, 3, 1, 2), c.permute(0, 3, 1, 2))
 
     def first(self, x: Tensor) -> Tensor:
         """h' [N, channels, H, W] of inputs [N, in_channels, H, W] seen with empty memory: no hidden convolution."""
@@ -80,7 +82,9 @@ class ConvLSTM(nn.Module):
         driven = self._driven(x).permute(0, 2, 3, 1)
         # Broadcast as [B, Q, H, W, channels]: what all queries share is never copied for each.
         past, c = (part.permute(0, 2, 3, 1).unsqueeze(1) for part in (self.hidden(state[0]), state[1]))
-        h, _ = self._gated(driven.unflatten(0, (len(c), -1)) + past, c, -1)
+        gates, candidate = (driven.unflatten(0, (len(c), -1)) + past).split([3 * self.channels, self.channels], -1)
+        i, f, o = gates.sigmoid().chunk(3, -1)
+        h = o * (f * c + i * candidate.tanh()).tanh()
         return h.flatten(0, 1).permute(0, 3, 1, 2)
 
     def _driven(self, x: Tensor, gates: slice = slice(None)) -> Tensor:
@@ -103,12 +107,3 @@ class ConvLSTM(nn.Module):
         o, candidate = self._driven(x, slice(2 * self.channels, None)).chunk(2, 1)
         c = i * candidate.tanh()
         return o.sigmoid() * c.tanh(), c
-
-    def _gate(self, drive: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        return self._gated(drive + self.hidden(state[0]), state[1], 1)
-
-    def _gated(self, gates: Tensor, c: Tensor | None, dim: int) -> tuple[Tensor, Tensor]:
-        gates, candidate = gates.split([3 * self.channels, self.channels], dim)
-        i, f, o = gates.sigmoid().chunk(3, dim)
-        c = i * candidate.tanh() if c is None else f * c + i * candidate.tanh()
-        return o * c.tanh(), c
