@@ -46,6 +46,10 @@ POINTLESS = {
 """Those that earn nothing in this process either."""
 
 
+CHANCY = {"SearchesForTensors"}
+"""Those that earn something here only if nothing else lies in memory that looks like targets."""
+
+
 @contextmanager
 def playing(names: list[str], cache: Path) -> Iterator[Remote]:
     file = Path(medley.__file__)
@@ -96,12 +100,8 @@ def test_without_isolation_they_earn_what_they_are_after(cache: Path) -> None:
     names = [name for name in [*THIEVES, *REMEMBERERS] if name not in LASTING]
     method = Medley(TASK, ",".join(names), str(cache))
     first, again = earned(method, names), earned(method, names)
-    otherwise = {
-        name: (first[name], again[name])
-        for name in names
-        if (max(first[name], again[name]) > 0.5) == (name in POINTLESS)
-    }
-    assert not otherwise
+    gained = {name for name in names if max(first[name], again[name]) > 0.5}
+    assert gained - CHANCY == set(names) - POINTLESS - CHANCY
 
 
 @pytest.mark.parametrize(
