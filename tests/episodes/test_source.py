@@ -83,7 +83,7 @@ def test_gathering_equals_a_loop_over_single_images(
 
 def test_all_four_turns_occur_in_the_loop_above() -> None:
     # Were no class turned, the comparison with PIL would prove nothing about rotation.
-    assert set(SOURCES["glyphs", True].dataset.tables.rotations.tolist()) == {0, 1, 2, 3}
+    assert set(SOURCES["glyphs", True].dataset.tables["test"].rotations.tolist()) == {0, 1, 2, 3}
     image = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)[:, :, :3]
     assert (turned_by_pil(image, 1) == np.rot90(image, 1, (1, 2))).all()
     assert not (turned_by_pil(image, 1) == np.rot90(image, -1, (1, 2))).all()
