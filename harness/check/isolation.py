@@ -77,8 +77,12 @@ def no_hidden_state(subject: Subject) -> Finding:
         else:
             method = subject.fresh()
             before = contents(method)
-        for size in (BATCH - 1, 1, 2 * BATCH) if run == subject.stepped else (BATCH - 1,):
+        kept: list[str] = []
+        for size in (BATCH - 1, 2 * BATCH, 1) if run == subject.stepped else (BATCH - 1,):
             run(draw(subject.setting, "in between", batch=size), method)
+            kept = _edited(before, method)
+            if any(name.startswith(("parameter", "buffer")) for name in kept):
+                break  # said below; a method that trains while it is scored may not stand another size
         change = first_change(run(), run(None, method))
         kept = _edited(before, method)
         named = f" ({', '.join(kept[:3])} changed)" if kept else ""

@@ -87,10 +87,11 @@ def read_limited(path: Path, most: int) -> bytes:
 
 
 def check_writable(folder: Path, name: str) -> None:
-    """Raises UserError unless a file of this name can be made in a folder, which is made if it is not there.
+    """Raises UserError unless a file of this name can be made in a folder; leaves nothing behind.
 
     For what is only written after hours of work: permissions, a read-only disk, a name that is too long.
     """
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".{name}.tmp-{os.getpid()}"
@@ -98,6 +99,10 @@ def check_writable(folder: Path, name: str) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f"'{folder / name}' cannot be written: {error.strerror or error}") from error
+    finally:
+        for each in missing:
+            with contextlib.suppress(OSError):  # another run may have begun to write there
+                each.rmdir()
 
 
 def _remove_abandoned(path: Path) -> None:

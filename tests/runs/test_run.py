@@ -242,7 +242,7 @@ def test_a_header_that_was_made_up_is_refused_before_training_or_marked(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--test-episodes", "2001"], "--test-episodes is 2001; the protocol has 2000"),
+        (["--test-episodes", "2001"], "--test-episodes is 2001; the whole test of cifarfs_delay5 has 2000"),
         (["--method", "cl_lsm"], "Did you mean 'cl_lstm'"),
         (["--set", "chanels=3"], "Did you mean 'channels'"),
         (["--set", "channels=wide"], "channels"),
