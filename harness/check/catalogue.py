@@ -146,7 +146,7 @@ CHECKS = (
         "null is no class",
         "null feedback before the first label is not taken for a class",
         null_is_no_class,
-        (*_UNDISTURBED, "null feedback"),
+        _UNDISTURBED,
         on=tuple(kind for kind in _WITH_LABELS if kind != "n_way_k_shot"),
         compared=EXACTLY,
     ),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.check.compare import Change, first_change
 from harness.check.report import Finding
@@ -146,7 +146,7 @@ def _held(method: Method) -> Iterator[tuple[str, Any]]:
         yield f"parameter '{name}'", frozen(parameter)
     for name, buffer in method.named_buffers():
         yield f"buffer '{name}'", frozen(buffer)
-    own = {"_parameters", "_buffers", "_modules"}
+    own = set(vars(nn.Module())) - {"training"}  # torch's: hooks are held by numbers that count up in the process
     for path, module in method.named_modules():
         for name, value in vars(module).items():
             if name not in own:

@@ -164,7 +164,10 @@ def test_a_broken_method_is_caught_for_its_own_reason(
 @pytest.mark.parametrize(
     ("cls", "skipped"),
     [
-        (queries.AdaptsByGradient, {"stepping equals rollout", "stepping equals absorb", "null feedback"}),
+        (
+            queries.AdaptsByGradient,
+            {"stepping equals rollout", "stepping equals absorb", "null feedback", "null is no class"},
+        ),
         (
             others.HonestMasks,
             {"pairing", "relabelling", "queries are independent", "adapt", "stepping equals absorb"},
@@ -172,7 +175,7 @@ def test_a_broken_method_is_caught_for_its_own_reason(
         (
             others.Classifier,
             {
-                *("label timing", "pairing", "forking", "null feedback", "relabelling"),
+                *("label timing", "pairing", "forking", "null feedback", "null is no class", "relabelling"),
                 *("queries are independent", "adapt", "stepping equals rollout", "stepping equals absorb"),
             },
         ),
@@ -209,9 +212,9 @@ def test_state_bytes_grow_with_support_pairs_where_pairs_are_kept() -> None:
 @pytest.mark.parametrize(
     ("protocol", "setting"),
     [
-        ("omniglot_continual5", Setting(5, (1, 28, 28), "continual", 1)),
-        ("omniglot_20way_1shot", Setting(20, (1, 28, 28), "n_way_k_shot")),
-        ("cifar100_supervised", Setting(100, (3, 32, 32), "supervised")),
+        ("omniglot_continual5", Setting(5, (1, 28, 28), "continual", 1, classes=869)),
+        ("omniglot_20way_1shot", Setting(20, (1, 28, 28), "n_way_k_shot", classes=4112)),
+        ("cifar100_supervised", Setting(100, (3, 32, 32), "supervised", classes=100)),
     ],
 )
 def test_a_protocol_gives_its_kind_alone_with_its_ways_and_image_shape(protocol: str, setting: Setting) -> None:
@@ -221,7 +224,7 @@ def test_a_protocol_gives_its_kind_alone_with_its_ways_and_image_shape(protocol:
 
 def test_masks_are_checked_in_the_image_shape_of_the_protocol() -> None:
     found = settings_for(others.HonestMasks, load_protocol("fss1000_plain").protocol, None, None)
-    assert found == [Setting(2, (3, 224, 224), "segmentation_distractors", 1)]
+    assert found == [Setting(2, (3, 224, 224), "segmentation_distractors", 1, classes=520)]
 
 
 def test_a_protocol_of_a_kind_that_the_method_does_not_declare_is_refused() -> None:

@@ -247,7 +247,7 @@ class Raises(Honest):
 class CannotBeBuilt(Method):
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        raise ZeroDivisionError("nothing to build")
+        raise LookupError("nothing to build")
 
 
 class StartsAtZero(Honest):

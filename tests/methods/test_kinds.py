@@ -114,8 +114,12 @@ def assert_same(first: State, second: State) -> None:
 
 # Absorbing equals stepping
 
+# Which place of the NTM's memory is least used is the rounding's choice where two are used alike, as with the hard
+# writes of "ntm as in the source": the states of two orders of computation are then each right, and not the same.
+DETERMINED = [net for net in NETS if net != "ntm as in the source"]
 
-@pytest.mark.parametrize("net", NETS)
+
+@pytest.mark.parametrize("net", DETERMINED)
 @pytest.mark.parametrize("kind", QUERIED)
 def test_absorbing_leaves_the_state_that_stepping_leaves(kind: str, net: str) -> None:
     method, episodes = life(kind, net)
@@ -141,7 +145,7 @@ def test_training_is_by_what_plain_stepping_gives_in_value_and_gradient(kind: st
     assert all(each.any() for each in got)
 
 
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("net", DETERMINED)
 @pytest.mark.parametrize("pairs", [False, True])
 def test_absorbing_goes_on_from_any_state(net: str, pairs: bool) -> None:
     method, episodes = life("n_way_k_shot" if pairs else "continual", net)

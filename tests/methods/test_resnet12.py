@@ -76,13 +76,6 @@ def test_widths_of_conv4_are_those_of_its_layers() -> None:
     assert (features < 0).any()
 
 
-def test_features_computed_before_are_passed_on() -> None:
-    net = Backbone((3, 32, 32), "resnet12", channels=2, resolution=16).eval()
-    features = net(torch.randn(4, 3, 32, 32))
-    assert features.shape == (4, net.dim) == (4, 16)
-    assert torch.equal(net(features[:, :, None, None]), features)
-
-
 def test_the_net_sees_images_at_its_resolution() -> None:
     net = Backbone((3, 84, 84), resolution=42, channels=4).eval()
     x = torch.randn(2, 3, 84, 84)

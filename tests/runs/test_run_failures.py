@@ -219,7 +219,7 @@ def test_a_run_folder_that_becomes_read_only_keeps_its_checkpoint(
         raise PermissionError(errno.EROFS, os.strerror(errno.EROFS))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "touch", failing(Path.touch, 5, refused))
+        patch.setattr(Path, "touch", failing(Path.touch, 6, refused))
         assert cli.main(words("late")) in (1, 2)
     told = said(capsys)
     assert "Read-only file system" in told
@@ -228,10 +228,16 @@ def test_a_run_folder_that_becomes_read_only_keeps_its_checkpoint(
     assert_goes_on(whole)
 
 
-def test_a_board_that_cannot_be_written_does_not_cost_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_board_that_cannot_be_written_is_said_before_training(capsys: pytest.CaptureFixture[str]) -> None:
     Path("boards").write_text("mine")
-    assert cli.main(words("late", "--boards", "boards")) == 1
-    assert "could not be written" in said(capsys)
+    assert cli.main(words("late", "--boards", "boards")) == 2
+    assert "'boards/late.jsonl.lock' cannot be written" in said(capsys)
+    assert not Path("runs").exists(), "it is said before anything is trained"
+    assert Path("boards").read_text() == "mine"
+
+
+def test_a_board_that_cannot_be_written_any_more_does_not_cost_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words("late", "--no-board")) == 0
     weights = run_folder() / "weights.safetensors"
     before = weights.stat().st_mtime_ns
     assert cli.main(words("late", "--boards", "others")) == 0
