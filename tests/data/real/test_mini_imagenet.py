@@ -210,7 +210,7 @@ def test_all_unreadable_images_are_told_at_once(tmp_path: Path) -> None:
     told = refusal(parquet(tmp_path / "root", changed), tmp_path / "cache").splitlines()
     file = tmp_path / "root" / "mini_imagenet" / "validation-00000-of-00001.parquet"
     assert len(told) == 12
-    assert all(line.strip().startswith(f"{file}: row ") and "cannot read the image" in line for line in told[1:11])
+    assert all(line.strip().startswith(f"{file}: row ") and "cannot be read as an image" in line for line in told[1:11])
     assert told[11].strip() == "and 2 more"
 
 
@@ -219,7 +219,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     name = LISTS["test"][0]
     file = root / "mini_imagenet" / "test" / name / f"{name}{1:08d}.jpg"
     file.write_bytes(file.read_bytes()[:60])
-    assert f"{file}: cannot read the image: " in refusal(root, tmp_path / "cache")
+    assert f"{file}: cannot be read as an image: " in refusal(root, tmp_path / "cache")
 
 
 def test_parquet_files_without_a_column_are_all_named(tmp_path: Path) -> None:
