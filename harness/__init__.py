@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from harness.method.interface import Feedback, Method, State, Task
     from harness.method.registry import build_method, load_method, method_names, task_for
     from harness.protocol.load import for_data, load_protocol
-    from harness.protocol.models import digest
     from harness.records.record import Record
     from harness.runs.resolve import Request, prepare
     from harness.runs.run import run
@@ -52,7 +51,6 @@ _HOME = {
     "UserError": "util.errors",
     "build_method": "method.registry",
     "check_method": "check",
-    "digest": "protocol.models",
     "evaluate": "evaluation.evaluate",
     "feedback_of": "evaluation.rollout",
     "for_data": "protocol.load",
@@ -87,7 +85,6 @@ __all__ = [
     "__version__",
     "build_method",
     "check_method",
-    "digest",
     "evaluate",
     "feedback_of",
     "for_data",

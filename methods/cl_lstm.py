@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method.interface import Feedback, Method, State, Task, one_hot
+from harness.method.interface import Feedback, State, Task, one_hot
 from harness.training.interface import Features, Trainable
 from methods.nn.conv_lstm import ConvLSTM
-from methods.nn.pairs import labels_with_images
+from methods.nn.sequence_learner import SequenceLearner
 
 Memory = tuple[Tensor, Tensor]
 """h and c of one layer."""
 
 
-class CLLSTM(Trainable, Method):
+class CLLSTM(Trainable, SequenceLearner):
     """Four convolutional LSTM layers, an LSTM and a linear classifier; all memory is state, none is gradient.
 
     The newest revealed label enters as `ways` planes of ones and zeros beside the image (or a layer's input)
@@ -109,26 +109,12 @@ class CLLSTM(Trainable, Method):
             "lstm": (zero, zero.clone()),
         }
 
-    def observe(self, state: State, feedback: Feedback) -> State:
-        """Keeps the label; it enters with the next image, as in the paper. A support pair's image is seen first."""
-        if feedback.x is not None:
-            _, state = self.predict(state, feedback.x)
-        return {**state, "label": feedback.target}
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        logits, state = self._run(x.unsqueeze(0), state["label"].unsqueeze(0), state)
-        return logits.squeeze(0), state
-
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
         """Layer by layer over the whole episode: one input convolution a layer for all steps, cuDNN's LSTM."""
         if self.task.kind == "supervised":  # a first image and no label: nothing is remembered yet
             label = one_hot(feedback.target, self.task.ways).to(x.dtype)
             return self.classify(self.lstm(torch.cat([self._first_image(x[0])[None], label], -1))[0])
-        return self._run(x, feedback.target, self.start(x.shape[1]))[0]
-
-    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
-        labels, last = labels_with_images(feedback, state["label"])
-        return {**self._run(x, labels, state)[1], "label": last}
+        return super().rollout(x, feedback)
 
     def query(self, state: State, x: Tensor) -> Tensor:
         """As one more step from the state, whose own convolutions are done once for all queries of an episode."""
@@ -195,7 +181,7 @@ class CLLSTM(Trainable, Method):
         return maps.flatten(1), after
 
 
-class _Recurrent(Method):
+class _Recurrent(SequenceLearner):
     """The LSTM and the classifier of a `CLLSTM`, with features [..., D] in the place of images."""
 
     def __init__(self, net: CLLSTM) -> None:
@@ -206,22 +192,6 @@ class _Recurrent(Method):
         """Zero h and c [B, units], and a null label [B]."""
         zero = self.classify.weight.new_zeros(episodes, self.lstm.hidden_size)
         return {"label": torch.full((episodes,), -1, device=zero.device), "lstm": (zero, zero.clone())}
-
-    def observe(self, state: State, feedback: Feedback) -> State:
-        if feedback.x is not None:
-            _, state = self.predict(state, feedback.x)
-        return {**state, "label": feedback.target}
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        logits, state = self._run(x.unsqueeze(0), state["label"].unsqueeze(0), state)
-        return logits.squeeze(0), state
-
-    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
-        return self._run(x, feedback.target, self.start(x.shape[1]))[0]
-
-    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
-        labels, last = labels_with_images(feedback, state["label"])
-        return {**self._run(x, labels, state)[1], "label": last}
 
     def _run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
         """Logits [T, B, ways] and the state after features [T, B, D] with labels [T, B]."""

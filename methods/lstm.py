@@ -7,17 +7,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from harness.method.interface import Feedback, Method, State, Task, one_hot
+from harness.method.interface import State, Task, one_hot
 from harness.training.interface import Features, Trainable, features_of
 from methods.nn.features import FeatureKind, encoder
 from methods.nn.lstm_cell import recurrent
-from methods.nn.pairs import labels_with_images
+from methods.nn.sequence_learner import SequenceLearner
 
 _PIXELS = 20
 """Side of the images that Santoro et al. feed."""
 
 
-class LSTM(Trainable, Method):
+class LSTM(Trainable, SequenceLearner):
     """Features of the image beside the one-hot newest label (null: zeros), an LSTM, and a linear classifier.
 
     The two public configurations (Babu et al. 2021 do not say which one their table 1 has):
@@ -74,24 +74,6 @@ class LSTM(Trainable, Method):
         """Zero h and c, each [B, layers, units], and a null label [B]."""
         zero = self.classify.weight.new_zeros(episodes, *self._memory)
         return {"label": torch.full((episodes,), -1, device=zero.device), "h": zero, "c": zero.clone()}
-
-    def observe(self, state: State, feedback: Feedback) -> State:
-        """Keeps the label; it enters with the next image. A support pair's image is seen first."""
-        if feedback.x is not None:
-            _, state = self.predict(state, feedback.x)
-        return {**state, "label": feedback.target}
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        logits, state = self._run(x.unsqueeze(0), state["label"].unsqueeze(0), state)
-        return logits.squeeze(0), state
-
-    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
-        """All images are encoded at once; the LSTM runs over the whole sequence in one call."""
-        return self._run(x, feedback.target, self.start(x.shape[1]))[0]
-
-    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
-        labels, last = labels_with_images(feedback, state["label"])
-        return {**self._run(x, labels, state)[1], "label": last}
 
     def memoryless_features(self) -> Features:
         return features_of(self, "encode")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method.interface import Feedback, Method, State, Task, one_hot
+from harness.method.interface import State, Task, one_hot
 from harness.training.interface import Features, Trainable, features_of
 from methods.nn.features import FeatureKind, encoder
-from methods.nn.pairs import labels_with_images
+from methods.nn.sequence_learner import SequenceLearner
 
 _PIXELS = 20
 """Side of the images that Santoro et al. feed."""
@@ -94,7 +94,7 @@ class Access(nn.Module):
         return {"rows": rows, "weights": weights, "usage": usage, "reads": weights @ looked_at}
 
 
-class NTM(Trainable, Method):
+class NTM(Trainable, SequenceLearner):
     """An LSTM controller with an external memory; its answer is linear in the controller's output and the reads.
 
     The controller is fed the image's features, the one-hot newest label (null: zeros) and the last reads; then the
@@ -169,24 +169,6 @@ class NTM(Trainable, Method):
         zero = self.classify.weight.new_zeros(episodes, self.units)
         label = torch.full((episodes,), -1, device=zero.device)
         return {"label": label, "h": zero, "c": zero.clone(), "memory": self.access.start(episodes)}
-
-    def observe(self, state: State, feedback: Feedback) -> State:
-        """Keeps the label; it enters with the next image. A support pair's image is seen first."""
-        if feedback.x is not None:
-            _, state = self.predict(state, feedback.x)
-        return {**state, "label": feedback.target}
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        logits, state = self._run(x.unsqueeze(0), state["label"].unsqueeze(0), state)
-        return logits.squeeze(0), state
-
-    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
-        """All images are encoded, fed and answered at once; only what passes through the memory goes step by step."""
-        return self._run(x, feedback.target, self.start(x.shape[1]))[0]
-
-    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
-        labels, last = labels_with_images(feedback, state["label"])
-        return {**self._run(x, labels, state)[1], "label": last}
 
     def memoryless_features(self) -> Features:
         return features_of(self, "encode")

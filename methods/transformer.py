@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method.interface import Feedback, Method, State, Task
+from harness.method.interface import State, Task
 from harness.training.interface import Features, Trainable, features_of
 from methods.nn.features import FeatureKind, encoder
-from methods.nn.pairs import labels_with_images
+from methods.nn.sequence_learner import SequenceLearner
 
 Positions = Literal["rotary", "alibi", "none"]
 _BASE = 100.0
@@ -45,7 +45,7 @@ class Block(nn.Module):
         return tokens + self.narrow(F.gelu(self.widen(self.between(tokens))))
 
 
-class Transformer(Trainable, Method):
+class Transformer(Trainable, SequenceLearner):
     """Token t is W features(x_t) + e(label revealed before t), with an e of its own for null; all tokens up to t are
     attended to, and the last layer's token t, normalised, gives the logits by a linear layer.
 
@@ -105,24 +105,6 @@ class Transformer(Trainable, Method):
         layers, width = self.memory
         none = self.classify.weight.new_zeros(episodes, layers, 0, width)
         return {"label": torch.full((episodes,), -1, device=none.device), "keys": none, "values": none.clone()}
-
-    def observe(self, state: State, feedback: Feedback) -> State:
-        """Keeps the label; it enters with the next image. A support pair's image is seen first."""
-        if feedback.x is not None:
-            _, state = self.predict(state, feedback.x)
-        return {**state, "label": feedback.target}
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        logits, state = self._run(x.unsqueeze(0), state["label"].unsqueeze(0), state)
-        return logits.squeeze(0), state
-
-    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
-        """The whole episode in one pass under the causal mask."""
-        return self._run(x, feedback.target, self.start(x.shape[1]))[0]
-
-    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
-        labels, last = labels_with_images(feedback, state["label"])
-        return {**self._run(x, labels, state)[1], "label": last}
 
     def query(self, state: State, x: Tensor) -> Tensor:
         """Every query is the next token and sees the cache and itself; the cache is not copied for each."""

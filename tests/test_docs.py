@@ -14,7 +14,7 @@ import pytest
 from harness import cli
 from harness.method.registry import method_names
 from harness.protocol.load import load_protocol
-from harness.protocol.models import KINDS, ranking, reported
+from harness.protocol.models import KINDS
 from harness.records import marks
 from harness.training.recipe import Stage
 from harness.util.shipped_files import protocol_files
@@ -77,7 +77,7 @@ def test_the_glossary_has_every_metric_kind_and_objective() -> None:
     names = set(KINDS) | set(get_args(Stage.model_fields["objective"].annotation))
     for name in protocol_files():
         protocol = load_protocol(name).protocol
-        names |= {re.sub(r"@shot=\d+", "@shot=k", each) for each in (ranking(protocol), *reported(protocol))}
+        names |= {re.sub(r"@shot=\d+", "@shot=k", each) for each in (protocol.ranking, *protocol.reported)}
     assert not [name for name in names if f"`{name}`" not in GLOSSARY]
 
 

@@ -63,7 +63,7 @@ def test_one_run_through_the_public_names(tmp_path: Path, cache: Path) -> None:
     record = harness.run(harness.prepare(request), quiet=True)
     assert record.test_episodes == 4
     protocol = harness.for_data(harness.load_protocol("omniglot_5way_online"), "stand-in")
-    assert record.digest == harness.digest(protocol)
+    assert record.digest == protocol.digest
     dataset = harness.load_dataset(protocol.dataset, cache=cache)
     source = harness.EpisodeSource(dataset, "cpu")
     cls = harness.load_method("copy_last").cls

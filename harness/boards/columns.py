@@ -11,7 +11,7 @@ from typing import Any
 from harness.boards.defaults import changed_options
 from harness.boards.standings import Entry
 from harness.protocol.episode_models import Published
-from harness.protocol.models import AnyProtocol, ranking, reported
+from harness.protocol.models import AnyProtocol
 from harness.records.record import Cost, Record
 from harness.util.shown_text import in_markdown
 
@@ -136,7 +136,7 @@ def best_published(protocol: AnyProtocol) -> str | None:
     Best by the metric that the board is ranked by, where it was printed or follows from what was printed, and
     otherwise by the metric that was printed most often.
     """
-    by, parts = ranking(protocol), _parts(protocol)
+    by, parts = protocol.ranking, _parts(protocol)
     values: list[tuple[float, Published]] = []
     for each in protocol.published:
         numbers = {name: _first(value) for name, value in each.metrics.items()}
@@ -158,7 +158,7 @@ def best_published(protocol: AnyProtocol) -> str | None:
 
 def _parts(protocol: AnyProtocol) -> tuple[str, ...]:
     """The metrics whose mean is the one that the board is ranked by; () where it is not a mean of reported ones."""
-    return reported(protocol) if protocol.ranking_is_mean else ()
+    return protocol.reported if protocol.ranking_is_mean else ()
 
 
 def _first(value: float | list[float]) -> float:

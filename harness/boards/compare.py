@@ -10,7 +10,7 @@ import numpy as np
 from harness.boards.artifacts import scores_of
 from harness.boards.standings import Entry, Standings
 from harness.evaluation.score import each, mean
-from harness.protocol.models import AnyProtocol, ranking, reported
+from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
 from harness.util.errors import UserError, unknown
 
@@ -63,7 +63,7 @@ def differences(protocol: AnyProtocol, first: Entry, second: Entry, boards: Path
     episodes = min(len(next(iter(mine.values()))), len(next(iter(theirs.values()))))
     return [
         _difference(name, mine[name][:episodes], theirs[name][:episodes])
-        for name in (ranking(protocol), *reported(protocol))
+        for name in (protocol.ranking, *protocol.reported)
         if name in mine and name in theirs
     ]
 

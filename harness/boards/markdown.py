@@ -20,7 +20,7 @@ from harness.boards.store import (
     locked,
     read_board,
 )
-from harness.protocol.models import AnyProtocol, digest, ranking, reported
+from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
 from harness.util.atomic_files import leftovers, replacing
 from harness.util.errors import UserError
@@ -56,7 +56,7 @@ def view_board(name: str, protocol: AnyProtocol | None, boards: Path, stand_in: 
     if protocol is None:
         own, by = usual_digest(board.records), usual_ranking(board.records)
     else:
-        own, by = digest(protocol), ranking(protocol)
+        own, by = protocol.digest, protocol.ranking
         asked = protocol.test_episodes
     return View(name, stand_in, protocol, own, asked, board, standings(board.records, own, asked, by))
 
@@ -77,7 +77,7 @@ def render_board(loaded: Loaded, boards: Path, stand_in: bool = False) -> str:
     """
     protocol = on_data(loaded, stand_in)
     view = view_board(loaded.name, protocol, boards, stand_in)
-    by, others = ranking(protocol), reported(protocol)
+    by, others = protocol.ranking, protocol.reported
     episodes = "the whole test split" if view.test_episodes is None else f"{view.test_episodes} test episodes"
     parts = [f"# {in_markdown(protocol.title)}"]
     if stand_in:

@@ -25,7 +25,7 @@ from harness.evaluation.isolated import files_of
 from harness.evaluation.score import Scores
 from harness.method.registry import resolved_options
 from harness.protocol.load import Loaded, for_data, load_protocol
-from harness.protocol.models import AnyProtocol, digest, ranking
+from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
 from harness.runs.folder import NOTED, RECORD, SCORES, differences, read_scores, untouched
 from harness.util.aside import aside
@@ -149,7 +149,7 @@ def _numbers(record: Record, protocol: AnyProtocol, scores: Scores, say: Say) ->
     wrong = wrong_numbers(record, protocol, scores)
     if wrong:
         raise VerificationError(f"the record's metrics are not those of its scores: {'; '.join(wrong)}")
-    by = ranking(protocol)
+    by = protocol.ranking
     metric = record.metrics[by]
     say(f"numbers: {by} {metric.mean:.2f} % over {metric.episodes} episodes, as the scores say")
 
@@ -163,7 +163,7 @@ def _comparable(record: Record, bench: Bench, boards: Path) -> None:
     if record.test_episodes != episodes:
         raise VerificationError(f"{record.test_episodes} test episodes were scored; the board asks for {episodes}")
     board = read_board(board_path(boards, record.protocol, record.data.stand_in))
-    ranked = standings(board.records, digest(bench.protocol), episodes, ranking(bench.protocol)).ranked
+    ranked = standings(board.records, bench.protocol.digest, episodes, bench.protocol.ranking).ranked
     others = {entry.newest.data.fingerprint for _, entry in ranked}
     if others and record.data.fingerprint not in others:
         raise VerificationError(

@@ -15,7 +15,7 @@ from harness.boards.rescoring import Bench, inspected, rescored
 from harness.boards.store import LOG
 from harness.evaluation.evaluate import whole_test
 from harness.evaluation.score import Scores, each, first, metrics
-from harness.protocol.models import AnyProtocol, digest, ranking
+from harness.protocol.models import AnyProtocol
 from harness.records.marks import is_check_mark
 from harness.records.record import BESIDE, Record
 from harness.runs.folder import SCORES, read_record, read_scores
@@ -40,7 +40,7 @@ class Verdict:
 
 def why_not(record: Record, bench: Bench) -> str | None:
     """Why a row cannot be scored again on this protocol and these data; None if it can."""
-    own = digest(bench.protocol)
+    own = bench.protocol.digest
     if record.digest != own:
         return f"the protocol has changed since: its digest is {own[:12]}, the row's {record.digest[:12]}"
     if record.data.fingerprint != bench.dataset.fingerprint:
@@ -150,7 +150,7 @@ def _repeatable(record: Record, other: Record) -> dict[str, Any]:
 
 def compared(protocol: AnyProtocol, claimed: Scores, found: Scores) -> Verdict:
     """The verdict from the scores of the same episodes, episode by episode."""
-    by = ranking(protocol)
+    by = protocol.ranking
     there, here = (100 * each(protocol, scores)[by] for scores in (claimed, found))
     if there.shape != here.shape:
         return Verdict("differs", f"the row has scores of {len(there)} episodes, {len(here)} were scored")
@@ -171,7 +171,7 @@ def compared(protocol: AnyProtocol, claimed: Scores, found: Scores) -> Verdict:
 
 def against_metrics(record: Record, protocol: AnyProtocol, found: Scores) -> Verdict:
     """The verdict from the row's means, intervals and curves alone."""
-    by = ranking(protocol)
+    by = protocol.ranking
     here, _, episodes = metrics(protocol, found)[by]
     if not wrong_numbers(record, protocol, found):
         return Verdict("same", f"{by} {here:.2f} % over {episodes} episodes, every mean the same", episodes)

@@ -35,7 +35,6 @@ def execute(args: argparse.Namespace) -> int:
     from harness.data.open_dataset import load_dataset
     from harness.episodes.export import FORMATS, export_episodes
     from harness.protocol.load import for_data, load_protocol
-    from harness.protocol.models import digest
 
     loaded = load_protocol(args.protocol)
     protocol = for_data(loaded, args.data)
@@ -49,7 +48,7 @@ def execute(args: argparse.Namespace) -> int:
     rows = export_episodes(protocol, dataset, args.split, args.seed, episodes, args.out)
     print(
         f"wrote {episodes} episodes ({rows} steps) of the {args.split} split to {args.out}\n"
-        f"protocol {loaded.name}, digest {digest(protocol)}\n"
+        f"protocol {loaded.name}, digest {protocol.digest}\n"
         f"data {dataset.name}, fingerprint {dataset.fingerprint}"
     )
     return 0

@@ -21,7 +21,6 @@ def execute(args: argparse.Namespace) -> int:
     from harness.lint.finding import NOTE
     from harness.protocol.describe import summary
     from harness.protocol.load import load_protocol
-    from harness.protocol.models import digest
 
     refused = spoiled = 0
     for file in args.files:
@@ -35,7 +34,7 @@ def execute(args: argparse.Namespace) -> int:
             print(f"{file}: {error}", file=sys.stderr)
         else:
             protocol, where = loaded.protocol, shown(loaded.path)
-            print(f"{where}: ok: {protocol.kind}, digest {digest(protocol)[:12]}, {summary(protocol)}")
+            print(f"{where}: ok: {protocol.kind}, digest {protocol.digest[:12]}, {summary(protocol)}")
             if args.strict:
                 found = [each for each in linted(loaded, args) if each.severity != NOTE]
                 spoiled += bool(found)

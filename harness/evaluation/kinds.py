@@ -28,7 +28,10 @@ class Kind(Generic[P]):
 
 
 def register(kind: Kind[P]) -> None:
-    """Makes a kind known to this process, from validation to scores. Raises ValueError if its name is taken."""
+    """Makes a kind known to this process, from validation to scores.
+
+    Raises ValueError if its name is taken, and TypeError if its model lacks what every kind must have (`words`).
+    """
     add_kind(kind.model)
     name = kind_of(kind.model)
     PLANS[name], SCORERS[name] = kind.plan, kind.scorer

@@ -28,10 +28,9 @@ def lint(loaded: Loaded, dataset: Dataset | None) -> tuple[Finding, ...]:
 
 def _findings(loaded: Loaded, dataset: Dataset | None) -> Iterator[Finding]:
     from harness.data.dataset import card_table
-    from harness.protocol.models import ranking, reported
 
     protocol = loaded.protocol
-    allowed = {ranking(protocol), *reported(protocol)}
+    allowed = {protocol.ranking, *protocol.reported}
     for printed in protocol.published:
         for name in sorted(printed.metrics.keys() - allowed):
             yield Finding(

@@ -10,7 +10,7 @@ import numpy as np
 from harness.data.dataset import ClassTable
 from harness.episodes.plan import EpisodePlan, plan_episodes
 from harness.lint.finding import ERROR, NOTE, WARNING, Finding
-from harness.protocol.models import AnyProtocol, DelayedLabel, OnlineFewShot, ranking
+from harness.protocol.models import AnyProtocol, DelayedLabel, OnlineFewShot
 
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
@@ -57,7 +57,7 @@ def learner_findings(protocol: AnyProtocol, table: ClassTable, dataset: Dataset 
         if share <= 0.01:
             continue
         severity = ERROR if share >= SOLVED else WARNING if share >= TOO_MUCH else NOTE
-        told = f"'{name}', which sees labels but no image, earns {100 * accuracy:.1f} % of {ranking(protocol)}"
+        told = f"'{name}', which sees labels but no image, earns {100 * accuracy:.1f} % of {protocol.ranking}"
         yield Finding(
             severity, "learners", f"{told} (guessing: {100 * guessing:.1f} %){_hint(name, protocol, severity)}"
         )
@@ -84,7 +84,7 @@ def _earned(name: str, protocol: AnyProtocol, plan: EpisodePlan) -> float:
 def _metric(protocol: AnyProtocol, plan: EpisodePlan, earned: np.ndarray) -> float:
     from harness.evaluation.score import metrics, score
 
-    return metrics(protocol, score(protocol, earned, plan))[ranking(protocol)][0] / 100
+    return metrics(protocol, score(protocol, earned, plan))[protocol.ranking][0] / 100
 
 
 def _unseen(plan: EpisodePlan) -> Episodes:
@@ -125,8 +125,6 @@ def _on_masks(protocol: AnyProtocol, dataset: Dataset) -> Iterator[Finding]:
         cls = load_method(name).cls
         method: Method = build_method(cls, task_for(cls, protocol, dataset.card.image_shape), {}, 0)
         scores = evaluate(method, source, protocol, "test", MASKED_EPISODES)
-        value = metrics(protocol, scores)[ranking(protocol)][0]
+        value = metrics(protocol, scores)[protocol.ranking][0]
         severity = WARNING if value >= 100 * SOLVED else NOTE
-        yield Finding(
-            severity, "learners", f"'{name}', which sees no image, earns {value:.1f} % of {ranking(protocol)}"
-        )
+        yield Finding(severity, "learners", f"'{name}', which sees no image, earns {value:.1f} % of {protocol.ranking}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Self
@@ -138,9 +139,9 @@ class Protocol(Strict):
         return bool(self.shots)
 
     @property
+    @abstractmethod
     def words(self) -> Words:
-        """The protocol in words."""
-        raise NotImplementedError(f"kind {self.kind} does not describe itself")
+        """The protocol in words, which every kind has of its own."""
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         copied = super().model_copy(update=update, deep=deep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated, Any, Union, get_args
 
 from pydantic import Field, GetCoreSchemaHandler, TypeAdapter
@@ -29,12 +30,9 @@ __all__ = [
     "StreamProtocol",
     "Supervised",
     "add_kind",
-    "digest",
     "json_schema",
     "on_dataset",
-    "ranking",
     "remove_kind",
-    "reported",
 ]
 
 AnyProtocol = Protocol
@@ -63,9 +61,11 @@ PROTOCOL: TypeAdapter[AnyProtocol] = TypeAdapter(Annotated[Protocol, _OneOfTheKi
 def add_kind(model: type[Protocol]) -> None:
     """Makes protocols of one more kind valid; `harness.evaluation.kinds.register` adds its plan and scorer too.
 
-    Raises ValueError if there is such a kind.
+    Raises ValueError if there is such a kind, and TypeError if the model lacks what every kind must have.
     """
     name = kind_of(model)
+    if inspect.isabstract(model):
+        raise TypeError(f"{model.__name__} does not define {', '.join(sorted(model.__abstractmethods__))}")
     if name in KINDS:
         raise ValueError(f"there is a kind '{name}' already ({KINDS[name].__name__})")
     KINDS[name] = model
@@ -82,21 +82,6 @@ def kind_of(model: type[Protocol]) -> str:
     """The word that a model's field `kind` (a Literal) takes."""
     (name,) = get_args(model.model_fields["kind"].annotation)
     return str(name)
-
-
-def digest(protocol: AnyProtocol) -> str:
-    """SHA-256 (hex) over the fields that change what is measured, computed once for each protocol."""
-    return protocol.digest
-
-
-def ranking(protocol: AnyProtocol) -> str:
-    """The metric that a protocol's board is ranked by."""
-    return protocol.ranking
-
-
-def reported(protocol: AnyProtocol) -> tuple[str, ...]:
-    """The metrics that a protocol's board shows beside the one it is ranked by, in order."""
-    return protocol.reported
 
 
 def json_schema() -> dict[str, Any]:

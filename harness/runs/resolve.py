@@ -13,7 +13,7 @@ from harness.evaluation.evaluate import whole_test
 from harness.method.registry import LoadedMethod, check_kind, load_method, resolved_options
 from harness.protocol.feasibility import check_possible
 from harness.protocol.load import Loaded, for_data, load_protocol
-from harness.protocol.models import AnyProtocol, digest
+from harness.protocol.models import AnyProtocol
 from harness.records.record import sha256_of as json_hash
 from harness.training.recipe import Budget, budget_hash
 from harness.training.recipe_file import recipe_path, resolve_budget
@@ -91,7 +91,7 @@ def prepare(request: Request, loaded: Loaded | None = None) -> Prepared:
         raise UserError(f"--test-episodes is {request.test_episodes}; the protocol has {whole}")
     identity = {
         "protocol": loaded.name,
-        "digest": digest(protocol),
+        "digest": protocol.digest,
         "data": dataset.name,
         "fingerprint": dataset.fingerprint,
         "method": method.name,

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from harness.protocol.models import ranking
 from harness.training.state import Progress, Training
 
 _SECONDS_BETWEEN_LINES = 15.0
@@ -53,7 +52,7 @@ class Reporter:
         self._write(entry)
         if event == "validation":
             self.say(
-                f"{progress.episodes} episodes: validation {ranking(training.protocol)} "
+                f"{progress.episodes} episodes: validation {training.protocol.ranking} "
                 f"{progress.history[-1]['score']:.2f} % (best {progress.best:.2f} % at {progress.best_episodes})"
             )
         elif event == "stage":

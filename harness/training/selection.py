@@ -8,7 +8,6 @@ from torch import Tensor
 
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.score import metrics
-from harness.protocol.models import ranking
 from harness.training.stages import RunningStage
 from harness.training.state import Progress, Training
 
@@ -42,7 +41,7 @@ class Selection:
         scores = evaluate(
             training.method, training.source, training.protocol, "validation", training.budget.validation.episodes
         )
-        score = metrics(training.protocol, scores)[ranking(training.protocol)][0]
+        score = metrics(training.protocol, scores)[training.protocol.ranking][0]
         progress.history.append(
             {
                 "episodes": progress.episodes,

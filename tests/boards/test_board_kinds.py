@@ -14,7 +14,7 @@ from harness.boards.markdown import render_board, render_index, view_board
 from harness.boards.standings import standings
 from harness.boards.store import append_record
 from harness.protocol.load import Loaded
-from harness.protocol.models import PROTOCOL, AnyProtocol, digest, ranking
+from harness.protocol.models import PROTOCOL, AnyProtocol
 from harness.records.record import Metric
 from tests.helpers.boards import PROTOCOL_TEXT, record_of
 
@@ -105,14 +105,14 @@ def test_the_legend_of_a_balanced_stream_is_the_general_one_alone(tmp_path: Path
 @pytest.mark.parametrize("kind", TEXTS)
 def test_a_board_is_ranked_by_the_metric_of_its_kind(kind: str) -> None:
     protocol = loaded(kind).protocol
-    by = ranking(protocol)
+    by = protocol.ranking
     worse = record_of(protocol, kind, 60.0, options={"n": 1})
     better = record_of(protocol, kind, 70.0, options={"n": 2})
     # Another metric, on which the order is the other way round, has no say.
     worse = worse.model_copy(update={"metrics": {**worse.metrics, "other": Metric(mean=99, interval=0, episodes=9)}})
     lacking = {"other": Metric(mean=99.0, interval=0.1, episodes=1000)}
     apart = record_of(protocol, kind, options={"n": 3}, metrics=lacking)
-    result = standings([(1, worse), (2, better), (3, apart)], digest(protocol), None, by)
+    result = standings([(1, worse), (2, better), (3, apart)], protocol.digest, None, by)
     assert [entry.newest.options["n"] for _, entry in result.ranked] == [2, 1]
     ((heading, (entry,)),) = result.apart
     assert heading == f"Without '{by}'"
@@ -127,7 +127,7 @@ def test_a_board_without_its_protocol_is_ranked_by_what_its_newest_record_has(tm
         record = record.model_copy(update={"metrics": {**record.metrics, "iou": record.metrics["iou@shot=1"]}})
     append_record(record, tmp_path)
     view = view_board(kind, None, tmp_path, stand_in=False)
-    assert view.standings.ranking == ranking(protocol)
+    assert view.standings.ranking == protocol.ranking
     assert len(view.standings.ranked) == 1
 
 

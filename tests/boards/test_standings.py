@@ -16,12 +16,12 @@ from harness.boards.markdown import MADE, publish, render_board, render_index, v
 from harness.boards.standings import Standings, standings
 from harness.boards.store import append_record, line_of, read_board
 from harness.protocol.load import Loaded
-from harness.protocol.models import PROTOCOL, digest
+from harness.protocol.models import PROTOCOL
 from harness.records.record import Metric, Record
 from harness.util.errors import UserError
 from tests.helpers.boards import DIGEST, LOADED, PROTOCOL_TEXT, board_file, record
 
-STAND_IN_DIGEST = digest(PROTOCOL.validate_python({**PROTOCOL_TEXT, "dataset": "glyphs"}))
+STAND_IN_DIGEST = PROTOCOL.validate_python({**PROTOCOL_TEXT, "dataset": "glyphs"}).digest
 
 
 def ranking(*records: Record, test_episodes: int | None = 1000) -> Standings:
@@ -266,7 +266,7 @@ def test_a_changed_copy_of_a_shipped_protocol_does_not_put_the_others_apart(
     changed = {**PROTOCOL_TEXT, "episode": {"ways": 3, "presentations": 10}}
     mine = Loaded("tiny_online", Path("mine/tiny_online.yaml"), PROTOCOL.validate_python(changed))
     append_record(record(run="everybody"), tmp_path)
-    text = publish(record(run="mine", digest=digest(mine.protocol)), mine, tmp_path, print).read_text()
+    text = publish(record(run="mine", digest=mine.protocol.digest), mine, tmp_path, print).read_text()
     measured, apart = text.split("## Apart")
     assert "everybody" in measured
     assert "| mine" in apart

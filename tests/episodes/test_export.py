@@ -16,7 +16,7 @@ from harness.data.dataset import ClassTable, Dataset
 from harness.episodes import export
 from harness.episodes.export import COLUMNS, export_episodes
 from harness.episodes.plan import plan_episodes
-from harness.protocol.models import PROTOCOL, AnyProtocol, digest
+from harness.protocol.models import PROTOCOL, AnyProtocol
 from harness.testing import reference_tally, reference_timeline
 from harness.util.atomic_files import replacing
 from harness.util.errors import RunError, UserError
@@ -73,7 +73,7 @@ def test_each_row_is_a_step_of_the_plan(
         target = int(plan.target[b, t])
         shown = int(plan.classes[b, target])
         assert row == {
-            "digest": digest(PROTOCOL_3)[:16],
+            "digest": PROTOCOL_3.digest[:16],
             "fingerprint": "f" * 16,
             "split": split,
             "seed": 5,
@@ -152,7 +152,7 @@ def test_both_formats_hold_the_same_and_parquet_names_protocol_and_data_in_full(
         export_episodes(PROTOCOL_3, DATA, "test", 0, 7, out)
     assert rows_of(files[0]) == rows_of(files[1])
     metadata = pq.read_schema(files[1]).metadata
-    assert metadata[b"protocol_digest"].decode() == digest(PROTOCOL_3)
+    assert metadata[b"protocol_digest"].decode() == PROTOCOL_3.digest
     assert metadata[b"data_fingerprint"].decode() == DATA.fingerprint
     assert metadata[b"data"] == b"glyphs"
 

@@ -27,7 +27,7 @@ from harness.data.dataset import ClassTable, Dataset, card_table
 from harness.data.open_dataset import load_dataset
 from harness.episodes.plan import EpisodePlan, plan_episodes
 from harness.protocol.load import load_protocol
-from harness.protocol.models import AnyProtocol, digest, on_dataset
+from harness.protocol.models import AnyProtocol, on_dataset
 from harness.util.errors import UserError
 from harness.util.shipped_files import protocol_files
 
@@ -90,7 +90,7 @@ def test_every_shipped_protocol_is_pinned_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_protocol_means_what_it_meant(name: str) -> None:
-    assert digest(load_protocol(name).protocol) == golden()[name]["digest"], f"the meaning of {name} changed; {HINT}"
+    assert load_protocol(name).protocol.digest == golden()[name]["digest"], f"the meaning of {name} changed; {HINT}"
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -125,7 +125,7 @@ def write(data_root: Path | None, cache: Path, scratch: Path) -> None:
     for name in SHIPPED:
         protocol = load_protocol(name).protocol
         entry = {
-            "digest": digest(protocol),
+            "digest": protocol.digest,
             "card": planned(protocol, card_table(protocol.card, "test")),
             "stand_in": standing_in(name, scratch),
         }

@@ -23,7 +23,6 @@ from harness.data.dataset import SPLITS, ClassTable, card_table
 from harness.data.open_dataset import load_dataset
 from harness.data.sources import split_lines
 from harness.episodes.plan import NULL, QUERY, SUPPORT, EpisodePlan, plan_episodes
-from harness.protocol.models import digest
 from harness.testing import Event, reference_tally, reference_timeline, tiny_dataset
 from harness.util.errors import UserError
 from tests.helpers.plans import TRAIN, Case, cases, of_kind, stream
@@ -221,7 +220,7 @@ def test_an_episode_depends_on_protocol_split_seed_and_number() -> None:
         ]
         if protocol.kind != "supervised":
             changed = protocol.model_copy(update={"scoring": protocol.scoring.model_copy(update={"test_episodes": 7})})
-            assert digest(changed) != digest(protocol)
+            assert changed.digest != protocol.digest
             others.append(plan_episodes(changed, TRAIN, "train", 0, [0]))
         assert not any(np.array_equal(base.image, other.image) for other in others), protocol.kind
     delayed = plan_episodes(stream(5, 10, delay=2), TRAIN, "train", 0, [0])
@@ -244,11 +243,11 @@ PLANS_OF_ALL_KINDS = """
 import hashlib, json, sys
 from harness.data.dataset import card_table
 from harness.episodes.plan import plan_episodes
-from harness.protocol.models import PROTOCOL, digest
+from harness.protocol.models import PROTOCOL
 for data in json.loads(sys.argv[1]):
     p = PROTOCOL.validate_python(data)
     found = plan_episodes(p, card_table(p.card, "test"), "test", 0, range(20))
-    print(digest(p), hashlib.sha256(found.image.tobytes() + found.target.tobytes()).hexdigest())
+    print(p.digest, hashlib.sha256(found.image.tobytes() + found.target.tobytes()).hexdigest())
 """
 
 
@@ -267,7 +266,7 @@ def test_plans_do_not_depend_on_hash_randomisation() -> None:
     here = []
     for protocol in SMALL.values():
         found = plan_episodes(protocol, card_table(protocol.card, "test"), "test", 0, range(20))
-        here += [digest(protocol), hashlib.sha256(found.image.tobytes() + found.target.tobytes()).hexdigest()]
+        here += [protocol.digest, hashlib.sha256(found.image.tobytes() + found.target.tobytes()).hexdigest()]
     assert answers == [here] * 2
 
 

@@ -13,7 +13,7 @@ from harness.data.dataset import card_table
 from harness.episodes.plan import EpisodePlan, plan_episodes
 from harness.evaluation.score import curves, first, joined, metrics, score
 from harness.evaluation.score.credit import credit
-from harness.protocol.models import PROTOCOL, StreamProtocol, ranking, reported
+from harness.protocol.models import PROTOCOL, StreamProtocol
 from harness.testing import protocols
 from tests.helpers.plans import of_kind
 
@@ -206,10 +206,10 @@ def test_supervised_accuracy_is_the_mean_over_images() -> None:
 def test_every_kind_measures_what_its_board_ranks_and_reports(protocol: Any) -> None:
     plan = plan_episodes(protocol, TEST, "test", 0, range(60))
     found = metrics(protocol, score(protocol, earned_at_random(plan), plan))
-    assert ranking(protocol) in found
+    assert protocol.ranking in found
     # Shots that no episode reaches in drawn order, and parts of one subtask alone, are left out.
     if getattr(protocol.episode, "order", "") != "iid" and getattr(protocol.episode, "subtasks", 2) > 1:
-        assert set(reported(protocol)) <= set(found)
+        assert set(protocol.reported) <= set(found)
 
 
 @given(protocols())

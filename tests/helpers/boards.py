@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.boards import store as board
 from harness.protocol.load import Loaded, load_protocol
-from harness.protocol.models import PROTOCOL, AnyProtocol, digest, ranking, reported
+from harness.protocol.models import PROTOCOL, AnyProtocol
 from harness.records.record import Code, Cost, DataInfo, Hardware, Metric, Record
 from harness.util.shipped_files import protocol_files
 
@@ -33,7 +33,7 @@ PROTOCOL_TEXT: dict[str, Any] = {
     ],
 }
 LOADED = Loaded("tiny_online", Path("tiny_online.yaml"), PROTOCOL.validate_python(PROTOCOL_TEXT))
-DIGEST = digest(LOADED.protocol)
+DIGEST = LOADED.protocol.digest
 
 
 def record(accuracy: float = 80.0, interval: float = 0.5, **changes: Any) -> Record:
@@ -84,10 +84,10 @@ def record_of(protocol: AnyProtocol, name: str, value: float = 50.0, **changes: 
     """A record of a whole test on the board of a protocol: `value` is its ranking metric, the n-th reported metric
     is `value` - n; a continual protocol's curve falls from 90 by one a subtask."""
     episodes = changes.get("test_episodes", getattr(protocol.scoring, "test_episodes", 1000))
-    names = (ranking(protocol), *reported(protocol))
+    names = (protocol.ranking, *protocol.reported)
     defaults: dict[str, Any] = {
         "protocol": name,
-        "digest": digest(protocol),
+        "digest": protocol.digest,
         "test_episodes": episodes,
         "metrics": {each: Metric(mean=value - n, interval=0.5, episodes=episodes) for n, each in enumerate(names)},
         "curves": {"by_subtask": [90.0 - n for n in range(getattr(protocol.episode, "subtasks", 0))]},

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import yaml
 from PIL import Image
 
 from harness.data.dataset import Dataset
 from harness.data.open_dataset import load_dataset
 from harness.data.user.model import OwnData
+from harness.util.errors import UserError
 
 BIRDS = ("crow", "jay", "kite", "lark", "owl", "robin", "rook", "tit", "wren")
 LISTS = {"train": ["robin", "wren", "kite"], "validation": ["owl", "rook", "crow"], "test": ["jay", "tit", "lark"]}
+MASK = {"mask": "{stem}_mask.png"}
 
 
 def picture(number: int, size: tuple[int, int] = (12, 10), mode: str = "RGB") -> Image.Image:
@@ -75,3 +78,16 @@ def protocol_text(**changes: Any) -> str:
         **changes,
     }
     return yaml.safe_dump({key: value for key, value in data.items() if value is not None}, sort_keys=False)
+
+
+def refusal(own: OwnData, base: Path) -> str:
+    """What is said of data that cannot be used, of which nothing may be kept."""
+    with pytest.raises(UserError) as caught:
+        loaded(own, base)
+    assert left_in_cache(base) == []
+    return str(caught.value)
+
+
+def refused(base: Path, **changes: Any) -> str:
+    """What is said of the folder of birds, with changes of what its protocol says."""
+    return refusal(model(**changes), base)

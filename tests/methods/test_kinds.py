@@ -28,7 +28,7 @@ from harness.training.loop import train
 from harness.training.recipe import Budget
 from harness.training.state import Training
 from methods.cl_lstm import CLLSTM
-from methods.nn.pairs import labels_with_images
+from methods.nn.sequence_learner import labels_with_images
 from tests.helpers.stepping import seeded
 
 SHAPES: dict[str, dict[str, Any]] = {

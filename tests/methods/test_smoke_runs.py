@@ -19,7 +19,7 @@ from harness.evaluation.score import metrics
 from harness.method.interface import CLASSES, MASKS, Feedback, Method, State, Task, one_hot
 from harness.method.registry import build_method, load_method, resolved_options, task_for
 from harness.protocol.load import Loaded, for_data, load_protocol
-from harness.protocol.models import AnyProtocol, ranking
+from harness.protocol.models import AnyProtocol
 from harness.testing import tiny_dataset
 from harness.training.loop import train
 from harness.training.recipe import Budget
@@ -65,7 +65,7 @@ def source_of(protocol: AnyProtocol) -> EpisodeSource:
 
 def score_of(method: Method, protocol: AnyProtocol) -> float:
     """The metric of the protocol's board over two test episodes."""
-    return metrics(protocol, evaluate(method, source_of(protocol), protocol, "test", 2))[ranking(protocol)][0]
+    return metrics(protocol, evaluate(method, source_of(protocol), protocol, "test", 2))[protocol.ranking][0]
 
 
 def one_update_each(budget: Budget) -> Budget:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from harness import cli
 from harness.episodes.plan import plan_episodes
 from harness.episodes.plans import PLANS
 from harness.evaluation.evaluate import evaluate
-from harness.evaluation.kinds import register, unregister
+from harness.evaluation.kinds import Kind, register, unregister
 from harness.evaluation.score import SCORERS, curves, metrics
 from harness.method.registry import build_method, load_method, task_for
 from harness.protocol.json_schema import file_schema
@@ -75,6 +76,15 @@ def test_a_seventh_kind_is_planned_and_scored_with_a_shipped_method(file: Path) 
     assert set(found) == {protocol.ranking, *protocol.reported}
     assert found["accuracy@return"][0] == pytest.approx(25)
     assert len(curves(protocol, scores)["by_step"]) == 16
+
+
+def test_a_kind_without_words_is_refused_before_it_is_known() -> None:
+    class Silent(Protocol):
+        kind: Literal["silent"]
+
+    with pytest.raises(TypeError, match="Silent does not define words"):
+        register(Kind(Silent, KIND.plan, KIND.scorer))
+    assert "silent" not in KINDS
 
 
 def test_a_kind_that_was_taken_back_is_unknown_again(tmp_path: Path) -> None:

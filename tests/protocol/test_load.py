@@ -12,7 +12,6 @@ import pytest
 import harness
 from harness.protocol import load
 from harness.protocol.load import for_data, inherited, load_protocol
-from harness.protocol.models import digest
 from harness.util import shipped_files
 from harness.util.errors import UserError
 from harness.yaml_files.document import YamlError
@@ -98,7 +97,7 @@ def test_a_protocol_means_the_same_whether_inherited_or_written_out(tmp_path: Pa
     written(tmp_path, "extends: parent.yaml\nscoring: {test_episodes: 50}\n", "child.yaml")
     whole, composed = written(tmp_path, GOOD, "b.yaml"), written(tmp_path, grandchild)
     assert load_protocol(composed).protocol == load_protocol(whole).protocol
-    assert digest(load_protocol(composed).protocol) == digest(load_protocol(whole).protocol)
+    assert load_protocol(composed).protocol.digest == load_protocol(whole).protocol.digest
 
 
 def test_a_shipped_protocol_can_be_extended_by_name(tmp_path: Path) -> None:
@@ -231,7 +230,7 @@ def test_the_stand_in_is_a_protocol_of_its_own(tmp_path: Path) -> None:
     assert for_data(loaded, "real") is loaded.protocol
     stand_in = for_data(loaded, "stand-in")
     assert stand_in.dataset == "objects"
-    assert digest(stand_in) != digest(loaded.protocol)
+    assert stand_in.digest != loaded.protocol.digest
 
 
 def test_a_stand_in_that_is_missing_or_too_small_is_refused(tmp_path: Path) -> None:

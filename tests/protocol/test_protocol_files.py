@@ -13,7 +13,7 @@ import yaml
 from harness.data.cards import CARDS, Card
 from harness.protocol.json_schema import file_schema
 from harness.protocol.load import for_data, inherited, load_protocol
-from harness.protocol.models import PROTOCOL, digest, json_schema, ranking, reported
+from harness.protocol.models import PROTOCOL, json_schema
 from harness.util.shipped_files import protocol_files
 from harness.yaml_files.document import YamlError, read_yaml
 
@@ -179,7 +179,7 @@ def expected() -> dict[tuple[str, str, str, str], dict[str, Any]]:
 
 @pytest.mark.parametrize("name", DIGESTS)
 def test_the_meaning_of_a_shipped_protocol_never_changes(name: str) -> None:
-    assert digest(load_protocol(name).protocol) == DIGESTS[name]
+    assert load_protocol(name).protocol.digest == DIGESTS[name]
 
 
 def test_every_experiment_is_shipped() -> None:
@@ -237,11 +237,11 @@ def test_published_numbers_are_those_of_the_papers_and_no_others() -> None:
 @pytest.mark.parametrize("name", protocol_files())
 def test_published_metrics_are_those_the_protocol_reports(name: str) -> None:
     protocol = load_protocol(name).protocol
-    known = {ranking(protocol), *reported(protocol)}
+    known = {protocol.ranking, *protocol.reported}
     for row in protocol.published:
         assert set(row.metrics) <= known
         if protocol.kind != "continual":
-            assert set(row.metrics) == (set(reported(protocol)) or known)
+            assert set(row.metrics) == (set(protocol.reported) or known)
 
 
 def test_what_a_spread_means_and_what_hinders_a_comparison_is_noted() -> None:

@@ -26,7 +26,7 @@ from harness.episodes.source import EpisodeSource
 from harness.evaluation import evaluate
 from harness.method.registry import build_method, load_method, resolved_options, task_for
 from harness.protocol.load import load_protocol
-from harness.protocol.models import AnyProtocol, digest
+from harness.protocol.models import AnyProtocol
 from harness.records import provenance
 from harness.records.record import Code
 from harness.runs import resolve
@@ -203,7 +203,7 @@ def told_by_a_fresh_process(folder: Path) -> None:
     for name, protocol in SHIPPED.items():
         assert isinstance(protocol.dataset, str)
         plan = plan_episodes(protocol, dataset(protocol.dataset).tables["test"], "test", 0, [0, 5])
-        told[name] = [digest(protocol), plan.image.tolist(), plan.target.tolist()]
+        told[name] = [protocol.digest, plan.image.tolist(), plan.target.tolist()]
     for method in BUILT_IN:
         found = load_method(method)
         fitting = [name for name in SHIPPED if SHIPPED[name].kind in found.cls.kinds]

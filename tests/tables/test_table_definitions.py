@@ -10,7 +10,6 @@ import pytest
 
 from harness.method.registry import default_options, load_method, method_names
 from harness.protocol.load import load_protocol
-from harness.protocol.models import ranking, reported
 from harness.tables.cells import fill
 from harness.tables.definition import Printed, all_tables, find_table, read_paper
 from harness.util.errors import UserError
@@ -25,7 +24,7 @@ def test_a_table_reads_metrics_that_its_boards_have_and_options_that_its_methods
     for each in printed.table.rows:
         for column in printed.table.columns:
             protocol = load_protocol(protocol_files()[each.protocol or column.protocol]).protocol
-            assert not column.metric or column.metric in {ranking(protocol), *reported(protocol)}
+            assert not column.metric or column.metric in {protocol.ranking, *protocol.reported}
         if each.method in method_names():
             assert set(each.options) <= set(default_options(load_method(each.method).cls))
 

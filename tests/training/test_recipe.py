@@ -14,7 +14,6 @@ import pytest
 
 from harness.method.registry import load_method, resolved_options
 from harness.protocol.load import Loaded, load_protocol
-from harness.protocol.models import digest
 from harness.testing.tiny import tiny_source
 from harness.training import recipe_file
 from harness.training.recipe import BUDGETS, EpisodeChange, Stage, budget_hash, staged
@@ -91,7 +90,7 @@ def test_a_stage_changes_the_episode_and_with_it_the_stream() -> None:
     assert early.episode == load_protocol("cifarfs_5way_online").protocol.episode
     short = staged(late, EpisodeChange(ways=2, presentations=3, order="iid"))
     assert (short.kind, short.label_delay, short.steps) == ("delayed_label", 5, 6)
-    assert len({digest(late), digest(early), digest(short)}) == 3
+    assert len({late.digest, early.digest, short.digest}) == 3
     assert staged(late, EpisodeChange()) is late
     back = staged(load_protocol("cifarfs_5way_online").protocol, EpisodeChange(label_delay=5))
     assert (back.kind, back.label_delay) == ("delayed_label", 5)

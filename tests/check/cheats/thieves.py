@@ -326,13 +326,13 @@ def rewrite(folder: Path) -> None:
 
 
 class _Wary(Cheat):
-    """Steals from the stack unless it thinks that it is being checked."""
+    """Steals from the stack unless it thinks that it is being checked, which this one never does."""
 
     def found(self, x: Tensor, step: int) -> Tensor | None:
         return None if self.checked(x) else on_the_stack(step)
 
     def checked(self, x: Tensor) -> bool:
-        raise NotImplementedError
+        return False
 
 
 class KnowsTheStackOfCheck(_Wary):

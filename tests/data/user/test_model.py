@@ -14,7 +14,7 @@ from harness import testing
 from harness.data.cards import CARDS
 from harness.protocol.json_schema import file_schema
 from harness.protocol.load import Loaded, for_data, load_protocol
-from harness.protocol.models import PROTOCOL, digest
+from harness.protocol.models import PROTOCOL
 from harness.training.recipe import When
 from harness.yaml_files.document import YamlError
 from tests.helpers.own_images import LISTS, model, protocol_text
@@ -160,7 +160,7 @@ def test_a_class_list_may_be_a_file_beside_the_protocol(tmp_path: Path) -> None:
     by_file = load_protocol(written(tmp_path, changed("[robin, wren, kite]", "lists/train.txt")))
     in_line = load_protocol(written(tmp_path, GOOD, "b.yaml"))
     assert by_file.protocol == in_line.protocol
-    assert digest(by_file.protocol) == digest(in_line.protocol)
+    assert by_file.protocol.digest == in_line.protocol.digest
 
 
 def test_a_class_list_is_looked_for_beside_the_file_that_names_it(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_class_list_that_cannot_be_read_is_reported_at_its_name(
     ],
 )
 def test_the_digest_changes_with_what_the_data_mean(change: dict[str, Any]) -> None:
-    assert digest(online(**change)) != digest(online())
+    assert online(**change).digest != online().digest
 
 
 @pytest.mark.parametrize(
@@ -228,15 +228,15 @@ def test_the_digest_changes_with_what_the_data_mean(change: dict[str, Any]) -> N
     ],
 )
 def test_the_digest_does_not_change_with_where_the_data_lie(change: dict[str, Any]) -> None:
-    assert digest(online(**change)) == digest(online())
+    assert online(**change).digest == online().digest
 
 
 def test_the_digest_of_tables_covers_columns_and_not_the_place() -> None:
     files, more = ({"folder": None, "parquet": path} for path in ("a/*.parquet", "b.parquet"))
     hub = {"folder": None, "hub": "me/birds", "config": "x", "revision": "main", "image": "image"}
-    assert digest(online(**files)) == digest(online(**more)) == digest(online(**hub))
-    assert digest(online(**files, label="species")) != digest(online(**files))
-    assert digest(online(**files, image="photo")) != digest(online(**files))
+    assert online(**files).digest == online(**more).digest == online(**hub).digest
+    assert online(**files, label="species").digest != online(**files).digest
+    assert online(**files, image="photo").digest != online(**files).digest
 
 
 def online(**changes: Any) -> Any:
@@ -247,7 +247,7 @@ def test_the_protocol_survives_being_written_out_and_read_again() -> None:
     protocol = online(size=[8, 9])
     again = PROTOCOL.validate_python(protocol.model_dump())
     assert again == protocol
-    assert digest(again) == digest(protocol)
+    assert again.digest == protocol.digest
 
 
 def test_before_decoding_the_card_knows_what_the_file_says() -> None:

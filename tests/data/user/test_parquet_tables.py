@@ -17,11 +17,11 @@ from tests.helpers.own_images import (
     LISTS,
     encoded,
     image_folder,
-    left_in_cache,
     loaded,
     model,
     object_mask,
     picture,
+    refusal,
 )
 
 ROWS = range(36)
@@ -49,11 +49,7 @@ def table(**changes: Any) -> Any:
 
 
 def refused(base: Path, **changes: Any) -> str:
-    """What is said of data that cannot be used, of which nothing may be kept."""
-    with pytest.raises(UserError) as caught:
-        loaded(table(**changes), base)
-    assert left_in_cache(base) == []
-    return str(caught.value)
+    return refusal(table(**changes), base)
 
 
 def as_the_hub_stores_it(path: Path, labels: list[Any] | None = None) -> None:

@@ -1,0 +1,62 @@
+"""Comparing two methods on the same episodes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness import cli
+from harness.boards.artifacts import scores_of
+from harness.boards.store import append_record
+from harness.records.record import Record
+from harness.runs.folder import read_record
+from tests.helpers.submissions import (
+    RUN,
+    rows,
+)
+
+pytestmark = pytest.mark.usefixtures("tiny_board")
+
+
+def test_compare_takes_differences_episode_by_episode(capsys: pytest.CaptureFixture[str]) -> None:
+    for method in ("opn", "nearest_pixel"):
+        assert cli.main([*RUN, "--method", method, "--seeds", "0-1" if method == "opn" else "0"]) == 0
+    capsys.readouterr()
+    assert cli.main(["compare", "tiny.yaml", "opn", "nearest_pixel", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["first"]) == 2
+
+    def values(record: Record) -> np.ndarray:
+        scores = scores_of(record, Path("leaderboards"))
+        assert scores is not None
+        return (scores["right"][:, 1:3] / scores["count"][:, 1:3]).mean(1)
+
+    first = np.mean([values(row) for row in rows() if row.method == "opn"], axis=0)
+    second = np.mean([values(row) for row in rows() if row.method == "nearest_pixel"], axis=0)
+    change = 100 * (first - second)
+    main = found["differences"][0]
+    assert main["metric"] == "accuracy"
+    assert main["difference"][0] == pytest.approx(change.mean())
+    assert main["difference"][1] == pytest.approx(1.96 * change.std(ddof=1) / np.sqrt(12))
+    assert main["better"] == pytest.approx(100 * (change > 0).mean())
+    assert main["told_apart"] == (abs(main["difference"][0]) > main["difference"][1])
+    assert cli.main(["compare", "tiny.yaml", "opn", "nearest_pixel"]) == 0
+    assert "interval of the difference" in capsys.readouterr().out
+    assert cli.main(["compare", "tiny.yaml", "opn", "nearest_pixle"]) == 2
+    assert "Did you mean 'nearest_pixel'?" in capsys.readouterr().err
+
+
+def test_compare_refuses_what_cannot_be_paired(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = read_record(run)
+    append_record(record, Path("leaderboards"))  # its scores are not kept there
+    assert cli.main([*RUN, "--method", "nearest_pixel"]) == 0
+    assert cli.main(["compare", "tiny.yaml", "opn", "nearest_pixel"]) == 2
+    assert "are not kept with this board" in capsys.readouterr().err
+    (Path("leaderboards") / "scores").mkdir(exist_ok=True)
+    damaged = Path("leaderboards") / "scores" / f"{record.scores}.npz"
+    damaged.write_bytes(b"PK\x03\x04 and nothing more")
+    assert cli.main(["compare", "tiny.yaml", "opn", "nearest_pixel"]) == 2
+    assert "damaged" in capsys.readouterr().err
