@@ -29,5 +29,5 @@ def class_loss(features: Features, head: nn.Module, x: Tensor, rows: Tensor) -> 
 
 def batch_of(episodes: Episodes) -> Batch:
     """Episodes as training hands them to a method."""
-    rows = torch.from_numpy(episodes.plan.classes).to(episodes.target.device)
+    rows = torch.tensor(episodes.plan.classes, device=episodes.target.device)
     return Batch(episodes.x, episodes.target, episodes.scored, episodes.plan.first_query, rows)
