@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import sys
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -107,16 +108,15 @@ def check_kind(cls: type[Method], protocol: AnyProtocol) -> None:
         )
 
 
-def task_for(
-    cls: type[Method], protocol: AnyProtocol, image_shape: tuple[int, int, int], classes: int | None = None
-) -> Task:
+def task_for(cls: type[Method], protocol: AnyProtocol, image_shape: Sequence[int], classes: int | None = None) -> Task:
     """What a method of this class is told on this protocol; the label delay only if it declares the need.
 
-    `classes` is the number of classes of the data set, all of which a supervised protocol asks for. Raises UserError
-    if the method does not run on protocols of this kind.
+    `image_shape` is (C, H, W); `classes` is the number of classes of the data set, all of which a supervised protocol
+    asks for. Raises UserError if the method does not run on protocols of this kind.
     """
     check_kind(cls, protocol)
-    return task_of(protocol, image_shape, classes, cls.needs_label_delay)
+    channels, height, width = image_shape
+    return task_of(protocol, (channels, height, width), classes, cls.needs_label_delay)
 
 
 def task_of(protocol: AnyProtocol, image_shape: tuple[int, int, int], classes: int | None, delay_told: bool) -> Task:

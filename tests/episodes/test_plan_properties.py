@@ -231,9 +231,9 @@ def test_an_episode_depends_on_protocol_split_seed_and_number() -> None:
 def test_planning_neither_reads_nor_moves_global_random_state(case: Case) -> None:
     random.seed(1)
     np.random.seed(1)
-    before = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
+    before = random.getstate(), np.random.get_state()[1].tolist()
     one = case.plan()
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # type: ignore[index]
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
     random.seed(2)
     np.random.seed(2)
     assert same(one, case.plan())

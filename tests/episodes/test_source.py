@@ -15,9 +15,10 @@ from PIL import Image
 from harness.data.dataset import Dataset
 from harness.episodes.plan import AUGMENT, plan_episodes, plan_key
 from harness.episodes.source import AUGMENTATIONS, EpisodeSource
-from harness.protocol.models import PROTOCOL, StreamProtocol
+from harness.protocol.models import PROTOCOL, DelayedLabel, StreamProtocol
 from harness.testing import STREAM_KINDS, protocols, tiny_dataset
 from harness.util import philox
+from tests.helpers.protocols import validated_as
 
 PADDING = 4
 SOURCES = {
@@ -146,17 +147,16 @@ def test_flips_are_fair_and_every_crop_occurs() -> None:
     assert {down for down, _ in seen} == {right for _, right in seen} == set(range(2 * PADDING + 1))
 
 
-def protocol_of(dataset: str) -> StreamProtocol:
-    from harness.protocol.models import PROTOCOL
-
-    return PROTOCOL.validate_python(
+def protocol_of(dataset: str) -> DelayedLabel:
+    return validated_as(
+        DelayedLabel,
         {
             "kind": "delayed_label",
             "title": "x",
             "dataset": dataset,
             "episode": {"ways": 3, "presentations": 4, "label_delay": 2},
             "scoring": {"shots": [1], "test_episodes": 10},
-        }
+        },
     )
 
 
@@ -235,7 +235,7 @@ def test_episodes_neither_read_nor_move_global_random_state(
     source = SOURCES[protocol.dataset, False]
 
     def state() -> tuple[Any, ...]:
-        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # type: ignore[index]
+        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
 
     def poison(number: int) -> None:
         random.seed(number)

@@ -15,7 +15,7 @@ from harness.method.interface import Method, Task
 
 def counted(run: object, grad: bool = False) -> int:
     with torch.set_grad_enabled(grad), torch.backends.mkldnn.flags(enabled=False), Operations() as counter:
-        run()  # type: ignore[operator]
+        run()
     return counter.total
 
 

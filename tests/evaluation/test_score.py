@@ -13,9 +13,10 @@ from harness.data.dataset import card_table
 from harness.episodes.plan import EpisodePlan, plan_episodes
 from harness.evaluation.score import curves, first, joined, metrics, score
 from harness.evaluation.score.credit import credit
-from harness.protocol.models import PROTOCOL, StreamProtocol
+from harness.protocol.models import DelayedLabel, OnlineFewShot, StreamProtocol
 from harness.testing import protocols
 from tests.helpers.plans import of_kind
+from tests.helpers.protocols import validated_as
 
 TEST = card_table(CARDS["cifar_fs"], "test")
 
@@ -23,9 +24,8 @@ TEST = card_table(CARDS["cifar_fs"], "test")
 def a_protocol(**episode: object) -> StreamProtocol:
     kind = "delayed_label" if "label_delay" in episode else "online_few_shot"
     shape = {"ways": 3, "presentations": 4, **episode}
-    return PROTOCOL.validate_python(
-        {"kind": kind, "title": "t", "dataset": "cifar_fs", "episode": shape, "scoring": {"shots": [1, 3]}}
-    )
+    content = {"kind": kind, "title": "t", "dataset": "cifar_fs", "episode": shape, "scoring": {"shots": [1, 3]}}
+    return validated_as(DelayedLabel, content) if "label_delay" in episode else validated_as(OnlineFewShot, content)
 
 
 def test_credit_is_shared_among_ties() -> None:

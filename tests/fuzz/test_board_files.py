@@ -74,7 +74,7 @@ def odd_records(draw: st.DrawFn) -> bytes:
     """A row whose hash is right and whose values are not those that the harness writes."""
     content = json.loads(draw(st.sampled_from(ROWS)))
     del content["sha256"]
-    odd = st.sampled_from(
+    odd: st.SearchStrategy[object] = st.sampled_from(
         [None, True, -1, 0, 2**70, 1e300, "", "x" * 400, "a|b<c>\n", [], {}, [[]], {"a": 1}, *AWKWARD]
     )
     for _ in range(draw(st.integers(1, 3))):

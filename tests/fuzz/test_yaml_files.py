@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ LOADED = {name: load_protocol(name) for name in PROTOCOLS}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _somewhere(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _somewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A working directory without data, where no data set can be found."""
     folder = tmp_path_factory.mktemp("fuzz")
     with pytest.MonkeyPatch.context() as patch:

@@ -27,6 +27,8 @@ class _Steps(Honest):
 class CountsInABuffer(_Steps):
     """Counts its answers in a buffer, as a running mean would."""
 
+    calls: Tensor
+
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         self.register_buffer("calls", torch.zeros(()))

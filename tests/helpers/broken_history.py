@@ -46,6 +46,8 @@ class TakesNullForTheLastClass(Honest):
 class RemembersQueries(Honest):
     """Compares a query with all that this instance was ever asked, and favours what is new."""
 
+    asked: Tensor
+
     def start(self, episodes: int) -> State:
         self.__dict__["asked"] = torch.zeros(0)
         return super().start(episodes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ class Honest(Method):
     """
 
     needs_label_delay = True
-    kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
+    kinds: ClassVar[tuple[str, ...]] = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
 
     def __init__(self, task: Task, units: int = 6) -> None:
         super().__init__(task)

@@ -112,7 +112,7 @@ class Explorer(Method):
 
 def _works(call: object) -> bool:
     try:
-        call()  # type: ignore[operator]
+        call()
     except (OSError, KeyError):
         return False
     return True

@@ -90,13 +90,13 @@ def instrument(moment: Moments) -> None:
         file.truncate(os.fstat(file.fileno()).st_size - len(data) // 2)
         append(file, data)
 
-    stages.RunningStage.advance = around(stages.RunningStage.advance)
+    stages.RunningStage.advance = around(stages.RunningStage.advance)  # type: ignore[method-assign]
     run.evaluate = around(run.evaluate, phase="scoring")
     evaluate.score_batch = around(evaluate.score_batch)
     np.savez_compressed = around(np.savez_compressed, "writing")
     atomic_files.os.replace = around(os.replace, "writing")
     safetensors.torch.save_file = partial(save_half, safetensors.torch.save_file)
-    Path.write_text = partial_method(write_half, Path.write_text)
+    Path.write_text = partial_method(write_half, Path.write_text)  # type: ignore[method-assign]
     store._append = partial(append_half, store._append)
 
 
@@ -116,7 +116,7 @@ def forked(folder: Path, protocol: str, save_seconds: float, resume: bool, fatal
         os.dup2(out, 2)
         moment = Moments(fatal, Path("killed while").absolute())
         instrument(moment)
-        run.Limits = partial(Limits, checkpoint_seconds=save_seconds)
+        run.Limits = partial(Limits, checkpoint_seconds=save_seconds)  # type: ignore[misc, assignment]
         code = cli.main(tiny_runs.words(protocol, *(["--resume"] if resume else [])))
         with Path("moments").open("w") as file:
             file.write(str(moment.seen))
@@ -137,7 +137,8 @@ def main(root: Path, kills: int, seed: int) -> dict[str, Any]:
     resolve.load_dataset = lambda name, **_: tiny_dataset(name)
     provenance.code = lambda: Code(revision=None, dirty=None)
     evaluate.BATCH = 2
-    drawn, chains, left = random.Random(seed), [], kills
+    chains: list[dict[str, Any]] = []
+    drawn, left = random.Random(seed), kills
     wholes: dict[str, tuple[int, float]] = {}
     for protocol in tiny_runs.RUNS:
         folder = tiny_runs.written(root / f"whole-{protocol}")

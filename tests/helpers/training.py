@@ -13,11 +13,12 @@ import torch
 
 from harness.episodes.source import EpisodeSource
 from harness.method.registry import build_method
-from harness.protocol.models import PROTOCOL, OnlineFewShot
+from harness.protocol.models import OnlineFewShot
 from harness.testing import tiny_dataset
 from harness.training.loop import train
 from harness.training.recipe import Budget
 from harness.training.state import Limits, Progress, Training
+from tests.helpers.protocols import validated_as
 
 STAGES: list[dict[str, Any]] = [
     {"name": "classes", "objective": "classes", "episodes": 12, "batch": 4},
@@ -28,14 +29,15 @@ STAGES: list[dict[str, Any]] = [
 
 
 def protocol() -> OnlineFewShot:
-    return PROTOCOL.validate_python(
+    return validated_as(
+        OnlineFewShot,
         {
             "kind": "online_few_shot",
             "title": "tiny",
             "dataset": "objects",
             "episode": {"ways": 3, "presentations": 3},
             "scoring": {"shots": [1, 2], "test_episodes": 6},
-        }
+        },
     )
 
 

@@ -16,6 +16,8 @@ def unsettled(net: Net, seed: int = 5) -> Net:
         torch.manual_seed(seed)
         for each in net.modules():
             if isinstance(each, nn.BatchNorm2d):
+                assert each.running_mean is not None
+                assert each.running_var is not None
                 nn.init.uniform_(each.running_mean, -0.3, 0.3)
                 nn.init.uniform_(each.running_var, 0.5, 2)
                 nn.init.uniform_(each.weight, 0.5, 1.5)

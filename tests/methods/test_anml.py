@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def an_anml(kind: str = "delayed_label", delay: int | None = 1, side: int = SIDE
         for name, each in net.named_parameters():
             if "layers" in name and each.dim() == 1 and each.requires_grad:  # normalisation starts at ones and zeros
                 with torch.no_grad():
-                    each += 0.3 * torch.randn_like(each)
+                    each.add_(0.3 * torch.randn_like(each))
     return net
 
 
@@ -46,7 +47,7 @@ def a_life(delay: int, side: int = SIDE) -> tuple[Tensor, Tensor]:
     return x, torch.cat([torch.full((delay, EPISODES), -1), target[: STEPS - delay]]) if delay else target
 
 
-def convolved(weights: list[Tensor], image: Tensor, final_relu: bool = True) -> Tensor:
+def convolved(weights: Sequence[Tensor], image: Tensor, final_relu: bool = True) -> Tensor:
     """Features [D] of one image [C, H, W] through three convolutions, each map set to mean 0 and variance 1."""
     maps = image.unsqueeze(0)
     for layer in range(3):
@@ -65,7 +66,7 @@ def convolved(weights: list[Tensor], image: Tensor, final_relu: bool = True) -> 
 def plain(net: ANML, pairs: list[tuple[Tensor, int]], asked: Tensor) -> Tensor:
     """Logits [Q, ways] of images [Q, ...] after learning from (image, label) pairs: one episode, by autograd."""
     signed = isinstance(net.trunk.layers[-2], torch.nn.GroupNorm)
-    trunk, fixed = list(net.trunk.parameters()), list(net.gate[0].parameters())
+    trunk, fixed = [*net.trunk.parameters()], [*net.gate[0].parameters()]
     head = next(iter(net.head.layers))
     own = [each if each.requires_grad else each.detach().requires_grad_() for each in (head.weight, head.bias)]
     head_rate = net.head.log_rates.exp()[0]
@@ -73,7 +74,7 @@ def plain(net: ANML, pairs: list[tuple[Tensor, int]], asked: Tensor) -> Tensor:
     if net.adapts == "all":
         moved, rates = [*trunk, *own], [*net.log_rates.exp(), *rates]
 
-    def answer(weights: list[Tensor], image: Tensor) -> Tensor:
+    def answer(weights: Sequence[Tensor], image: Tensor) -> Tensor:
         convs = weights[:-2] or trunk
         gate = torch.sigmoid(net.gate[1].weight @ convolved(fixed, image) + net.gate[1].bias)
         return weights[-2] @ (convolved(convs, image, not signed) * gate) + weights[-1]

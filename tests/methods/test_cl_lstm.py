@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -91,7 +93,7 @@ def test_flops_are_those_of_the_papers_cost_paragraph() -> None:
 def test_parameters_are_those_derived_from_the_paper() -> None:
     """1.91 M with an added skip and 2.05 M with a joined one: a third of ANML's 6.04 M, about the CNN's 1.77 M."""
 
-    def count(**options: object) -> int:
+    def count(**options: Any) -> int:
         return sum(each.numel() for each in CLLSTM(OMNIGLOT, norm="none", **options).parameters())
 
     assert count(skip="add") == pytest.approx(1.91e6, rel=2e-3)
@@ -104,20 +106,21 @@ def test_parameters_are_those_derived_from_the_paper() -> None:
 
 @pytest.mark.parametrize("labels", ["lstm", "first", "all"])
 @pytest.mark.parametrize("skip", ["concat", "add", "none"])
-def test_whole_net_against_a_plain_loop_over_layers(labels: str, skip: str) -> None:
+def test_whole_net_against_a_plain_loop_over_layers(labels: Any, skip: Any) -> None:
     """The net written again, step by step and layer by layer, in double precision."""
     torch.manual_seed(2)
     net = CLLSTM(CIFAR, channels=6, lstm=7, labels=labels, skip=skip).double().eval()
     for norm in net.norms:
-        nn.init.uniform_(norm.running_mean)
-        nn.init.uniform_(norm.running_var, 0.5, 2)
+        nn.init.uniform_(norm.get_buffer("running_mean"))
+        nn.init.uniform_(norm.get_buffer("running_var"), 0.5, 2)
     steps, episodes = 4, 2
     x = torch.randn(steps, episodes, 3, 32, 32, dtype=torch.float64)
     given = torch.tensor([[-1, -1], [2, 0], [4, 4], [1, 3]])
     memories = [cell.start(episodes, 32 >> n, 32 >> n) for n, cell in enumerate(net.cells)]
     h = c = torch.zeros(1, episodes, 7, dtype=torch.float64)
     for t in range(steps):
-        label, maps, second = one_hot(given[t], 5).double(), x[t], None
+        label, maps = one_hot(given[t], 5).double(), x[t]
+        second: Any = None
         for n, (cell, norm) in enumerate(zip(net.cells, net.norms, strict=True)):
             if n:
                 maps = nn.functional.max_pool2d(maps, 2)

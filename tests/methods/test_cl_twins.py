@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -156,7 +157,7 @@ def test_leaving_out_what_meets_only_zeros_changes_neither_value_nor_gradient(
     torch.testing.assert_close(fast, slow)
     for name, each in whole.items():
         expected = torch.zeros_like(weights[name]) if some[name] is None else some[name]
-        torch.testing.assert_close(expected, each, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(expected, each, msg=partial("{}: {}".format, name))
     unused = {name for name, each in some.items() if each is None}
     assert unused == {name for name in weights if ".hidden." in name}
     assert all(each.any() for name, each in some.items() if name not in unused and ".bias" not in name)
@@ -179,7 +180,7 @@ def test_statistics_are_those_of_all_steps_together(twin: str, norm: str) -> Non
             seen[name] = F.conv2d(x, cell.inputs.weight, None, cell.inputs.stride, 1) if norm == "gates" else maps
             return maps, state
 
-        cell.sequence = watched  # type: ignore[method-assign]
+        cell.sequence = watched  # type: ignore[method-assign, assignment]
     norms = {name: each for name, each in method.named_modules() if isinstance(each, torch.nn.BatchNorm2d)}
     for each in norms.values():
         each.reset_running_stats()

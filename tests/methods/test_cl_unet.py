@@ -57,11 +57,10 @@ def plain(net: CLUNet, x: Tensor, masks: Tensor, label_layer: int, size: tuple[i
     answers = []
     for image, mask in zip(x, masks, strict=True):
         if mask.min() < 0:
-            planes = [torch.zeros(size).double()] * 2
+            planes = torch.zeros(2, *size).double()
         else:
             sign = 1.0 if mask.max() > 0 else -1.0
-            planes = [F.adaptive_avg_pool2d(mask, size)[0], torch.full(size, sign).double()]
-        planes = torch.stack(planes)
+            planes = torch.stack([F.adaptive_avg_pool2d(mask, size)[0], torch.full(size, sign).double()])
         down: list[Tensor] = []
         maps = F.adaptive_avg_pool2d(image, size)
         for layer, cell in enumerate(net.cells):

@@ -15,7 +15,9 @@ from torch.nn import functional as F
 from methods.nn.conv_lstm_sequence import steps
 
 
-def arguments(steps: int = 3, kernel: int = 3, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
+def arguments(
+    steps: int = 3, kernel: int = 3, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
@@ -69,7 +71,8 @@ def test_each_gradient_can_be_asked_for_alone(wanted: int) -> None:
     inputs = arguments()
     together = torch.autograd.grad(steps(*inputs)[0].square().sum(), inputs)
     single = [each.detach().requires_grad_(number == wanted) for number, each in enumerate(inputs)]
-    (alone,) = torch.autograd.grad(steps(*single)[0].square().sum(), single[wanted])
+    driven, h, c, weight = single
+    (alone,) = torch.autograd.grad(steps(driven, h, c, weight)[0].square().sum(), single[wanted])
     torch.testing.assert_close(alone, together[wanted])
 
 

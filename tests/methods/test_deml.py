@@ -54,7 +54,7 @@ def test_a_support_set_is_steps_of_meta_sgd_and_training_goes_through_them(steps
     loss = F.cross_entropy(logits.flatten(0, 1), asked.T.flatten())
     expected, total = [], torch.zeros(()).double()
     for b in range(EPISODES):
-        weight, bias = net.weight, net.bias
+        weight, bias = net.weight + 0, net.bias + 0
         for _ in range(steps):
             weight, bias = moved(net, weight, bias, net.backbone(x[:, b]), target[:, b])
         expected.append(net.backbone(queries[:, b]) @ weight.T + bias)
@@ -78,7 +78,7 @@ def test_in_a_stream_each_label_is_a_step_when_it_is_revealed(delay: int) -> Non
         stepped.append(logits)
     rolled = net.rollout(x, Feedback(feedback))
     for b in range(EPISODES):
-        weight, bias = net.weight, net.bias
+        weight, bias = net.weight + 0, net.bias + 0
         concepts = net.backbone(x[:, b])
         for t in range(len(x)):
             if t >= delay:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -47,9 +48,10 @@ def a_life(delay: int = 1) -> tuple[Tensor, Tensor]:
     return x, masks
 
 
-def plain_answer(net: FinetunedCNN, weights: dict[str, Tensor], image: Tensor, norm: str) -> Tensor:
+def plain_answer(net: FinetunedCNN, weights: Mapping[str, Tensor], image: Tensor, norm: str) -> Tensor:
     """Logits [1, 1, 34, 32] of one image [3, 34, 32]; the U-Net written out."""
-    maps, down = F.adaptive_avg_pool2d(image[None], net.size), []
+    down: list[Tensor] = []
+    maps = F.adaptive_avg_pool2d(image[None], net.size)
     for layer in range(10):
         if layer in (1, 2, 3, 4):
             maps = F.max_pool2d(maps, 2, 2)

@@ -23,8 +23,9 @@ from harness.evaluation.rollout import step_through
 from harness.evaluation.score.credit import credit
 from harness.method.registry import load_method, task_for
 from harness.protocol.load import load_protocol
-from harness.protocol.models import PROTOCOL, DelayedLabel, OnlineFewShot, StreamProtocol
+from harness.protocol.models import DelayedLabel, OnlineFewShot, StreamProtocol
 from harness.util.shipped_files import protocol_files
+from tests.helpers.protocols import validated_as
 
 pytestmark = pytest.mark.slow
 
@@ -39,14 +40,15 @@ SHIPPED: dict[str, StreamProtocol] = {
     for name in sorted(protocol_files())
     if isinstance(protocol := load_protocol(name).protocol, OnlineFewShot | DelayedLabel)
 }
-DRAWN = PROTOCOL.validate_python(
+DRAWN = validated_as(
+    DelayedLabel,
     {
         "kind": "delayed_label",
         "title": "classes drawn independently",
         "dataset": "cifar_fs",
         "episode": {"ways": 5, "presentations": 10, "order": "iid", "label_delay": 3},
         "scoring": {"shots": [1, 5]},
-    }
+    },
 )
 
 
@@ -230,7 +232,7 @@ def test_nothing_beats_counting_over_a_whole_episode_when_images_say_nothing(met
 @pytest.mark.parametrize("method", WITHOUT_PARAMETERS)
 def test_labels_are_worth_nothing_over_an_episode_whose_classes_are_drawn_independently(method: str) -> None:
     worth = Fraction(DRAWN.steps, DRAWN.episode.ways)
-    assert sum(expected_by_shot(method, *shape_of(DRAWN))) == worth
+    assert sum(expected_by_shot(method, *shape_of(DRAWN)), Fraction()) == worth
     assert abs(departure(earned_on(method, "drawn").sum(1), float(worth))) < SIGMAS
 
 

@@ -21,11 +21,12 @@ from harness.evaluation.rollout import score_batch
 from harness.evaluation.score import Scores, metrics, score
 from harness.method.registry import load_method, task_for
 from harness.protocol.load import load_protocol
-from harness.protocol.models import AnyProtocol
+from harness.protocol.models import AnyProtocol, Continual, SegmentationDistractors
 from harness.util.errors import UserError
 from harness.util.shipped_files import protocol_files
 from methods import BUILT_IN
 from methods.nn.untrained import Untrained
+from tests.helpers.protocols import protocol_as
 
 pytestmark = pytest.mark.slow
 
@@ -87,7 +88,7 @@ def test_labels_alone_are_worth_one_in_ways_in_every_episode(method: str, name: 
 
 @pytest.mark.parametrize("name", CONTINUAL)
 def test_copying_the_newest_label_earns_exactly_the_last_subtask(name: str) -> None:
-    protocol = SHIPPED[name]
+    protocol = protocol_as(Continual, name)
     _, scores = scored("copy_last", name)
     found = metrics(protocol, scores)
     assert found["query_accuracy@last"][:2] == (100, 0)
@@ -132,8 +133,12 @@ def test_without_any_label_there_is_only_chance(name: str) -> None:
 # Masks. All objects have one mask, so that whoever answers with it on a target earns 1 and on a distractor 0.
 
 
+def mask_protocol(name: str) -> SegmentationDistractors:
+    return protocol_as(SegmentationDistractors, name)
+
+
 def both_ways(name: str) -> bool:
-    return SHIPPED[name].episode.distractor
+    return mask_protocol(name).episode.distractor
 
 
 @pytest.mark.parametrize("name", MASKS)
@@ -151,7 +156,7 @@ def test_answers_that_never_change_earn_what_the_mask_covers_or_hides(name: str)
 @pytest.mark.parametrize("name", MASKS)
 def test_copying_the_newest_mask_earns_what_the_order_is_worth(name: str) -> None:
     """It is right about a target after a target, and hides a distractor after a distractor or at the very start."""
-    presentations = SHIPPED[name].episode.presentations
+    presentations = mask_protocol(name).episode.presentations
     _, scores = scored("copy_last_mask", name)
     if not both_ways(name):
         assert (scores["iou"] == np.arange(presentations).clip(max=1)).all()
@@ -163,7 +168,7 @@ def test_copying_the_newest_mask_earns_what_the_order_is_worth(name: str) -> Non
 
 @pytest.mark.parametrize("name", MASKS)
 def test_the_mean_mask_marks_every_image_once_an_object_was_revealed(name: str) -> None:
-    presentations = SHIPPED[name].episode.presentations
+    presentations = mask_protocol(name).episode.presentations
     _, scores = scored("mean_mask", name)
     assert (scores["iou"] == np.arange(presentations).clip(max=1)).all()
     if both_ways(name):

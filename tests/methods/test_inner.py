@@ -99,7 +99,7 @@ def test_the_second_derivative_through_convolutions_is_that_of_a_loop_over_episo
     found = torch.autograd.grad(inner.answers(net, after, x).square().sum(), list(net.parameters()))
     total: Tensor = torch.zeros(())
     for b in range(2):
-        own = dict(net.named_parameters())
+        own: dict[str, Tensor] = dict(net.named_parameters())
         inside = F.cross_entropy(functional_call(net, own, (x[b],)), target[b])
         slopes = torch.autograd.grad(inside, list(own.values()), create_graph=True)
         moved = {name: each - 0.2 * slope for (name, each), slope in zip(own.items(), slopes, strict=True)}

@@ -79,6 +79,8 @@ def life(kind: str, net: str, numbers: range = range(3)) -> tuple[Method, Episod
     with seeded(5):
         for each in method.modules():
             if isinstance(each, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+                assert each.running_mean is not None
+                assert each.running_var is not None
                 torch.nn.init.uniform_(each.running_mean, -0.3, 0.1)
                 torch.nn.init.uniform_(each.running_var, 0.5, 2)
     episodes = source.episodes(protocol, "test", 0, numbers)

@@ -252,7 +252,7 @@ def test_the_pretext_of_a_stream_is_the_same_net_on_support_sets(ways: int) -> N
     episode_loss(pretext, some_episodes(k_shot_protocol())).backward()
     with torch.no_grad():
         for each in pretext.parameters():
-            each.sub_(0.1 * each.grad)  # type: ignore[operator]
+            each.sub_(0.1 * each.grad)
     moved = {name for name, each in net.state_dict().items() if not torch.equal(each, before[name])}
     body = {"factors", *(name for name in before if name.startswith("learner.body."))}
     assert moved == (body | {"learner.classify.weight", "learner.classify.bias"} if ways == WAYS else body)

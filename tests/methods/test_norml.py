@@ -157,7 +157,8 @@ def plain_answers(net: NORML, x: Tensor, target: Tensor, queries: Tensor) -> Ten
     """Logits [B, Q, ways] after learning from support pairs, one episode at a time."""
     rows = []
     for b in range(EPISODES):
-        shown, labels, weights, memory = net.backbone(x[:, b]), target[:, b], begun(net), {}
+        memory: dict[Any, Any] = {}
+        shown, labels, weights = net.backbone(x[:, b]), target[:, b], begun(net)
         if net.whole:
             for _ in range(net.passes):
                 weights = plain_step(net, weights, memory, shown, labels)
@@ -204,7 +205,8 @@ def test_in_a_stream_each_label_is_a_step_when_it_is_revealed(delay: int, option
         stepped.append(logits)
     expected = torch.zeros(len(x), EPISODES, WAYS, dtype=torch.float64)
     for b in range(EPISODES):
-        seen, weights, memory = net.backbone(x[:, b]), begun(net), {}
+        memory: dict[Any, Any] = {}
+        seen, weights = net.backbone(x[:, b]), begun(net)
         for t in range(len(x)):
             if feedback[t, b] >= 0:
                 weights = plain_step(net, weights, memory, seen[t - delay, None], feedback[t, b, None])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -18,7 +20,7 @@ def a_stream(delay: int, steps: int = 9, episodes: int = 3) -> tuple[torch.Tenso
     return x, target, torch.cat([null, target[: max(0, steps - delay)]])
 
 
-def an_opn(delay: int, **options: object) -> OPN:
+def an_opn(delay: int, **options: Any) -> OPN:
     torch.manual_seed(7)
     return OPN(Task(4, (1, 16, 16), "delayed_label", delay), channels=6, **options).eval()
 

@@ -89,7 +89,7 @@ def test_methods_that_name_the_same_net_begin_with_the_same_weights(net: str) ->
     options = {"backbone": net, "channels": 4}
 
     def started(name: str, seed: int = 0) -> dict[str, Tensor]:
-        return build_method(load_method(name).cls, task, options, seed).backbone.net.state_dict()  # type: ignore
+        return build_method(load_method(name).cls, task, options, seed).backbone.net.state_dict()
 
     first = started("bauer")
     for name in ("ppa", "deml", "gidaris", "norml"):

@@ -27,8 +27,10 @@ def plain(method: ResNet20, x: Tensor, training: bool) -> Tensor:
     w = {name: each.clone() if "running" in name else each for name, each in method.state_dict(keep_vars=True).items()}
 
     def norm(maps: Tensor, name: str) -> Tensor:
-        at = [w[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
-        return F.batch_norm(maps, *at, training=training)
+        mean, variance, scale, shift = (
+            w[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return F.batch_norm(maps, mean, variance, scale, shift, training=training)
 
     maps = norm(F.conv2d(x, w["stem.weight"], padding=1), "norm").relu()
     for number in range(9):

@@ -86,7 +86,7 @@ def test_answers_are_causal_attention_token_by_token(positions: str) -> None:
     method = tiny(positions, COLOUR).double()
     with torch.no_grad():
         for each in method.parameters():
-            each += 0.3 * torch.randn(each.shape, generator=torch.Generator().manual_seed(each.numel())).double()
+            each.add_(0.3 * torch.randn(each.shape, generator=torch.Generator().manual_seed(each.numel())).double())
         x, _, feedback = normal_stream(COLOUR, 7, 2, delay=2)
         features = method.encode(x.flatten(0, 1).double()).unflatten(0, (7, 2)).numpy()
         answers = method.rollout(x.double(), Feedback(feedback)).numpy()
@@ -167,8 +167,10 @@ def test_rotary_positions_can_pick_out_one_distance_and_alibi_cannot() -> None:
     query = torch.zeros(1, 1, 1, 16, dtype=torch.float64)
     query[..., :4] = 1
     for wanted in (1, 2, 5):
-        keys = _turned(query.expand(1, 1, 30, 16), rotary._turns(0, 30, query))
-        at = _turned(query, rotary._turns(29 - wanted, 1, query))
+        past, now = rotary._turns(0, 30, query), rotary._turns(29 - wanted, 1, query)
+        assert past is not None
+        assert now is not None
+        keys, at = _turned(query.expand(1, 1, 30, 16), past), _turned(query, now)
         assert int((at @ keys.transpose(-1, -2)).argmax()) == 29 - wanted
     lowered = tiny("alibi")._lowered(29, 1, query)[0, :, 0]
     assert (lowered.diff(dim=-1) > 0).all()

@@ -36,7 +36,7 @@ def test_features_are_torchvisions_in_value_and_gradient(training: bool) -> None
     ours = method.rollout(x.unsqueeze(0), Feedback(torch.full((1, 3), -1)))[0]
     theirs = method.classify(other(x)[:, :, 0, 0])
     torch.testing.assert_close(ours, theirs)
-    weights = [each.weight for each in method.convs]
+    weights = [each.get_parameter("weight") for each in method.convs]
     same = [each.weight for each in other if isinstance(each, nn.Conv2d)]
     torch.testing.assert_close(
         torch.autograd.grad(ours.square().sum(), weights), torch.autograd.grad(theirs.square().sum(), same)

@@ -15,10 +15,10 @@ from harness.data.dataset import ClassTable, card_table
 from harness.episodes.plan import plan_episodes
 from harness.episodes.timeline import QUERIES, class_list, timeline
 from harness.protocol import describe, words
-from harness.protocol.load import load_protocol
-from harness.protocol.models import PROTOCOL, StreamProtocol
+from harness.protocol.models import PROTOCOL, DelayedLabel, StreamProtocol
 from harness.util.shipped_files import protocol_files
 from tests.helpers.plans import of_kind
+from tests.helpers.protocols import protocol_as
 
 TABLE = ClassTable(
     names=tuple("abcdefgh"),
@@ -307,4 +307,4 @@ def test_scores_are_taken_under_the_seed_that_is_shown_by_default() -> None:
     args = parser.parse(["x"])
     assert args is not None
     assert (args.seed, args.split) == (EVALUATION_SEED, "test")
-    assert load_protocol("cifarfs_delay5").protocol.scoring.test_episodes == 2000  # type: ignore[union-attr]
+    assert protocol_as(DelayedLabel, "cifarfs_delay5").scoring.test_episodes == 2000

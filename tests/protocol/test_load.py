@@ -12,9 +12,11 @@ import pytest
 import harness
 from harness.protocol import load
 from harness.protocol.load import for_data, inherited, load_protocol
+from harness.protocol.models import DelayedLabel
 from harness.util import shipped_files
 from harness.util.errors import UserError
 from harness.yaml_files.document import YamlError
+from tests.helpers.protocols import protocol_as
 
 GOOD = """\
 kind: delayed_label
@@ -102,7 +104,7 @@ def test_a_protocol_means_the_same_whether_inherited_or_written_out(tmp_path: Pa
 
 def test_a_shipped_protocol_can_be_extended_by_name(tmp_path: Path) -> None:
     child = written(tmp_path, "extends: cifarfs_delay5\nepisode: {label_delay: 9}\n")
-    assert load_protocol(child).protocol.episode.label_delay == 9  # type: ignore[union-attr]
+    assert protocol_as(DelayedLabel, child).episode.label_delay == 9
 
 
 def test_an_inherited_problem_is_shown_where_it_stands(tmp_path: Path) -> None:
@@ -221,8 +223,8 @@ def test_an_impossible_protocol_is_refused_with_line_and_numbers(
 
 
 def test_label_delay_may_exceed_the_episode(tmp_path: Path) -> None:
-    protocol = load_protocol(written(tmp_path, GOOD.replace("label_delay: 3", "label_delay: 500"))).protocol
-    assert protocol.episode.label_delay == 500  # type: ignore[union-attr]
+    late = written(tmp_path, GOOD.replace("label_delay: 3", "label_delay: 500"))
+    assert protocol_as(DelayedLabel, late).episode.label_delay == 500
 
 
 def test_the_stand_in_is_a_protocol_of_its_own(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def tiny(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.chdir(folder)
 
 
-def failing(function: Callable[..., Any], at: int, fail: Callable[[], None]) -> Callable[..., Any]:
+def failing(function: Callable[..., Any], at: int, fail: Callable[[], object]) -> Callable[..., Any]:
     """The function, which fails at its n-th call."""
     calls = 0
 
@@ -245,7 +245,7 @@ def test_a_board_that_cannot_be_written_any_more_does_not_cost_the_run(capsys: p
     assert Path("others/late.jsonl").is_file()
 
 
-def interrupted(update: int, then: Callable[[], None]) -> Callable[..., Any]:
+def interrupted(update: int, then: Callable[[], object]) -> Callable[..., Any]:
     """`RunningStage.advance`, before whose n-th call something happens."""
     return failing(RunningStage.advance, update, then)
 

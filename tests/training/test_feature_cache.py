@@ -77,7 +77,7 @@ def test_a_run_that_reuses_ends_with_the_bits_of_one_that_trains(tmp_path: Path,
     counts = [train(each) for each in (alone, first, second)]
     assert_same(weights(first), weights(alone))
     assert_same(weights(second), weights(alone))
-    assert [each.episodes for each in counts] == [sum(each["episodes"] for each in stages)] * 3
+    assert [each.episodes for each in counts] == [sum(int(str(each["episodes"])) for each in stages)] * 3
     assert [each.updates for each in counts] == [8 if HEAD in stages else 5] * 3
     told = [finished_pretraining(each) for each in counts]
     assert told[0] == []
@@ -145,8 +145,9 @@ def test_a_damaged_entry_is_set_aside_and_trained_again(tmp_path: Path, harm: st
     raw = bytearray(path.read_bytes())
     if harm == "flipped":
         raw[-3] ^= 1
-    path.write_bytes({"cut": raw[:-40], "flipped": raw, "empty": b""}[harm])
-    damaged, said = path.read_bytes(), []
+    path.write_bytes({"cut": bytes(raw[:-40]), "flipped": bytes(raw), "empty": b""}[harm])
+    said: list[str] = []
+    damaged = path.read_bytes()
     second = trained_on(tmp_path / "second", said=said)
     progress = train(second)
     assert_same(weights(second), weights(first))

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from harness.episodes.source import EpisodeSource
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.score import metrics
-from harness.method.interface import Method, Task
+from harness.method.interface import Feedback, Method, Task
 from harness.method.registry import build_method
 from harness.testing import tiny_dataset
 from harness.training.frozen_features import FrozenFeatures
@@ -178,19 +179,19 @@ class Diverging(Trainable, Method):
         super().__init__(inner.task)
         self.inner, self.calls = inner, 0
 
-    def rollout(self, x, feedback):
+    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
         return self.inner.rollout(x, feedback)
 
-    def start(self, episodes):
+    def start(self, episodes: int) -> Any:
         return self.inner.start(episodes)
 
-    def observe(self, state, feedback):
+    def observe(self, state: Any, feedback: Feedback) -> Any:
         return self.inner.observe(state, feedback)
 
-    def predict(self, state, x):
+    def predict(self, state: Any, x: Tensor) -> tuple[Tensor, Any]:
         return self.inner.predict(state, x)
 
-    def loss(self, logits, target, scored):
+    def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
         self.calls += 1
         return super().loss(logits, target, scored) * (float("nan") if self.calls > 3 else 1.0)
 
@@ -213,7 +214,7 @@ def test_a_stage_cannot_move_the_delay_of_a_method_that_is_told_it(tmp_path: Pat
 
 
 def test_an_objective_on_classes_learns_the_training_classes(tmp_path: Path) -> None:
-    losses: list[float] = []
+    losses: list[float | None] = []
     stages = [{"name": "classes", "objective": "classes", "episodes": 1600, "batch": 16}]
     train(
         training(tmp_path, stages=stages, augment=[], limits=Limits()),

@@ -14,6 +14,7 @@ import pytest
 
 from harness.method.registry import load_method, resolved_options
 from harness.protocol.load import Loaded, load_protocol
+from harness.protocol.models import Continual, DelayedLabel, NWayKShot, OnlineFewShot, SegmentationDistractors
 from harness.testing.tiny import tiny_source
 from harness.training import recipe_file
 from harness.training.recipe import BUDGETS, EpisodeChange, Stage, budget_hash, staged
@@ -21,6 +22,7 @@ from harness.training.recipe_file import load_budget, read_recipe, recipe_path
 from harness.util.errors import UserError
 from harness.util.shipped_files import protocol_files, recipes_dir
 from methods import BUILT_IN
+from tests.helpers.protocols import protocol_as
 
 
 @functools.cache
@@ -86,9 +88,11 @@ def test_every_recipe_file_is_named_after_a_method() -> None:
 def test_a_stage_changes_the_episode_and_with_it_the_stream() -> None:
     late = load_protocol("cifarfs_delay5").protocol
     early = staged(late, EpisodeChange(label_delay=1))
+    assert isinstance(early, OnlineFewShot)
     assert (early.kind, early.label_delay, early.episode.ways) == ("online_few_shot", 1, 5)
     assert early.episode == load_protocol("cifarfs_5way_online").protocol.episode
     short = staged(late, EpisodeChange(ways=2, presentations=3, order="iid"))
+    assert isinstance(short, DelayedLabel)
     assert (short.kind, short.label_delay, short.steps) == ("delayed_label", 5, 6)
     assert len({late.digest, early.digest, short.digest}) == 3
     assert staged(late, EpisodeChange()) is late
@@ -162,10 +166,11 @@ def test_a_part_can_be_for_runs_that_begin_from_weights(tmp_path: Path) -> None:
 
 def test_a_stage_without_the_distractor_shows_the_target_alone() -> None:
     """The curriculum of segmentation: first without, then with distractors."""
-    protocol = load_protocol("fss1000_distractors").protocol
+    protocol = protocol_as(SegmentationDistractors, "fss1000_distractors")
     presentations = protocol.episode.presentations
     for change, distractor in ((EpisodeChange(distractor=False), False), (EpisodeChange(), True)):
         stage = staged(protocol, change)
+        assert isinstance(stage, SegmentationDistractors)
         assert stage.episode.distractor is distractor
         source = tiny_source(protocol.model_copy(update={"dataset": "scenes"}))
         episodes = source.episodes(stage, "train", 0, range(3))
@@ -197,8 +202,10 @@ def test_a_stage_that_asks_for_what_the_kind_lacks_says_what_it_has(
 
 def test_stages_of_other_kinds_change_what_they_name() -> None:
     continual = staged(load_protocol("omniglot_continual20").protocol, EpisodeChange(subtasks=5, queries=3))
+    assert isinstance(continual, Continual)
     assert (continual.episode.subtasks, continual.episode.shots, continual.episode.queries) == (5, 5, 3)
     shots = staged(load_protocol("omniglot_20way_1shot").protocol, EpisodeChange(ways=4, shots=3))
+    assert isinstance(shots, NWayKShot)
     assert (shots.episode.ways, shots.episode.shots, shots.episode.queries) == (4, 3, 15)
 
 

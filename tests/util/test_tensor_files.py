@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -84,7 +85,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
-def test_an_optimiser_goes_on_as_if_nothing_had_happened(kind: type[torch.optim.Optimizer]) -> None:
+def test_an_optimiser_goes_on_as_if_nothing_had_happened(kind: Any) -> None:
     options = {"momentum": 0.9} if kind is torch.optim.SGD else {}
 
     def step(net: torch.nn.Linear, optimizer: torch.optim.Optimizer) -> None:

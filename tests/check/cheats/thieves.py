@@ -167,7 +167,7 @@ class ReplacesCredit(Cheat):
     def start(self, episodes: int) -> State:
         for module in [each for name, each in list(sys.modules.items()) if name.startswith("harness.evaluation")]:
             if hasattr(module, "credit") and callable(module.credit):
-                module.credit = lambda logits, target: np.ones(target.shape)
+                setattr(module, "credit", lambda logits, target: np.ones(target.shape))  # noqa: B010
         return super().start(episodes)
 
 
@@ -197,7 +197,7 @@ class ReplacesNumPy(Cheat):
     """Puts a function in the place of the one by which NumPy looks up what was right."""
 
     def start(self, episodes: int) -> State:
-        np.take_along_axis = lambda values, at, axis: np.ones_like(values[..., :1])
+        np.take_along_axis = lambda values, at, axis: np.ones_like(values[..., :1])  # type: ignore[misc, assignment]
         return super().start(episodes)
 
 
@@ -205,7 +205,7 @@ class ReplacesGather(Cheat):
     """Does the same to torch."""
 
     def start(self, episodes: int) -> State:
-        torch.Tensor.gather = lambda self, dim, index: torch.ones_like(index, dtype=torch.bool)  # type: ignore[method-assign]
+        torch.Tensor.gather = lambda self, dim, index: torch.ones_like(index, dtype=torch.bool)  # type: ignore[misc, assignment, method-assign]
         return super().start(episodes)
 
 
@@ -243,7 +243,7 @@ class ReplacesOpen(Cheat):
 
     def start(self, episodes: int) -> State:
         write = builtins.open
-        builtins.open = lambda *args, **options: write(*args, **options)
+        builtins.open = lambda *args, **options: write(*args, **options)  # type: ignore[assignment]
         return super().start(episodes)
 
 

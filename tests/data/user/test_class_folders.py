@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def test_images_are_stretched_to_the_size_and_may_be_gray(tmp_path: Path) -> Non
     np.testing.assert_array_equal(data.images[0, 0], wanted)
 
 
-def one_class(where: Path, image: Image.Image, name: str = "0.png", **options: object) -> None:
+def one_class(where: Path, image: Image.Image, name: str = "0.png", **options: Any) -> None:
     """The birds, with one image of their first training class in place of its images."""
     image_folder(where)
     shutil.rmtree(where / "kite")

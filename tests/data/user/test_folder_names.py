@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from tests.helpers.own_images import (
 
 def test_files_whose_names_are_not_utf8_are_read(tmp_path: Path) -> None:
     folder = image_folder(tmp_path / "birds") / "owl"
-    shutil.move(os.fsencode(folder / "0.png"), os.fsencode(folder) + b"/h\xe9.png")
+    os.rename(os.fsencode(folder / "0.png"), os.fsencode(folder) + b"/h\xe9.png")
     data = loaded(model(), tmp_path)
     assert "owl/h\\xe9.png" in data.image_ids
     json.dumps(data.image_ids, ensure_ascii=False).encode()

@@ -167,7 +167,7 @@ def test_a_class_list_is_looked_for_beside_the_file_that_names_it(tmp_path: Path
     written(tmp_path, "robin\nwren\nkite\n", "base/train.txt")
     written(tmp_path, changed("[robin, wren, kite]", "train.txt"), "base/parent.yaml")
     child = load_protocol(written(tmp_path, "extends: base/parent.yaml\n"))
-    assert child.protocol.dataset.lists["train"] == ("kite", "robin", "wren")  # type: ignore[union-attr]
+    assert child.protocol.dataset.lists["train"] == ("kite", "robin", "wren")
 
 
 def test_an_error_in_a_class_list_is_shown_at_its_line_there(tmp_path: Path) -> None:
