@@ -32,7 +32,7 @@ class Difference:
     episodes: int
 
     @property
-    def told_apart(self) -> bool:
+    def excludes_zero(self) -> bool:
         """Whether the interval of the difference leaves out zero."""
         return abs(self.difference[0]) > self.difference[1]
 

@@ -25,9 +25,6 @@ from pydantic import ValidationError
 from harness.records.record import SCHEMA_VERSION, Record, canonical_json, sha256_of
 from harness.util.errors import RunError
 
-BOARDS = Path("leaderboards")
-"""Where boards are, from the current folder, unless another folder is given."""
-
 STAND_IN_FOLDER = "stand_in"
 """The folder inside the boards' folder for boards of generated data, so that they never meet real ones."""
 

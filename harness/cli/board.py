@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli.common import BOARDS, LOCAL_BOARDS, add_boards, boards_to_read
 from harness.cli.notices import notice
 from harness.util.errors import UserError, unknown
 from harness.util.shown_text import in_json
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("protocol", nargs="?", help="a protocol's name or file; without it, the index of all boards")
-    parser.add_argument("--boards", type=Path, default=Path("leaderboards"), metavar="DIR", help="where boards are")
+    add_boards(parser)
     parser.add_argument(
         "--data", choices=("real", "stand-in"), default="real", help="the board of real or of generated (stand-in) data"
     )
@@ -28,39 +29,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     if args.protocol is None:
-        return _all(args)
+        return _all(args, boards_to_read(args, args.data == "stand-in"))
     from harness.boards.markdown import on_data, render_board, view_board, write_board, write_index
 
-    loaded = _loaded(args.protocol, args.boards)
+    loaded = _loaded(args.protocol, [args.boards] if args.boards else [BOARDS, LOCAL_BOARDS])
     stand_in = args.data == "stand-in" or loaded.protocol.card.stand_in
+    boards = boards_to_read(args, stand_in, loaded.name)
     if args.json:
-        view = view_board(loaded.name, on_data(loaded, stand_in), args.boards, stand_in)
+        view = view_board(loaded.name, on_data(loaded, stand_in), boards, stand_in)
         print(in_json(board_as_json(view)))
     else:
-        print(render_board(loaded, args.boards, stand_in), end="")
+        print(render_board(loaded, boards, stand_in), end="")
     if args.write:
-        write_board(loaded, args.boards, stand_in)
-        write_index(args.boards)
+        write_board(loaded, boards, stand_in)
+        write_index(boards)
     return 0
 
 
-def _all(args: argparse.Namespace) -> int:
+def _all(args: argparse.Namespace, boards: Path) -> int:
     from harness.boards.markdown import render_index, view_all, write_board, write_index
     from harness.protocol.load import load_protocol
     from harness.util.shipped_files import protocol_files
 
     if args.json:
-        print(in_json([board_as_json(view) for view in view_all(args.boards)]))
+        print(in_json([board_as_json(view) for view in view_all(boards)]))
     else:
-        print(render_index(args.boards), end="")
+        print(render_index(boards), end="")
     if args.write:
         shipped = protocol_files()
-        for view in view_all(args.boards):
+        for view in view_all(boards):
             if view.protocol is None:
                 notice(f"'{view.name}' was left as it is; give its protocol: harness board FILE --write")
             else:
-                write_board(load_protocol(shipped[view.name]), args.boards, view.stand_in)
-        write_index(args.boards)
+                write_board(load_protocol(shipped[view.name]), boards, view.stand_in)
+        write_index(boards)
     return 0
 
 
@@ -122,14 +124,16 @@ def _entry_as_json(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _loaded(name: str, boards: Path) -> Loaded:
+def _loaded(name: str, folders: list[Path]) -> Loaded:
     """The protocol of a board; UserError with the nearest name for one that is neither shipped nor a file."""
     from harness.protocol.load import load_protocol
     from harness.util.shipped_files import protocol_files
 
     if Path(name).exists() or name in protocol_files() or Path(name).suffix in {".yaml", ".yml"}:
         return load_protocol(name)
-    mine = {path.stem for path in [*boards.glob("*.jsonl"), *boards.glob("stand_in/*.jsonl")]}
+    mine = {
+        path.stem for folder in folders for place in (folder, folder / "stand_in") for path in place.glob("*.jsonl")
+    }
     if name in mine:
         raise UserError(f"protocol '{name}' of that board is not shipped; give its file: harness board FILE")
     raise unknown("protocol", name, {*protocol_files(), *mine})

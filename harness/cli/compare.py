@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cli.common import add_boards, boards_to_read
 from harness.util.shown_text import in_json, shown
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", choices=("real", "stand-in"), default="real", help="the board of real or of generated (stand-in) data"
     )
-    parser.add_argument("--boards", type=Path, default=Path("leaderboards"), metavar="DIR", help="where boards are")
+    add_boards(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -33,9 +33,10 @@ def execute(args: argparse.Namespace) -> int:
     loaded = load_protocol(args.board)
     stand_in = args.data == "stand-in" or loaded.protocol.card.stand_in
     protocol = on_data(loaded, stand_in)
-    standings = view_board(loaded.name, protocol, args.boards, stand_in).standings
+    boards = boards_to_read(args, stand_in, loaded.name)
+    standings = view_board(loaded.name, protocol, boards, stand_in).standings
     first, second = found(standings, args.first), found(standings, args.second)
-    results = differences(protocol, first, second, args.boards)
+    results = differences(protocol, first, second, boards)
     if args.json:
         print(
             in_json(
@@ -43,7 +44,7 @@ def execute(args: argparse.Namespace) -> int:
                     "board": loaded.name,
                     "first": [record.run for record in first.records],
                     "second": [record.run for record in second.records],
-                    "differences": [{**asdict(each), "told_apart": each.told_apart} for each in results],
+                    "differences": [{**asdict(each), "excludes_zero": each.excludes_zero} for each in results],
                 }
             )
         )
@@ -73,9 +74,9 @@ def _text(board: str, first: Entry, second: Entry, results: list[Difference]) ->
         names = [entry.newest.run for entry in (first, second)]
     better, worse = names if main.difference[0] > 0 else names[::-1]
     verdict = (
-        f"{better} is better than {worse} on these episodes: the interval of the difference leaves out 0."
-        if main.told_apart
-        else "These episodes do not tell the two apart: the interval of the difference holds 0."
+        f"{better} is better than {worse} on these episodes: the interval of the difference excludes zero."
+        if main.excludes_zero
+        else "These episodes do not separate the two: the interval of the difference includes zero."
     )
     return "\n".join(
         [

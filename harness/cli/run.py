@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.cli.common import add_data_arguments
+from harness.cli.common import add_boards, add_data_arguments, boards_to_write
 from harness.util.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.records.record import Record
+    from harness.runs.resolve import Prepared
 
 _MOST_SEEDS, _MOST_THREADS = 1000, 1024
 
@@ -30,8 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser)
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go")
     parser.add_argument("--run", type=Path, metavar="DIR", help="this run folder instead of one named after the run")
-    parser.add_argument("--boards", type=Path, default=Path("leaderboards"), metavar="DIR", help="where boards are")
+    add_boards(parser)
     parser.add_argument("--no-board", action="store_true", help="write the run folder only")
+    parser.add_argument("--show-board", action="store_true", help="print the whole board at the end")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be run, and on what; run nothing")
+    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
     parser.add_argument("--no-check", action="store_true", help="leave out the conformance check: not ranked")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with an unfinished run")
@@ -51,15 +60,9 @@ def execute(args: argparse.Namespace) -> int:
         raise UserError(f"--threads is {args.threads}; it can be at most {_MOST_THREADS}")
     seconds, seeds = _seconds(args.time), _seeds(args.seeds)
 
-    from harness.boards.artifacts import keep
-    from harness.boards.conformance import checked, unchecked
-    from harness.boards.markdown import publish, render_board
     from harness.method.registry import parse_options
-    from harness.protocol.load import load_protocol
     from harness.records.provenance import cores
     from harness.runs.resolve import Request, prepare, with_seed
-    from harness.runs.run import run
-    from harness.util.atomic_files import check_writable
 
     request = Request(
         protocol=args.protocol,
@@ -84,23 +87,70 @@ def execute(args: argparse.Namespace) -> int:
         compile=args.compile,
         command=shlex.join(["harness", *sys.argv[1:]]),
     )
-    loaded = load_protocol(request.protocol)
-    if not args.no_board:
-        check_writable(args.boards, f"{loaded.name}.jsonl.lock")  # now, and not after training
-    for seed in seeds:
-        prepared = prepare(with_seed(request, seed), loaded)
+    first = prepare(dataclasses.replace(request, seed=seeds[0]))
+    if args.dry_run:
+        from harness.cli.dry_run import shown_plan
+
+        print(shown_plan(first, seeds, None if args.no_board else boards_to_write(args, first.stand_in), args.json))
+        return 0
+    return _run_all([with_seed(first, seed) for seed in seeds], args)
+
+
+def _run_all(runs: list[Prepared], args: argparse.Namespace) -> int:
+    from harness.boards.artifacts import keep
+    from harness.boards.conformance import checked, unchecked
+    from harness.boards.markdown import publish
+    from harness.runs.run import run
+    from harness.util.atomic_files import check_writable
+
+    boards = None if args.no_board else boards_to_write(args, runs[0].stand_in)
+    if boards is not None:
+        check_writable(boards, f"{runs[0].loaded.name}.jsonl.lock")  # now, and not after training
+    records = []
+    for prepared in _resumed(runs):
         try:
-            record = run(prepared)
+            record = run(prepared, quiet=args.json)
         except KeyboardInterrupt:
             print(f"\nstopped; go on with: {shlex.join(['harness', *_resuming(sys.argv[1:])])}", file=sys.stderr)
             return 130
-        if not args.no_board:
+        if boards is not None:
             seen = None if args.no_check else checked(record, prepared.method, prepared.protocol, args.cache)
-            row = seen or unchecked(record)
-            publish(keep(row, prepared.folder, args.boards), prepared.loaded, args.boards)
-    if not args.no_board:
-        print(render_board(prepared.loaded, args.boards, stand_in=record.data.stand_in))
+            record = keep(seen or unchecked(record), prepared.folder, boards)
+            publish(record, prepared.loaded, boards)
+        records.append(record)
+    _show(runs, records, boards, args)
     return 0
+
+
+def _resumed(runs: list[Prepared]) -> list[Prepared]:
+    """Of several seeds with --resume, those that were not begun begin, unless none was begun."""
+    if not any(each.folder.is_dir() for each in runs):
+        return runs
+    return [each if each.folder.is_dir() else _begun_anew(each) for each in runs]
+
+
+def _begun_anew(prepared: Prepared) -> Prepared:
+    return dataclasses.replace(prepared, request=dataclasses.replace(prepared.request, resume=False))
+
+
+def _show(runs: list[Prepared], records: list[Record], boards: Path | None, args: argparse.Namespace) -> None:
+    from harness.boards.markdown import render_board, view_board
+    from harness.boards.outcome import outcome_of
+    from harness.boards.store import board_path
+    from harness.cli.outcome import outcome_as_json, outcome_lines
+    from harness.util.shown_text import in_json
+
+    prepared, folders, outcome, path = runs[-1], [each.folder for each in runs], None, None
+    if boards is not None:
+        view = view_board(prepared.loaded.name, prepared.protocol, boards, prepared.stand_in)
+        outcome = outcome_of(records[-1], view, boards)
+        path = board_path(boards, prepared.loaded.name, prepared.stand_in).with_suffix(".md")
+    if args.json:
+        print(in_json(outcome_as_json(records, outcome, folders)))
+        return
+    if boards is not None and args.show_board:
+        print(render_board(prepared.loaded, boards, prepared.stand_in))
+    print(outcome_lines(prepared.protocol, records, outcome, path, folders))
 
 
 def _resuming(words: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.common import add_data_arguments, add_scoring, whole_number
+from harness.cli.common import add_boards, add_data_arguments, add_scoring, boards_to_read, whole_number
 from harness.cli.notices import notice
 from harness.util.errors import UserError, VerificationError
 from harness.util.shown_text import in_line
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--method", metavar="NAME", help="the row's method, if it is not part of the harness")
     parser.add_argument("--list", action="store_true", help="only say how each row can be checked")
-    parser.add_argument("--boards", type=Path, default=Path("leaderboards"), metavar="DIR", help="where boards are")
+    add_boards(parser)
     add_scoring(parser)
     parser.add_argument(
         "--fresh-workers", action="store_true", help="play each batch of episodes in a worker that has seen no other"
@@ -71,7 +71,9 @@ def _all_boards(args: argparse.Namespace) -> list[str]:
     from harness.boards.store import STAND_IN_FOLDER
     from harness.util.shipped_files import protocol_files
 
-    folder = args.boards / STAND_IN_FOLDER if args.data == "stand-in" else args.boards
+    stand_in = args.data == "stand-in"
+    boards = boards_to_read(args, stand_in)
+    folder = boards / STAND_IN_FOLDER if stand_in else boards
     names = {path.stem for path in folder.glob("*.jsonl")}
     if not names:
         raise UserError(f"there are no boards in {folder}")
@@ -86,7 +88,8 @@ def _board(name: str, loaded: Loaded, args: argparse.Namespace) -> Counter[str]:
     from harness.boards.verify import allows
 
     stand_in = args.data == "stand-in" or loaded.protocol.card.stand_in
-    path = board_path(args.boards, loaded.name, stand_in)
+    boards = boards_to_read(args, stand_in, loaded.name)
+    path = board_path(boards, loaded.name, stand_in)
     board = read_board(path)
     for problem in board.problems:
         notice(problem)
@@ -102,7 +105,7 @@ def _board(name: str, loaded: Loaded, args: argparse.Namespace) -> Counter[str]:
         if bench is None:
             print(f"  {in_line(allows(record))}")
             continue
-        verdict = _verdict(record, bench, args)
+        verdict = _verdict(record, bench, boards, args)
         print(f"  {verdict.outcome}: {in_line(verdict.said)}", flush=True)
         if record.checkpoint is not None and not record.kept and not args.run:
             print(f"  and compare: harness verify {name} --row {line} --run RUN")
@@ -115,7 +118,7 @@ def _bench(loaded: Loaded, args: argparse.Namespace) -> Bench:
     from harness.data.open_dataset import load_dataset
     from harness.data.places import data_places
     from harness.protocol.load import for_data
-    from harness.runs.run import device_named
+    from harness.runs.resolve import device_named
 
     protocol = for_data(loaded, args.data)
     dataset = load_dataset(protocol.dataset, args.data_root, args.cache, base=loaded.base)
@@ -123,14 +126,14 @@ def _bench(loaded: Loaded, args: argparse.Namespace) -> Bench:
     return Bench(protocol, dataset, device_named(args.device), places, args.in_process, args.fresh_workers)
 
 
-def _verdict(record: Record, bench: Bench, args: argparse.Namespace) -> Verdict:
+def _verdict(record: Record, bench: Bench, boards: Path, args: argparse.Namespace) -> Verdict:
     import torch
 
     from harness.boards.verify import Verdict, made_again, verified
 
     if args.run:
         try:
-            return made_again(record, bench, args.boards, args.run)
+            return made_again(record, bench, boards, args.run)
         except UserError as error:
             return Verdict("not re-scored", str(error))
     torch.set_num_threads(args.threads or record.hardware.threads)
@@ -142,4 +145,4 @@ def _verdict(record: Record, bench: Bench, args: argparse.Namespace) -> Verdict:
         if sys.stderr.isatty():
             print(f"\r  {done}/{total} episodes ", end="" if done < total else "\r", file=sys.stderr, flush=True)
 
-    return verified(record, bench, args.boards, args.episodes, args.method, progress)
+    return verified(record, bench, boards, args.episodes, args.method, progress)

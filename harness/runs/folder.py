@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from harness.evaluation.score import Scores
 from harness.records.record import Record, canonical_json, utc_now
-from harness.runs.resolve import Prepared
+from harness.runs.resolve import CUT, Prepared
 from harness.util.atomic_files import leftovers, replacing
 from harness.util.errors import UserError
 from harness.util.tensor_files import WEIGHTS, sha256_of
@@ -19,6 +20,9 @@ from harness.util.tensor_files import WEIGHTS, sha256_of
 NOTED, CHECKPOINT, SCORES, RECORD = "run.json", "checkpoint.safetensors", "scores.npz", "record.json"
 """What a run folder holds besides its log and the scored weights: whose run it is and how far it got; tensors to go on
 from; the scores of every test episode; the record, which is there once the run is done."""
+
+_MOST_NAMED = 8
+"""Unfinished runs that an error names at most."""
 
 
 def enter(prepared: Prepared) -> Record | None:
@@ -40,10 +44,11 @@ def enter(prepared: Prepared) -> Record | None:
             theirs, status = dict(found["identity"]), found["status"]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(f"{noted} is damaged; set the folder aside with --fresh") from None
-        differing = differences(theirs, prepared.identity)
+        differing = differences({**theirs, CUT: ""}, {**prepared.identity, CUT: ""})
         if differing:
             raise UserError(f"{folder} belongs to another run:\n  " + "\n  ".join(differing))
         if status == "done":
+            _check_limits(folder, theirs.get(CUT, ""), prepared.identity[CUT])
             record = read_record(folder)
             if not untouched(folder, found):
                 raise UserError(f"{folder / RECORD} was changed after the run; run again with --fresh")
@@ -53,12 +58,43 @@ def enter(prepared: Prepared) -> Record | None:
                 f"{folder} holds an unfinished run ({status}); add --resume to go on with it, "
                 "or --fresh to set it aside and begin again"
             )
+    elif request.resume and not folder.is_dir():
+        raise UserError(nothing_to_resume(prepared))
     elif folder.is_dir() and set(folder.iterdir()) - set(stale):
         raise UserError(f"{folder} is not empty and not a run folder; nothing was written there")
     for each in stale:
         each.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     return None
+
+
+def nothing_to_resume(prepared: Prepared) -> str:
+    """Why there is nothing to resume: unfinished runs of the same protocol and method, and in what they differ."""
+    text = f"there is no unfinished run to resume in {prepared.folder}"
+    others = []
+    for noted in sorted(prepared.folder.parent.glob(f"*/{NOTED}")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            found = json.loads(noted.read_text(encoding="utf-8"))
+            theirs, same = dict(found["identity"]), ("protocol", "method")
+            if found["status"] != "done" and all(theirs.get(key) == prepared.identity[key] for key in same):
+                lines = differences({**theirs, CUT: ""}, {**prepared.identity, CUT: ""})
+                others.append("\n    ".join([f"{noted.parent} ({found['status']})", *lines]))
+    if not others:
+        return f"{text}; leave --resume out to begin one"
+    listed = [f"  {each}" for each in others[:_MOST_NAMED]]
+    more = [f"  and {len(others) - _MOST_NAMED} more"] if len(others) > _MOST_NAMED else []
+    own = f"{prepared.method.name} on {prepared.loaded.name}"
+    return "\n".join([f"{text}. Unfinished runs of {own}, and in what they differ:", *listed, *more])
+
+
+def _check_limits(folder: Path, theirs: str, ours: str) -> None:
+    """UserError if a finished run was cut short by other limits than those that are given now."""
+    if theirs != ours:
+        there, here = (f"cut short by {each}" if each else "not cut short" for each in (theirs, ours))
+        raise UserError(
+            f"{folder} holds this run, finished and {there}; now it would be {here}. Add --fresh to set it aside and "
+            "train again, or --run DIR to have both"
+        )
 
 
 def read_record(folder: Path) -> Record:

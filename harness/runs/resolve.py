@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.data.dataset import Dataset
 from harness.data.open_dataset import load_dataset
@@ -19,6 +19,13 @@ from harness.training.recipe import Budget, budget_hash
 from harness.training.recipe_file import recipe_path, resolve_budget
 from harness.util.errors import UserError
 from harness.util.tensor_files import WEIGHTS, sha256_of
+
+if TYPE_CHECKING:
+    import torch
+
+CUT = "budget_cut"
+"""The key of an identity that says which limits (--episodes, --time) cut the budget short. They say when a training
+ends, not which run it is: an unfinished run goes on under others."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,12 @@ class Prepared:
     budget: Budget
     identity: dict[str, Any]
     folder: Path
+    device: torch.device
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether the data are generated; such rows have boards of their own."""
+        return self.dataset.card.stand_in
 
 
 def prepare(request: Request, loaded: Loaded | None = None) -> Prepared:
@@ -70,6 +83,7 @@ def prepare(request: Request, loaded: Loaded | None = None) -> Prepared:
 
     `loaded` is the request's protocol where it has been read already, for another seed.
     """
+    device = device_named(request.device)
     loaded = loaded or load_protocol(request.protocol)
     method = load_method(request.method)
     protocol = for_data(loaded, request.data)
@@ -86,9 +100,6 @@ def prepare(request: Request, loaded: Loaded | None = None) -> Prepared:
         raise UserError(f"--test-episodes is {request.test_episodes}; the whole test of {loaded.name} has {whole}")
     if "validation" not in dataset.tables:
         budget = budget.model_copy(update={"validation": None})
-    whole = whole_test(protocol, dataset)
-    if request.test_episodes is not None and request.test_episodes > whole:
-        raise UserError(f"--test-episodes is {request.test_episodes}; the protocol has {whole}")
     identity = {
         "protocol": loaded.name,
         "digest": protocol.digest,
@@ -100,19 +111,26 @@ def prepare(request: Request, loaded: Loaded | None = None) -> Prepared:
         "recipe": recipe.name,
         "recipe_hash": budget_hash(budget),
         "budget": request.budget,
-        "budget_cut": _cut(request),
+        CUT: _cut(request),
         "seed": request.seed,
         "init": None if request.init is None else sha256_of(weights_file(request.init)),
         "test_episodes": request.test_episodes or whole,
     }
-    name = f"{method.name}-{request.budget}-s{request.seed}-{json_hash(identity)[:10]}"
-    folder = request.folder or request.out / loaded.name / name
-    return Prepared(request, loaded, protocol, dataset, method, options, recipe, budget, identity, folder)
+    folder = _folder(request, loaded.name, method.name, identity)
+    return Prepared(request, loaded, protocol, dataset, method, options, recipe, budget, identity, folder, device)
 
 
-def with_seed(request: Request, seed: int) -> Request:
-    """The same request under another seed."""
-    return dataclasses.replace(request, seed=seed)
+def with_seed(prepared: Prepared, seed: int) -> Prepared:
+    """The same run under another seed."""
+    request = dataclasses.replace(prepared.request, seed=seed)
+    identity = {**prepared.identity, "seed": seed}
+    folder = _folder(request, prepared.loaded.name, prepared.method.name, identity)
+    return dataclasses.replace(prepared, request=request, identity=identity, folder=folder)
+
+
+def _folder(request: Request, protocol: str, method: str, identity: dict[str, Any]) -> Path:
+    own = json_hash({**identity, CUT: ""})[:10]
+    return request.folder or request.out / protocol / f"{method}-{request.budget}-s{request.seed}-{own}"
 
 
 def weights_file(init: Path) -> Path:
@@ -130,3 +148,19 @@ def _cut(request: Request) -> str:
     if request.seconds is not None:
         parts.append(f"time={request.seconds:g}s")
     return " ".join(parts)
+
+
+def device_named(name: str) -> torch.device:
+    """The device of that name ('auto': a GPU if there is one); UserError if it cannot be used here."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device '{name}' cannot be used here: {str(error).splitlines()[0]}") from None
+    if device.type == "meta":
+        raise UserError("device 'meta' computes nothing; name cpu, cuda, cuda:1 or auto")
+    return device

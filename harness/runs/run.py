@@ -7,6 +7,7 @@ same command finds its own folder again and another command never does.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from pathlib import Path
 
@@ -32,6 +33,8 @@ from harness.util.allocator import keep_freed_memory
 from harness.util.errors import HarnessError, UserError
 from harness.util.tensor_files import WEIGHTS, load_tensors, load_weights, save_tensors, without_prefix
 
+LOG = logging.getLogger(__name__)
+
 WITHOUT_FEEDBACK = 200
 """Test episodes at most that a learner of masks also lives without feedback, for the curves of its record."""
 
@@ -40,7 +43,7 @@ def run(prepared: Prepared, quiet: bool = False) -> Record:
     """Trains (or resumes), scores, and writes the record into the run folder, which is returned.
 
     A finished run is not repeated: its record is read and returned. Raises UserError if the folder holds an
-    unfinished run and neither `resume` nor `fresh` was asked for, or a run of something else.
+    unfinished run and neither `resume` nor `fresh` was asked for, or a run of something else, or nothing to resume.
     """
     from filelock import FileLock, Timeout
 
@@ -55,6 +58,8 @@ def run(prepared: Prepared, quiet: bool = False) -> Record:
         raise folder_error(error, folder) from error
     try:
         finished = enter(prepared)
+        if finished:
+            LOG.info(f"the run in {folder} was finished on {finished.when:%Y-%m-%d at %H:%M} UTC and is not repeated")
         return finished or _watched(prepared, quiet)
     finally:
         lock.release()
@@ -89,7 +94,7 @@ def _note_end(prepared: Prepared, status: str) -> None:
 
 def _run(prepared: Prepared, reporter: Reporter) -> Record:
     request, protocol, folder = prepared.request, prepared.protocol, prepared.folder
-    device = device_named(request.device)
+    device = prepared.device
     keep_freed_memory()
     if request.threads:
         torch.set_num_threads(request.threads)
@@ -166,17 +171,3 @@ def _load_init(method: Method, init: Path | None) -> Before:
     if not isinstance(marks, list) or not set(map(repr, marks)) <= set(map(repr, OF_TRAINING)):
         raise UserError(f"{path} is damaged: marks of how weights were trained are {', '.join(OF_TRAINING)}")
     return Before(episodes, tuple(dict.fromkeys(marks)))
-
-
-def device_named(name: str) -> torch.device:
-    """The device of that name ('auto': a GPU if there is one); UserError if it cannot be used here."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device '{name}' cannot be used here: {str(error).splitlines()[0]}") from None
-    if device.type == "meta":
-        raise UserError("device 'meta' computes nothing; name cpu, cuda, cuda:1 or auto")
-    return device

@@ -42,7 +42,7 @@ def test_compare_takes_differences_episode_by_episode(capsys: pytest.CaptureFixt
     assert main["difference"][0] == pytest.approx(change.mean())
     assert main["difference"][1] == pytest.approx(1.96 * change.std(ddof=1) / np.sqrt(12))
     assert main["better"] == pytest.approx(100 * (change > 0).mean())
-    assert main["told_apart"] == (abs(main["difference"][0]) > main["difference"][1])
+    assert main["excludes_zero"] == (abs(main["difference"][0]) > main["difference"][1])
     assert cli.main(["compare", "tiny.yaml", "opn", "nearest_pixel"]) == 0
     assert "interval of the difference" in capsys.readouterr().out
     assert cli.main(["compare", "tiny.yaml", "opn", "nearest_pixle"]) == 2

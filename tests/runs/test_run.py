@@ -69,7 +69,7 @@ def test_runs_of_two_seeds_read_their_protocol_once_and_compute_its_digest_once(
 
 
 def test_a_run_leaves_its_record_scores_and_weights_and_a_row(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(WORDS) == 0
+    assert cli.main([*WORDS, "--show-board"]) == 0
     folder = the_run()
     record = record_of(folder)
     assert (record.protocol, record.method, record.budget, record.seed) == ("cifarfs_delay5", "cl_lstm", "smoke", 0)
@@ -246,6 +246,7 @@ def test_a_header_that_was_made_up_is_refused_before_training_or_marked(
         (["--method", "cl_lsm"], "Did you mean 'cl_lstm'"),
         (["--set", "chanels=3"], "Did you mean 'channels'"),
         (["--set", "channels=wide"], "channels"),
+        (["--resume"], "there is no unfinished run to resume in runs/cifarfs_delay5/cl_lstm-smoke-s0-"),
         (["--device", "gpu"], "device 'gpu' cannot be used"),
         (["--time", "soon"], "90s, 10m or 2h"),
         (["--seeds", "a"], "0, 0-2 or 0,3,7"),

@@ -1,0 +1,52 @@
+"""`harness run --dry-run`: what would be run, and on what."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.util.shown_text import in_json, in_line
+
+if TYPE_CHECKING:
+    from harness.runs.resolve import Prepared
+
+
+def shown_plan(prepared: Prepared, seeds: list[int], boards: Path | None, as_json: bool) -> str:
+    """A run with every name resolved, as text or as JSON."""
+    plan = _plan(prepared, seeds, boards)
+    if as_json:
+        return in_json(plan)
+    width = max(map(len, plan))
+    lines = [f"{name:<{width}}  {in_line(_text(value))}" for name, value in plan.items()]
+    own = f"harness recipe {prepared.request.protocol} --method {prepared.request.method}"
+    return "\n".join([*lines, "", f"Nothing was run (--dry-run). `{own}` shows the recipe line by line."])
+
+
+def _plan(prepared: Prepared, seeds: list[int], boards: Path | None) -> dict[str, Any]:
+    request, protocol, identity, budget = prepared.request, prepared.protocol, prepared.identity, prepared.budget
+    selection = budget.validation
+    return {
+        "protocol": f"{prepared.loaded.name} ({protocol.kind}), {prepared.loaded.path}, digest {protocol.digest[:12]}",
+        "data": f"{prepared.dataset.name}, {prepared.dataset.source}, fingerprint {identity['fingerprint'][:12]}",
+        "test episodes": identity["test_episodes"],
+        "method": f"{prepared.method.name} ({prepared.method.target})",
+        "options": prepared.options,
+        "recipe": f"{prepared.recipe}, budget {request.budget}, hash {identity['recipe_hash'][:12]}",
+        "stages": [f"{stage.name} ({stage.objective}), {stage.episodes} episodes" for stage in budget.stages],
+        "training episodes": min(budget.episodes, request.episodes or budget.episodes),
+        "limits": identity["budget_cut"] or "none",
+        "validation": f"{selection.episodes} episodes every {selection.every}" if selection else "none",
+        "seeds": seeds,
+        "device": f"{prepared.device}, {request.threads} threads",
+        "run folder": str(prepared.folder),
+        "board": "none (--no-board)" if boards is None else str(boards),
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={each if isinstance(each, str) else json.dumps(each)}" for key, each in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(str, value)) or "none"
+    return str(value)

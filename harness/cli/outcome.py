@@ -1,0 +1,92 @@
+"""The last lines of a run: each metric with its interval, the rank, the difference to the best before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.util.shown_text import in_line
+
+if TYPE_CHECKING:
+    from harness.boards.outcome import Outcome
+    from harness.boards.standings import Entry
+    from harness.protocol.models import AnyProtocol
+    from harness.records.record import Record
+
+
+def outcome_lines(
+    protocol: AnyProtocol, records: Sequence[Record], outcome: Outcome | None, board: Path | None, folders: list[Path]
+) -> str:
+    """The text for people; `outcome` and `board` are None for a run that went to no board."""
+    from harness.boards.columns import budget_of
+    from harness.boards.standings import Entry
+
+    entry = outcome.entry if outcome else Entry(tuple(records), 0, ())
+    last = records[-1]
+    budget = budget_of(last)
+    head = f"{last.method} on {last.protocol}, data {last.data.name}" + (f", budget {budget}" if budget else "")
+    rows = [*_metric_rows(protocol, entry), ("seeds", _seeds(protocol, entry))]
+    if last.marks:
+        rows.append(("marks", ", ".join(last.marks)))
+    if outcome:
+        rows += [("rank", _rank(outcome, board)), *_against(outcome)]
+    rows += [("record", str(folder / "record.json")) for folder in folders]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join([in_line(head), *(f"  {name:<{width}}  {in_line(text)}" for name, text in rows)])
+
+
+def outcome_as_json(records: Sequence[Record], outcome: Outcome | None, folders: list[Path]) -> dict[str, Any]:
+    """The same as plain data, with the records themselves."""
+    from dataclasses import asdict
+
+    found: dict[str, Any] = {
+        "records": [record.model_dump(mode="json") for record in records],
+        "folders": [str(folder) for folder in folders],
+    }
+    if outcome:
+        found |= {
+            "rank": outcome.rank,
+            "ranked": outcome.ranked,
+            "reasons": [f"{heading}: {detail}" for heading, detail in outcome.entry.reasons],
+            "rival": [record.run for record in outcome.rival.records] if outcome.rival else None,
+            "difference": asdict(outcome.difference) if outcome.difference else None,
+        }
+    return found
+
+
+def _metric_rows(protocol: AnyProtocol, entry: Entry) -> list[tuple[str, str]]:
+    rows = []
+    for name in dict.fromkeys((protocol.ranking, *protocol.reported)):
+        summary = entry.summary(name)
+        if summary is not None:
+            half = "" if summary.interval is None else f" ± {summary.interval:.2f}"
+            episodes = entry.newest.metrics[name].episodes
+            rows.append((name, f"{summary.mean:.2f}{half} %, {episodes} test episodes"))
+    return rows
+
+
+def _seeds(protocol: AnyProtocol, entry: Entry) -> str:
+    summary = entry.summary(protocol.ranking)
+    spread = summary.spread if summary else None
+    said = "" if spread is None else f" (standard deviation of {protocol.ranking} {spread:.2f})"
+    return ", ".join(str(record.seed) for record in entry.records) + said
+
+
+def _rank(outcome: Outcome, board: Path | None) -> str:
+    where = f" on {board}" if board else ""
+    if outcome.rank is None:
+        return f"none{where}: {'; '.join(detail for _, detail in outcome.entry.reasons)}"
+    return f"{outcome.rank} of {outcome.ranked}{where}"
+
+
+def _against(outcome: Outcome) -> list[tuple[str, str]]:
+    if outcome.rival is None:
+        return []
+    name = f"{outcome.rival.newest.method}, the best before it"
+    if outcome.difference is None:
+        return [("against", f"{name}: no paired difference ({outcome.without_difference})")]
+    change, half = outcome.difference.difference
+    says = "" if outcome.difference.excludes_zero else "; the interval holds zero"
+    episodes = f"paired on the same {outcome.difference.episodes} episodes"
+    return [("against", f"{name}: {change:+.2f} ± {half:.2f}, {episodes}{says}")]

@@ -1,0 +1,148 @@
+"""The end of `harness run`: what it prints, once and again; --resume, limits, --dry-run, boards of generated data."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from harness import cli
+from harness.runs import resolve
+from harness.testing import tiny_dataset
+from harness.training import reporter
+
+WORDS = ["run", "cifarfs_delay5", "--budget", "smoke", "--test-episodes", "6", "--threads", "1"]
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(resolve, "load_dataset", lambda name, **_: tiny_dataset(name, classes=8, images=10))
+    monkeypatch.chdir(tmp_path)
+    Path("six.yaml").write_text("extends: cifarfs_delay5\ntitle: six\nscoring: {test_episodes: 6}\n")
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    capsys.readouterr()
+    assert cli.main(list(words)) == 0
+    return capsys.readouterr().out
+
+
+def rows(text: str) -> dict[str, str]:
+    return dict(re.split(r" {2,}", line.strip(), maxsplit=1) for line in text.splitlines()[1:])
+
+
+def test_the_last_lines_tell_metrics_seeds_rank_difference_and_record(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "six.yaml", "--threads", "1"]
+    first = rows(printed(capsys, *words, "--method", "chance", "--seeds", "0,3"))
+    assert first["accuracy"].endswith("%, 6 test episodes")
+    assert {"accuracy@shot=6", "accuracy@shot=7", "accuracy@shot=8"} <= first.keys()
+    assert first["seeds"].startswith("0, 3 (standard deviation of accuracy ")
+    assert first["rank"] == "1 of 1 on leaderboards/six.md"
+    assert "against" not in first
+    text = printed(capsys, *words, "--method", "count")
+    second = rows(text)
+    assert re.fullmatch(r"[12]=? of 2 on leaderboards/six.md", second["rank"])
+    assert second["against"].startswith("chance, the best before it: ")
+    assert re.search(r": [+-]\d+\.\d\d ± \d+\.\d\d, paired on the same 6 episodes", second["against"])
+    assert Path(second["record"]).is_file()
+    assert "57.4" not in text, "the published rows are on the board, which is printed with --show-board alone"
+
+
+def test_a_run_that_is_not_ranked_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    said = rows(printed(capsys, *WORDS, "--method", "count"))
+    assert said["rank"] == "none on leaderboards/cifarfs_delay5.md: 6 of 2000 test episodes"
+    assert "rank" not in rows(printed(capsys, *WORDS, "--method", "chance", "--no-board"))
+
+
+def test_a_repeated_command_says_so_and_prints_the_same_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*WORDS, "--method", "count"]
+    once = printed(capsys, *words)
+    assert cli.main(words) == 0
+    out, err = capsys.readouterr()
+    assert out == once
+    assert re.search(r"was finished on \d{4}-\d\d-\d\d at \d\d:\d\d UTC and is not repeated", err)
+    assert cli.main([*words, "--device", "cuda:77"]) == 2, "a device that is not there is refused even then"
+
+
+def test_json_holds_the_records_and_the_difference(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "six.yaml", "--threads", "1", "--json"]
+    printed(capsys, *words, "--method", "chance")
+    found = json.loads(printed(capsys, *words, "--method", "count"))
+    assert [each["method"] for each in found["records"]] == ["count"]
+    assert found["ranked"] == 2
+    assert found["difference"]["episodes"] == 6
+
+
+def stopped(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    """Runs a command that is interrupted after its first update."""
+    plain = reporter.Reporter.training
+
+    def interrupting(self: reporter.Reporter, *rest: object) -> None:
+        plain(self, *rest)  # type: ignore[arg-type]
+        if rest[-1] == "update":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reporter.Reporter, "training", interrupting)
+        assert cli.main(list(words)) == 130
+
+
+def test_limits_are_no_part_of_what_a_run_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS, "--method", "cl_lstm", "--no-board"]
+    stopped(monkeypatch, *words, "--time", "10m")
+    assert cli.main([*words, "--time", "20m", "--resume"]) == 0
+    (folder,) = [path for path in Path("runs/cifarfs_delay5").iterdir() if path.is_dir()]
+    assert json.loads((folder / "record.json").read_text())["budget_cut"] == "time=1200s"
+    assert cli.main([*words, "--episodes", "8"]) == 2
+    said = capsys.readouterr().err
+    assert "finished and cut short by time=1200s; now it would be cut short by episodes=8" in said
+    assert "--fresh" in said
+
+
+def test_resuming_nothing_names_unfinished_runs_and_what_differs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS, "--method", "cl_lstm", "--no-board"]
+    stopped(monkeypatch, *words, "--set", "lstm=20")
+    capsys.readouterr()
+    assert cli.main([*words, "--seed", "3", "--resume"]) == 2
+    said = capsys.readouterr().err
+    assert "Unfinished runs of cl_lstm on cifarfs_delay5, and in what they differ" in said
+    assert "options.lstm: there 20, asked for 16" in said
+    assert "seed: there 0, asked for 3" in said
+    assert not list(Path("runs/cifarfs_delay5").glob("cl_lstm-smoke-s3-*/"))
+
+
+def test_of_several_seeds_those_not_begun_begin_when_others_are_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [*WORDS, "--method", "cl_lstm", "--no-board", "--seeds", "0-1"]
+    stopped(monkeypatch, *words)
+    assert cli.main([*words, "--resume"]) == 0
+    assert len(list(Path("runs/cifarfs_delay5").glob("cl_lstm-*/record.json"))) == 2
+
+
+def test_a_dry_run_shows_what_would_be_run_and_does_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*WORDS, "--method", "cl_lstm", "--seeds", "1-2", "--time", "90s", "--dry-run"]
+    text = printed(capsys, *words)
+    plan = json.loads(printed(capsys, *words, "--json"))
+    assert plan["protocol"].startswith("cifarfs_delay5 (delayed_label), ")
+    assert plan["seeds"] == [1, 2]
+    assert plan["options"]["channels"] == 4
+    assert plan["limits"] == "time=90s"
+    assert plan["device"].endswith("1 threads")
+    assert {"data", "recipe", "stages", "board", "run folder"} <= plan.keys()
+    assert all(f"{name}  " in text for name in ("protocol", "run folder", "training episodes"))
+    assert not Path("runs").exists()
+    assert not Path("leaderboards").exists()
+
+
+def test_rows_of_generated_data_leave_the_projects_boards_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    stand_in = ["--data", "stand-in"]
+    text = printed(capsys, "run", "six.yaml", "--method", "count", "--threads", "1", *stand_in)
+    assert rows(text)["rank"] == "1 of 1 on runs/boards/stand_in/six.md"
+    assert not Path("leaderboards").exists()
+    assert "count" in printed(capsys, "board", "six.yaml", *stand_in), "boards are looked for where runs write them"
+    assert printed(capsys, "verify", "six.yaml", *stand_in, "--list").startswith("six.jsonl:1  count, seed 0")
