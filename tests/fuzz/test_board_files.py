@@ -5,8 +5,6 @@ More cases on demand, as in test_yaml_files.py.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import re
 from pathlib import Path
@@ -15,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import cli
 from harness.boards.store import append_record, board_path, read_board
 from harness.records.record import canonical_json, sha256_of
 from tests.helpers.boards import record
+from tests.helpers.commands import ended
 from tests.helpers.mutations import AWKWARD, mutated_bytes, settings
 
 pytestmark = pytest.mark.slow
@@ -57,10 +55,8 @@ def check_board(boards: Path, content: bytes) -> None:
 
 
 def shown(boards: Path, *words: str) -> None:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = cli.main(["board", NAME, "--boards", str(boards), *words])
-    assert code == 0, err.getvalue()
+    code, _, err = ended("board", NAME, "--boards", str(boards), *words)
+    assert code == 0, err
 
 
 @settings(700)

@@ -7,8 +7,6 @@ Some thousand cases in CI, the same ones every time. On demand many more, new on
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import cli
 from harness.protocol.load import load_protocol
 from harness.training.recipe import BUDGETS
 from harness.training.recipe_file import load_budget
 from harness.util.errors import UserError
 from harness.util.shipped_files import protocol_files, recipes_dir
+from tests.helpers.commands import ended, within_seconds
 from tests.helpers.mutations import mutated_text, settings
 
 pytestmark = pytest.mark.slow
@@ -61,12 +59,9 @@ def _somewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def told(*words: str) -> tuple[int, str]:
-    """The exit code of a command in this process and what it said on stderr. No exception may come out of it."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = cli.main(list(words))
-    assert "Traceback" not in out.getvalue() + err.getvalue()
-    return code, err.getvalue()
+    """The exit code of a command in this process and what it said on stderr."""
+    code, _, err = ended(*words)
+    return code, err
 
 
 def write(text: str, name: str = "mine.yaml") -> None:
@@ -138,7 +133,8 @@ def test_a_spoilt_recipe_is_used_or_refused_at_its_line(text: str, protocol: str
     write(text, "recipe.yaml")
     refusal = ""
     try:
-        load_budget(Path("recipe.yaml"), LOADED[protocol], budget)
+        with within_seconds():
+            load_budget(Path("recipe.yaml"), LOADED[protocol], budget)
     except UserError as error:
         refusal = re.sub(r"^\d+ problems\n", "", str(error))
     assert not refusal or re.match(r"recipe\.yaml:[1-9]\d*:[1-9]\d*: ", refusal), refusal
