@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from harness.lint.finding import ERROR, NOTE, SEVERITIES, WARNING, Finding, gravest
@@ -13,6 +13,7 @@ from harness.lint.shots import shot_findings
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
     from harness.protocol.load import Loaded
+    from harness.protocol.models import AnyProtocol
 
 __all__ = ["ERROR", "NOTE", "SEVERITIES", "WARNING", "Finding", "gravest", "lint"]
 
@@ -43,9 +44,23 @@ def _findings(loaded: Loaded, dataset: Dataset | None) -> Iterator[Finding]:
         yield Finding(NOTE, "data", f"{protocol.data_name} was not found; its episodes were not looked at")
         return
     table = dataset.tables["test"] if dataset else card_table(protocol.card, "test")
+    yield from _few_to_select_by(
+        protocol, {name: len(each.names) for name, each in dataset.tables.items()} if dataset else protocol.card.classes
+    )
     yield from shot_findings(protocol, table)
     yield from learner_findings(protocol, table, dataset)
     if dataset is None:
         yield Finding(NOTE, "data", f"{protocol.data_name} was not found; its splits and images were not compared")
     else:
         yield from data_findings(dataset)
+
+
+def _few_to_select_by(protocol: AnyProtocol, classes: Mapping[str, int]) -> Iterator[Finding]:
+    there, needed = classes.get("validation"), protocol.needs.classes
+    if there is not None and there < needed:
+        yield Finding(
+            NOTE,
+            "splits",
+            f"{protocol.needs.classes_key}: {needed} classes in an episode, but the validation split has {there}: "
+            "weights are selected in fewer ways, or not at all, and rows say so",
+        )

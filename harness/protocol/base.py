@@ -150,10 +150,13 @@ class Protocol(Strict):
 
 
 def too_many(protocol: Protocol) -> Iterator[str]:
-    """Reasons why an episode cannot be drawn from a split, as far as the card of the data set tells."""
+    """Reasons why an episode cannot be drawn from a split, as far as the card of the data set tells.
+
+    A validation split may have fewer classes: models are then selected in fewer ways (`harness.training.selection`).
+    """
     needs = protocol.needs
     for split, available in protocol.card.classes.items():
-        if needs.classes > available:
+        if needs.classes > available and split != "validation":
             yield (
                 f"{needs.classes_key}: {needs.classes} classes in an episode, but the {split} split of "
                 f"{protocol.data_name} has {available}"

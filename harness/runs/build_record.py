@@ -31,6 +31,7 @@ from harness.records.record import Cost, DataInfo, Metric, Pretrained, Record, u
 from harness.runs.folder import SCORES
 from harness.runs.resolve import Prepared
 from harness.training.cached_stage import finished_pretraining
+from harness.training.selection import validation_protocol
 from harness.training.state import Progress
 from harness.util.tensor_files import WEIGHTS, sha256_of
 
@@ -38,7 +39,10 @@ PRETRAINED = "features pre-trained on classes"
 ELSEWHERE = "pre-trained on another kind of episode"
 FOREIGN = "starting weights from elsewhere"
 """They were not made by a run of the harness, so that nobody knows what they were trained on."""
-OF_TRAINING = (PRETRAINED, ELSEWHERE, FOREIGN)
+FEWER_WAYS = "validated in fewer ways"
+UNSELECTED = "not validated"
+"""The validation split has fewer classes than an episode; or too few for any, and the last weights were scored."""
+OF_TRAINING = (PRETRAINED, ELSEWHERE, FOREIGN, FEWER_WAYS, UNSELECTED)
 """Marks of how weights came about, which whatever is trained on from them keeps."""
 
 
@@ -53,7 +57,13 @@ class Before:
 def training_marks(prepared: Prepared, progress: Progress, before: Before) -> list[str]:
     """Marks of how the weights were trained, in this run or before it."""
     trained = progress.updates > 0
-    own = {PRETRAINED: trained and prepared.budget.pretrains, ELSEWHERE: trained and prepared.budget.elsewhere}
+    budget, selected_by = prepared.budget, validation_protocol(prepared.protocol, prepared.dataset)
+    own = {
+        PRETRAINED: trained and budget.pretrains,
+        ELSEWHERE: trained and budget.elsewhere,
+        FEWER_WAYS: trained and budget.validation and selected_by != prepared.protocol,
+        UNSELECTED: trained and "validation" in prepared.dataset.tables and selected_by is None,
+    }
     return [*before.marks, *(mark for mark, holds in own.items() if holds and mark not in before.marks)]
 
 

@@ -17,6 +17,7 @@ from harness.protocol.models import AnyProtocol
 from harness.records.record import sha256_of as json_hash
 from harness.training.recipe import Budget, budget_hash
 from harness.training.recipe_file import recipe_path, resolve_budget
+from harness.training.selection import validation_protocol
 from harness.util.errors import UserError
 from harness.util.tensor_files import WEIGHTS, sha256_of
 
@@ -98,7 +99,7 @@ def prepare(request: Request, loaded: Loaded | None = None) -> Prepared:
     whole = whole_test(protocol, dataset)
     if request.test_episodes is not None and request.test_episodes > whole:
         raise UserError(f"--test-episodes is {request.test_episodes}; the whole test of {loaded.name} has {whole}")
-    if "validation" not in dataset.tables:
+    if validation_protocol(protocol, dataset) is None:
         budget = budget.model_copy(update={"validation": None})
     identity = {
         "protocol": loaded.name,

@@ -28,9 +28,11 @@ from harness.runs.run_errors import file_error, folder_error, memory_error, out_
 from harness.training.feature_cache import FeatureCache
 from harness.training.loop import train
 from harness.training.reporter import Reporter
+from harness.training.selection import validation_protocol
 from harness.training.state import Limits, Training
 from harness.util.allocator import keep_freed_memory
 from harness.util.errors import HarnessError, UserError
+from harness.util.signals import nothing_to_save
 from harness.util.tensor_files import WEIGHTS, load_tensors, load_weights, save_tensors, without_prefix
 
 LOG = logging.getLogger(__name__)
@@ -69,7 +71,8 @@ def _watched(prepared: Prepared, quiet: bool) -> Record:
     """Runs; whatever ends it is noted in its folder, where that can be written, and told in words."""
     checkpoint = prepared.folder / CHECKPOINT
     try:
-        return _run(prepared, Reporter(prepared.folder / "log.jsonl", quiet=quiet))
+        with nothing_to_save():
+            return _run(prepared, Reporter(prepared.folder / "log.jsonl", quiet=quiet))
     except KeyboardInterrupt:
         _note_end(prepared, "interrupted")
         raise
@@ -116,9 +119,8 @@ def _run(prepared: Prepared, reporter: Reporter) -> Record:
         FeatureCache((request.cache or default_cache()).expanduser().absolute() / "pretrained", reporter.say),
     )
     reporter.say(f"{prepared.loaded.name} with {prepared.method.name} on {prepared.dataset.name}, run folder {folder}")
-    if any(True for _ in method.parameters()) and prepared.budget.stages and prepared.budget.validation is None:
-        why = "the recipe selects by none" if "validation" in prepared.dataset.tables else "the data have none"
-        reporter.say(f"no validation ({why}): the last weights are kept")
+    if any(True for _ in method.parameters()) and prepared.budget.stages and (said := _selection(prepared)):
+        reporter.say(said)
     note(prepared, "training")
     try:
         progress = train(training, reporter.training)
@@ -151,6 +153,20 @@ def _run(prepared: Prepared, reporter: Reporter) -> Record:
     write_text(folder / RECORD, record.model_dump_json(indent=1))
     note(prepared, "done")
     return record
+
+
+def _selection(prepared: Prepared) -> str:
+    """What is unusual in how weights are selected; '' for nothing."""
+    tables, selected_by = prepared.dataset.tables, validation_protocol(prepared.protocol, prepared.dataset)
+    count = len(tables["validation"].names) if "validation" in tables else 0
+    classes = "1 class" if count == 1 else f"{count} classes"
+    if prepared.budget.validation is not None:
+        fewer = selected_by != prepared.protocol
+        return f"validation in fewer ways, as the validation split has {classes}" if fewer else ""
+    why = "the data have none" if not count else "the recipe selects by none"
+    if count and selected_by is None:
+        why = f"the validation split has {classes}"
+    return f"no validation ({why}): the last weights are kept"
 
 
 def _load_init(method: Method, init: Path | None) -> Before:

@@ -26,7 +26,8 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
     """Runs or resumes a training until its stages end or a limit cuts it; leaves the best weights in the method.
 
     Raises RunError when the loss stops being a number (the last good checkpoint stays), and KeyboardInterrupt
-    after a stop was asked for and everything was saved.
+    after a signal to stop, once everything is saved: after the update, or the batch of validation episodes, in which it
+    came. A signal to save is followed at the same points.
     """
     stages, limits = training.budget.stages, training.limits
     if not stages or not any(each.requires_grad for each in training.method.parameters()):
@@ -36,6 +37,7 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
     training.method.train()
     running = begin_stage(training, progress.stage, tensors)
     began, saved = time.monotonic() - progress.seconds, time.monotonic()
+    progress.done = progress.done and not progress.selecting
 
     def out_of_time() -> bool:
         return limits.seconds is not None and time.monotonic() - began >= limits.seconds
@@ -43,17 +45,33 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
     def stopping() -> bool:
         return stop.asked or out_of_time()
 
+    def save() -> None:
+        nonlocal saved
+        checkpoint.save(training, progress, stage.running, selection.best)
+        saved, stop.save = time.monotonic(), False
+        report(progress, training, "saved")
+
+    def select() -> None:
+        progress.selecting = True
+        selection.look(progress, between_batches)
+        progress.selecting = False
+        report(progress, training, "validation")
+
+    def between_batches(_: int) -> None:
+        if stop.asked or stop.save:
+            save()
+        stop.check()
+
     with signals.deferred() as stop, ExitStack() as claim:
         stage = with_cache(running, training.cache, claim, stopping)
         while not progress.done:
-            updated = stage.advance(progress)
+            updated = not progress.selecting and stage.advance(progress)
             progress.seconds = time.monotonic() - began
             if updated:
                 report(progress, training, "update")
             ended = stage.ended(progress)
-            if selection.is_due(progress, stage.running, ended):
-                selection.look(progress)
-                report(progress, training, "validation")
+            if progress.selecting or selection.is_due(progress, stage.running, ended):
+                select()
             if ended:
                 stage.close(progress)
                 progress.done = progress.stage + 1 == len(stages)
@@ -65,12 +83,9 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
             progress.seconds = time.monotonic() - began
             progress.done = progress.done or progress.episodes >= training.total or out_of_time()
             if progress.done and selection.is_missing(progress):
-                selection.look(progress)
-                report(progress, training, "validation")
-            if progress.done or stop.asked or time.monotonic() - saved >= limits.checkpoint_seconds:
-                checkpoint.save(training, progress, stage.running, selection.best)
-                saved = time.monotonic()
-                report(progress, training, "saved")
+                select()
+            if progress.done or stop.asked or stop.save or time.monotonic() - saved >= limits.checkpoint_seconds:
+                save()
             stop.check()
     if selection.best is not None:
         training.method.load_state_dict(selection.best)

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from harness.data.dataset import Dataset
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.score import metrics
+from harness.protocol.models import AnyProtocol
+from harness.training.recipe import EpisodeChange, staged
 from harness.training.stages import RunningStage
 from harness.training.state import Progress, Training
+
+
+def validation_protocol(protocol: AnyProtocol, dataset: Dataset) -> AnyProtocol | None:
+    """The protocol by which weights are compared: in as many ways as validation has classes, where these are fewer.
+
+    None where there is no validation split, or it has too few classes for any episode.
+    """
+    if "validation" not in dataset.tables:
+        return None
+    classes, needs = len(dataset.tables["validation"].names), protocol.needs
+    if needs.classes <= classes:
+        return protocol
+    key = needs.classes_key.removeprefix("episode.")
+    if classes < 2 or key not in EpisodeChange.model_fields or getattr(protocol.episode, key, None) != needs.classes:
+        return None
+    return staged(protocol, EpisodeChange.model_validate({key: classes}))
 
 
 @dataclass
@@ -34,14 +54,19 @@ class Selection:
         seen = bool(progress.history) and progress.history[-1]["episodes"] == progress.episodes
         return self.training.budget.validation is not None and not seen
 
-    def look(self, progress: Progress) -> None:
-        """Scores the present weights on validation episodes, for the history, and keeps them if they are the best."""
+    def look(self, progress: Progress, scored: Callable[[int], None] | None = None) -> None:
+        """Scores the present weights on validation episodes, for the history, and keeps them if they are the best.
+
+        `scored` is called with the number of episodes of each batch; what it raises leaves everything as it was.
+        """
         training = self.training
         assert training.budget.validation is not None
+        protocol = validation_protocol(training.protocol, training.source.dataset)
+        assert protocol is not None, "a training without it has no validation in its budget"
         scores = evaluate(
-            training.method, training.source, training.protocol, "validation", training.budget.validation.episodes
+            training.method, training.source, protocol, "validation", training.budget.validation.episodes, scored
         )
-        score = metrics(training.protocol, scores)[training.protocol.ranking][0]
+        score = metrics(protocol, scores)[protocol.ranking][0]
         progress.history.append(
             {
                 "episodes": progress.episodes,

@@ -22,7 +22,8 @@ class Progress:
 
     `smoothed` and `smoothed_weight` are of the present stage. `pretrained` tells of each stage that trained shared
     features under which key they are kept, whether they were reused, and the episodes, updates and seconds that they
-    cost whoever trained them (0 episodes: not at its end).
+    cost whoever trained them (0 episodes: not at its end). `selecting` tells that validation episodes are being scored:
+    a training that was stopped then begins with them again.
     """
 
     stage: int = 0
@@ -35,6 +36,7 @@ class Progress:
     best_episodes: int = 0
     seconds: float = 0.0
     done: bool = False
+    selecting: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
     pretrained: list[dict[str, Any]] = field(default_factory=list)
 

@@ -55,8 +55,19 @@ def interrupting() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def nothing_to_save() -> Iterator[None]:
+    """Within the block SIGUSR1 does nothing, where it would end the process; `deferred` inside acts on it."""
+    with _handled(dict.fromkeys(SAVING, _ignore)):
+        yield
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    pass
 
 
 @contextmanager

@@ -155,7 +155,6 @@ def test_a_parent_that_is_not_yaml_is_reported_in_the_parent(tmp_path: Path) -> 
             "ways: 5",
             "ways: 21",
             [
-                "5:17: episode.ways: 21 classes in an episode, but the validation split of cifar_fs has 16",
                 "5:17: episode.ways: 21 classes in an episode, but the test split of cifar_fs has 20",
             ],
         ),

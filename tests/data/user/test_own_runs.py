@@ -79,6 +79,22 @@ def test_a_split_that_the_data_lack_is_refused(capsys: pytest.CaptureFixture[str
         assert "'garden_birds' has no validation split; it has train, test" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("validation", "marks", "said"),
+    [
+        ("[owl, rook]", ["validated in fewer ways"], "validation in fewer ways, as the validation split has 2 classes"),
+        ("[owl]", ["not validated"], "no validation (the validation split has 1 class): the last weights are kept"),
+    ],
+)
+def test_with_few_validation_classes_it_trains_and_the_row_says_so(
+    validation: str, marks: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("birds.yaml").write_text(BIRDS_YAML.replace("[owl, rook, crow]", validation))
+    Path("few_shot.yaml").write_text(f"extends: birds.yaml\ntitle: Birds\n{KINDS['few_shot']}")
+    assert ran("few_shot", "--method", "opn").marks == marks
+    assert said in capsys.readouterr().err
+
+
 def test_a_protocol_that_the_folder_cannot_hold_is_refused_before_anything_is_trained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
