@@ -117,10 +117,15 @@ class Counter:
             self.phase, self.scorings = SCORING, self.scorings + 1
             return whole(*args, **options)
 
-        RunningStage.advance = counted_advance  # type: ignore[method-assign]
-        selection.Selection.look = counted_look  # type: ignore[method-assign]
-        evaluate.score_batch = counted_batch
-        run.evaluate = counted_scoring
+        replaced(RunningStage, "advance", counted_advance)
+        replaced(selection.Selection, "look", counted_look)
+        replaced(evaluate, "score_batch", counted_batch)
+        replaced(run, "evaluate", counted_scoring)
+
+
+def replaced(owner: Any, name: str, value: Any) -> None:
+    """Puts something else in the place of an attribute; these processes are of this file alone."""
+    setattr(owner, name, value)
 
 
 def forked(folder: Path, case: Case | None, words: tuple[str, ...], resume: bool) -> int:
@@ -135,7 +140,7 @@ def forked(folder: Path, case: Case | None, words: tuple[str, ...], resume: bool
         os.dup2(out, 2)
         counter = Counter(case or Case("", ""))
         counter.install()
-        run.Limits = partial(Limits, checkpoint_seconds=1e9)
+        replaced(run, "Limits", partial(Limits, checkpoint_seconds=1e9))
         code = cli.main(tiny_runs.words("late", "--no-board", *words, *(["--resume"] if resume else [])))
         counter.note()
         sys.stdout.flush()
@@ -147,9 +152,9 @@ def forked(folder: Path, case: Case | None, words: tuple[str, ...], resume: bool
 
 def main(root: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
-    resolve.load_dataset = lambda name, **_: tiny_dataset(name)
-    provenance.code = lambda: Code(revision=None, dirty=None)
-    evaluate.BATCH = 1
+    replaced(resolve, "load_dataset", lambda name, **_: tiny_dataset(name))
+    replaced(provenance, "code", lambda: Code(revision=None, dirty=None))
+    replaced(evaluate, "BATCH", 1)
     told: dict[str, Any] = {}
     for words in ((), CUT):
         folder = tiny_runs.written(root / f"whole{len(words)}")
