@@ -66,7 +66,13 @@ def identity_of(record: Record) -> dict[str, Any]:
     """What a record says of which run it is of; the run's folder and its weights say the same."""
     names = ["protocol", "digest", "method", "target", "options", "seed", "init", "test_episodes"]
     if record.train_updates:  # of a method that is not trained the recipe is not on the row
-        names += ["recipe", "recipe_hash", "budget", "budget_cut"]
+        names += [
+            "recipe",
+            "recipe_hash",
+            "budget",
+            "budget_cut",
+            *(["recipe_changes"] if record.recipe_changes else []),
+        ]
     found = {name: getattr(record, name) for name in names}
     return {**found, "data": record.data.name, "fingerprint": record.data.fingerprint}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.util.shown_text import in_json, in_line
+from harness.yaml_files.source_location import shown
 
 if TYPE_CHECKING:
     from harness.runs.resolve import Prepared
@@ -19,20 +20,25 @@ def shown_plan(prepared: Prepared, seeds: list[int], boards: Path | None, as_jso
         return in_json(plan)
     width = max(map(len, plan))
     lines = [f"{name:<{width}}  {in_line(_text(value))}" for name, value in plan.items()]
-    own = f"harness recipe {prepared.request.protocol} --method {prepared.request.method}"
-    return "\n".join([*lines, "", f"Nothing was run (--dry-run). `{own}` shows the recipe line by line."])
+    named = f"{prepared.request.protocol} --method {prepared.request.method} --budget {prepared.resolved.name}"
+    return "\n".join(
+        [*lines, "", f"Nothing was run (--dry-run). `harness recipe {named}` shows the recipe line by line."]
+    )
 
 
 def _plan(prepared: Prepared, seeds: list[int], boards: Path | None) -> dict[str, Any]:
+    from harness.training.recipe_changes import in_words
+
     request, protocol, identity, budget = prepared.request, prepared.protocol, prepared.identity, prepared.budget
-    selection = budget.validation
+    selection, resolved = budget.validation, prepared.resolved
     return {
         "protocol": f"{prepared.loaded.name} ({protocol.kind}), {prepared.loaded.path}, digest {protocol.digest[:12]}",
         "data": f"{prepared.dataset.name}, {prepared.dataset.source}, fingerprint {identity['fingerprint'][:12]}",
         "test episodes": identity["test_episodes"],
         "method": f"{prepared.method.name} ({prepared.method.target})",
         "options": prepared.options,
-        "recipe": f"{prepared.recipe}, budget {request.budget}, hash {identity['recipe_hash'][:12]}",
+        "recipe": f"{shown(resolved.path)}, budget {resolved.name}, hash {identity['recipe_hash'][:12]}",
+        "changes": "; ".join(in_words(resolved.changes)) or "none",
         "stages": [f"{stage.name} ({stage.objective}), {stage.episodes} episodes" for stage in budget.stages],
         "training episodes": min(budget.episodes, request.episodes or budget.episodes),
         "limits": identity["budget_cut"] or "none",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli.notices import notice
+from harness.cli.recipe_options import add_recipe_arguments, changes_of
 from harness.yaml_files.source_location import Place, shown
 
 if TYPE_CHECKING:
@@ -16,10 +17,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("protocol", help="a shipped protocol's name, or a YAML file")
     parser.add_argument("--method", required=True, metavar="NAME", help="a method's name, or path/to/file.py:ClassName")
-    parser.add_argument(
-        "--budget", default="quick", choices=("smoke", "quick", "day", "full"), help="how much training"
-    )
-    parser.add_argument("--recipe", type=Path, metavar="FILE", help="another recipe than the method's own")
+    add_recipe_arguments(parser)
     parser.add_argument("--init", action="store_true", help="as when training begins from another run's weights")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -27,17 +25,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     from harness.method.registry import check_kind, load_method
     from harness.protocol.load import load_protocol
-    from harness.training.recipe_file import recipe_path, resolve_budget
+    from harness.training.recipe_file import resolve_for
 
     loaded, method = load_protocol(args.protocol), load_method(args.method)
     check_kind(method.cls, loaded.protocol)
-    path = args.recipe or recipe_path(method.name, method.own_file)
-    found = _described(resolve_budget(path, loaded, args.budget, args.init, method=method))
+    resolved = resolve_for(method, loaded, args.budget, args.recipe, args.init, changes=changes_of(args))
+    for note in resolved.notes:
+        notice(note)
+    found = _described(resolved)
     print(json.dumps(found, indent=2, ensure_ascii=False) if args.json else "\n".join(_lines(found)))
     return 0
 
 
 def _described(resolved: Resolved) -> dict[str, Any]:
+    from harness.runs.build_record import recipe_marks
     from harness.training.recipe import budget_hash
 
     budget = resolved.budget
@@ -59,6 +60,8 @@ def _described(resolved: Resolved) -> dict[str, Any]:
         "stages": stages,
         "left_out": [{"stage": each.name, "reason": each.reason} for each in resolved.left_out],
         "validation": budget.validation.model_dump() if budget.validation else None,
+        "changes": resolved.changes,
+        "marks": recipe_marks(resolved),
     }
 
 
@@ -77,11 +80,12 @@ def _lines(found: dict[str, Any]) -> list[str]:
         "optimizer": f"{_pairs(optimizer)}, batch {found['batch']}, clip_norm {found['clip_norm'] or 'none'}",
         "augment": ", ".join(found["augment"]) or "none",
         "validation": looks,
+        "marks": "; ".join(found["marks"]) or "none",
         "episodes": f"{found['episodes']} at most",
     }
     lines = [f"{name + ':':<12}{value}" for name, value in head.items()]
     lines.append("stages:" if found["stages"] else "stages:     none, nothing is trained")
-    for number, stage in enumerate(found["stages"]):
+    for number, stage in enumerate(found["stages"], 1):
         rest = {key: value for key, value in stage.items() if key not in {"name", "objective", "place", "episode"}}
         shape = f"; episode: {_pairs(stage['episode'])}" if stage.get("episode") else ""
         lines.append(f"  {number}. {stage['name']} ({stage['objective']}): {_pairs(rest)}{shape}  [{stage['place']}]")

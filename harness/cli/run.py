@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.common import add_boards, add_data_arguments, boards_to_write
+from harness.cli.notices import notice
+from harness.cli.recipe_options import add_recipe_arguments, changes_of
 from harness.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,12 +25,9 @@ _MOST_SEEDS, _MOST_THREADS = 1000, 1024
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("protocol", help="a shipped protocol's name, or a YAML file")
     parser.add_argument("--method", required=True, metavar="NAME", help="a method's name, or path/to/file.py:ClassName")
-    parser.add_argument(
-        "--budget", default="quick", choices=("smoke", "quick", "day", "full"), help="how much training"
-    )
+    add_recipe_arguments(parser)
     parser.add_argument("--seeds", "--seed", default="0", metavar="N", help="a seed, or several: 0-2 or 0,3,7")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the method")
-    parser.add_argument("--recipe", type=Path, metavar="FILE", help="another recipe than the method's own")
     parser.add_argument("--init", type=Path, metavar="RUN", help="begin from the weights of a finished run or a file")
     parser.add_argument("--episodes", type=int, metavar="N", help="at most N training episodes")
     parser.add_argument("--time", metavar="10m", help="at most so much training time (90s, 10m, 2h)")
@@ -70,6 +69,7 @@ def execute(args: argparse.Namespace) -> int:
         budget=args.budget,
         options=parse_options(args.set),
         recipe=args.recipe,
+        changes=changes_of(args),
         episodes=args.episodes,
         seconds=seconds,
         test_episodes=args.test_episodes,
@@ -88,6 +88,8 @@ def execute(args: argparse.Namespace) -> int:
         command=shlex.join(["harness", *sys.argv[1:]]),
     )
     first = prepare(dataclasses.replace(request, seed=seeds[0]))
+    for note in first.resolved.notes:
+        notice(note)
     if args.dry_run:
         from harness.cli.dry_run import shown_plan
 

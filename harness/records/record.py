@@ -11,11 +11,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from harness.records.marks import (
+    CUSTOM_RECIPE,
     FAILED_CHECK,
     GRADIENT_AT_TEST,
     LABEL_DELAY_TOLD,
     NOT_CHECKED,
     PARTIAL_TEST,
+    RECIPE_CHANGED,
     SKIPS_CHECK,
     STAND_IN,
     TRANSDUCTIVE,
@@ -147,7 +149,10 @@ class Record(_Model):
     recipe_hash: Annotated[str, Field(pattern=r"^[0-9a-f]*$")] = Field(
         description="SHA-256 over what the recipe says for this budget; empty if the method is not trained"
     )
-    budget: str = Field(description="smoke, quick or full; empty if the method is not trained")
+    recipe_changes: dict[str, JsonValue] = Field(
+        {}, description="what the command line changed of the recipe, as 'lr' or 'STAGE.lr' to the value; empty without"
+    )
+    budget: str = Field(description="smoke, quick, day or full; empty if the method is not trained")
     budget_cut: str = Field(
         "", description="what cut the budget short, as 'episodes=500' or 'time=10m'; empty if nothing did"
     )
@@ -172,8 +177,8 @@ class Record(_Model):
     cost: Cost = Field(description="parameters, computation and memory")
     marks: list[Line] = Field(
         description=f"'{LABEL_DELAY_TOLD}', '{GRADIENT_AT_TEST}', '{TRANSDUCTIVE}', '{STAND_IN}', "
-        f"'{PARTIAL_TEST}', '{SKIPS_CHECK}: ...' (one a check), '{FAILED_CHECK}: ...', '{NOT_CHECKED}', or other words "
-        "that a reader should see"
+        f"'{PARTIAL_TEST}', '{CUSTOM_RECIPE}', '{RECIPE_CHANGED}: ...', '{SKIPS_CHECK}: ...' (one each), "
+        f"'{FAILED_CHECK}: ...', '{NOT_CHECKED}', or other words that a reader should see"
     )
     pretrained: list[Pretrained] = Field(
         [], description="stages of shared features; empty without, and in records from before there were such"
@@ -208,16 +213,16 @@ class Record(_Model):
     command: str = Field(description="command line that made the run")
     finished: str = Field(description="when it was done: ISO 8601, UTC, as '2026-01-31T23:59:59Z'")
 
-    @field_validator("options")
+    @field_validator("options", "recipe_changes")
     @classmethod
-    def _plain(cls, options: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    def _plain(cls, values: dict[str, JsonValue]) -> dict[str, JsonValue]:
         try:
-            json.dumps(options, allow_nan=False)
+            json.dumps(values, allow_nan=False)
         except ValueError:
-            raise ValueError("an option is NaN or infinite") from None
-        if _largest(options) > MOST:
-            raise ValueError("an option holds a whole number of more than 63 bits")
-        return options
+            raise ValueError("a value is NaN or infinite") from None
+        if _largest(values) > MOST:
+            raise ValueError("it holds a whole number of more than 63 bits")
+        return values
 
     @field_validator("marks")
     @classmethod

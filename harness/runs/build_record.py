@@ -20,9 +20,11 @@ from harness.method.registry import build_method, default_options
 from harness.protocol.models import AnyProtocol
 from harness.records import provenance
 from harness.records.marks import (
+    CUSTOM_RECIPE,
     GRADIENT_AT_TEST,
     LABEL_DELAY_TOLD,
     PARTIAL_TEST,
+    RECIPE_CHANGED,
     SKIPS_CHECK,
     STAND_IN,
     TRANSDUCTIVE,
@@ -31,6 +33,8 @@ from harness.records.record import Cost, DataInfo, Metric, Pretrained, Record, u
 from harness.runs.folder import SCORES
 from harness.runs.resolve import Prepared
 from harness.training.cached_stage import finished_pretraining
+from harness.training.recipe_changes import in_words
+from harness.training.recipe_file import Resolved
 from harness.training.selection import validation_protocol
 from harness.training.state import Progress
 from harness.util.tensor_files import WEIGHTS, sha256_of
@@ -44,6 +48,8 @@ UNSELECTED = "not validated"
 """The validation split has fewer classes than an episode; or too few for any, and the last weights were scored."""
 OF_TRAINING = (PRETRAINED, ELSEWHERE, FOREIGN, FEWER_WAYS, UNSELECTED)
 """Marks of how weights came about, which whatever is trained on from them keeps."""
+OF_RECIPE = (CUSTOM_RECIPE, RECIPE_CHANGED)
+"""Marks, or beginnings of marks, of the recipe; they speak of one run alone."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +62,23 @@ class Before:
 
 def training_marks(prepared: Prepared, progress: Progress, before: Before) -> list[str]:
     """Marks of how the weights were trained, in this run or before it."""
-    trained = progress.updates > 0
-    budget, selected_by = prepared.budget, validation_protocol(prepared.protocol, prepared.dataset)
-    own = {
-        PRETRAINED: trained and budget.pretrains,
-        ELSEWHERE: trained and budget.elsewhere,
-        FEWER_WAYS: trained and budget.validation and selected_by != prepared.protocol,
-        UNSELECTED: trained and "validation" in prepared.dataset.tables and selected_by is None,
+    if progress.updates == 0:
+        return list(before.marks)
+    selected_by = validation_protocol(prepared.protocol, prepared.dataset)
+    selection = {
+        FEWER_WAYS: prepared.budget.validation is not None and selected_by != prepared.protocol,
+        UNSELECTED: "validation" in prepared.dataset.tables and selected_by is None,
     }
-    return [*before.marks, *(mark for mark, holds in own.items() if holds and mark not in before.marks)]
+    own = [*recipe_marks(prepared.resolved), *(mark for mark, holds in selection.items() if holds)]
+    return [*before.marks, *(mark for mark in own if mark not in before.marks)]
+
+
+def recipe_marks(resolved: Resolved) -> list[str]:
+    """Marks of what is trained by a budget of a recipe."""
+    budget = resolved.budget
+    marks = {PRETRAINED: budget.pretrains, ELSEWHERE: budget.elsewhere, CUSTOM_RECIPE: resolved.custom}
+    changes = [f"{RECIPE_CHANGED}: {each}" for each in in_words(resolved.changes)]
+    return [*(mark for mark, holds in marks.items() if holds), *changes]
 
 
 def method_marks(method: Method) -> list[str]:
@@ -119,7 +133,8 @@ def record_of(
         defaults=_defaults(prepared),
         recipe=identity["recipe"] if trained else "",
         recipe_hash=identity["recipe_hash"] if trained else "",
-        budget=request.budget if trained else "",
+        recipe_changes=dict(prepared.resolved.changes) if trained else {},
+        budget=identity["budget"] if trained else "",
         budget_cut=identity["budget_cut"] if trained else "",
         seed=request.seed,
         init=identity["init"],

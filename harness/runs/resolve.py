@@ -16,7 +16,7 @@ from harness.protocol.load import Loaded, for_data, load_protocol
 from harness.protocol.models import AnyProtocol
 from harness.records.record import sha256_of as json_hash
 from harness.training.recipe import Budget, budget_hash
-from harness.training.recipe_file import recipe_path, resolve_budget
+from harness.training.recipe_file import Resolved, resolve_for
 from harness.training.selection import validation_protocol
 from harness.util.errors import UserError
 from harness.util.tensor_files import WEIGHTS, sha256_of
@@ -31,7 +31,10 @@ ends, not which run it is: an unfinished run goes on under others."""
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asked for; every field is an option of `harness run`."""
+    """What a user asked for; every field is an option of `harness run`.
+
+    `changes` are those of the recipe (--lr, --batch, --override): {"lr": 1e-3, "the protocol.batch": 4}.
+    """
 
     protocol: str
     method: str
@@ -39,6 +42,7 @@ class Request:
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     recipe: Path | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
     episodes: int | None = None
     seconds: float | None = None
     test_episodes: int | None = None
@@ -59,7 +63,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request with every name resolved: what the run is a function of."""
+    """A request with every name resolved: what the run is a function of.
+
+    `resolved` is the budget as the recipe has it, `budget` as it is run: with what the machine and the data change.
+    """
 
     request: Request
     loaded: Loaded
@@ -67,7 +74,7 @@ class Prepared:
     dataset: Dataset
     method: LoadedMethod
     options: dict[str, Any]
-    recipe: Path
+    resolved: Resolved
     budget: Budget
     identity: dict[str, Any]
     folder: Path
@@ -89,10 +96,11 @@ def prepare(request: Request, loaded: Loaded | None = None) -> Prepared:
     method = load_method(request.method)
     protocol = for_data(loaded, request.data)
     check_kind(method.cls, protocol)
-    recipe = request.recipe or recipe_path(method.name, method.own_file)
-    budget = resolve_budget(recipe, loaded, request.budget, request.init is not None, protocol, method).budget
-    changes = {"amp": request.amp, "compile": request.compile}
-    budget = budget.model_copy(update={name: value for name, value in changes.items() if value is not None})
+    resolved = resolve_for(
+        method, loaded, request.budget, request.recipe, request.init is not None, protocol, request.changes
+    )
+    chosen = {"amp": request.amp, "compile": request.compile}
+    budget = resolved.budget.model_copy(update={name: value for name, value in chosen.items() if value is not None})
     options = resolved_options(method.cls, {**budget.options, **request.options})
     dataset = load_dataset(protocol.dataset, data_root=request.data_root, cache=request.cache, base=loaded.base)
     check_possible(protocol, dataset)
@@ -109,16 +117,18 @@ def prepare(request: Request, loaded: Loaded | None = None) -> Prepared:
         "method": method.name,
         "target": method.target,
         "options": options,
-        "recipe": recipe.name,
+        "recipe": resolved.path.name,
         "recipe_hash": budget_hash(budget),
-        "budget": request.budget,
+        "budget": resolved.name,
         CUT: _cut(request),
         "seed": request.seed,
         "init": None if request.init is None else sha256_of(weights_file(request.init)),
         "test_episodes": request.test_episodes or whole,
+        # Only where there are any, so that other runs keep the names of their folders.
+        **({"recipe_changes": dict(resolved.changes)} if resolved.changes else {}),
     }
     folder = _folder(request, loaded.name, method.name, identity)
-    return Prepared(request, loaded, protocol, dataset, method, options, recipe, budget, identity, folder, device)
+    return Prepared(request, loaded, protocol, dataset, method, options, resolved, budget, identity, folder, device)
 
 
 def with_seed(prepared: Prepared, seed: int) -> Prepared:
@@ -131,7 +141,7 @@ def with_seed(prepared: Prepared, seed: int) -> Prepared:
 
 def _folder(request: Request, protocol: str, method: str, identity: dict[str, Any]) -> Path:
     own = json_hash({**identity, CUT: ""})[:10]
-    return request.folder or request.out / protocol / f"{method}-{request.budget}-s{request.seed}-{own}"
+    return request.folder or request.out / protocol / f"{method}-{identity['budget']}-s{request.seed}-{own}"
 
 
 def weights_file(init: Path) -> Path:

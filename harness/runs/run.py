@@ -21,7 +21,7 @@ from harness.evaluation.score import curves
 from harness.method.interface import Method
 from harness.method.registry import build_method, task_for
 from harness.records.record import MOST, Record
-from harness.runs.build_record import FOREIGN, OF_TRAINING, Before, record_of, training_marks
+from harness.runs.build_record import FOREIGN, OF_RECIPE, OF_TRAINING, Before, record_of, training_marks
 from harness.runs.folder import CHECKPOINT, NOTED, RECORD, SCORES, enter, note, read_record, write_scores, write_text
 from harness.runs.resolve import Prepared, weights_file
 from harness.runs.run_errors import file_error, folder_error, memory_error, out_of_memory
@@ -184,6 +184,8 @@ def _load_init(method: Method, init: Path | None) -> Before:
     episodes, marks = header.get("train_episodes", 0), [] if marks is None else marks
     if not isinstance(episodes, int) or not 0 <= episodes <= MOST:
         raise UserError(f"{path} is damaged: it does not say how long its weights were trained")
-    if not isinstance(marks, list) or not set(map(repr, marks)) <= set(map(repr, OF_TRAINING)):
+    known = isinstance(marks, list) and all(isinstance(each, str) for each in marks)
+    marks = [each for each in marks if not each.startswith(OF_RECIPE)] if known else []
+    if not known or not set(marks) <= set(OF_TRAINING):
         raise UserError(f"{path} is damaged: marks of how weights were trained are {', '.join(OF_TRAINING)}")
     return Before(episodes, tuple(dict.fromkeys(marks)))

@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, StrictBool, ValidationError, model_validator
 
 from harness.protocol.load import Loaded
 from harness.protocol.models import PROTOCOL, AnyProtocol
@@ -19,9 +19,9 @@ from harness.util.pydantic_base import Count, Strict
 from harness.yaml_files.messages import findings
 
 BUDGETS = ("smoke", "quick", "day", "full")
-Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
-Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+Positive = Annotated[float, Field(strict=True, gt=0, le=1e6, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)]
+Rate = Annotated[float, Field(strict=True, gt=0, le=1000, allow_inf_nan=False)]
 Batch = Annotated[int, Field(strict=True, ge=1, le=2**20)]
 Episodes = Annotated[int, Field(strict=True, ge=1, le=10**12)]
 Updates = Annotated[int, Field(strict=True, ge=0, le=10**12)]
@@ -37,7 +37,7 @@ class EpisodeChange(Strict):
     subtasks: Count | None = Field(None, description="continual: classes, one after another; likewise")
     shots: Count | None = Field(None, description="continual, n_way_k_shot: labelled samples of each class")
     queries: Count | None = Field(None, description="continual, n_way_k_shot: queries per class")
-    distractor: bool | None = Field(None, description="segmentation: whether a second class is shown")
+    distractor: StrictBool | None = Field(None, description="segmentation: whether a second class is shown")
 
 
 class Optimizer(Strict):
@@ -47,6 +47,12 @@ class Optimizer(Strict):
     lr: Rate = Field(1e-3, description="learning rate at the start of a stage")
     weight_decay: NotNegative = 0.0
     momentum: NotNegative = Field(0.0, description="sgd only")
+
+    @model_validator(mode="after")
+    def _used(self) -> Self:
+        if self.momentum and self.name != "sgd":
+            raise ValueError(f"momentum: {self.name} has none; it is a setting of sgd")
+        return self
 
 
 class Stage(Strict):
@@ -109,7 +115,7 @@ class Budget(Strict):
     clip_norm: Positive | None = Field(None, description="largest norm of the gradient")
     augment: list[Literal["flip", "crop"]] = Field([], description="augmentation of training images")
     amp: Literal["none", "bf16"] = Field("none", description="mixed precision in training, on a GPU")
-    compile: bool = Field(False, description="torch.compile of the training rollout, on a GPU")
+    compile: StrictBool = Field(False, description="torch.compile of the training rollout, on a GPU")
     stages: list[Stage] = Field([], description="what is run, one after another; none for no training")
     validation: Validation | None = None
 
@@ -135,7 +141,7 @@ class When(Strict):
     dataset: list[str] | None = None
     kind: list[str] | None = None
     protocol: list[str] | None = Field(None, description="names of protocol files")
-    init: bool | None = Field(None, description="whether training begins from another run's weights (--init)")
+    init: StrictBool | None = Field(None, description="whether training begins from another run's weights (--init)")
 
     def matches(self, loaded: Loaded, init: bool) -> bool:
         asked = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ from pydantic import TypeAdapter
 from harness.method.registry import LoadedMethod, option_problems
 from harness.protocol.load import Loaded
 from harness.protocol.models import AnyProtocol
-from harness.training.recipe import Budget, Recipe, Stage, staged
+from harness.training.recipe import BUDGETS, Budget, Part, Recipe, Stage, staged
+from harness.training.recipe_changes import changed
 from harness.training.recipe_library import FAMILIES, LIBRARY, written_out
 from harness.util.errors import UserError
 from harness.util.shipped_files import recipes_dir
 from harness.yaml_files.document import Document, validated
 from harness.yaml_files.extends import EXTENDS, inherited
-from harness.yaml_files.source_location import Loc, Place, YamlError, problem_at
+from harness.yaml_files.source_location import Loc, Place, YamlError, problem_at, shown
 
 RECIPE: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 GENERAL = "default"
@@ -37,11 +38,13 @@ class LeftOut:
 class Resolved:
     """The budget that a method has on a protocol, and where in which file it was found.
 
-    `part` is where the part begins that was taken, `stages` where each stage of the budget stands, `options` where each
-    of its options does. `changes` are those made at the command line.
+    `name` is the budget's, which differs from `requested` where the part has none of that name. `part`, `stages` and
+    `options` are where the part that was taken begins, and where each stage and option of the budget stands. `changes`
+    are those made at the command line; `custom` is whether the recipe is not the method's own and says something else.
     """
 
     path: Path
+    requested: str
     name: str
     budget: Budget
     part: Place
@@ -49,6 +52,14 @@ class Resolved:
     options: Mapping[str, Place]
     left_out: tuple[LeftOut, ...] = ()
     changes: Mapping[str, Any] = field(default_factory=dict)
+    custom: bool = False
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of how the budget came about."""
+        if self.name == self.requested:
+            return []
+        return [f"{shown(self.path)} has no budget '{self.requested}' here; its next smaller, '{self.name}', is used"]
 
 
 def recipe_files() -> dict[str, Path]:
@@ -81,6 +92,28 @@ def load_budget(
     return resolve_budget(path, loaded, budget, init, protocol).budget
 
 
+def resolve_for(
+    method: LoadedMethod,
+    loaded: Loaded,
+    name: str,
+    recipe: Path | None = None,
+    init: bool = False,
+    protocol: AnyProtocol | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Resolved:
+    """`resolve_budget` for a method: of its own recipe, or of another one that the user names."""
+    own = recipe_path(method.name, method.own_file)
+    found = resolve_budget(recipe or own, loaded, name, init, protocol, method, changes)
+    if recipe is None:
+        return found
+    plain = resolve_budget(recipe, loaded, name, init, protocol).budget
+    try:
+        usual = resolve_budget(own, loaded, name, init, protocol).budget
+    except UserError:  # its own recipe is broken, or has nothing for this protocol
+        return replace(found, custom=True)
+    return replace(found, custom=plain != usual)
+
+
 def resolve_budget(
     path: Path,
     loaded: Loaded,
@@ -88,52 +121,69 @@ def resolve_budget(
     init: bool = False,
     protocol: AnyProtocol | None = None,
     method: LoadedMethod | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Resolved:
     """The named budget of the part of a recipe that fits the protocol, and how it came about.
 
-    Stages with more classes or later labels than the protocol's episodes are left out, so that growing episodes can be
-    written down once for protocols of all lengths and delays. `init` is whether training begins from another run's
-    weights; `protocol` is the loaded one on the data that are used, if those are not its own; `method` is what will be
-    trained, where that is known. Raises YamlError if no part fits, a stage cannot be, the recipe is another method's or
-    gives options that it has not.
+    Where the part has no budget of this name, the next smaller one that it has is taken. Stages with more classes or
+    later labels than the protocol's episodes are left out, so that growing episodes can be written down once for
+    protocols of all lengths and delays.
+
+    `init` is whether training begins from another run's weights; `protocol` is the loaded one on the data that are
+    used, if those are not its own; `method` is what will be trained, where that is known; `changes` are those of the
+    command line (`recipe_changes`). Raises YamlError if no part fits, none of its budgets is as small, a stage cannot
+    be, the recipe is another method's or gives options that it has not; UserError for a change that cannot be made.
     """
     recipe, document = read_recipe(path)
-    if method is not None and recipe.method not in {method.name, method.own_file.stem, GENERAL}:
-        message = (
-            f"this is a recipe of '{recipe.method}', not of '{method.name}'; to take it over, write a recipe of "
-            f"{method.name} with 'extends: {path.name}'"
-        )
-        raise YamlError(problem_at(document.place(("method",)), message, ("method",)))
-    number, part = next(
-        ((number, part) for number, part in enumerate(recipe.parts) if part.when.matches(loaded, init)), (-1, None)
-    )
-    if part is None:
-        message = f"no part of this recipe is for {loaded.name} (kind {loaded.protocol.kind})"
-        raise YamlError(problem_at(document.place(("parts",), at_key=True), message, ("parts",)))
-    if name not in part.budgets:
-        message = f"this part of the recipe has no budget '{name}'; it has {', '.join(part.budgets)}"
-        raise YamlError(problem_at(document.place(("parts", number)), message, ("parts", number)))
-    whole, loc = part.budgets[name], ("parts", number, name)
+    if method is not None:
+        _check_method(recipe, document, method)
+    number = _fitting_part(recipe, document, loaded, init)
+    used = _budget_name(recipe.parts[number], document, number, name)
+    whole, loc = recipe.parts[number].budgets[used], ("parts", number, used)
     options = {each: document.place((*loc, "options", each)) for each in whole.options}
     if method is not None:
         _check_options(method, whole, options, (*loc, "options"))
     reasons = [why_left_out(stage, loaded.protocol) for stage in whole.stages]
     places = [document.place((*loc, "stages", each)) for each in range(len(whole.stages))]
     if whole.stages and all(reasons):
-        message = f"every stage of '{name}' has more classes than episodes of {loaded.name}"
+        message = f"{loaded.name} gets no stage of '{used}': {'; '.join(dict.fromkeys(reasons))}"
         raise YamlError(problem_at(document.place((*loc, "stages")), message, (*loc, "stages")))
     kept = [each for each, reason in enumerate(reasons) if not reason]
     for each in kept:
         _check_stage(whole.stages[each], protocol or loaded.protocol, places[each], (*loc, "stages", each))
-    return Resolved(
-        path,
-        name,
-        whole.model_copy(update={"stages": [whole.stages[each] for each in kept]}),
-        document.place(("parts", number)),
-        tuple(places[each] for each in kept),
-        options,
-        tuple(LeftOut(stage.name, why) for stage, why in zip(whole.stages, reasons, strict=True) if why),
-    )
+    budget = whole.model_copy(update={"stages": [whole.stages[each] for each in kept]})
+    left_out = tuple(LeftOut(stage.name, why) for stage, why in zip(whole.stages, reasons, strict=True) if why)
+    budget, effective = changed(budget, changes or {}, {each.name: each.reason for each in left_out})
+    if effective:
+        _check_changed(budget, loaded.protocol, protocol or loaded.protocol)
+    part, stages = document.place(("parts", number)), tuple(places[each] for each in kept)
+    return Resolved(path, name, used, budget, part, stages, options, left_out, effective)
+
+
+def _check_method(recipe: Recipe, document: Document, method: LoadedMethod) -> None:
+    if recipe.method not in {method.name, method.own_file.stem, GENERAL}:
+        message = (
+            f"this is a recipe of '{recipe.method}', not of '{method.name}'; to take it over, write a recipe of "
+            f"{method.name} with 'extends: {document.path.name}'"
+        )
+        raise YamlError(problem_at(document.place(("method",)), message, ("method",)))
+
+
+def _fitting_part(recipe: Recipe, document: Document, loaded: Loaded, init: bool) -> int:
+    for number, part in enumerate(recipe.parts):
+        if part.when.matches(loaded, init):
+            return number
+    message = f"no part of this recipe is for {loaded.name} (kind {loaded.protocol.kind})"
+    raise YamlError(problem_at(document.place(("parts",), at_key=True), message, ("parts",)))
+
+
+def _budget_name(part: Part, document: Document, number: int, requested: str) -> str:
+    """The budget of the requested name, or else the next smaller one."""
+    for name in reversed(BUDGETS[: BUDGETS.index(requested) + 1]):
+        if name in part.budgets:
+            return name
+    message = f"this part of the recipe has no budget '{requested}' and none smaller; it has {', '.join(part.budgets)}"
+    raise YamlError(problem_at(document.place(("parts", number)), message, ("parts", number)))
 
 
 def why_left_out(stage: Stage, protocol: AnyProtocol) -> str:
@@ -157,6 +207,15 @@ def _check_options(method: LoadedMethod, budget: Budget, places: Mapping[str, Pl
     found = option_problems(method.cls, budget.options)
     if found:
         raise YamlError(*(problem_at(places[name], message, (*loc, name)) for name, message in found))
+
+
+def _check_changed(budget: Budget, own: AnyProtocol, used: AnyProtocol) -> None:
+    """Raises UserError where a stage whose episode was changed is none that the protocol may have."""
+    for stage in budget.stages:
+        reason = why_left_out(stage, own)
+        if reason:
+            raise UserError(f"--override: stage '{stage.name}' cannot be trained on: {reason}")
+        staged(used, stage.episode, stage.kind)
 
 
 def _check_stage(stage: Stage, protocol: AnyProtocol, place: Place, loc: Loc) -> None:
