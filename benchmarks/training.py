@@ -40,7 +40,7 @@ from harness.method.interface import Feedback, Method
 from harness.method.registry import build_method, load_method, task_for
 from harness.protocol.load import load_protocol
 from harness.training.episode_loss import episode_loss
-from harness.training.interface import training_hooks
+from harness.training.interface import Batch, training_hooks
 from harness.training.recipe import staged
 from harness.training.recipe_file import load_budget, recipe_path
 from harness.util.allocator import keep_freed_memory
@@ -67,11 +67,16 @@ def first_scored(episodes: Episodes) -> int:
     return episodes.plan.first_query % episodes.plan.steps
 
 
+def loss_of(method: Method, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
+    """The method's own loss of some answered steps [A, B, ways]."""
+    return training_hooks(method).loss(logits, Batch(target, target, scored, len(target), target[:0]))
+
+
 def stepped(method: Method, episodes: Episodes) -> Tensor:
     """All episodes at once, one step after another."""
     first = first_scored(episodes)
     logits = step_through(method, episodes)[0][first - episodes.plan.steps :]
-    return training_hooks(method).loss(logits, episodes.target[first:], episodes.scored[first:])
+    return loss_of(method, logits, episodes.target[first:], episodes.scored[first:])
 
 
 def loop(method: Method, episodes: Episodes) -> Tensor:
@@ -95,7 +100,7 @@ def loop(method: Method, episodes: Episodes) -> Tensor:
                     state = method.adapt(state)
                 logits = method.query(state, x.unsqueeze(1))[:, 0]
             if t >= first and episodes.scored[t, b]:
-                total = total + training_hooks(method).loss(logits[None], target[None], episodes.scored[t, own][None])
+                total = total + loss_of(method, logits[None], target[None], episodes.scored[t, own][None])
     return total / episodes.target.shape[1]
 
 
@@ -108,7 +113,7 @@ def task_loop(method: Method, episodes: Episodes) -> Tensor:
         for t in range(first):
             state = method.observe(state, Feedback(episodes.target[t, own], episodes.x[t, own]))
         logits = method.query(method.adapt(state), episodes.x[first:, own].transpose(0, 1)).transpose(0, 1)
-        total = total + training_hooks(method).loss(logits, episodes.target[first:, own], episodes.scored[first:, own])
+        total = total + loss_of(method, logits, episodes.target[first:, own], episodes.scored[first:, own])
     return total / episodes.target.shape[1]
 
 

@@ -31,15 +31,17 @@ if TYPE_CHECKING:
     from harness.records.record import Record
     from harness.runs.resolve import Request, prepare
     from harness.runs.run import run
-    from harness.training.interface import Trainable
+    from harness.training.interface import Batch, Features, Trainable, features_of
     from harness.util.errors import HarnessError, UserError
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Batch": "training.interface",
     "EpisodePlan": "episodes.plan",
     "EpisodeSource": "episodes.source",
     "Episodes": "episodes.source",
+    "Features": "training.interface",
     "Feedback": "method.interface",
     "HarnessError": "util.errors",
     "Method": "method.interface",
@@ -52,6 +54,7 @@ _HOME = {
     "build_method": "method.registry",
     "check_method": "check",
     "evaluate": "evaluation.evaluate",
+    "features_of": "training.interface",
     "feedback_of": "evaluation.rollout",
     "for_data": "protocol.load",
     "load_dataset": "data.open_dataset",
@@ -70,9 +73,11 @@ _HOME = {
 """The module of each public name; `testing` is a package itself."""
 
 __all__ = [
+    "Batch",
     "EpisodePlan",
     "EpisodeSource",
     "Episodes",
+    "Features",
     "Feedback",
     "HarnessError",
     "Method",
@@ -86,6 +91,7 @@ __all__ = [
     "build_method",
     "check_method",
     "evaluate",
+    "features_of",
     "feedback_of",
     "for_data",
     "load_dataset",

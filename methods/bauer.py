@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from harness.method.interface import Feedback, Method, State, Task, one_hot
-from harness.training.interface import Features, Trainable, features_of
+from harness.training.interface import Batch, Features, Trainable, features_of
 from harness.util.seeding import class_layer
 from methods.nn.backbones import Backbone, Net
 from methods.nn.novelty import among_seen, loss_among_seen
@@ -98,9 +98,9 @@ class Bauer(Trainable, Method):
         features = self.backbone(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         return self._logits(features, state["weights"], state["labels"])
 
-    def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy among seen classes, at scored steps whose class was seen."""
-        return loss_among_seen(logits.float(), target, scored)
+        return loss_among_seen(logits.float(), batch)
 
     def weights(self, state: State) -> Tensor:
         """w_k - mu of every class, [B, ways, D], under the labels so far; zeros for classes without labels."""

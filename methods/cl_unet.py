@@ -4,6 +4,7 @@ with layer-distributed memory", NeurIPS 2021, section 4.4)."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from harness.method.interface import MASKS, Feedback, Method, State, Task
-from harness.training.interface import Features, Trainable
+from harness.training.interface import Batch, Features, Trainable
 from methods.nn.conv_lstm import ConvLSTM
 from methods.nn.unet import Size, channels, sizes, walk
 
@@ -203,5 +204,6 @@ class _Which(Trainable, Method):
         maps, _ = self.net.walked(x.flatten(0, 1), planes, None, len(x), deepest + 1, frozen=deepest)
         return self.say(maps.mean((2, 3))).unflatten(0, x.shape[:2])[..., None, None]
 
-    def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
-        return super().loss(logits, target.amax((3, 4), keepdim=True), scored)
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The cross-entropy of telling whether the target class is shown, which its mask says: it is empty if not."""
+        return super().loss(logits, replace(batch, target=batch.target.amax((3, 4), keepdim=True)))

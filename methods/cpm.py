@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task, one_hot
-from harness.training.interface import Features, Trainable, features_of
+from harness.training.interface import Batch, Features, Trainable, features_of
 from methods.nn.backbones import Conv4
 from methods.nn.lstm_cell import recurrent
 from methods.nn.novelty import UNSEEN, among_seen, loss_among_seen, nearest
@@ -153,11 +153,11 @@ class CPM(Trainable, Method):
     def memoryless_features(self) -> Features:
         return features_of(self, "encode")
 
-    def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy among seen classes at steps whose class was seen; in streams, the "unknown" loss at all."""
         logits = logits.float()
         unknown = -nearest(logits) if self.meets_new else None
-        return loss_among_seen(logits, target, scored, unknown, self.unknown_weight)
+        return loss_among_seen(logits, batch, unknown, self.unknown_weight)
 
     def _look(self, features: Tensor, state: State) -> tuple[_Seen, State]:
         """Features [T, B, D] in their context, and the LSTM's memory after them."""

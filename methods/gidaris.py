@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task
-from harness.training.interface import Features, Trainable, features_of
+from harness.training.interface import Batch, Features, Trainable, features_of
 from harness.util.seeding import seeded
 from methods.nn import class_means
 from methods.nn.backbones import Backbone, Net
@@ -124,8 +124,9 @@ class Gidaris(Trainable, Method):
         """All queries beside the same weights, which need no copy for each."""
         return self._logits(self._features(x), state["means"], state["counts"])
 
-    def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Minus the log-probability of the right class among new and training classes, where it was seen."""
+        target, scored = batch.answer_target, batch.answer_scored
         right = logits.float().gather(-1, target.unsqueeze(-1)).squeeze(-1)
         return -(right * (scored & (right > UNSEEN / 2))).sum() / target.shape[1]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from harness.method.interface import Feedback, Task
@@ -81,10 +80,10 @@ class LLAMA(MAML):
     def episode_loss(self, batch: Batch) -> Tensor | None:
         """The summed loss of the queries and the weighed log-determinant, averaged over episodes."""
         x, target, first = batch.x, batch.target, batch.first_query
-        support, labels, asked = x[:first], target[:first], target[first:]
+        support, labels = x[:first], target[:first]
         state = self.adapt(self.absorb(self.start(x.shape[1]), support, Feedback(labels, support)))
         answers = self.query(state, x[first:].transpose(0, 1)).transpose(0, 1)
-        loss = self.loss(answers, asked, torch.ones_like(asked, dtype=torch.bool))
+        loss = self.loss(answers, batch)
         if not self.eta:
             return loss
         seen = self._seen(support.transpose(0, 1))

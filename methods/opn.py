@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task
-from harness.training.interface import Features, Trainable, features_of
+from harness.training.interface import Batch, Features, Trainable, features_of
 from methods.nn import class_means
 from methods.nn.backbones import Conv4
 from methods.nn.novelty import among_seen, loss_among_seen, nearest
@@ -92,11 +92,11 @@ class OPN(Trainable, Method):
     def memoryless_features(self) -> Features:
         return features_of(self, "encode")
 
-    def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy among seen classes at steps whose class was seen; in streams, the "unknown" loss at all."""
         logits = logits.float()
         unknown = (-nearest(logits) - self.beta) / self.gamma if self.meets_new else None
-        return loss_among_seen(logits, target, scored, unknown, self.unknown_weight)
+        return loss_among_seen(logits, batch, unknown, self.unknown_weight)
 
     def _logits(self, features: Tensor, prototypes: Tensor, counts: Tensor) -> Tensor:
         """Logits [..., ways] from features [..., D], prototypes [..., ways, D] and counts [..., ways]."""

@@ -113,7 +113,7 @@ class PLATIPUS(MAML):
         }
         weights, moments = self._learned(start, *support)
         answers = self._answers(weights, asked[0], moments).transpose(0, 1)
-        loss = self.loss(answers, asked[1].T, torch.ones_like(asked[1].T, dtype=torch.bool))
+        loss = self.loss(answers, batch)
         return loss + self.kl_weight * divergence(q, list(self.log_v), p, list(self.log_sigma)).mean()
 
     def pretraining_method(self, task: Task) -> Method:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task
-from harness.training.interface import Features, Trainable, features_of
+from harness.training.interface import Batch, Features, Trainable, features_of
 from methods.nn import class_means
 from methods.nn.backbones import Backbone, Net
 from methods.nn.novelty import among_seen, loss_among_seen
@@ -86,9 +86,9 @@ class PPA(Trainable, Method):
         """All queries beside the same weights, which need no copy for each."""
         return self._logits(self._features(x), state["means"].unsqueeze(1), state["counts"].unsqueeze(1))
 
-    def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy among seen classes, at scored steps whose class was seen."""
-        return loss_among_seen(logits.float(), target, scored)
+        return loss_among_seen(logits.float(), batch)
 
     def predicted(self, means: Tensor) -> Tensor:
         """phi: rows of the classifier [..., D] from mean activations [..., D]."""

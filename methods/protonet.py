@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task
-from harness.training.interface import Features, Trainable, features_of
+from harness.training.interface import Batch, Features, Trainable, features_of
 from methods.nn import class_means
 from methods.nn.backbones import Backbone, Net
 from methods.nn.novelty import among_seen, loss_among_seen
@@ -97,9 +97,9 @@ class ProtoNet(Trainable, Method):
         """All queries beside the same means, which need no copy for each."""
         return self._logits(self._features(x), state["means"].unsqueeze(1), state["counts"].unsqueeze(1))
 
-    def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy among seen classes, at scored steps whose class was seen."""
-        return loss_among_seen(logits.float(), target, scored)
+        return loss_among_seen(logits.float(), batch)
 
     def _features(self, x: Tensor) -> Tensor:
         return self.backbone(x.flatten(0, 1)).unflatten(0, x.shape[:2])

@@ -9,7 +9,7 @@ from harness.check.report import Finding
 from harness.check.subject import Subject, poisoned
 from harness.check.tasks import numbers
 from harness.training.episode_loss import class_loss, episode_loss
-from harness.training.interface import training_hooks
+from harness.training.interface import check_hooks, training_hooks
 
 
 def trainable(subject: Subject) -> Finding:
@@ -22,6 +22,7 @@ def trainable(subject: Subject) -> Finding:
     parameter must learn from it, and no gradient may be infinite.
     """
     method = subject.fresh().train()
+    check_hooks(type(method))
     learning = {name: each for name, each in method.named_parameters() if each.requires_grad}
     if not learning:
         return Finding("note", "nothing to train: no parameter requires a gradient")

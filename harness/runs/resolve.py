@@ -15,6 +15,7 @@ from harness.protocol.feasibility import check_possible
 from harness.protocol.load import Loaded, for_data, load_protocol
 from harness.protocol.models import AnyProtocol
 from harness.records.record import sha256_of as json_hash
+from harness.training.interface import check_hooks
 from harness.training.recipe import Budget, budget_hash
 from harness.training.recipe_file import Resolved, resolve_for
 from harness.training.selection import validation_protocol
@@ -96,6 +97,7 @@ def prepare(request: Request, loaded: Loaded | None = None) -> Prepared:
     method = load_method(request.method)
     protocol = for_data(loaded, request.data)
     check_kind(method.cls, protocol)
+    check_hooks(method.cls)
     resolved = resolve_for(
         method, loaded, request.budget, request.recipe, request.init is not None, protocol, request.changes
     )

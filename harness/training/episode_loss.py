@@ -17,9 +17,8 @@ def episode_loss(method: Method, episodes: Episodes) -> Tensor:
     own = hooks.episode_loss(batch)
     if own is not None:
         return own
-    answered = slice(0 if batch.first_query == len(batch.x) else batch.first_query, None)
     logits = training_logits(hooks.without_classes(batch.class_rows) or method, episodes)
-    return hooks.loss(logits, batch.target[answered], batch.scored[answered])
+    return hooks.loss(logits, batch)
 
 
 def class_loss(features: Features, head: nn.Module, x: Tensor, rows: Tensor) -> Tensor:

@@ -12,23 +12,21 @@ from harness.episodes.plan import plan_episodes
 from harness.episodes.source import Episodes, EpisodeSource
 from harness.method.interface import Method
 from harness.protocol.models import AnyProtocol
-from harness.training.interface import training_hooks
+from harness.training.interface import Features
 
 _BATCH = 500
 
 
 class FrozenFeatures:
-    """A method's memoryless features of every image of one split, as they are when this is made.
+    """Features of every image of one split, as they are when this is made; `method` is the one they are part of.
 
     It gives the same episodes as the source it was made from, with features [T, B, D] in place of images.
     Augmentation has no place here: an image has one feature vector.
     """
 
-    def __init__(self, method: Method, source: EpisodeSource, split: str) -> None:
+    def __init__(self, method: Method, features: Features, source: EpisodeSource, split: str) -> None:
         table = source.dataset.tables[split]
         rotations = np.repeat(table.rotations, table.sizes)
-        features = training_hooks(method).memoryless_features()
-        assert features is not None
         parts = []
         was_training = method.training
         method.eval()

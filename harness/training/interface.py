@@ -7,6 +7,7 @@ from `Trainable` beside `Method` and defines the hooks it has.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -22,9 +23,12 @@ from harness.util.errors import UserError
 class Batch:
     """Whole episodes of training classes with all their labels, as an objective hands them to a method.
 
-    `x` is [T, B, C, H, W], `target` int64 [T, B] or masks [T, B, 1, H, W], `scored` bool [T, B]. Steps from
-    `first_query` on are queries (T: none are). `class_rows` int64 [B, ways] says which training class each class
-    number of an episode is, below `task.classes`.
+    `x` is [T, B, C, H, W] (features [T, B, D] in a stage on the head), `target` int64 [T, B] or masks
+    [T, B, 1, H, W], `scored` bool [T, B]. Steps from `first_query` on are queries (T: none are). `class_rows` int64
+    [B, ways] says which training class each class number of an episode is, below `task.classes`.
+
+    Training looks at the answers to the queries where there are some, else at those of all steps: A steps, of which
+    `answer_target` and `answer_scored` are the targets and flags.
     """
 
     x: Tensor
@@ -32,6 +36,20 @@ class Batch:
     scored: Tensor
     first_query: int
     class_rows: Tensor
+
+    @property
+    def answer_target(self) -> Tensor:
+        """Targets of the steps that logits are of, int64 [A, B] or masks [A, B, 1, H, W]."""
+        return self.target[self._first_answer :]
+
+    @property
+    def answer_scored(self) -> Tensor:
+        """Which of the steps that logits are of are scored, bool [A, B]."""
+        return self.scored[self._first_answer :]
+
+    @property
+    def _first_answer(self) -> int:
+        return 0 if self.first_query == len(self.target) else self.first_query
 
 
 @dataclass(frozen=True)
@@ -63,12 +81,13 @@ def features_of(method: nn.Module, child: str, shared: bool = False, class_head:
 class Trainable:
     """The hooks of training, with their defaults; derive from it beside `Method`."""
 
-    def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
-        """What training minimises: cross-entropy summed over the scored steps, averaged over episodes.
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """What training minimises: cross-entropy summed over the scored steps, averaged over episodes; a scalar.
 
-        logits [T, B, ways], target int64 [T, B], scored bool [T, B]; returns a scalar. For masks, logits and target
-        are [T, B, 1, H, W], and the cross-entropy of a step is the mean over its pixels.
+        logits [A, B, ways] are of the steps of `batch.answer_target`. For masks, both are [A, B, 1, H, W], and the
+        cross-entropy of a step is the mean over its pixels.
         """
+        target, scored = batch.answer_target, batch.answer_scored
         if logits.dim() == 5:
             pixels = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
             each = pixels.mean((2, 3, 4)).flatten()
@@ -102,15 +121,33 @@ class Trainable:
 HOOKS = ("loss", "episode_loss", "memoryless_features", "without_classes", "pretraining_method")
 
 
+def check_hooks(cls: type[Method]) -> None:
+    """Raises UserError if a class defines a training hook that would not be called, or not as it is defined."""
+    for name in HOOKS:
+        own, hook = getattr(cls, name, None), getattr(Trainable, name)
+        if own is hook or not callable(own):
+            continue
+        if not issubclass(cls, Trainable):
+            raise UserError(
+                f"{cls.__name__} defines {name}(), a training hook, but does not derive from Trainable, so that it "
+                f"would never be called; write: class {cls.__name__}(Trainable, Method), with "
+                "'from harness import Method, Trainable'"
+            )
+        if not inspect.isfunction(inspect.getattr_static(cls, name)):
+            continue  # static and class methods have other first arguments
+        arguments = list(inspect.signature(hook).parameters)
+        try:
+            inspect.signature(own).bind(*arguments)
+        except TypeError:
+            raise UserError(
+                f"{cls.__name__}.{name}() cannot be called as training calls it: define it as "
+                f"{name}({', '.join(arguments)}), see harness.Trainable.{name}"
+            ) from None
+
+
 def training_hooks(method: Method) -> Trainable:
-    """The method's own hooks, or the defaults; UserError where hooks are defined that would not be used."""
+    """The method's own hooks, or the defaults; UserError where it defines hooks that would never be called."""
     if isinstance(method, Trainable):
         return method
-    name = next((each for each in HOOKS if hasattr(method, each)), None)
-    if name is not None:
-        cls = type(method).__name__
-        raise UserError(
-            f"{cls} defines {name}(), a hook of training, which needs another base: class {cls}(Trainable, Method), "
-            "with 'from harness import Method, Trainable'"
-        )
+    check_hooks(type(method))
     return Trainable()

@@ -11,7 +11,7 @@ from harness.method.interface import Method
 from harness.method.registry import task_of
 from harness.protocol.models import AnyProtocol
 from harness.training.frozen_features import FrozenFeatures
-from harness.training.interface import Features, training_hooks
+from harness.training.interface import Features, check_hooks, training_hooks
 from harness.training.objectives import (
     ClassesObjective,
     Draws,
@@ -35,6 +35,7 @@ def objective_of_stage(
     Stages in a row share what the first of them made: a layer over shared features, features that are frozen.
     """
     stage, method = training.budget.stages[number], training.method
+    check_hooks(type(method))
     # The stage is part of the seed, so that two stages of one shape do not see the same episodes.
     seed = philox.key_of("train", training.seed, number)[0]
     draws = Draws(training.source, protocol, seed, training.budget.augment)
@@ -46,8 +47,11 @@ def objective_of_stage(
     features = _features(training, stage)
     if stage.objective == "head":
         assert features.rest is not None
-        frozen = before.frozen if isinstance(before, HeadObjective) else None
-        return HeadObjective(method, features.rest, draws, frozen or FrozenFeatures(method, training.source, "train"))
+        if isinstance(before, HeadObjective):
+            frozen = before.frozen
+        else:
+            frozen = FrozenFeatures(method, features, training.source, "train")
+        return HeadObjective(method, features.rest, draws, frozen)
     if stage.objective == "classes":
         last = before if isinstance(before, ClassesObjective) and features.shared is not None else None
         kept = last.temporary if last and last.features.shared is features.shared else None

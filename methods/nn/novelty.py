@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.training.interface import Batch
+
 UNSEEN = -1e6
 """Logit of a class of which no label has been revealed."""
 
@@ -26,15 +28,14 @@ def nearest(logits: Tensor) -> Tensor:
     return logits.amax(-1).clamp(min=UNSEEN / 2)
 
 
-def loss_among_seen(
-    logits: Tensor, target: Tensor, scored: Tensor, unknown: Tensor | None = None, weight: float = 1.0
-) -> Tensor:
+def loss_among_seen(logits: Tensor, batch: Batch, unknown: Tensor | None = None, weight: float = 1.0) -> Tensor:
     """Cross-entropy among seen classes at steps whose class was seen, summed over scored steps, averaged over episodes.
 
-    logits [T, B, ways] from `among_seen`, target int64 [T, B], scored bool [T, B]. With `unknown` logits [T, B], plus
-    `weight` times the binary cross-entropy of telling first presentations by them (Ren et al., "Wandering within a
+    logits [A, B, ways] are those of `among_seen` at the steps of `batch.answer_target`. With `unknown` logits [A, B],
+    plus `weight` times the binary cross-entropy of telling first presentations by them (Ren et al., "Wandering within a
     world", ICLR 2021), at all steps but those before any class was seen, where nothing is near.
     """
+    target, scored = batch.answer_target, batch.answer_scored
     right = logits.gather(-1, target.unsqueeze(-1)).squeeze(-1)
     seen = right > UNSEEN / 2
     each = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(right)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.method.interface import Feedback, Method
+from harness.training.interface import Batch
 
 
 @contextmanager
@@ -63,6 +64,12 @@ def normal_stream(
     x = torch.randn(steps, episodes, *shape, generator=random)
     target = torch.randint(0, 5, (steps, episodes), generator=random)
     return x, target, late(target, delay)
+
+
+def stream_batch(target: Tensor, scored: Tensor | None = None) -> Batch:
+    """A batch as losses see it, of streams with targets [T, B], all of them scored unless `scored` [T, B] says."""
+    scored = torch.ones(target.shape[:2], dtype=torch.bool) if scored is None else scored
+    return Batch(torch.empty(*target.shape[:2], 0), target, scored, len(target), torch.empty(target.shape[1], 0).long())
 
 
 def gradients_of(method: nn.Module, logits: Tensor) -> list[Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from harness.method.interface import Feedback, Task, state_bytes
 from methods.apl import APL
 from methods.nn.relational import RelationalDecoder
-from tests.helpers.stepping import noise_stream, seeded
+from tests.helpers.stepping import noise_stream, seeded, stream_batch
 
 WAYS, EPISODES, NEIGHBOURS = 4, 5, 3
 
@@ -181,7 +181,7 @@ def test_its_pretext_trains_the_encoder_and_nothing_else_of_it() -> None:
     logits = other.rollout(x, Feedback(feedback))
     assert logits is not None
     slopes = torch.autograd.grad(
-        other.loss(logits, target, torch.ones_like(target, dtype=torch.bool)),
+        other.loss(logits, stream_batch(target)),
         list(net.parameters()),
         allow_unused=True,
     )

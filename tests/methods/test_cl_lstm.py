@@ -17,7 +17,7 @@ from harness.protocol.models import PROTOCOL
 from harness.util.errors import UserError
 from methods.cl_lstm import CLLSTM
 from methods.nn.conv_lstm import ConvLSTM
-from tests.helpers.stepping import stepped_logits
+from tests.helpers.stepping import stepped_logits, stream_batch
 
 OMNIGLOT = Task(5, (1, 28, 28), "online_few_shot")
 CIFAR = Task(5, (3, 32, 32), "online_few_shot")
@@ -169,7 +169,7 @@ def test_it_overfits_one_batch() -> None:
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
     first = None
     for _ in range(40):
-        loss = net.loss(net.rollout(x, feedback), target, torch.ones_like(target, dtype=torch.bool))
+        loss = net.loss(net.rollout(x, feedback), stream_batch(target))
         first = first or loss.item()
         optimizer.zero_grad()
         loss.backward()

@@ -14,7 +14,7 @@ from harness.method.registry import build_method
 from harness.util.errors import UserError
 from methods.cl_unet import CLUNet
 from methods.nn.unet import WIDTHS
-from tests.helpers.stepping import gradients_of, stepped
+from tests.helpers.stepping import gradients_of, stepped, stream_batch
 
 TASK = Task(1, (3, 34, 32), "segmentation_distractors")
 STEPS, EPISODES = 4, 2
@@ -208,8 +208,7 @@ def test_the_pretext_trains_the_coarsest_layer_that_masks_reach_to_know_the_targ
     target[1, 0] = 0
     logits = pretext.rollout(x, Feedback(masks))
     assert logits is not None
-    scored = torch.ones(STEPS, EPISODES, dtype=torch.bool)
-    loss = pretext.loss(logits, target, scored)
+    loss = pretext.loss(logits, stream_batch(target))
     h = torch.stack(list(layers_of(net, x, masks, deepest)))
     said = pretext.say(net.norms[deepest](h.flatten(0, 1)).mean((2, 3))).view(STEPS, EPISODES)
     shown = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).double()

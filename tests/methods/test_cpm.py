@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from harness.method.interface import Feedback, Task, leaves, state_bytes
 from methods.cpm import CPM
 from methods.nn.novelty import UNSEEN
-from tests.helpers.stepping import noise_stream, perturb, seeded, stepped_logits
+from tests.helpers.stepping import noise_stream, perturb, seeded, stepped_logits, stream_batch
 
 WAYS, EPISODES = 4, 3
 
@@ -132,13 +132,13 @@ def test_loss_is_the_two_terms_of_the_source() -> None:
     """Logits carry the "unknown" logit as minus the largest; cross-entropy does not see where they are moved to."""
     net = built()
     logits = torch.tensor([[[UNSEEN] * 4], [[2.0, UNSEEN, UNSEEN, UNSEEN]], [[-1.0, -3.0, UNSEEN, UNSEEN]]])
-    target, scored = torch.tensor([[0], [1], [1]]), torch.ones(3, 1, dtype=torch.bool)
+    target = torch.tensor([[0], [1], [1]])
     new, old = torch.tensor(-2.0), torch.tensor(1.0)  # the "unknown" logits of the second and third steps
     unknown = -F.logsigmoid(new) - F.logsigmoid(-old)
     known = -torch.log_softmax(torch.tensor([-1.0, -3.0]), 0)[1]
-    torch.testing.assert_close(net.loss(logits, target, scored), known + unknown)
+    torch.testing.assert_close(net.loss(logits, stream_batch(target)), known + unknown)
     queries = built(None, "n_way_k_shot")
-    torch.testing.assert_close(queries.loss(logits[1:], target[1:], scored[1:]), known)
+    torch.testing.assert_close(queries.loss(logits[1:], stream_batch(target[1:])), known)
 
 
 def test_the_context_hears_no_labels() -> None:

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.episodes.source import Episodes, EpisodeSource
+from harness.episodes.source import EpisodeSource
 from harness.evaluation.rollout import training_logits
 from harness.method.interface import Feedback, Task
 from harness.protocol.models import PROTOCOL
 from harness.testing import tiny_dataset
-from harness.training.episode_loss import episode_loss
+from harness.training.episode_loss import batch_of, episode_loss
 from methods.gidaris import Gidaris
 from methods.nn.novelty import UNSEEN
-from tests.helpers.stepping import noise_stream, perturb, seeded
+from tests.helpers.stepping import noise_stream, perturb, seeded, stream_batch
 
 WAYS, EPISODES, BASE = 3, 2, 6
 
@@ -112,15 +112,9 @@ def test_training_tells_which_classes_an_episode_has_and_nothing_else_does() -> 
     net = Gidaris(Task(WAYS, (3, 32, 32), "n_way_k_shot", None, classes), channels=5)
     episodes = source.episodes(protocol, "train", 0, [3, 5])
     without = net.without_classes(torch.from_numpy(episodes.plan.classes))
-    found, wanted = (episode_loss(net, episodes), net.loss(training_logits(without, episodes), *asked(episodes)))
+    found, wanted = (episode_loss(net, episodes), net.loss(training_logits(without, episodes), batch_of(episodes)))
     torch.testing.assert_close(found, wanted)
-    assert not torch.equal(found, net.loss(training_logits(net, episodes), *asked(episodes)))
-
-
-def asked(episodes: Episodes) -> tuple[Tensor, Tensor]:
-    """Targets of the queries, and which of them are scored."""
-    first = episodes.plan.first_query
-    return episodes.target[first:], episodes.scored[first:]
+    assert not torch.equal(found, net.loss(training_logits(net, episodes), batch_of(episodes)))
 
 
 def test_the_loss_is_the_log_probability_among_all_classes() -> None:
@@ -133,12 +127,12 @@ def test_the_loss_is_the_log_probability_among_all_classes() -> None:
     scored[3] = False
     every = F.nll_loss(chances.flatten(0, 1), target.flatten(), reduction="none").view(4, 2)
     every[0, 0] = every[3] = 0
-    torch.testing.assert_close(net.loss(logits, target, scored), every.sum() / 2)
+    torch.testing.assert_close(net.loss(logits, stream_batch(target, scored)), every.sum() / 2)
 
 
 def test_episodes_leave_the_weights_of_the_training_classes_alone() -> None:
     net = built().train()
     x, target, feedback = stream(1)
-    net.loss(net.rollout(x, Feedback(feedback)), target, torch.ones_like(target).bool()).backward()
+    net.loss(net.rollout(x, Feedback(feedback)), stream_batch(target)).backward()
     assert net.base.weight.grad is None
     assert all(each.grad is not None for name, each in net.named_parameters() if name != "base.weight")

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from harness.method.interface import Feedback, Task, leaves, state_bytes
 from methods.lstm import LSTM
 from methods.nn.lstm_cell import LayerNormLSTM
-from tests.helpers.stepping import normal_stream, seeded, stepped_logits
+from tests.helpers.stepping import normal_stream, seeded, stepped_logits, stream_batch
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 SMALL: dict[str, dict[str, Any]] = {
@@ -126,7 +126,7 @@ def test_rollout_gives_what_stepping_gives_in_value_and_gradient(options: dict[s
     x, target, feedback = normal_stream(COLOUR, 7, 3, delay=2)
     gradients, values = [], []
     for logits in (stepped_logits(method, x.double(), feedback), method.rollout(x.double(), Feedback(feedback))):
-        loss = method.loss(logits, target, torch.ones_like(target, dtype=torch.bool))
+        loss = method.loss(logits, stream_batch(target))
         values.append(logits)
         gradients.append(torch.autograd.grad(loss, list(method.parameters())))
     torch.testing.assert_close(values[0], values[1])
@@ -197,12 +197,11 @@ def test_every_query_hears_the_pending_label() -> None:
 def test_one_batch_of_episodes_can_be_learned_by_heart(options: dict[str, Any]) -> None:
     method = built(GREY, **{**options, "units": 32}).train()
     x, target, feedback = normal_stream(GREY, 8, 4)
-    scored = torch.ones_like(target, dtype=torch.bool)
     optimiser = torch.optim.Adam(method.parameters(), 1e-2)
     for _ in range(60):
         optimiser.zero_grad()
         logits = method.rollout(x, Feedback(feedback))
-        method.loss(logits, target, scored).backward()
+        method.loss(logits, stream_batch(target)).backward()
         optimiser.step()
     assert F.cross_entropy(logits.flatten(0, 1), target.flatten()) < 0.1
     assert (logits.argmax(-1) == target).all()

@@ -16,7 +16,7 @@ from harness.evaluation.rollout import step_through
 from harness.method.interface import Feedback, Task, state_bytes
 from harness.runs import resolve, run
 from harness.testing import tiny_dataset
-from harness.training.episode_loss import episode_loss
+from harness.training.episode_loss import batch_of, episode_loss
 from methods import maml
 from methods.maml import MAML
 from methods.nn.learners import PlasticDense
@@ -160,7 +160,7 @@ def test_scoring_takes_its_own_number_of_steps_and_keeps_no_graph(norm: str) -> 
     net.eval()
     logits, _ = step_through(net, episodes)
     assert not logits.requires_grad
-    found = net.loss(logits, *(each[6:] for each in (episodes.target, episodes.scored)))
+    found = net.loss(logits, batch_of(episodes))
     assert_nearly(found.double(), wanted)
     stream = a_maml("online_few_shot", 1, norm=norm).eval()
     answers, state = stepped(stream, *noisy_stream(1))

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from harness.method.interface import Feedback, Task, leaves, state_bytes
 from methods.ntm import NTM, Access
-from tests.helpers.stepping import normal_stream, seeded, stepped_logits
+from tests.helpers.stepping import normal_stream, seeded, stepped_logits, stream_batch
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 TINY: dict[str, Any] = {"units": 6, "slots": 7, "width": 3, "heads": 2}
@@ -174,7 +174,7 @@ def test_rollout_gives_what_stepping_gives_in_value_and_gradient(options: dict[s
     x, target, feedback = normal_stream(COLOUR, 7, 3, delay=2)
     gradients, values = [], []
     for logits in (stepped_logits(method, x.double(), feedback), method.rollout(x.double(), Feedback(feedback))):
-        loss = method.loss(logits, target, torch.ones_like(target, dtype=torch.bool))
+        loss = method.loss(logits, stream_batch(target))
         values.append(logits)
         gradients.append(torch.autograd.grad(loss, list(method.parameters())))
     torch.testing.assert_close(values[0], values[1])
@@ -226,12 +226,11 @@ def test_a_label_enters_with_the_next_image_once() -> None:
 def test_one_batch_of_episodes_can_be_learned_by_heart() -> None:
     method = built(GREY, features="pixels", resolution=5, units=32, slots=16, width=8).train()
     x, target, feedback = normal_stream(GREY, 6, 3)
-    scored = torch.ones_like(target, dtype=torch.bool)
     optimiser = torch.optim.Adam(method.parameters(), 1e-2)
     for _ in range(60):
         optimiser.zero_grad()
         logits = method.rollout(x, Feedback(feedback))
-        method.loss(logits, target, scored).backward()
+        method.loss(logits, stream_batch(target)).backward()
         optimiser.step()
     assert (logits.argmax(-1) == target).all()
 

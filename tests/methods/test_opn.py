@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from harness.method.interface import Feedback, Task
 from methods.nn.novelty import UNSEEN
 from methods.opn import OPN
+from tests.helpers.stepping import stream_batch
 
 
 def a_stream(delay: int, steps: int = 9, episodes: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -59,12 +60,11 @@ def test_loss_is_the_two_terms_of_the_source() -> None:
         [[[UNSEEN, UNSEEN, UNSEEN, UNSEEN]], [[-3.0, UNSEEN, UNSEEN, UNSEEN]], [[-3.0, -8.0, UNSEEN, UNSEEN]]]
     )
     target = torch.tensor([[0], [1], [0]])
-    scored = torch.ones_like(target, dtype=torch.bool)
     beta, gamma = 10.0, 1.0
     known = -torch.log(torch.exp(torch.tensor(-3.0)) / (torch.exp(torch.tensor(-3.0)) + torch.exp(torch.tensor(-8.0))))
     new = torch.tensor((3.0 - beta) / gamma)
     unknown = -F.logsigmoid(new) - F.logsigmoid(-new)
-    torch.testing.assert_close(net.loss(logits, target, scored), known + unknown)
+    torch.testing.assert_close(net.loss(logits, stream_batch(target)), known + unknown)
 
 
 def test_state_holds_the_pending_features_and_counts_them() -> None:

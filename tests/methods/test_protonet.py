@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from harness.method.interface import Feedback, Task
 from methods.nn.novelty import UNSEEN
 from methods.protonet import ProtoNet
-from tests.helpers.stepping import noise_stream, seeded
+from tests.helpers.stepping import noise_stream, seeded, stream_batch
 
 WAYS, EPISODES = 4, 3
 
@@ -61,7 +61,7 @@ def test_answers_are_nearest_plain_means_of_what_is_revealed(delay: int, similar
 def test_the_loss_is_cross_entropy_among_seen_classes_and_nothing_else() -> None:
     logits = torch.tensor([[[UNSEEN] * 4], [[-3.0, UNSEEN, UNSEEN, UNSEEN]], [[-3.0, -8.0, UNSEEN, UNSEEN]]])
     target = torch.tensor([[0], [1], [1]])
-    found = built().loss(logits, target, torch.ones_like(target, dtype=torch.bool))
+    found = built().loss(logits, stream_batch(target))
     torch.testing.assert_close(found, F.cross_entropy(torch.tensor([[-3.0, -8.0]]), torch.tensor([1])))
 
 

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from harness.evaluation.operations import Operations
 from harness.method.interface import Feedback, Method, Task, leaves, state_bytes
 from methods.transformer import Transformer, _turned
-from tests.helpers.stepping import normal_stream, seeded, stepped
+from tests.helpers.stepping import normal_stream, seeded, stepped, stream_batch
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 TINY: dict[str, Any] = {"width": 16, "layers": 2, "heads": 2}
@@ -103,7 +103,7 @@ def test_rollout_gives_what_stepping_with_the_cache_gives_in_value_and_gradient(
     x, target, feedback = normal_stream(COLOUR, 7, 3, delay=2)
     gradients, values = [], []
     for logits in (stepped(method, x.double(), feedback)[0], method.rollout(x.double(), Feedback(feedback))):
-        loss = method.loss(logits, target, torch.ones_like(target, dtype=torch.bool))
+        loss = method.loss(logits, stream_batch(target))
         values.append(logits)
         gradients.append(torch.autograd.grad(loss, list(method.parameters())))
     torch.testing.assert_close(values[0], values[1])
@@ -216,12 +216,11 @@ def test_a_step_costs_little_more_than_its_own_token() -> None:
 def test_one_batch_of_episodes_can_be_learned_by_heart() -> None:
     method = tiny(width=32).train()
     x, target, feedback = normal_stream(GREY, 8, 4)
-    scored = torch.ones_like(target, dtype=torch.bool)
     optimiser = torch.optim.Adam(method.parameters(), 3e-3)
     for _ in range(80):
         optimiser.zero_grad()
         logits = method.rollout(x, Feedback(feedback))
-        method.loss(logits, target, scored).backward()
+        method.loss(logits, stream_batch(target)).backward()
         optimiser.step()
     assert (logits.argmax(-1) == target).all()
 

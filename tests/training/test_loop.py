@@ -22,7 +22,7 @@ from harness.method.interface import Feedback, Method, Task
 from harness.method.registry import build_method
 from harness.testing import tiny_dataset
 from harness.training.frozen_features import FrozenFeatures
-from harness.training.interface import Trainable
+from harness.training.interface import Batch, Trainable
 from harness.training.loop import train
 from harness.training.recipe import Optimizer, Stage
 from harness.training.stages import learning_rate
@@ -191,9 +191,9 @@ class Diverging(Trainable, Method):
     def predict(self, state: Any, x: Tensor) -> tuple[Tensor, Any]:
         return self.inner.predict(state, x)
 
-    def loss(self, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         self.calls += 1
-        return super().loss(logits, target, scored) * (float("nan") if self.calls > 3 else 1.0)
+        return super().loss(logits, batch) * (float("nan") if self.calls > 3 else 1.0)
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_frozen_features_are_those_of_the_same_episodes_images(tmp_path: Path) -
     each = training(tmp_path)
     source = EpisodeSource(tiny_dataset("omniglot", classes=5, images=6, turned=True))
     method = build_method(CLLSTM, Task(3, (1, 28, 28), "online_few_shot"), {"channels": 4, "lstm": 8}, 0).eval()
-    frozen = FrozenFeatures(method, source, "train").episodes(each.protocol, 7, [3, 0])
+    frozen = FrozenFeatures(method, method.memoryless_features(), source, "train").episodes(each.protocol, 7, [3, 0])
     shown = source.episodes(each.protocol, "train", 7, [3, 0])
     with torch.no_grad():
         expected = torch.stack([method.memoryless_features().net(x) for x in shown.x])
