@@ -13,6 +13,7 @@ from harness.data import sources
 from harness.data.cards import CARDS, Card
 from harness.data.dataset import Dataset
 from harness.data.sources import Finder
+from harness.util.atomic_files import is_folder
 from harness.util.errors import MissingData, UserError, unknown
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _root(given: Path | None) -> Path | None:
     if root is None:
         return None
     root = root.expanduser().absolute()
-    if not root.is_dir():
+    if not is_folder(root):
         raise UserError(f"the data root {root} is not a folder (--data-root DIR or {DATA_VARIABLE})")
     return root
 

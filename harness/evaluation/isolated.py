@@ -33,9 +33,12 @@ from harness.method.source import source_files
 from harness.protocol.models import AnyProtocol
 from harness.util.confinement import BUBBLEWRAP, bubblewrap, environment, import_paths, uncovered, wrapped
 from harness.util.errors import RunError, UserError
+from harness.util.shown_text import in_line
 
 TIME_OUT = 600.0
 """Seconds that a method may take for one answer (of a whole batch), and to be built."""
+
+_LONGEST = 500  # characters of what a worker says that are shown
 
 
 @dataclass(frozen=True)
@@ -239,9 +242,9 @@ class _Worker:
         except ValueError:
             raise RunError(f"{self._name}: the worker's reply in {what} is none") from None
         if "refused" in reply:
-            raise UserError(_printable(reply["refused"]))
+            raise UserError(_line(reply["refused"]))
         if "failed" in reply:
-            raise RunError(f"{self._name} {_printable(reply['failed'])}")
+            raise RunError(f"{self._name} {_line(reply['failed'])}")
         return reply
 
     def _death(self, what: str) -> str:
@@ -251,7 +254,7 @@ class _Worker:
             return f"it hung up in {what}"
         self.noise.seek(max(0, self.noise.seek(0, os.SEEK_END) - 4000))
         lines = self.noise.read().decode(errors="replace").strip().splitlines()
-        last = f"; the last line that it printed: {_printable(lines[-1])}" if lines else ""
+        last = f"; the last line that it printed: {_line(lines[-1])}" if lines else ""
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         likely = " (out of memory?)" if code == -9 else ""
         return f"its process {how}{likely} in {what}{last}"
@@ -266,6 +269,6 @@ def _three_quarters() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
 
 
-def _printable(text: object) -> str:
-    """A line that a worker sent, without anything that a terminal would act on."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(text))[:500]
+def _line(text: object) -> str:
+    """What a worker sent, as a line that is not too long."""
+    return in_line(str(text))[:_LONGEST]

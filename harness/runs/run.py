@@ -31,6 +31,7 @@ from harness.training.reporter import Reporter
 from harness.training.selection import validation_protocol
 from harness.training.state import Limits, Training
 from harness.util.allocator import keep_freed_memory
+from harness.util.atomic_files import check_writable
 from harness.util.errors import HarnessError, UserError
 from harness.util.signals import nothing_to_save
 from harness.util.tensor_files import WEIGHTS, load_tensors, load_weights, save_tensors, without_prefix
@@ -59,6 +60,8 @@ def run(prepared: Prepared, quiet: bool = False) -> Record:
     except OSError as error:
         raise folder_error(error, folder) from error
     try:
+        if not folder.exists():
+            check_writable(folder, CHECKPOINT)  # now, and not after an hour of training
         finished = enter(prepared)
         if finished:
             LOG.info(f"the run in {folder} was finished on {finished.when:%Y-%m-%d at %H:%M} UTC and is not repeated")

@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.util.confinement import bubblewrap, confine, environment, import_paths, uncovered, wrapped
 from harness.util.errors import HarnessError, RunError, UserError, VerificationError
+from harness.util.shown_text import shown
 
 _ERRORS: tuple[type[HarnessError], ...] = (UserError, VerificationError, RunError)
 _LONGEST = 1 << 24
@@ -62,7 +63,7 @@ def aside(
         raise RunError(f"the method ended the process (code {process.returncode}) that should look at it") from None
     for error in _ERRORS:
         if kind == error.__name__:
-            raise error(_printable(found))
+            raise error(shown(str(found)))
     return found
 
 
@@ -82,10 +83,6 @@ def main() -> None:
         said = [RunError.__name__, f"{type(error).__name__}: {lines[0] if lines else 'no message'}"]
     with open(int(file), "w", encoding="utf-8") as out:
         json.dump(said, out)
-
-
-def _printable(text: object) -> str:
-    return "".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in str(text))
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ def replacing(path: Path) -> Iterator[Path]:
     left there is removed. The content is on the disk before it has the name, and its mode is what the user's umask
     gives. Raises UserError where a file cannot be made there, RunError where writing fails (a full disk).
     """
-    if path.is_dir():
+    if is_folder(path):
         raise UserError(f"'{path}' is a directory; name a file")
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise UserError(f"there is no folder '{path.parent}' to write '{path.name}' into")
     temporary = path.with_name(f"{_beside(path)}{os.getpid()}")
     try:

@@ -205,6 +205,33 @@ def test_a_run_folder_that_cannot_be_made_says_where_else(capsys: pytest.Capture
     assert Path("taken").read_text() == "mine"
 
 
+@pytest.mark.parametrize("longest", ["name", "path"])
+def test_a_run_folder_whose_name_is_too_long_is_said_before_training(
+    longest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder's own name, or that of a file which is only written later."""
+    folder = "x" * 255 if longest == "name" else "/".join(["x" * 199] * 20 + ["y" * 70])
+    assert cli.main(words("late", "--no-board", "--run", folder)) == 2
+    assert "File name too long" in said(capsys)
+    assert not Path(folder[:255]).is_dir()
+    assert not list(Path().rglob("run.json")), "nothing was begun"
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o002])
+def test_a_run_folder_and_its_files_have_the_modes_of_the_umask(mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        assert cli.main(words("late")) == 0
+    finally:
+        os.umask(before)
+    files = [each for each in (*run_folder().iterdir(), *Path("leaderboards").rglob("*")) if each.suffix != ".lock"]
+    found = {each.name: each.stat().st_mode & 0o777 for each in files if each.is_file()}
+    assert {"weights.safetensors", "checkpoint.safetensors", "record.json", "run.json"} <= found.keys()
+    assert found == dict.fromkeys(found, 0o666 & ~mask)
+    folders = [run_folder(), run_folder().parent, Path("runs"), Path("leaderboards")]
+    assert [each.stat().st_mode & 0o777 for each in folders] == [0o777 & ~mask] * 4
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to root")
 def test_a_read_only_folder_says_where_else(capsys: pytest.CaptureFixture[str]) -> None:
     Path("locked").mkdir(mode=0o500)
@@ -219,7 +246,7 @@ def test_a_run_folder_that_becomes_read_only_keeps_its_checkpoint(
         raise PermissionError(errno.EROFS, os.strerror(errno.EROFS))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "touch", failing(Path.touch, 6, refused))
+        patch.setattr(Path, "touch", failing(Path.touch, 7, refused))
         assert cli.main(words("late")) in (1, 2)
     told = said(capsys)
     assert "Read-only file system" in told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from harness.data.sources import Decoded, Source, content_digest
 from harness.data.user import items, pixels
 from harness.data.user.items import Encoded, Found, Grouped, Item
 from harness.data.user.model import CLASS, STEM, OwnData
+from harness.util.atomic_files import is_file, is_folder
 from harness.util.errors import UserError
 from harness.util.text import printable
 
@@ -34,7 +36,7 @@ class _Walk:
         parts = set(data.parts.values())
         for part in sorted(parts) or [""]:
             folder = where / part
-            if folder.is_dir():
+            if is_folder(folder):
                 self.found[part] = self._classes(folder)
         if parts:
             others = (each for each in _inside(where) if each.is_dir() and each.name not in parts)
@@ -46,12 +48,26 @@ class _Walk:
         classes = [each for each in inside if each.is_dir()]
         if not classes:
             self.problems.append(f"{folder} has no class folders; expected a folder of images for each class")
+        self.problems += self._of_splits(folder, classes)
         # What is in no list is not looked into.
         every = not self.wanted
         return {
             printable(each.name): self._images(each) if every or items.composed(each.name) in self.wanted else []
             for each in classes
         }
+
+    def _of_splits(self, folder: Path, classes: list[Path]) -> Iterator[str]:
+        """What is wrong where the classes lie one folder deeper, in folders of splits."""
+        if not self.wanted or any(items.composed(each.name) in self.wanted for each in classes):
+            return
+        some = [name for names in self.data.lists.values() for name in names[:1]]
+        first = next((each / name for name in some for each in classes if is_folder(each / name)), None)
+        if first is not None:
+            yield (
+                f"{printable(folder)} has no folder for any class, but {printable(first.parent.name)}/ has one for "
+                f"{printable(first.name)}: for folders of splits, name them in place of the classes, as in "
+                "'splits: {train: train, validation: val, test: test, disjoint: true}'"
+            )
 
     def _images(self, folder: Path) -> list[Item]:
         pattern = self.data.mask and self.data.mask.replace(CLASS, folder.name)
@@ -63,7 +79,7 @@ class _Walk:
         beside = {each.name for each in [*images, *masks.values()]} | {(pattern or "").partition("/")[0]}
         others = [each for each in inside if each.name not in beside]
         self.stray += [self._name(each) for each in others]
-        absent = [(each, mask) for each, mask in masks.items() if not mask.is_file()]
+        absent = [(each, mask) for each, mask in masks.items() if not is_file(mask)]
         self.problems += [f"{printable(mask)} is missing, the mask of {printable(each.name)}" for each, mask in absent]
         if not images and others:
             self.without[printable(folder.name)] = _instead(others)
@@ -81,7 +97,7 @@ def source(data: OwnData, base: Path | None, root: Path | None) -> Source:
     """The images of an image folder; UserError where it is not there or lacks classes, images or masks."""
     assert data.folder is not None
     looked = items.places(data.folder, base, root)
-    where = next((each for each in looked if each.is_dir()), None)
+    where = next((each for each in looked if is_folder(each)), None)
     if where is None:
         raise items.missing(data, f"folder '{data.folder}'", looked)
     walk = _Walk(data, where)
@@ -129,10 +145,10 @@ def _matcher(pattern: str) -> re.Pattern[str]:
 
 def _there(mask: Path) -> Path:
     """The file of that name, or else the only one whose suffix differs in capitals alone."""
-    if mask.is_file():
+    if is_file(mask):
         return mask
     spelt = {mask.with_suffix(each) for each in (mask.suffix.lower(), mask.suffix.upper(), mask.suffix.capitalize())}
-    alike = [each for each in spelt if each.is_file()]
+    alike = [each for each in spelt if is_file(each)]
     return alike[0] if len(alike) == 1 else mask
 
 

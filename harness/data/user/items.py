@@ -112,14 +112,14 @@ def _by_lists(data: OwnData, found: Found) -> tuple[Grouped, list[str]]:
                 group[name] = pooled[there]
             else:
                 # Only the first problems are shown; a guess takes as long as there are classes.
-                guess = _meant(name, pooled) if len(problems) < NAMED else ""
+                guess = meant(name, pooled) if len(problems) < NAMED else ""
                 problems.append(f"class '{name}' of classes.{split} is not there{guess}")
     return groups, problems
 
 
 def _by_parts(data: OwnData, found: Found) -> tuple[Grouped, list[str]]:
     problems = [
-        f"splits.{split}: there is no split '{part}'{_meant(part, found)}"
+        f"splits.{split}: there is no split '{part}'{meant(part, found)}"
         for split, part in data.parts.items()
         if part not in found
     ]
@@ -145,7 +145,7 @@ def _without_classes(data: OwnData, groups: Grouped) -> Iterator[str]:
     return (f"splits.{split}: '{data.parts[split]}' has no classes" for split, group in groups.items() if not group)
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
+def meant(name: str, known: Iterable[str]) -> str:
     """Which known name was most likely meant, or else the first of them."""
     names = sorted(known)
     guess = nearest(name, names)

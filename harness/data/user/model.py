@@ -60,6 +60,9 @@ class OwnData(Strict):
     )
     config: Text | None = Field(None, description="configuration of a hub repository that has several")
     revision: Text | None = Field(None, description="commit, tag or branch of a hub repository")
+    hub_splits: Annotated[list[Text], Field(min_length=1)] | None = Field(
+        None, description="splits of a hub repository that 'classes' are taken from, all if left out"
+    )
     image: Text | None = Field(None, description="column of the images, 'image' if left out (not for a folder)")
     label: Text | None = Field(None, description="column of the classes, 'label' if left out (not for a folder)")
     mask: Text | None = Field(
@@ -135,6 +138,7 @@ class OwnData(Strict):
             "mask": self.mask,
             **columns,
             **({"disjoint": True} if self.splits and self.splits.disjoint else {}),
+            **({"hub_splits": sorted(self.hub_splits)} if self.hub_splits else {}),
         }
 
     @property
@@ -186,8 +190,10 @@ def _clashes(data: OwnData, places: list[str], lists: list[str]) -> Iterator[str
         yield f"{places[1]}: {places[0]} is given already, and a data set lies in one place"
     if len(lists) > 1:
         yield "splits: classes are given already, which split the data set"
-    for key in _given(data, ("config", "revision")) if not data.hub else ():
-        yield f"{key}: only a hub repository has one"
+    for key in _given(data, ("config", "revision", "hub_splits")) if not data.hub else ():
+        yield f"{key}: only a hub repository has {'them' if key == 'hub_splits' else 'one'}"
+    if data.hub and data.hub_splits and data.splits:
+        yield "hub_splits: 'splits' says already which are used"
 
 
 def _columns(data: OwnData) -> Iterator[str]:

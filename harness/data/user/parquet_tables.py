@@ -17,7 +17,7 @@ from harness.data.user import items, pixels
 from harness.data.user.items import Encoded, Found, Item
 from harness.data.user.model import OwnData
 from harness.data.user.table_files import files_matching, has_rows, paths_in
-from harness.util.atomic_files import is_file
+from harness.util.atomic_files import is_file, is_folder
 from harness.util.errors import UserError, nearest
 from harness.util.text import printable
 
@@ -27,6 +27,8 @@ relative to, and its rows (a datasets.Dataset)."""
 
 UNLABELLED = -1
 """The class number by which the `datasets` library marks rows without a label (hidden test labels)."""
+
+_HIDDEN = " (where the labels of a split are hidden, leave it out: 'hub_splits' names those that are used)"
 
 
 def parquet(data: OwnData, base: Path | None, root: Path | None) -> Source:
@@ -78,7 +80,7 @@ def _hub(data: OwnData, scratch: Path) -> Decoded:
     import datasets
 
     assert data.hub is not None
-    if Path(data.hub).is_dir():
+    if is_folder(Path(data.hub)):
         # The library would take the folder for the repository.
         raise UserError(f"there is a folder '{data.hub}' here, so the hub repository of that name cannot be loaded")
     try:
@@ -89,8 +91,12 @@ def _hub(data: OwnData, scratch: Path) -> Decoded:
             "If there is no connection, get its Parquet files elsewhere and name them in place of 'hub': "
             f"`hf download {data.hub} --repo-type dataset --local-dir DIR`, then 'parquet: DIR/**/*.parquet'"
         ) from error
-    parts = [(name, f"{data.hub}, split {name}", name, scratch, rows) for name, rows in found.items()]
-    return _decoded(data, found, parts, f"{data.hub} on the hub", scratch)
+    wanted = data.hub_splits or list(found)
+    absent = [name for name in wanted if name not in found]
+    where = f"{data.hub} on the hub"
+    items.refuse(data, where, [f"hub_splits: there is no split '{name}'{items.meant(name, found)}" for name in absent])
+    parts = [(name, f"{data.hub}, split {name}", name, scratch, found[name]) for name in wanted]
+    return _decoded(data, wanted, parts, where, scratch)
 
 
 def _decoded(data: OwnData, own_splits: Iterable[str], parts: Iterable[Part], where: str, scratch: Path) -> Decoded:
@@ -144,7 +150,7 @@ def _classes(
         if label == UNLABELLED:
             unlabelled.append(place)
         elif label is None or label == "":
-            problems.append(f"{place}: the label is null")
+            problems.append(f"{place}: the label is null{_HIDDEN if data.hub and not data.hub_splits else ''}")
         elif isinstance(label, int):
             problems.append(f"{place}: the label is {label}, and the column has no class of that number")
         else:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.util.atomic_files import is_file
+from harness.util.atomic_files import is_file, is_folder
 
 _ROWS = 1000  # rows in memory at a time
 
@@ -22,7 +22,7 @@ def files_matching(pattern: Path) -> list[Path]:
     literal, escaped = Path(pattern.anchor), Path(pattern.anchor)
     parts = pattern.parts[1 if pattern.anchor else 0 :]
     for number, part in enumerate(parts):
-        if not (literal / part).is_dir():
+        if not is_folder(literal / part):
             escaped = escaped.joinpath(*parts[number:])
             break
         literal, escaped = literal / part, escaped / glob.escape(part)

@@ -45,6 +45,13 @@ def test_a_split_that_is_not_there_is_named_with_the_nearest(tmp_path: Path) -> 
     assert said in refused(tmp_path, classes=None, splits=SPLITS)
 
 
+def test_class_lists_on_folders_of_splits_are_refused_with_the_key_for_them(tmp_path: Path) -> None:
+    folders_of_splits(tmp_path / "birds")
+    (problem,) = refused(tmp_path).splitlines()[1:]
+    assert f"{tmp_path}/birds has no folder for any class, but train/ has one for " in problem
+    assert "'splits: {train: train, validation: val, test: test, disjoint: true}'" in problem
+
+
 OWN_CLASSES = {"train": "train", "validation": "val", "test": "test", "disjoint": True}
 
 

@@ -86,6 +86,10 @@ def changed(old: str, new: str) -> str:
         (GOOD.replace(LISTED, ""), ["4:3: dataset: a data set needs classes or splits (what is trained and scored on"]),
         (changed("size: 8", f"size: 8\n  {SPLITS}"), ["7:11: dataset.splits: classes are given already, which split"]),
         (changed("size: 8", "size: 8\n  config: x"), ["7:11: dataset.config: only a hub repository has one"]),
+        (
+            changed("size: 8", "size: 8\n  hub_splits: [x]"),
+            ["7:15: dataset.hub_splits: only a hub repository has them"],
+        ),
         (changed("size: 8", "size: 8\n  image: x"), ["7:10: dataset.image: an image folder has no columns"]),
         (changed("size: 8", "size: 8\n  mask: m.png"), ["7:9: dataset.mask: for a folder, expected a pattern with {s"]),
         (changed("size: 8", "size: 8\n  mask: '{stem}_{x}.png'"), ["7:9: dataset.mask: for a folder, expected a patt"]),

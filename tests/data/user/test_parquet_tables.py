@@ -337,6 +337,30 @@ def test_a_hub_repository_may_be_taken_by_its_own_splits(tmp_path: Path, monkeyp
         loaded(table(**hub, splits={"train": "train", "test": "tes"}), tmp_path)
 
 
+def test_a_split_of_a_hub_repository_can_be_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here one without labels, as competitions have them."""
+    on_the_hub(monkeypatch, tmp_path, {"train": range(27), "validation": range(27, 36), "test": range(36)})
+    hub = {"parquet": None, "hub": "me/birds"}
+    data = loaded(table(**hub, hub_splits=["train", "validation"]), tmp_path)
+    assert {each.partition(":")[0] for each in data.image_ids} == {"train", "validation"}
+    assert data.fingerprint != loaded(table(**hub), tmp_path).fingerprint
+    with pytest.raises(UserError, match="hub_splits: there is no split 'tain'; did you mean 'train'"):
+        loaded(table(**hub, hub_splits=["tain"]), tmp_path)
+
+
+def test_hidden_labels_that_are_null_are_refused_with_the_key_that_leaves_a_split_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    as_the_hub_stores_it(tmp_path / "hidden.parquet", [None] * len(ROWS))
+    rows = datasets.Dataset.from_parquet(str(tmp_path / "hidden.parquet"), cache_dir=str(tmp_path / "arrow"))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict({"test": rows}))
+    message = refused(tmp_path, parquet=None, hub="me/birds")
+    assert "me/birds, split test: row 0: the label is null (where the labels of a split are hidden, " in message
+    assert "'hub_splits' names those that are used" in message
+
+
 def test_a_hub_that_cannot_be_reached_says_so_and_how_to_use_a_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
