@@ -18,8 +18,9 @@ from harness.util.errors import UserError
 from harness.util.tensor_files import WEIGHTS, sha256_of
 
 NOTED, CHECKPOINT, SCORES, RECORD = "run.json", "checkpoint.safetensors", "scores.npz", "record.json"
-"""What a run folder holds besides its log and the scored weights: whose run it is and how far it got; tensors to go on
-from; the scores of every test episode; the record, which is there once the run is done."""
+TRAINING_LOG = "log.jsonl"
+"""What a run folder holds besides the scored weights: whose run it is and how far it got; tensors to go on from; the
+scores of every test episode; the record, which is there once the run is done; the log of training."""
 
 _MOST_NAMED = 8
 """Unfinished runs that an error names at most."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -22,7 +23,18 @@ from harness.method.interface import Method
 from harness.method.registry import build_method, task_for
 from harness.records.record import MOST, Record
 from harness.runs.build_record import FOREIGN, OF_RECIPE, OF_TRAINING, Before, record_of, training_marks
-from harness.runs.folder import CHECKPOINT, NOTED, RECORD, SCORES, enter, note, read_record, write_scores, write_text
+from harness.runs.folder import (
+    CHECKPOINT,
+    NOTED,
+    RECORD,
+    SCORES,
+    TRAINING_LOG,
+    enter,
+    note,
+    read_record,
+    write_scores,
+    write_text,
+)
 from harness.runs.resolve import Prepared, weights_file
 from harness.runs.run_errors import file_error, folder_error, memory_error, out_of_memory
 from harness.training.feature_cache import FeatureCache
@@ -75,7 +87,7 @@ def _watched(prepared: Prepared, quiet: bool) -> Record:
     checkpoint = prepared.folder / CHECKPOINT
     try:
         with nothing_to_save():
-            return _run(prepared, Reporter(prepared.folder / "log.jsonl", quiet=quiet))
+            return _run(prepared, Reporter(prepared.folder / TRAINING_LOG, quiet=quiet))
     except KeyboardInterrupt:
         _note_end(prepared, "interrupted")
         raise
@@ -98,29 +110,37 @@ def _note_end(prepared: Prepared, status: str) -> None:
             note(prepared, status)
 
 
-def _run(prepared: Prepared, reporter: Reporter) -> Record:
-    request, protocol, folder = prepared.request, prepared.protocol, prepared.folder
-    device = prepared.device
+def training_of(prepared: Prepared, say: Callable[[str], None]) -> Training:
+    """The training of a run at its very beginning; sets the threads of the process, as the run asks.
+
+    Raises UserError for a method that cannot be built with its options, with the lines of those that the recipe gives.
+    """
+    request, device, card = prepared.request, prepared.device, prepared.dataset.card
     keep_freed_memory()
     if request.threads:
         torch.set_num_threads(request.threads)
-    source = EpisodeSource(prepared.dataset, device)
-    card = prepared.dataset.card
-    task = task_for(prepared.method.cls, protocol, card.image_shape, card.classes["train"])
-    method = build_method(prepared.method.cls, task, prepared.options, request.seed, device)
+    task = task_for(prepared.method.cls, prepared.protocol, card.image_shape, card.classes["train"])
+    with prepared.resolved.naming_options(request.options):
+        method = build_method(prepared.method.cls, task, prepared.options, request.seed, device)
     declared_skips(method)  # refused now, and not after hours of training
-    before = _load_init(method, request.init)
-    training = Training(
+    return Training(
         method,
-        source,
-        protocol,
+        EpisodeSource(prepared.dataset, device),
+        prepared.protocol,
         prepared.budget,
         request.seed,
-        folder / CHECKPOINT,
+        prepared.folder / CHECKPOINT,
         {"identity": prepared.identity},
         Limits(request.episodes, request.seconds),
-        FeatureCache((request.cache or default_cache()).expanduser().absolute() / "pretrained", reporter.say),
+        FeatureCache((request.cache or default_cache()).expanduser().absolute() / "pretrained", say),
     )
+
+
+def _run(prepared: Prepared, reporter: Reporter) -> Record:
+    request, protocol, folder = prepared.request, prepared.protocol, prepared.folder
+    training = training_of(prepared, reporter.say)
+    method, source = training.method, training.source
+    before = _load_init(method, request.init)
     reporter.say(f"{prepared.loaded.name} with {prepared.method.name} on {prepared.dataset.name}, run folder {folder}")
     if any(True for _ in method.parameters()) and prepared.budget.stages and (said := _selection(prepared)):
         reporter.say(said)
@@ -152,7 +172,7 @@ def _run(prepared: Prepared, reporter: Reporter) -> Record:
         alone = evaluate(method, source, protocol, "test", min(total, WITHOUT_FEEDBACK), with_feedback=False)
         drawn |= {f"{name}, null feedback": values for name, values in curves(protocol, alone).items()}
         reporter.curves(drawn)
-    record = record_of(prepared, method, progress, before, scores, drawn, score_seconds, device)
+    record = record_of(prepared, method, progress, before, scores, drawn, score_seconds, prepared.device)
     write_text(folder / RECORD, record.model_dump_json(indent=1))
     note(prepared, "done")
     return record

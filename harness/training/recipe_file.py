@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,20 @@ class Resolved:
     left_out: tuple[LeftOut, ...] = ()
     changes: Mapping[str, Any] = field(default_factory=dict)
     custom: bool = False
+
+    @contextlib.contextmanager
+    def naming_options(self, given: Mapping[str, Any]) -> Iterator[None]:
+        """Adds to a UserError, of a method that cannot be built, which of its options stand where in the recipe.
+
+        `given` are options of the command line, which go over those of the recipe.
+        """
+        try:
+            yield
+        except UserError as error:
+            own = [
+                f"{name}={self.budget.options[name]} ({at})" for name, at in self.options.items() if name not in given
+            ]
+            raise UserError(f"{error}\n  options of the recipe: {', '.join(own)}" if own else str(error)) from error
 
     @property
     def notes(self) -> list[str]:

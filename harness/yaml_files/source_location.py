@@ -19,6 +19,9 @@ class Place:
     line: int = 0
     column: int = 0
 
+    def __str__(self) -> str:
+        return f"{shown(self.path)}:{self.line}:{self.column}" if self.line else shown(self.path)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -31,8 +34,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        where = f"{shown(self.path)}:{self.line}:{self.column}" if self.line else shown(self.path)
-        return ": ".join(part for part in (where, self.key, self.message) if part)
+        where = Place(self.path, self.line, self.column)
+        return ": ".join(part for part in (str(where), self.key, self.message) if part)
 
 
 class YamlError(UserError):

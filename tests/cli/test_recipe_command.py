@@ -65,7 +65,8 @@ def test_changes_are_shown_and_go_onto_the_record(
     assert cli.main(["recipe", *words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["marks"][-2:] == ["recipe changed: all.batch=3", "recipe changed: lr=0.01"]
-    where = ["--data", "stand-in", "--test-episodes", "4", "--no-board", "--cache", str(tmp_path), "--device", "cpu"]
+    machine = ["--data", "stand-in", "--cache", str(tmp_path), "--device", "cpu", "--threads", "1"]
+    where = [*machine, "--test-episodes", "4", "--no-board"]
     monkeypatch.setattr("sys.argv", ["harness", "run", *words, *where])
     assert cli.main(["run", *words, *where]) == 0
     (folder,) = (tmp_path / "runs" / "omniglot_5way_online").glob("protonet-smoke-*")
@@ -75,3 +76,43 @@ def test_changes_are_shown_and_go_onto_the_record(
     assert set(found["marks"]) <= set(record["marks"])
     assert "--lr 0.01 --override all.batch=3" in record["command"]
     assert set(found["marks"]) <= set(load_tensors(folder / "weights.safetensors")[1]["marks"])
+
+    capsys.readouterr()
+    assert cli.main(["recipe", *words, *machine, "--json"]) == 0
+    time = json.loads(capsys.readouterr().out)["time"]
+    assert time["source"] == f"recorded by runs/omniglot_5way_online/{folder.name}"
+    assert time["training"] <= record["train_seconds"]
+    assert cli.main(["recipe", *words, *machine[:-1], "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["time"] is None
+
+
+def test_the_time_of_a_run_can_be_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "recipe",
+        "omniglot_5way_online",
+        "--method",
+        "protonet",
+        "--budget",
+        "smoke",
+        "--time-it",
+        "--threads",
+        "1",
+    ]
+    assert cli.main([*words, "--data", "stand-in", "--cache", str(tmp_path), "--device", "cpu"]) == 0
+    printed = capsys.readouterr()
+    assert "(measured now, 2 s a stage)" in printed.out
+    assert "harness: timing stage 'classes'" in printed.err
+
+
+def test_what_has_no_parameters_is_not_trained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["recipe", "omniglot_5way_online", "--method", "chance"]) == 0
+    assert "nothing is trained: the method has no parameters" in capsys.readouterr().out
+
+
+def test_options_that_no_method_can_be_built_with_are_named_with_their_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("method: transformer\nparts:\n  - quick:\n      options: {width: 7, heads: 2}\n")
+    assert cli.main(["recipe", "omniglot_5way_online", "--method", "transformer", "--recipe", str(path)]) == 2
+    assert f"options of the recipe: width=7 ({path}:4:24), heads=2 ({path}:4:34)" in capsys.readouterr().err
