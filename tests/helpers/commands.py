@@ -14,7 +14,7 @@ from harness import cli
 CODES = (0, 1, 2, 3, 130, 141)
 """How a command may end: done, failed, wrong use, not verified, stopped, its reader gone."""
 
-_BUSY, _IDLE = 10.0, 120.0  # seconds: of work, and by the clock, which a machine with other work makes longer
+_BUSY, _IDLE = 10.0, 900.0  # seconds: of work, and by the clock, which a machine with other work makes longer
 
 
 class Ended(NamedTuple):
