@@ -108,7 +108,7 @@ def machine() -> str:
     """One line that names the processor, its cores and the versions that matter."""
     name = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as lines:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
             name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return f"{name}, {os.cpu_count()} cores{load}; torch {torch.__version__}, numpy {np.__version__}"

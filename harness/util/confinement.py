@@ -100,9 +100,9 @@ def confine(hidden: Sequence[str]) -> str | None:
     user, group = os.getuid(), os.getgid()
     try:
         _must(libc.unshare(_NEWUSER | _NEWNS | _NEWNET | _NEWIPC | _NEWPID), "user namespaces are not allowed here")
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+        Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="ascii")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="ascii")
         _must(libc.mount(b"none", b"/", None, _REC | _PRIVATE, None), "mounts cannot be made private")
         attributes = (ctypes.c_uint64 * 4)(_RDONLY, 0, 0, 0)
         size = ctypes.sizeof(attributes)

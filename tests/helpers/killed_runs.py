@@ -26,10 +26,10 @@ import pandas as pd  # noqa: F401
 import safetensors.torch
 import tabulate  # noqa: F401
 import torch
-import torch._dynamo
+import torch._dynamo  # noqa: F401
 import tqdm  # noqa: F401
 
-import methods.cl_lstm
+import methods.cl_lstm  # noqa: F401
 import methods.ppa  # noqa: F401
 from harness import cli
 from harness.boards import store
