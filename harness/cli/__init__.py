@@ -16,10 +16,13 @@ from harness.util.text import replace_unencodable
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("harness.cli.run", "train a method on a protocol, score it, add the row to the board"),
-    "validate": ("harness.cli.validate", "check protocol files; show every error with its line"),
+    "validate": ("harness.cli.validate", "check protocol and recipe files; show every error with its line"),
     "lint": ("harness.cli.lint", "find flaws in a valid protocol: shortcuts that need no images, leaks between splits"),
-    "schema": ("harness.cli.schema", "print the JSON Schema of protocol files, for editors"),
-    "recipe": ("harness.cli.recipe", "show how a method is trained on a protocol: stages, rates, what is left out"),
+    "schema": ("harness.cli.schema", "print the JSON Schema of protocol or recipe files, for editors"),
+    "recipe": (
+        "harness.cli.recipe",
+        "show how a method is trained on a protocol: stages, rates, time, what is left out",
+    ),
     "show": ("harness.cli.show", "show an episode as a timeline: what is presented, revealed and scored when"),
     # Not named after its command: a submodule `list` would take the place of the built-in in this package.
     "list": ("harness.cli.listing", "list protocols, methods and data sets"),

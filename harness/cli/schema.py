@@ -1,4 +1,4 @@
-"""`harness schema`: the JSON Schema of protocol files."""
+"""`harness schema`: the JSON Schema of protocol files, or of recipes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from harness.util.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "files", nargs="?", choices=("protocol", "recipe"), default="protocol", help="of which files (protocol)"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it to this .json file instead of printing it")
     parser.epilog = (
-        "Editors with the YAML language server take it from a first line in the protocol file: "
+        "Editors with the YAML language server take it from a first line in the file: "
         "# yaml-language-server: $schema=FILE"
     )
 
@@ -20,9 +23,11 @@ def execute(args: argparse.Namespace) -> int:
     import json
 
     from harness.protocol.json_schema import file_schema
+    from harness.training.recipe_schema import recipe_schema
     from harness.util.atomic_files import replacing
 
-    text = json.dumps(file_schema(), indent=2, ensure_ascii=False) + "\n"
+    schema = recipe_schema() if args.files == "recipe" else file_schema()
+    text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
     if args.out is None:
         print(text, end="")
         return 0

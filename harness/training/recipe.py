@@ -10,11 +10,11 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StrictBool, ValidationError, model_validator
+from pydantic import Field, StrictBool, ValidationError, field_validator, model_validator
 
 from harness.protocol.load import Loaded
-from harness.protocol.models import PROTOCOL, AnyProtocol
-from harness.util.errors import UserError
+from harness.protocol.models import KINDS, PROTOCOL, AnyProtocol
+from harness.util.errors import UserError, nearest
 from harness.util.pydantic_base import Count, Strict
 from harness.yaml_files.messages import findings
 
@@ -142,6 +142,22 @@ class When(Strict):
     kind: list[str] | None = None
     protocol: list[str] | None = Field(None, description="names of protocol files")
     init: StrictBool | None = Field(None, description="whether training begins from another run's weights (--init)")
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kinds: list[str] | None) -> list[str] | None:
+        for each in kinds or ():
+            if each not in KINDS:
+                guess = nearest(each, KINDS)
+                hint = f" Did you mean '{guess}'?" if guess else ""
+                raise ValueError(f"there is no kind '{each}'.{hint} Known: {', '.join(KINDS)}")
+        return kinds
+
+    def covers(self, other: When) -> bool:
+        """Whether this matches whatever the other one matches."""
+        lists = ((self.dataset, other.dataset), (self.kind, other.kind), (self.protocol, other.protocol))
+        within = all(mine is None or (theirs is not None and set(theirs) <= set(mine)) for mine, theirs in lists)
+        return within and self.init in (None, other.init)
 
     def matches(self, loaded: Loaded, init: bool) -> bool:
         asked = (

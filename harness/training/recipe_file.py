@@ -20,7 +20,7 @@ from harness.util.errors import UserError
 from harness.util.shipped_files import recipes_dir
 from harness.yaml_files.document import Document, validated
 from harness.yaml_files.extends import EXTENDS, inherited
-from harness.yaml_files.source_location import Loc, Place, YamlError, problem_at, shown
+from harness.yaml_files.source_location import Loc, Place, Problem, YamlError, problem_at, shown
 
 RECIPE: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 GENERAL = "default"
@@ -151,13 +151,29 @@ def resolve_budget(
     """
     recipe, document = read_recipe(path)
     if method is not None:
-        _check_method(recipe, document, method)
+        check_method(recipe, document, method)
+    return resolve_in(recipe, document, loaded, name, init, protocol, method, changes)
+
+
+def resolve_in(
+    recipe: Recipe,
+    document: Document,
+    loaded: Loaded,
+    name: str,
+    init: bool = False,
+    protocol: AnyProtocol | None = None,
+    method: LoadedMethod | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Resolved:
+    """`resolve_budget` in a recipe that has been read."""
     number = _fitting_part(recipe, document, loaded, init)
     used = _budget_name(recipe.parts[number], document, number, name)
     whole, loc = recipe.parts[number].budgets[used], ("parts", number, used)
     options = {each: document.place((*loc, "options", each)) for each in whole.options}
     if method is not None:
-        _check_options(method, whole, options, (*loc, "options"))
+        wrong = option_problems_at(method, whole, document, loc)
+        if wrong:
+            raise YamlError(*wrong)
     reasons = [why_left_out(stage, loaded.protocol) for stage in whole.stages]
     places = [document.place((*loc, "stages", each)) for each in range(len(whole.stages))]
     if whole.stages and all(reasons):
@@ -172,10 +188,11 @@ def resolve_budget(
     if effective:
         _check_changed(budget, loaded.protocol, protocol or loaded.protocol)
     part, stages = document.place(("parts", number)), tuple(places[each] for each in kept)
-    return Resolved(path, name, used, budget, part, stages, options, left_out, effective)
+    return Resolved(document.path, name, used, budget, part, stages, options, left_out, effective)
 
 
-def _check_method(recipe: Recipe, document: Document, method: LoadedMethod) -> None:
+def check_method(recipe: Recipe, document: Document, method: LoadedMethod) -> None:
+    """Raises YamlError where the recipe is another method's."""
     if recipe.method not in {method.name, method.own_file.stem, GENERAL}:
         message = (
             f"this is a recipe of '{recipe.method}', not of '{method.name}'; to take it over, write a recipe of "
@@ -218,10 +235,11 @@ def _inherited(path: Path) -> Document:
     return inherited(path, recipe_files(), "recipe")
 
 
-def _check_options(method: LoadedMethod, budget: Budget, places: Mapping[str, Place], loc: Loc) -> None:
+def option_problems_at(method: LoadedMethod, budget: Budget, document: Document, loc: Loc) -> list[Problem]:
+    """What is wrong with the options of the budget at `loc`, each problem at its line."""
     found = option_problems(method.cls, budget.options)
-    if found:
-        raise YamlError(*(problem_at(places[name], message, (*loc, name)) for name, message in found))
+    places = [(*loc, "options", name) for name, _ in found]
+    return [problem_at(document.place(at), message, at) for at, (_, message) in zip(places, found, strict=True)]
 
 
 def _check_changed(budget: Budget, own: AnyProtocol, used: AnyProtocol) -> None:
