@@ -5,20 +5,26 @@ from __future__ import annotations
 import io
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from harness.util.errors import UserError
 from harness.util.text import without_addresses
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 NAMED = 10
 """Problems that are shown in words; the others are counted."""
+
+_LINE = 1000  # characters of a problem that are shown
 
 T = TypeVar("T")
 
@@ -73,9 +79,21 @@ def threads() -> int:
 
 
 def listed(problems: Sequence[str]) -> str:
-    """The problems, indented, one a line: the first ten, and how many more there are."""
-    lines = [f"  {problem}" for problem in problems[:NAMED]]
+    """The problems, indented, one a line: the first ten, and how many more there are; very long ones are cut."""
+    lines = [f"  {problem}" if len(problem) <= _LINE else f"  {problem[:_LINE]} ..." for problem in problems[:NAMED]]
     return "\n".join([*lines, f"  and {len(problems) - NAMED} more"] if len(problems) > NAMED else lines)
+
+
+def open_image(content: bytes | Path) -> Image.Image:
+    """An image whose pixels are not decoded yet.
+
+    Raises what Pillow raises for broken ones; and for those of more than 89 million pixels, of which it only warns by
+    default: a file of some kilobytes can stand for gigabytes.
+    """
+    from PIL import Image
+
+    warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+    return Image.open(io.BytesIO(content) if isinstance(content, bytes) else content)
 
 
 def pixels(content: bytes | Path, shape: tuple[int, int, int], stretch: bool) -> np.ndarray:
@@ -88,7 +106,7 @@ def pixels(content: bytes | Path, shape: tuple[int, int, int], stretch: bool) ->
     from PIL import Image
 
     size = (shape[2], shape[1])
-    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+    with open_image(content) as image:
         if image.size != size and not stretch:
             raise ValueError(f"it is {image.width}x{image.height}, not {size[0]}x{size[1]}")
         colour = image.convert("RGB")
@@ -101,6 +119,8 @@ def unreadable(error: Exception) -> str:
     """What Pillow says of an image that it cannot read, without the place, which is named already."""
     if type(error).__name__ == "UnidentifiedImageError":
         return "cannot be read as an image: its format is not known, or it is damaged"
+    if type(error).__name__.startswith("DecompressionBomb"):
+        return "has more pixels than are decoded (89 million); save it smaller"
     return f"cannot be read as an image: {without_addresses(error)}"
 
 

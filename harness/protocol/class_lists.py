@@ -10,6 +10,7 @@ from harness.yaml_files.document import MOST_BYTES, Document
 from harness.yaml_files.source_location import Loc, Place, Problem, problem_at, shown
 
 _LISTS: Loc = ("dataset", "classes")
+_LONGEST = 255  # characters of a class; a folder's name has no more
 
 
 def with_class_lists(document: Document) -> Document:
@@ -56,5 +57,9 @@ def _names(folder: Path, name: str, place: Place, loc: Loc) -> dict[Place, str] 
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         return problem_at(place, f"cannot read the classes from '{shown(path)}': {why}", loc)
+    long = next((number for number, line in enumerate(lines, 1) if len(line) > _LONGEST), None)
+    if long is not None:
+        message = f"line {long} of '{shown(path)}' has more than {_LONGEST} characters; expected one class a line"
+        return problem_at(place, message, loc)
     names = {Place(path, number, 1): line.strip() for number, line in enumerate(lines, 1) if line.strip()}
     return names or problem_at(place, f"'{shown(path)}' names no class", loc)

@@ -10,6 +10,8 @@ from harness.util.pydantic_base import Count, Strict
 
 Shot = Annotated[int, Field(strict=True, ge=0)]
 Number = Annotated[float, Field(strict=True)]
+TestEpisodes = Annotated[int, Field(strict=True, ge=1, le=10**7)]
+"""Scores of every episode are kept, and with ten million a mean has no error left worth the time."""
 
 
 class Published(Strict):
@@ -78,7 +80,7 @@ class StreamScoring(Strict):
     shots: Annotated[list[Shot], Field(min_length=1)] = Field(
         description="numbers of earlier presentations at which accuracy is reported"
     )
-    test_episodes: Count = Field(2000, description="episodes of the test split that are scored")
+    test_episodes: TestEpisodes = Field(2000, description="episodes of the test split that are scored")
 
     @field_validator("shots")
     @classmethod
@@ -91,7 +93,7 @@ class StreamScoring(Strict):
 class QueryScoring(Strict):
     """Accuracy over the queries of an episode."""
 
-    test_episodes: Count = Field(2000, description="episodes of the test split that are scored")
+    test_episodes: TestEpisodes = Field(2000, description="episodes of the test split that are scored")
 
 
 class SupervisedScoring(Strict):

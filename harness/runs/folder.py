@@ -26,6 +26,10 @@ _MOST_NAMED = 8
 """Unfinished runs that an error names at most."""
 
 
+_MOST_BYTES = 2**30
+"""Scores of ten million episodes have less."""
+
+
 def enter(prepared: Prepared) -> Record | None:
     """Makes the run folder ready; the record if the run is already finished.
 
@@ -144,6 +148,9 @@ def read_scores(path: Path) -> Scores:
         raise UserError(f"there are no scores at {path}")
     try:
         with np.load(path, allow_pickle=False) as file:
+            size = sum(each.file_size for each in file.zip.infolist())
+            if size > _MOST_BYTES:  # some kilobytes can be packed so that they unpack to gigabytes
+                raise ValueError(f"it holds {size} bytes once it is unpacked")
             return {name: np.asarray(file[name], np.float64) for name in file.files}
     except Exception as error:  # damaged bytes can make the readers raise nearly anything
         raise UserError(f"{path} is damaged or not a file of scores: {error}") from None

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.dataset import SPLITS
-from harness.data.image_decoding import NAMED, batches, listed, pixels, threads
+from harness.data.image_decoding import NAMED, batches, listed, open_image, pixels, threads
 from harness.data.sources import Decoded, Finder, Source, content_digest, split_lines, table_of
 from harness.util.errors import UserError
 
@@ -191,19 +191,15 @@ def _pair(image: Path, mask: Path) -> _Pair:
 
 def _opened(file: Path) -> np.ndarray:
     """The pixels of a mask, uint8 [H, W, 3]."""
-    from PIL import Image
-
     try:
-        with Image.open(file) as image:
+        with open_image(file) as image:
             return np.asarray(image.convert("RGB"))
     except Exception as error:  # Pillow raises many kinds for broken files
         raise ValueError(f"{file}: cannot read the mask: {error}") from error
 
 
 def _size_of(file: Path) -> tuple[int, int]:
-    from PIL import Image
-
-    with Image.open(file) as image:
+    with open_image(file) as image:
         return image.size
 
 

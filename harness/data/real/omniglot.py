@@ -10,7 +10,6 @@ quarter turns and flips and keeps all the ink.
 
 from __future__ import annotations
 
-import io
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,7 +21,9 @@ from zipfile import ZipFile
 import numpy as np
 
 from harness.data.dataset import SPLITS, ClassTable
+from harness.data.image_decoding import open_image
 from harness.data.sources import Decoded, Finder, Source, content_digest, split_lines, table_of
+from harness.util.atomic_files import read_limited
 from harness.util.errors import UserError
 
 FOLDER = "omniglot-py"
@@ -35,6 +36,7 @@ HELD_OUT_ALPHABETS = 3
 Tagalog and Tifinagh, 95 characters. Whole alphabets, because its test split has new alphabets too."""
 
 _RAW, _SIDE = 105, 28
+_MOST_BYTES = 2**20  # of a drawing; they have some hundred
 _MEMBER = re.compile(r"(images_(?:background|evaluation))/([^/]+/character\d\d)/(\d{4}_\d\d)\.png")
 _ADVICE = (
     "Get images_background.zip and images_evaluation.zip from https://github.com/brendenlake/omniglot (its "
@@ -114,7 +116,7 @@ def _opened(half: Path) -> Iterator[tuple[list[str], Reader]]:
         base = half.parent
         yield (
             [file.relative_to(base).as_posix() for file in _files(half)],
-            lambda name: (base / name).read_bytes(),
+            lambda name: read_limited(base / name, _MOST_BYTES),
         )
         return
     try:
@@ -122,7 +124,15 @@ def _opened(half: Path) -> Iterator[tuple[list[str], Reader]]:
     except Exception as error:  # zipfile raises many kinds for broken archives
         raise UserError(f"{half} is not a whole zip file: {error}. Get it again") from error
     with archive:
-        yield archive.namelist(), archive.read
+        yield archive.namelist(), partial(_read, archive)
+
+
+def _read(archive: ZipFile, member: str) -> bytes:
+    # No more is unpacked than the archive says here, whatever the member holds.
+    size = archive.getinfo(member).file_size
+    if size > _MOST_BYTES:
+        raise ValueError(f"it has {size} bytes, where a drawing has some hundred")
+    return archive.read(member)
 
 
 def _check_complete(drawings: dict[str, list[str]], source_of: dict[str, Path], halves: list[Path]) -> None:
@@ -142,10 +152,8 @@ def _check_complete(drawings: dict[str, list[str]], source_of: dict[str, Path], 
 
 def _ink(half: Path, member: str, read: Reader) -> np.ndarray:
     """bool [105, 105] of one drawing, True where there is ink."""
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(read(member))) as image:
+        with open_image(read(member)) as image:
             if image.size != (_RAW, _RAW):
                 raise ValueError(f"it is {image.width}x{image.height}, not {_RAW}x{_RAW}")
             return np.asarray(image.convert("L")) < 128

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.data.image_decoding import threads, unreadable
+from harness.data.image_decoding import open_image, threads, unreadable
 from harness.data.sources import Decoded, table_of
 from harness.data.user.items import Encoded, Grouped, Item, refuse
 from harness.data.user.model import OwnData
@@ -125,13 +124,13 @@ class _Opened:
 
 
 def _opened(content: Encoded) -> _Opened:
-    from PIL import ExifTags, Image, ImageOps
+    from PIL import ExifTags, ImageOps
 
     if content is None:
         raise _Refused("there is no image")
     if isinstance(content, Path) and content.exists() and not content.is_file():
         raise _Refused("it is not a regular file")  # a pipe would be waited for
-    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+    with open_image(content) as image:
         image.load()
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         return _Opened(image, ImageOps.exif_transpose(image), orientation if orientation in range(2, 9) else 1)

@@ -202,6 +202,19 @@ def test_a_class_list_that_cannot_be_read_is_reported_at_its_name(
     ]
 
 
+def test_a_file_that_is_no_list_is_told_at_its_line_and_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("robin\n" + "x" * 300 + "\n")
+    (problem,) = refused(written(tmp_path, changed("[robin, wren, kite]", "train.txt")))
+    said = "line 2 of 'train.txt' has more than 255 characters; expected one class a line"
+    assert problem == f"a.yaml:8:12: dataset.classes.train: {said}"
+
+
+@pytest.mark.parametrize("count", ["10000001", "1000000000000"])
+def test_test_episodes_have_a_bound(tmp_path: Path, count: str) -> None:
+    (problem,) = refused(written(tmp_path, changed("test_episodes: 6", f"test_episodes: {count}")))
+    assert f"scoring.test_episodes: found {count}, expected a whole number" in problem
+
+
 # What it means.
 
 
