@@ -93,9 +93,9 @@ def test_the_kind_in_the_walkthrough_runs(tmp_path: Path, cache: Path) -> None:
         (block,) = re.findall(rf"^```\w+\n(# {name}\n.*?)^```", text, re.MULTILINE | re.DOTALL)
         (tmp_path / name).write_text(block)
     script = (
-        "import sys, pathlib, harness; sys.path.insert(0, '.'); import palindrome;"
-        f"request = harness.Request('palindrome.yaml', 'count', test_episodes=50, cache=pathlib.Path({str(cache)!r}));"
-        "print(harness.run(harness.prepare(request), quiet=True).metrics['accuracy'].mean)"
+        "import sys, harness; sys.path.insert(0, '.'); import palindrome;"
+        f"result = harness.run('palindrome.yaml', 'count', test_episodes=50, cache={str(cache)!r}, board=False);"
+        "print(result.metrics['accuracy'].mean)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True

@@ -22,11 +22,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from harness.boards.places import STAND_IN_FOLDER
 from harness.records.record import SCHEMA_VERSION, Record, canonical_json, sha256_of
 from harness.util.errors import RunError
-
-STAND_IN_FOLDER = "stand_in"
-"""The folder inside the boards' folder for boards of generated data, so that they never meet real ones."""
 
 LOCK_SECONDS = 120.0
 TRIES = 20

@@ -19,12 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Prints the report; 0 if no check failed, else 3."""
-    from harness.check import check_method
-    from harness.method.registry import load_method, parse_options
-    from harness.protocol.load import load_protocol
+    from harness.api.conformance import check
+    from harness.method.registry import parse_options
 
-    protocol = load_protocol(args.protocol).protocol if args.protocol else None
-    found = load_method(args.method)
-    report = check_method(found.cls, protocol, parse_options(args.set), name=found.name)
+    report = check(args.method, args.protocol, parse_options(args.set))
     print(report.as_json() if args.json else report.text(shutil.get_terminal_size((100, 24)).columns))
     return 0 if report.passed else VerificationError.exit_code

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from harness.boards import places
+from harness.boards.places import BOARDS, LOCAL_BOARDS
+
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """--data-root, --data and --cache: which data is used and where it is looked for."""
@@ -30,10 +33,6 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     )
 
 
-BOARDS, LOCAL_BOARDS = Path("leaderboards"), Path("runs/boards")
-"""Where boards are unless --boards says so: the project's, which git tracks, and those of generated data."""
-
-
 def add_boards(parser: argparse.ArgumentParser) -> None:
     """--boards: where boards are read or written."""
     parser.add_argument(
@@ -45,20 +44,13 @@ def add_boards(parser: argparse.ArgumentParser) -> None:
 
 
 def boards_to_write(args: argparse.Namespace, stand_in: bool) -> Path:
-    """The folder that a run's row goes to: rows of generated data leave the project's boards as they are."""
-    given: Path | None = args.boards
-    return given or (LOCAL_BOARDS if stand_in else BOARDS)
+    """The folder that a run's row goes to, as `harness.boards.places` has it."""
+    return places.boards_to_write(args.boards, stand_in)
 
 
 def boards_to_read(args: argparse.Namespace, stand_in: bool, board: str | None = None) -> Path:
-    """The folder in which a board is looked for (None: all boards): where runs write it, if it is there, and else the
-    project's."""
-    given: Path | None = args.boards
-    if given is None and stand_in:
-        own = LOCAL_BOARDS / "stand_in"
-        found = own.is_dir() if board is None else (own / f"{board}.jsonl").is_file()
-        return LOCAL_BOARDS if found else BOARDS
-    return given or BOARDS
+    """The folder in which a board is looked for (None: all boards), as `harness.boards.places` has it."""
+    return places.boards_to_read(args.boards, stand_in, board)
 
 
 def add_scoring(parser: argparse.ArgumentParser) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from harness.cli.common import add_boards, boards_to_read
+from harness.cli.common import add_boards
 from harness.util.shown_text import in_json, shown
 
 if TYPE_CHECKING:
@@ -26,30 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from harness.boards.compare import differences, found
-    from harness.boards.markdown import on_data, view_board
-    from harness.protocol.load import load_protocol
+    from harness.api.leaderboards import compare
 
-    loaded = load_protocol(args.board)
-    stand_in = args.data == "stand-in" or loaded.protocol.card.stand_in
-    protocol = on_data(loaded, stand_in)
-    boards = boards_to_read(args, stand_in, loaded.name)
-    standings = view_board(loaded.name, protocol, boards, stand_in).standings
-    first, second = found(standings, args.first), found(standings, args.second)
-    results = differences(protocol, first, second, boards)
+    found = compare(args.board, args.first, args.second, data=args.data, boards=args.boards)
     if args.json:
-        print(
-            in_json(
-                {
-                    "board": loaded.name,
-                    "first": [record.run for record in first.records],
-                    "second": [record.run for record in second.records],
-                    "differences": [{**asdict(each), "excludes_zero": each.excludes_zero} for each in results],
-                }
-            )
-        )
+        print(in_json(found.as_json()))
         return 0
-    print(shown(_text(loaded.name, first, second, results)))
+    print(shown(_text(found.board, found.first, found.second, list(found.differences))))
     return 0
 
 

@@ -99,9 +99,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _run_all(runs: list[Prepared], args: argparse.Namespace) -> int:
-    from harness.boards.artifacts import keep
-    from harness.boards.conformance import checked, unchecked
-    from harness.boards.markdown import publish
+    from harness.boards.row import publish_run
     from harness.runs.run import run
     from harness.util.atomic_files import check_writable
 
@@ -116,9 +114,7 @@ def _run_all(runs: list[Prepared], args: argparse.Namespace) -> int:
             print(f"\nstopped; go on with: {shlex.join(['harness', *_resuming(sys.argv[1:])])}", file=sys.stderr)
             return 130
         if boards is not None:
-            seen = None if args.no_check else checked(record, prepared.method, prepared.protocol, args.cache)
-            record = keep(seen or unchecked(record), prepared.folder, boards)
-            publish(record, prepared.loaded, boards)
+            record = publish_run(record, prepared, boards, check=not args.no_check)
         records.append(record)
     _show(runs, records, boards, args)
     return 0

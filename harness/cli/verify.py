@@ -114,16 +114,9 @@ def _board(name: str, loaded: Loaded, args: argparse.Namespace) -> Counter[str]:
 
 
 def _bench(loaded: Loaded, args: argparse.Namespace) -> Bench:
-    from harness.boards.rescoring import Bench
-    from harness.data.open_dataset import load_dataset
-    from harness.data.places import data_places
-    from harness.protocol.load import for_data
-    from harness.runs.resolve import device_named
+    from harness.api.verify import bench_for
 
-    protocol = for_data(loaded, args.data)
-    dataset = load_dataset(protocol.dataset, args.data_root, args.cache, base=loaded.base)
-    places = data_places(protocol.dataset, args.data_root, args.cache, loaded.base)
-    return Bench(protocol, dataset, device_named(args.device), places, args.in_process, args.fresh_workers)
+    return bench_for(loaded, args.data, args.data_root, args.cache, args.device, args.in_process, args.fresh_workers)
 
 
 def _verdict(record: Record, bench: Bench, boards: Path, args: argparse.Namespace) -> Verdict:

@@ -12,6 +12,7 @@ from harness.data import cache as cached
 from harness.data import sources
 from harness.data.cards import CARDS, Card
 from harness.data.dataset import Dataset
+from harness.data.registered import registered_dataset
 from harness.data.sources import Finder
 from harness.util.atomic_files import is_folder
 from harness.util.errors import MissingData, UserError, unknown
@@ -33,6 +34,8 @@ def load_dataset(
 ) -> Dataset:
     """A named data set (a name of `harness.data.cards.CARDS`) or a user's own, decoded and memory-mapped.
 
+    One that a program registered (`harness.data.registered`) is the one in memory.
+
     A real one is looked for under `data_root` (None: the environment variable HARNESS_DATA if set), then
     among what was downloaded or decoded into `cache` before (None: HARNESS_CACHE, or the user's cache
     folder), and is then downloaded if `download`. Stand-ins are generated and need no root. A user's own is
@@ -44,6 +47,8 @@ def load_dataset(
     folder = (cache or default_cache()).expanduser().absolute()
     if not isinstance(data, str):
         return _own(data, base, _root(data_root), folder, download)
+    if (registered := registered_dataset(data)) is not None:
+        return registered
     if data not in CARDS:
         raise unknown("data set", data, CARDS)
     card = CARDS[data]

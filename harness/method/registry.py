@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
-import sys
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from harness.method.built_in import built_in_class, built_in_methods
 from harness.method.source import source_hash
+from harness.method.user_file import import_file
 from harness.util.errors import UserError, nearest, unknown
 
 if TYPE_CHECKING:
@@ -51,10 +51,8 @@ class LoadedMethod:
 
 def describe() -> dict[str, str]:
     """Name to one-line description of every method that can be found by name; imports none of them."""
-    from methods import BUILT_IN
-
     plugins = {point.name: f"plugin {point.value}" for point in entry_points(group=GROUP)}
-    return dict(sorted({**plugins, **{name: line for name, (_, line) in BUILT_IN.items()}}.items()))
+    return dict(sorted({**plugins, **{name: line for name, (_, line) in built_in_methods().items()}}.items()))
 
 
 def method_names() -> list[str]:
@@ -67,12 +65,9 @@ def load_method(name: str) -> LoadedMethod:
 
     Raises UserError for an unknown name, a file or class that is not there, or one that is not a Method.
     """
-    from methods import BUILT_IN
-
-    if name in BUILT_IN:
-        target = BUILT_IN[name][0]
-        module, attribute = target.split(":")
-        return _checked(name, target, getattr(importlib.import_module(module), attribute))
+    if name in built_in_methods():
+        target = built_in_methods()[name][0]
+        return _checked(name, target, built_in_class(target))
     file, colon, attribute = name.rpartition(":")
     if colon and file.endswith(".py"):
         return _from_file(Path(file).expanduser(), attribute)
@@ -86,9 +81,7 @@ def load_method(name: str) -> LoadedMethod:
 
 def built_in(target: str) -> str | None:
     """The name of the built-in method of that target ('module:Class'); None if there is none."""
-    from methods import BUILT_IN
-
-    return next((name for name, (known, _) in BUILT_IN.items() if known == target), None)
+    return next((name for name, (known, _) in built_in_methods().items() if known == target), None)
 
 
 def default_options(cls: type[Method]) -> dict[str, Any]:
@@ -210,27 +203,17 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
 
 
 def _from_file(path: Path, attribute: str) -> LoadedMethod:
-    if not path.is_file():
-        raise UserError(f"no file '{path}' (looked for {path.absolute()})")
-    spec = importlib.util.spec_from_file_location(f"harness_user_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    if (folder := str(path.absolute().parent)) not in sys.path:
-        sys.path.append(folder)  # for the files beside it that it imports; last, so that they hide nothing
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever the author's file raises is the author's to read
-        raise UserError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
+    module = import_file(path)
     if not hasattr(module, attribute):
-        classes = [
-            name for name, each in vars(module).items() if inspect.isclass(each) and each.__module__ == spec.name
-        ]
-        raise unknown(f"class in {path}", attribute, classes)
+        own = [name for name, each in vars(module).items() if inspect.isclass(each)]
+        raise unknown(f"class in {path}", attribute, [name for name in own if _is_of(module, name)])
     from harness.records.provenance import public
 
     return _checked(attribute, public(f"{path}:{attribute}"), getattr(module, attribute), path)
+
+
+def _is_of(module: ModuleType, name: str) -> bool:
+    return bool(getattr(module, name).__module__ == module.__name__)
 
 
 def _checked(name: str, target: str, cls: Any, file: Path | None = None) -> LoadedMethod:

@@ -22,6 +22,7 @@ TRAINING_LOG = "log.jsonl"
 """What a run folder holds besides the scored weights: whose run it is and how far it got; tensors to go on from; the
 scores of every test episode; the record, which is there once the run is done; the log of training."""
 
+
 _MOST_NAMED = 8
 """Unfinished runs that an error names at most."""
 

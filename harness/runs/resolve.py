@@ -87,14 +87,14 @@ class Prepared:
         return self.dataset.card.stand_in
 
 
-def prepare(request: Request, loaded: Loaded | None = None) -> Prepared:
+def prepare(request: Request, loaded: Loaded | None = None, method: LoadedMethod | None = None) -> Prepared:
     """Resolves names and loads the data; UserError for anything that is not there or does not fit.
 
-    `loaded` is the request's protocol where it has been read already, for another seed.
+    `loaded` and `method` are those of the request where they are at hand, as objects.
     """
     device = device_named(request.device)
     loaded = loaded or load_protocol(request.protocol)
-    method = load_method(request.method)
+    method = method or load_method(request.method)
     protocol = for_data(loaded, request.data)
     check_kind(method.cls, protocol)
     check_hooks(method.cls)

@@ -1,0 +1,78 @@
+"""`harness.episodes` and `harness.dataset`: data sets from arrays, and episodes for a training loop of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.api.named import DataLike, ProtocolLike, load_protocol, on_data
+from harness.data.arrays import dataset_of as dataset
+from harness.data.open_dataset import load_dataset
+from harness.data.registered import register_dataset
+from harness.episodes.stream import EpisodeStream
+from harness.evaluation.evaluate import whole_test
+from harness.protocol.feasibility import check_possible
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["dataset", "episodes", "register_dataset"]
+
+
+def episodes(
+    protocol: ProtocolLike,
+    split: str = "train",
+    batch: int = 16,
+    data: DataLike = "real",
+    *,
+    seed: int = 0,
+    first: int = 0,
+    episodes: int | None = None,
+    augment: Sequence[str] = (),
+    device: torch.device | str = "cpu",
+    rank: int | None = None,
+    ranks: int | None = None,
+    data_root: str | Path | None = None,
+    cache: str | Path | None = None,
+) -> EpisodeStream:
+    """The episodes of a split of a protocol, in batches: an `IterableDataset` for a training loop of one's own.
+
+    Args:
+        protocol: a name, a file, a mapping or a model.
+        split: train, validation or test.
+        batch: episodes a batch.
+        data: 'real' (the protocol's own), 'stand-in', the name of a data set, a mapping, or a data set in memory.
+        seed: with another seed episode i is another one. Boards are scored on seed 0 of the test split, which is never
+            to be trained on.
+        first: the number of the episode to begin with.
+        episodes: how many there are; None: without end, but of the test split as many as the protocol scores.
+        augment: 'flip' and 'crop', for training.
+        device: where the tensors are made.
+        rank: this process's number, where `torch.distributed` does not say.
+        ranks: how many processes there are.
+        data_root: where the real data sets are, by default the environment variable HARNESS_DATA.
+        cache: where decoded data are kept, by default HARNESS_CACHE or the user's cache folder.
+
+    Raises:
+        UserError: for what is not there or cannot be.
+    """
+    loaded = on_data(load_protocol(protocol), data)
+    root, store = (None if each is None else Path(each) for each in (data_root, cache))
+    found = load_dataset(loaded.protocol.dataset, root, store, base=loaded.base)
+    check_possible(loaded.protocol, found)
+    if split == "test" and episodes is None:
+        episodes = whole_test(loaded.protocol, found)
+    return EpisodeStream(
+        loaded.protocol,
+        found,
+        split,
+        batch,
+        seed=seed,
+        first=first,
+        episodes=episodes,
+        augment=augment,
+        device=device,
+        rank=rank,
+        ranks=ranks,
+    )

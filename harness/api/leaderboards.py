@@ -1,0 +1,189 @@
+"""`harness.results` and `harness.compare`: what is on boards, as tables, and two entries on the same episodes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from harness.api.named import MethodLike, ProtocolLike, load_protocol, method_named
+from harness.api.result import Result
+from harness.boards.columns import options_of, why
+from harness.boards.compare import Difference, differences, found
+from harness.boards.markdown import View, on_data, view_all, view_board
+from harness.boards.places import boards_to_read
+from harness.boards.standings import Entry
+from harness.records.record import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EntryLike: TypeAlias = MethodLike | Result | Record
+"""A ranked method (its best entry), or a run: its name, record or result."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """The boards of a folder, read and ranked; iterating gives every record, of older and unranked rows too."""
+
+    views: tuple[View, ...]
+
+    def __iter__(self) -> Iterator[Record]:
+        return (record for view in self.views for _, record in view.board.records)
+
+    def __len__(self) -> int:
+        return sum(len(view.board.records) for view in self.views)
+
+    @property
+    def problems(self) -> list[str]:
+        """Lines of the files that cannot be trusted or understood, as 'file:line: what'."""
+        return [problem for view in self.views for problem in view.board.problems]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row a record: board, data, rank (None: not ranked, `why` says why), method, options, budget, seed, the
+        episodes of training and test, every metric of the boards with its interval ('accuracy', 'accuracy ±', per
+        cent), cost, marks, and the run's name."""
+        import pandas as pd
+
+        return pd.DataFrame([row for view in self.views for row in _rows(view)])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two entries of a board on the same episodes; `differences` begins with the metric that the board is ranked by."""
+
+    board: str
+    first: Entry
+    second: Entry
+    differences: tuple[Difference, ...]
+
+    @property
+    def difference(self) -> Difference:
+        """The difference in the metric that the board is ranked by: of the first less the second."""
+        return self.differences[0]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row a metric: means and half-widths of both and of the difference, per cent."""
+        import pandas as pd
+
+        rows = []
+        for each in self.differences:
+            pairs = {"first": each.first, "second": each.second, "difference": each.difference}
+            values = {name: pair[0] for name, pair in pairs.items()} | {f"{k} ±": v[1] for k, v in pairs.items()}
+            rest = {"better": each.better, "worse": each.worse, "episodes": each.episodes}
+            rows.append({"metric": each.metric, **values, **rest, "excludes zero": each.excludes_zero})
+        return pd.DataFrame(rows)
+
+    def as_json(self) -> dict[str, Any]:
+        """The comparison as plain data."""
+        return {
+            "board": self.board,
+            "first": [record.run for record in self.first.records],
+            "second": [record.run for record in self.second.records],
+            "differences": [{**asdict(each), "excludes_zero": each.excludes_zero} for each in self.differences],
+        }
+
+
+def results(boards: str | Path | None = None, protocol: ProtocolLike | None = None, data: str | None = None) -> Results:
+    """What is on the boards of a folder: `harness board`.
+
+    Args:
+        boards: the folder, by default `leaderboards`.
+        protocol: the board of this protocol only.
+        data: boards of 'real' or of 'stand-in' data only; None: of both.
+
+    Raises:
+        UserError: for a protocol that is not there.
+    """
+    if protocol is None:
+        folder = boards_to_read(_path(boards), data == "stand-in")
+        views = view_all(folder)
+        return Results(tuple(each for each in views if data is None or each.stand_in == (data == "stand-in")))
+    loaded = load_protocol(protocol)
+    own = loaded.protocol.card.stand_in
+    wanted = [own] if own else {"real": [False], "stand-in": [True], None: [False, True]}[data]
+    views = []
+    for stand_in in wanted:
+        if data is None and stand_in and not own and loaded.protocol.stand_in is None:
+            continue
+        folder = boards_to_read(_path(boards), stand_in, loaded.name)
+        views.append(view_board(loaded.name, on_data(loaded, stand_in), folder, stand_in))
+    return Results(tuple(views))
+
+
+def compare(
+    protocol: ProtocolLike,
+    first: EntryLike,
+    second: EntryLike,
+    *,
+    data: str = "real",
+    boards: str | Path | None = None,
+) -> Comparison:
+    """The difference of two entries of a board on the same test episodes, with its interval: `harness compare`.
+
+    Args:
+        protocol: whose board it is.
+        first: a ranked method (its best entry), or a run: its name, record or result.
+        second: what it is compared with.
+        data: the board of 'real' or of 'stand-in' data.
+        boards: the folder of boards, by default `leaderboards`, for stand-in data `runs/boards`.
+
+    Raises:
+        UserError: where the board has no such entry, the two were scored on other episodes, or the scores of single
+            episodes are not kept.
+    """
+    loaded = load_protocol(protocol)
+    stand_in = data == "stand-in" or loaded.protocol.card.stand_in
+    on = on_data(loaded, stand_in)
+    folder = boards_to_read(_path(boards), stand_in, loaded.name)
+    standings = view_board(loaded.name, on, folder, stand_in).standings
+    one, other = (found(standings, _entry_name(each)) for each in (first, second))
+    return Comparison(loaded.name, one, other, tuple(differences(on, one, other, folder)))
+
+
+def _entry_name(entry: EntryLike) -> str:
+    if isinstance(entry, str):
+        return entry
+    if isinstance(entry, Result):
+        return entry.record.run
+    return entry.run if isinstance(entry, Record) else method_named(entry).name
+
+
+def _rows(view: View) -> Iterator[dict[str, Any]]:
+    """A row a record of a board, in the order of its file."""
+    places: dict[int, tuple[str | None, str]] = {}
+    for place, entry in view.standings.ranked:
+        places |= {id(record): (place, "") for record in entry.records}
+    for _, entries in view.standings.apart:
+        for entry in entries:
+            places |= {id(record): (None, why(entry)) for record in entry.records}
+    for _, record in view.board.records:
+        rank, reason = places.get(id(record), (None, "a newer record of the same setting and seed stands for it"))
+        yield {
+            "board": view.name,
+            "data": record.data.name,
+            "stand_in": view.stand_in,
+            "rank": rank,
+            "why": reason,
+            "method": record.method,
+            "options": options_of(record),
+            "budget": " ".join(filter(None, [record.budget, record.budget_cut])),
+            "seed": record.seed,
+            "train_episodes": record.train_episodes,
+            "test_episodes": record.test_episodes,
+            **{name: metric.mean for name, metric in record.metrics.items()},
+            **{f"{name} ±": metric.interval for name, metric in record.metrics.items()},
+            "parameters": record.cost.parameters,
+            "gflop_per_step": record.cost.gflop_per_step,
+            "state_bytes": record.cost.state_bytes,
+            "train_seconds": record.train_seconds,
+            "marks": json.dumps(record.marks),
+            "run": record.run,
+            "finished": record.when,
+        }
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)

@@ -1,0 +1,109 @@
+"""What `harness.run` returns: metrics, curves and records over seeds, as numbers, a table or a plot."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.boards.outcome import Outcome
+from harness.boards.standings import Entry, Summary
+from harness.protocol.models import AnyProtocol
+from harness.records.record import Record
+from harness.runs.folder import TRAINING_LOG
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Result:
+    """Runs of one method on one protocol that differ in their seed alone, in the order in which they were run.
+
+    `records` and `folders` are one a seed; `boards` is the folder of the board that the rows went to and `outcome` the
+    place they have there, both None for runs that went to none.
+    """
+
+    protocol: AnyProtocol
+    records: tuple[Record, ...]
+    folders: tuple[Path, ...]
+    boards: Path | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def record(self) -> Record:
+        """The record of the last seed: everything there is to know of that run."""
+        return self.records[-1]
+
+    @property
+    def metrics(self) -> dict[str, Summary]:
+        """Every metric in per cent, the one that the board is ranked by first: its mean over the seeds, the half-width
+        of its 95 % interval over test episodes, and its standard deviation over seeds."""
+        entry = Entry(self.records, 0, ())
+        names = dict.fromkeys((self.protocol.ranking, *self.protocol.reported, *sorted(self.record.metrics)))
+        found = {name: entry.summary(name) for name in names}
+        return {name: each for name, each in found.items() if each is not None}
+
+    @property
+    def curves(self) -> dict[str, list[float]]:
+        """Means in per cent, over test episodes and seeds: 'by_shot', 'by_step', 'by_subtask', as the kind has them."""
+        shared = [name for name in self.record.curves if all(name in each.curves for each in self.records)]
+        return {name: np.mean([each.curves[name] for each in self.records], axis=0).tolist() for name in shared}
+
+    @property
+    def rank(self) -> str | None:
+        """The rank on the board, as '1' or '2='; None where the row is not ranked (`outcome.entry.reasons`)."""
+        return self.outcome.rank if self.outcome else None
+
+    def log(self) -> list[dict[str, Any]]:
+        """The log of every run, in order, each entry with its 'seed': updates, validations, stages, test metrics."""
+        entries = []
+        for record, folder in zip(self.records, self.folders, strict=True):
+            path = folder / TRAINING_LOG
+            lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+            entries += [{"seed": record.seed, **json.loads(line)} for line in lines]
+        return entries
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row for each seed and metric: protocol, data, method, budget, seed, metric, mean, interval, episodes."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "protocol": record.protocol,
+                "data": record.data.name,
+                "method": record.method,
+                "budget": record.budget,
+                "seed": record.seed,
+                "metric": name,
+                "mean": metric.mean,
+                "interval": metric.interval,
+                "episodes": metric.episodes,
+            }
+            for record in self.records
+            for name, metric in record.metrics.items()
+        )
+
+    def plot(self) -> Figure:
+        """A figure with a panel for each curve, and with the training where there was one: loss and validation.
+
+        Raises UserError where matplotlib is not installed (the extra `viz`).
+        """
+        from harness.api.plot import plotted
+
+        return plotted(self)
+
+    def __str__(self) -> str:
+        last = self.record
+        lines = [f"{last.method} on {last.protocol}, data {last.data.name}"]
+        for name, each in self.metrics.items():
+            half = "" if each.interval is None else f" ± {each.interval:.2f}"
+            lines.append(f"  {name}  {each.mean:.2f}{half} %")
+        if self.outcome:
+            place = f"{self.rank} of {self.outcome.ranked}" if self.rank else "none (not ranked)"
+            lines.append(f"  rank  {place}")
+        return "\n".join(lines)

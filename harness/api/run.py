@@ -1,0 +1,186 @@
+"""`harness.run`: train and score a method on a protocol, in one call."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.api.named import DataLike, MethodLike, ProtocolLike, load_protocol, method_named, on_data
+from harness.api.result import Result
+from harness.boards.markdown import view_board
+from harness.boards.outcome import outcome_of
+from harness.boards.places import boards_to_write
+from harness.boards.row import publish_run
+from harness.data.open_dataset import default_cache
+from harness.method.interface import Method
+from harness.records.provenance import cores
+from harness.runs.resolve import Prepared, Request, prepare, with_seed
+from harness.runs.run import run as run_prepared
+from harness.util.atomic_files import check_writable
+from harness.util.errors import UserError
+from harness.util.tensor_files import save_tensors
+
+
+def run(
+    protocol: ProtocolLike,
+    method: MethodLike,
+    *,
+    budget: str = "quick",
+    seeds: int | Iterable[int] = 0,
+    options: Mapping[str, Any] | None = None,
+    data: DataLike = "real",
+    recipe: str | Path | None = None,
+    lr: float | None = None,
+    batch: int | None = None,
+    override: Mapping[str, Any] | None = None,
+    init: str | Path | None = None,
+    episodes: int | None = None,
+    seconds: float | None = None,
+    test_episodes: int | None = None,
+    device: str = "auto",
+    amp: str | None = None,
+    compile: bool | None = None,
+    threads: int | None = None,
+    data_root: str | Path | None = None,
+    cache: str | Path | None = None,
+    out: str | Path = "runs",
+    folder: str | Path | None = None,
+    board: bool = True,
+    boards: str | Path | None = None,
+    check: bool = True,
+    resume: bool = False,
+    fresh: bool = False,
+    quiet: bool = False,
+) -> Result:
+    """Trains a method on a protocol by its recipe, scores it, and puts its row on the board: `harness run`.
+
+    Args:
+        protocol: a shipped protocol's name, a YAML file, the mapping that such a file would hold, or a model.
+        method: a name, 'file.py:Class', a class, or an instance. Of an instance the weights are where training begins;
+            it must have been built with the same `options`.
+        budget: how much training: smoke, quick, day or full.
+        seeds: a seed, or several; each is a run of its own.
+        options: options of the method.
+        data: 'real' (the protocol's own), 'stand-in' (its generated data), the name of a data set, a mapping as under
+            `dataset` in a protocol file, or what `harness.dataset` gives.
+        recipe: another recipe file than the method's own.
+        lr: the learning rate of every stage; marked on the row, as are all changes of a recipe.
+        batch: episodes an update, of every stage.
+        override: other keys of every stage, or of one: `{"warmup": 100, "the protocol.episodes": 5000}`.
+        init: a finished run's folder, or a file of weights, where training begins.
+        episodes: at most so many training episodes.
+        seconds: at most so much training time.
+        test_episodes: score only so many test episodes; marked on the row.
+        device: cpu, cuda, cuda:1 or auto.
+        amp: mixed precision in training, none or bf16.
+        compile: torch.compile in training, on a GPU.
+        threads: torch's threads, by default the cores that this process may use.
+        data_root: where the real data sets are, by default the environment variable HARNESS_DATA.
+        cache: where decoded data are kept, by default HARNESS_CACHE or the user's cache folder.
+        out: where run folders go.
+        folder: this run folder, in place of one that is named after the run.
+        board: whether the row goes to a board.
+        boards: the folder of boards, by default `leaderboards`, for stand-in data `runs/boards`.
+        check: whether the method is checked; without that its row is not ranked.
+        resume: go on with an unfinished run.
+        fresh: set an earlier run folder aside and begin again.
+        quiet: print nothing about progress.
+
+    Returns:
+        The result: metrics, curves and records of all seeds. A run that was finished before is not repeated.
+
+    Raises:
+        UserError: for whatever is not there, does not fit or cannot be, before anything is run.
+        RunError: for a run that fails on its way; `resume=True` goes on from its last checkpoint.
+    """
+    store = Path(cache) if cache is not None else None
+    loaded, found = load_protocol(protocol), method_named(method, store)
+    own_data = data if isinstance(data, str) and data in ("real", "stand-in") else "real"
+    if own_data is not data:
+        loaded = on_data(loaded, data)
+    if isinstance(method, Method):
+        if init is not None:
+            raise UserError("an instance of a method brings its own weights: leave out init, or give the class")
+        init = _weights_of(method, store or default_cache())
+    wanted = [seeds] if isinstance(seeds, int) else list(seeds)
+    if not wanted or any(isinstance(each, bool) or not 0 <= each < 2**64 for each in wanted):
+        raise UserError(f"seeds are {wanted}; a seed is a whole number from 0 to 2^64 - 1, and there must be one")
+    for name, value in (("episodes", episodes), ("test_episodes", test_episodes), ("threads", threads)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} is {value}; it must be at least 1")
+    if seconds is not None and not seconds > 0:
+        raise UserError(f"seconds is {seconds}; it must be more than 0")
+    request = Request(
+        protocol=loaded.name,
+        method=found.name,
+        budget=budget,
+        seed=wanted[0],
+        options=dict(options or {}),
+        recipe=_path(recipe),
+        changes={**(override or {}), **{k: v for k, v in (("lr", lr), ("batch", batch)) if v is not None}},
+        episodes=episodes,
+        seconds=seconds,
+        test_episodes=test_episodes,
+        data=own_data,
+        data_root=_path(data_root),
+        cache=store,
+        out=Path(out),
+        folder=_path(folder),
+        init=_path(init),
+        resume=resume,
+        fresh=fresh,
+        device=device,
+        threads=threads or cores(),
+        amp=amp,
+        compile=compile,
+        command=f"harness.run({loaded.name!r}, {found.target!r}, budget={budget!r}, seeds={wanted})",
+    )
+    first = prepare(request, loaded, found)
+    where = boards_to_write(_path(boards), first.stand_in) if board else None
+    return finished([with_seed(first, seed) for seed in wanted], where, check, quiet)
+
+
+def finished(runs: list[Prepared], boards: Path | None, check: bool = True, quiet: bool = False) -> Result:
+    """The result of prepared runs of one protocol and method, run one after another; rows go to `boards` (None: none).
+
+    Where some of them resume, those that were not begun begin, unless none was begun.
+    """
+    if boards is not None:
+        check_writable(boards, f"{runs[0].loaded.name}.jsonl.lock")  # now, and not after training
+    if any(each.folder.is_dir() for each in runs):
+        runs = [each if each.folder.is_dir() else _begun_anew(each) for each in runs]
+    records = []
+    for prepared in runs:
+        record = run_prepared(prepared, quiet)
+        records.append(record if boards is None else publish_run(record, prepared, boards, check))
+    last = runs[-1]
+    outcome = None
+    if boards is not None:
+        view = view_board(last.loaded.name, last.protocol, boards, last.stand_in)
+        outcome = outcome_of(records[-1], view, boards)
+    return Result(last.protocol, tuple(records), tuple(each.folder for each in runs), boards, outcome)
+
+
+def _begun_anew(prepared: Prepared) -> Prepared:
+    return dataclasses.replace(prepared, request=dataclasses.replace(prepared.request, resume=False))
+
+
+def _weights_of(method: Method, cache: Path) -> Path:
+    """A file with the weights of an instance, named after their content."""
+    weights = {name: each.detach().cpu().contiguous() for name, each in method.state_dict().items()}
+    digest = hashlib.sha256()
+    for name, each in sorted(weights.items()):
+        digest.update(f"{name} {each.dtype} {list(each.shape)}".encode())
+        digest.update(each.numpy().tobytes())
+    path = cache.expanduser().absolute() / "instances" / f"{digest.hexdigest()[:32]}.safetensors"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_tensors(path, weights, {})
+    return path
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)

@@ -1,0 +1,145 @@
+"""`harness.verify`: rows of a board scored again from their weights, and held against what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.api.named import ProtocolLike, load_protocol
+from harness.api.result import Result
+from harness.boards.places import boards_to_read
+from harness.boards.rescoring import Bench
+from harness.boards.store import STAND_IN_FOLDER, board_path, read_board
+from harness.boards.verify import Verdict, verified
+from harness.data.open_dataset import load_dataset
+from harness.data.places import data_places
+from harness.protocol.load import Loaded, for_data
+from harness.records.record import Record
+from harness.runs.resolve import device_named
+from harness.util.errors import UserError
+from harness.util.shipped_files import protocol_files
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A row (line `line` of the file of its board) and the verdict on it: `verdict.outcome` is 'same', 'agrees',
+    'differs' or 'not re-scored', `verdict.said` a line for people."""
+
+    board: str
+    line: int
+    record: Record
+    verdict: Verdict
+
+    @property
+    def holds(self) -> bool:
+        """Whether the row was scored again and what it says holds."""
+        return self.verdict.outcome in {"same", "agrees"}
+
+
+def verify(
+    protocol: ProtocolLike | None = None,
+    rows: int | Iterable[int] | str | Record | Result | None = None,
+    *,
+    episodes: int | None = None,
+    method: str | None = None,
+    data: str = "real",
+    boards: str | Path | None = None,
+    in_process: bool = False,
+    fresh_workers: bool = False,
+    device: str = "cpu",
+    threads: int | None = None,
+    data_root: str | Path | None = None,
+    cache: str | Path | None = None,
+) -> list[Verified]:
+    """Scores rows of boards again from their weights, and compares with what they say: `harness verify`.
+
+    Args:
+        protocol: whose board it is; None: all boards of shipped protocols.
+        rows: rows by their lines in the board's file, or the rows of a run: its name, record or result. None: all.
+        episodes: only the first so many test episodes.
+        method: the rows' method, 'file.py:Class', where it is not part of the harness.
+        data: boards of 'real' or of 'stand-in' data.
+        boards: the folder of boards, by default `leaderboards`, for stand-in data `runs/boards`.
+        in_process: run the method in this process, where its code can reach targets and boards.
+        fresh_workers: play each batch of episodes in a process that has seen no other.
+        device: cpu, cuda, cuda:1 or auto.
+        threads: torch's threads; None: as recorded on each row.
+        data_root: where the real data sets are.
+        cache: where decoded data are kept.
+
+    Raises:
+        UserError: for a protocol, board or row that is not there.
+    """
+    stand_in = data == "stand-in"
+    if protocol is None:
+        folder = boards_to_read(_path(boards), stand_in)
+        names = {path.stem for path in (folder / STAND_IN_FOLDER if stand_in else folder).glob("*.jsonl")}
+        every = [load_protocol(name) for name in sorted(names & set(protocol_files()))]
+        if not every:
+            raise UserError(f"there are no boards of shipped protocols in {folder}")
+    else:
+        every = [load_protocol(protocol)]
+    found = []
+    for loaded in every:
+        on_generated = stand_in or loaded.protocol.card.stand_in
+        folder = boards_to_read(_path(boards), on_generated, loaded.name)
+        chosen = _chosen(board_path(folder, loaded.name, on_generated), rows)
+        bench = bench_for(loaded, data, _path(data_root), _path(cache), device, in_process, fresh_workers)
+        for line, record in chosen:
+            with _threads(threads or record.hardware.threads):
+                verdict = verified(record, bench, folder, episodes, method)
+            found.append(Verified(loaded.name, line, record, verdict))
+    return found
+
+
+def bench_for(
+    loaded: Loaded,
+    data: str,
+    data_root: Path | None,
+    cache: Path | None,
+    device: str,
+    in_process: bool,
+    fresh_workers: bool,
+) -> Bench:
+    """What rows of a protocol's board are scored on."""
+    protocol = for_data(loaded, data)
+    dataset = load_dataset(protocol.dataset, data_root, cache, base=loaded.base)
+    places = data_places(protocol.dataset, data_root, cache, loaded.base)
+    return Bench(protocol, dataset, device_named(device), places, in_process, fresh_workers)
+
+
+def _chosen(path: Path, rows: int | Iterable[int] | str | Record | Result | None) -> list[tuple[int, Record]]:
+    board = read_board(path)
+    if isinstance(rows, str | Record | Result):
+        named = rows.records if isinstance(rows, Result) else [rows]
+        runs = {each if isinstance(each, str) else each.run for each in named}
+        chosen = [(line, record) for line, record in board.records if record.run in runs]
+        if not chosen:
+            raise UserError(f"{path} has no row of {', '.join(sorted(runs))}")
+        return chosen
+    lines = None if rows is None else {rows} if isinstance(rows, int) else set(rows)
+    chosen = [(line, record) for line, record in board.records if lines is None or line in lines]
+    missing = (lines or set()) - {line for line, _ in chosen}
+    if missing or not chosen:
+        known = ", ".join(str(line) for line, _ in board.records) or "none"
+        absent = ", ".join(map(str, sorted(missing))) or "1"
+        raise UserError(f"{path} has no row in line {absent}; rows are in lines: {known}")
+    return chosen
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)

@@ -1,0 +1,26 @@
+"""Where boards are unless somebody says so: the project's own, and those of generated data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+STAND_IN_FOLDER = "stand_in"
+"""The folder inside the boards' folder for boards of generated data, so that they never meet real ones."""
+
+BOARDS, LOCAL_BOARDS = Path("leaderboards"), Path("runs/boards")
+"""The project's boards, which git tracks, and those of generated data; both below the working directory."""
+
+
+def boards_to_write(given: Path | None, stand_in: bool) -> Path:
+    """The folder that a run's row goes to: rows of generated data leave the project's boards as they are."""
+    return given or (LOCAL_BOARDS if stand_in else BOARDS)
+
+
+def boards_to_read(given: Path | None, stand_in: bool, board: str | None = None) -> Path:
+    """The folder in which a board is looked for (None: all boards): where runs write it, if it is there, and else the
+    project's."""
+    if given is None and stand_in:
+        own = LOCAL_BOARDS / STAND_IN_FOLDER
+        found = own.is_dir() if board is None else (own / f"{board}.jsonl").is_file()
+        return LOCAL_BOARDS if found else BOARDS
+    return given or BOARDS

@@ -1,0 +1,24 @@
+"""A finished run's row: checked, its files kept, and put on the board."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.boards.artifacts import keep
+from harness.boards.conformance import checked, unchecked
+from harness.boards.markdown import publish
+from harness.records.record import Record
+from harness.runs.resolve import Prepared
+
+
+def publish_run(record: Record, prepared: Prepared, boards: Path, check: bool = True) -> Record:
+    """Puts a finished run's row on its board, and returns the row's record.
+
+    The method is checked first, unless it has passed before; a row that fails, or is not checked, is not ranked.
+    Raises RunError if a file cannot be written.
+    """
+    cache = prepared.request.cache
+    row = checked(record, prepared.method, prepared.protocol, cache) if check else unchecked(record)
+    row = keep(row, prepared.folder, boards)
+    publish(row, prepared.loaded, boards)
+    return row

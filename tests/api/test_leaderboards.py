@@ -1,0 +1,64 @@
+"""`harness.results`, `harness.compare`, `harness.verify` and `harness.check`: boards and methods, in one call each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import harness as h
+from harness import cli
+from tests.helpers.runs import written
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Path:
+    """A working directory with a board of generated data, of two methods."""
+    monkeypatch.chdir(written(tmp_path))
+    monkeypatch.setenv("HARNESS_CACHE", str(cache))
+    for name in ("count", "nearest_pixel"):
+        h.run("late.yaml", name, data="stand-in", quiet=True)
+    return tmp_path
+
+
+def test_every_row_of_the_boards_is_a_row_of_a_table(here: Path) -> None:
+    found = h.results("runs/boards")
+    assert len(found) == 2
+    assert {record.method for record in found} == {"count", "nearest_pixel"}
+    table = found.to_pandas().set_index("method")
+    assert table.loc["count", "board"] == "late"
+    assert table["rank"].str.rstrip("=").isin(["1", "2"]).all()
+    assert (table["accuracy"] >= 0).all()
+    assert not found.problems
+    assert len(h.results(protocol="late.yaml", data="stand-in")) == 2
+    assert len(h.results(protocol="late.yaml", data="real")) == 0
+    assert len(h.results(data="real")) == 0
+
+
+def test_a_comparison_is_that_of_the_command_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = {record.method: record for record in h.results("runs/boards")}
+    found = h.compare("late.yaml", runs["count"], "nearest_pixel", data="stand-in")
+    capsys.readouterr()
+    assert cli.main(["compare", "late.yaml", "count", "nearest_pixel", "--data", "stand-in", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(found.as_json()))
+    assert found.difference.metric == "accuracy"
+    assert found.to_pandas().loc[0, "difference"] == found.difference.difference[0]
+
+
+def test_rows_are_verified_by_line_run_or_result(here: Path) -> None:
+    again = h.run("late.yaml", "count", data="stand-in", quiet=True, board=False)
+    (row,) = h.verify("late.yaml", again, data="stand-in", in_process=True)
+    assert (row.line, row.record.method, row.verdict.outcome, row.holds) == (1, "count", "same", True)
+    both = h.verify("late.yaml", data="stand-in", in_process=True)
+    assert [each.line for each in both] == [1, 2]
+    with pytest.raises(h.UserError, match="no row in line 7; rows are in lines: 1, 2"):
+        h.verify("late.yaml", 7, data="stand-in")
+    with pytest.raises(h.UserError, match="no row of nobody"):
+        h.verify("late.yaml", "nobody", data="stand-in")
+
+
+def test_a_method_is_checked_by_name_or_class() -> None:
+    by_name = h.check("count", kinds=["online_few_shot"], delays=[1])
+    assert by_name.passed
+    assert h.check(h.load_method("count").cls, kinds=["online_few_shot"], delays=[1]) == by_name

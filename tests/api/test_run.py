@@ -1,0 +1,172 @@
+"""`harness.run` and what it returns: the same as the command line, on names and on objects."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import harness as h
+from harness import cli
+from harness.boards.store import read_board
+from tests.helpers.runs import written
+
+OWN = """
+import torch
+from harness import Feedback, Method, Task
+
+class Bias(Method):
+    kinds = ("online_few_shot", "delayed_label")
+
+    def __init__(self, task: Task, start_at: float = 0.0) -> None:
+        super().__init__(task)
+        self.bias = torch.nn.Parameter(torch.full((task.ways,), start_at))
+
+    def start(self, episodes):
+        return {"steps": self.bias.new_zeros(episodes)}
+
+    def observe(self, state, feedback: Feedback):
+        return state
+
+    def predict(self, state, x):
+        return self.bias + 0 * x.flatten(1)[:, :1], {"steps": state["steps"] + 1}
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Path:
+    monkeypatch.chdir(written(tmp_path))
+    monkeypatch.setenv("HARNESS_CACHE", str(cache))
+    (tmp_path / "own_bias.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_a_run_is_the_run_of_the_command_line(here: Path) -> None:
+    recipe = {"recipe": "cl_lstm.yaml", "budget": "smoke", "data": "stand-in", "threads": 1}
+    result = h.run("late.yaml", "cl_lstm", quiet=True, out="api", boards="own", **recipe)  # type: ignore[arg-type]
+    words = "run late.yaml --method cl_lstm --recipe cl_lstm.yaml --budget smoke --data stand-in --threads 1"
+    assert cli.main([*words.split(), "--boards", "cli"]) == 0
+    (row,) = [each for _, each in read_board(Path("cli/stand_in/late.jsonl")).records]
+    ours, own = (
+        each.model_dump(include={"run", "metrics", "marks", "scores", "checkpoint", "curves", "target"})
+        for each in (row, result.record)
+    )
+    assert ours == own
+    assert result.boards == Path("own")
+    assert result.rank == "1"
+
+
+def test_a_result_gives_numbers_tables_and_plots(here: Path) -> None:
+    result = h.run("late.yaml", "count", data="stand-in", seeds=[0, 1], quiet=True)
+    assert [record.seed for record in result.records] == [0, 1]
+    accuracy = result.metrics["accuracy"]
+    assert next(iter(result.metrics)) == "accuracy"
+    assert accuracy.spread == 0
+    assert accuracy.mean == result.record.metrics["accuracy"].mean
+    assert len(result.curves["by_step"]) == 6
+    table = result.to_pandas()
+    assert set(table.seed) == {0, 1}
+    assert table[table.metric == "accuracy"]["mean"].tolist() == [accuracy.mean] * 2
+    assert "accuracy" in str(result)
+
+
+def test_a_plot_has_a_panel_for_each_curve_and_one_for_training(here: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra viz is not installed")
+    options = {"channels": 4, "lstm": 8, "resolution": 8}
+    result = h.run(
+        "late.yaml", "cl_lstm", recipe="cl_lstm.yaml", budget="smoke", data="stand-in", options=options, quiet=True
+    )
+    panels = [axes.get_xlabel() for axes in result.plot().axes]
+    assert {"step", "shot", "training episodes"} <= set(panels)
+
+
+def test_a_class_is_recorded_as_its_file_would_be(here: Path) -> None:
+    from own_bias import Bias  # type: ignore[import-not-found]
+
+    by_class = h.run("late.yaml", Bias, data="stand-in", budget="smoke", quiet=True).record
+    by_name = h.run("late.yaml", "own_bias.py:Bias", data="stand-in", budget="smoke", quiet=True, out="again").record
+    assert by_class.target == by_name.target == "own_bias.py:Bias"
+    assert by_class.run == by_name.run
+    assert by_class.method_source == by_name.method_source
+
+
+def test_an_instance_is_where_training_begins(here: Path) -> None:
+    from own_bias import Bias
+
+    loaded = h.load_protocol("late.yaml")
+    instance = h.build_method(Bias, h.task_for(Bias, loaded.protocol, (3, 32, 32), None), {}, 0)
+    assert isinstance(instance.bias, torch.nn.Parameter)
+    torch.nn.init.constant_(instance.bias, 3.0)
+    record = h.run("late.yaml", instance, data="stand-in", budget="smoke", quiet=True, board=False).record
+    assert record.init is not None
+    assert "starting weights from elsewhere" in record.marks
+
+
+@pytest.mark.parametrize("form", ["mapping", "model", "loaded"])
+def test_a_protocol_may_be_an_object(here: Path, form: str) -> None:
+    loaded = h.load_protocol("late.yaml")
+    text = loaded.protocol.model_dump()
+    given = {"mapping": text, "model": loaded.protocol, "loaded": loaded}[form]
+    record = h.run(given, "count", data="stand-in", quiet=True, board=False).record  # type: ignore[arg-type]
+    assert record.digest == h.for_data(loaded, "stand-in").digest
+    assert record.protocol == ("late" if form == "loaded" else f"protocol-{loaded.protocol.digest[:8]}")
+
+
+def test_data_may_be_arrays(here: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 3, 8, 8), dtype=np.uint8)
+    data = h.dataset(
+        pixels, np.repeat(np.arange(6), 4), {"train": [0, 1], "validation": [2, 3], "test": [4, 5]}, name="dots"
+    )
+    result = h.run("late.yaml", "nearest_pixel", data=data, quiet=True)
+    assert result.record.data.fingerprint == data.fingerprint
+    assert result.record.protocol == "late-dots"
+    assert Path("leaderboards/late-dots.jsonl").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"protocol": "lat.yaml"}, "there is no protocol 'lat.yaml'"),
+        ({"protocol": {"kind": "streams"}}, "this is not a possible protocol"),
+        ({"method": "cuont"}, "Did you mean 'count'"),
+        ({"method": int}, "is not a method"),
+        ({"data": "cifar"}, "unknown data set 'cifar'"),
+        ({"data": "cifar10"}, "the same in train and test"),
+        ({"seeds": -1}, "a whole number from 0"),
+        ({"seeds": []}, "there must be one"),
+        ({"test_episodes": 0}, "at least 1"),
+        ({"seconds": 0}, "more than 0"),
+        ({"options": {"width": 3}}, "Count has no option 'width'"),
+        ({"device": "cuda:99"}, "cannot be used here"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_run(here: Path, change: dict, message: str) -> None:
+    call = {"protocol": "late.yaml", "method": "count", "data": "stand-in", **change}
+    with pytest.raises(h.UserError, match=message):
+        h.run(call.pop("protocol"), call.pop("method"), **call)
+    assert not Path("runs").exists()
+
+
+def test_a_class_of_a_notebook_is_known_by_the_source_of_its_cell(here: Path, cache: Path) -> None:
+    import linecache
+
+    lines = OWN.splitlines(keepends=True)
+    linecache.cache["<cell 7>"] = (len(OWN), None, lines, "<cell 7>")
+    space: dict[str, object] = {"__name__": "__main__"}
+    exec(compile(OWN, "<cell 7>", "exec"), space)
+    record = h.run("late.yaml", space["Bias"], data="stand-in", budget="smoke", quiet=True, board=False).record  # type: ignore[arg-type]
+    assert record.target == "interactive:Bias"
+    (kept,) = (cache / "interactive").glob("Bias-*.py")
+    assert kept.read_text() == OWN
+
+
+def test_the_log_of_a_run_can_be_read(here: Path) -> None:
+    result = h.run(
+        "late.yaml", "cl_lstm", recipe="cl_lstm.yaml", budget="smoke", data="stand-in", quiet=True, board=False
+    )
+    assert {each["event"] for each in result.log()} >= {"validation", "stage"}
+    assert json.dumps(result.log())
