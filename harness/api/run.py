@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from harness.method.interface import Method
 from harness.records.provenance import cores
 from harness.runs.resolve import Prepared, Request, prepare, with_seed
 from harness.runs.run import run as run_prepared
+from harness.training.recipe import BUDGETS
 from harness.util.atomic_files import check_writable
-from harness.util.errors import UserError
+from harness.util.errors import UserError, unknown
 from harness.util.tensor_files import save_tensors
+
+LOG = logging.getLogger(__name__)
 
 
 def run(
@@ -111,6 +115,8 @@ def run(
     for name, value in (("episodes", episodes), ("test_episodes", test_episodes), ("threads", threads)):
         if value is not None and value < 1:
             raise UserError(f"{name} is {value}; it must be at least 1")
+    if budget not in BUDGETS:
+        raise unknown("budget", budget, BUDGETS)
     if seconds is not None and not seconds > 0:
         raise UserError(f"seconds is {seconds}; it must be more than 0")
     request = Request(
@@ -139,6 +145,8 @@ def run(
         command=f"harness.run({loaded.name!r}, {found.target!r}, budget={budget!r}, seeds={wanted})",
     )
     first = prepare(request, loaded, found)
+    for note in first.resolved.notes:
+        LOG.info(note)
     where = boards_to_write(_path(boards), first.stand_in) if board else None
     return finished([with_seed(first, seed) for seed in wanted], where, check, quiet)
 

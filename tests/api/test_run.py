@@ -141,6 +141,8 @@ def test_data_may_be_arrays(here: Path) -> None:
         ({"test_episodes": 0}, "at least 1"),
         ({"seconds": 0}, "more than 0"),
         ({"options": {"width": 3}}, "Count has no option 'width'"),
+        ({"budget": "huge"}, "unknown budget 'huge'"),
+        ({"lr": -1.0, "method": "cl_lstm"}, "lr"),
         ({"device": "cuda:99"}, "cannot be used here"),
     ],
 )
@@ -162,6 +164,14 @@ def test_a_class_of_a_notebook_is_known_by_the_source_of_its_cell(here: Path, ca
     assert record.target == "interactive:Bias"
     (kept,) = (cache / "interactive").glob("Bias-*.py")
     assert kept.read_text() == OWN
+
+
+def test_a_recipe_is_changed_by_a_call_as_by_the_command_line(here: Path) -> None:
+    result = h.run("late.yaml", "own_bias.py:Bias", data="stand-in", budget="smoke", lr=0.01, batch=2, quiet=True)
+    words = "run late.yaml --method own_bias.py:Bias --budget smoke --data stand-in --lr 0.01 --batch 2"
+    assert cli.main([*words.split(), "--out", "cli", "--no-board"]) == 0
+    (folder,) = Path("cli/late").glob("Bias-*")
+    assert folder.name == result.record.run
 
 
 def test_the_log_of_a_run_can_be_read(here: Path) -> None:
