@@ -110,11 +110,11 @@ def _by_split(names: list[str], splits: Splits) -> dict[str, dict[str, list[int]
         own = [str(each) for each in splits]
         if len(own) != len(names):
             raise UserError(f"there are {len(names)} images, and {len(own)} names of splits; give one for each image")
-        _check_names(dict.fromkeys(each for each in own if each is not None))
+        _check_names(dict.fromkeys(map(str, own)))
     found: dict[str, dict[str, list[int]]] = {}
-    for number, (name, split) in enumerate(zip(names, own, strict=True)):
-        if split is not None:
-            found.setdefault(split, {}).setdefault(name, []).append(number)
+    for number, (name, its_split) in enumerate(zip(names, own, strict=True)):
+        if its_split is not None:
+            found.setdefault(its_split, {}).setdefault(name, []).append(number)
     return found
 
 
