@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.util.errors import UserError
@@ -10,34 +11,36 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from harness.api.result import Result
-
 _AXES = {"by_step": "step", "by_shot": "shot", "by_subtask": "subtask"}
 """What the horizontal axis of a curve counts."""
 
 
-def plotted(result: Result) -> Figure:
-    """A panel for each curve of a result, and one for its training if there was any. UserError without matplotlib."""
+def plotted(title: str, curves: Mapping[str, list[float]], log: list[dict[str, Any]], ranking: str) -> Figure:
+    """A panel for each kind of curve, and one for the training if the log has any. UserError without matplotlib.
+
+    `curves` are in per cent; `log` holds the entries of logs of runs, each with its 'seed'; `ranking` is the metric of
+    the validations in them.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise UserError("plots need matplotlib: pip install 'episode-harness[viz]'") from None
     groups: dict[str, dict[str, list[float]]] = {}
-    for name, values in result.curves.items():
+    for name, values in curves.items():
         groups.setdefault(_counted(name), {})[name] = values
-    training = [each for each in result.log() if each.get("loss") is not None or each["event"] == "validation"]
+    training = [each for each in log if each.get("loss") is not None or each["event"] == "validation"]
     panels = len(groups) + bool(training)
     figure = Figure(figsize=(4.5 * max(panels, 1), 3.4), layout="constrained")
     axes = list(figure.subplots(1, max(panels, 1), squeeze=False)[0])
-    for panel, (counted, curves) in zip(axes, groups.items(), strict=False):
-        for name, values in curves.items():
+    for panel, (counted, group) in zip(axes, groups.items(), strict=False):
+        for name, values in group.items():
             panel.plot(range(len(values)), values, marker="." if len(values) < 30 else None, label=name)
         panel.set(xlabel=counted, ylabel="per cent", ylim=(0, 100))
-        if len(curves) > 1:
+        if len(group) > 1:
             panel.legend(fontsize="small")
     if training:
-        _draw_training(axes[-1], training, result.protocol.ranking)
-    figure.suptitle(f"{result.record.method} on {result.record.protocol} ({result.record.data.name})")
+        _draw_training(axes[-1], training, ranking)
+    figure.suptitle(title)
     return figure
 
 

@@ -95,7 +95,9 @@ class Result:
         """
         from harness.api.plot import plotted
 
-        return plotted(self)
+        last = self.record
+        title = f"{last.method} on {last.protocol} ({last.data.name})"
+        return plotted(title, self.curves, self.log(), self.protocol.ranking)
 
     def __str__(self) -> str:
         last = self.record
