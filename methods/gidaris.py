@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method.interface import Feedback, Method, State, Task
-from harness.training.interface import Batch, Features, Trainable, features_of
+from harness.method.interface import Task
+from harness.training.interface import Batch, Features, features_of
 from harness.util.seeding import seeded
-from methods.nn import class_means
 from methods.nn.backbones import Backbone, Net
+from methods.nn.class_means import ClassMeans
 from methods.nn.novelty import UNSEEN, among_seen
 
 
@@ -29,7 +29,7 @@ class CosineHead(nn.Module):
         return self.scale * F.normalize(features, dim=-1) @ F.normalize(self.weight, dim=-1).T
 
 
-class Gidaris(Trainable, Method):
+class Gidaris(ClassMeans):
     """A generator of classifier weights for new classes, over a cosine classifier of the training classes.
 
     First features f and weights w_b of the training classes are trained with logits tau cos(f, w_b). Then the features
@@ -56,9 +56,6 @@ class Gidaris(Trainable, Method):
     scale, attention_scale : where tau and gamma begin.
     """
 
-    needs_label_delay = True
-    kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
-
     def __init__(
         self,
         task: Task,
@@ -83,8 +80,12 @@ class Gidaris(Trainable, Method):
                 self.ask.bias.zero_()
             self.keys = nn.Parameter(torch.randn(classes, self.dim) * math.sqrt(2 / self.dim))
             self.sharpness = nn.Parameter(torch.tensor(attention_scale))
-        self.delay = task.label_delay or 0
         self._excluded: Tensor | None = None
+
+    @property
+    def mean_dim(self) -> int:
+        """2 D: of z and of what it attends to; D without attention."""
+        return self.dim * (1 + self.attention)
 
     def memoryless_features(self) -> Features:
         return features_of(self, "backbone", shared=True, class_head=self.base)
@@ -94,35 +95,6 @@ class Gidaris(Trainable, Method):
         view = copy.copy(self)
         view._excluded = class_rows
         return view
-
-    def start(self, episodes: int) -> State:
-        """Means [B, ways, 2 D] of z and of what it attends to, counts [B, ways], pending features [B, d, D]."""
-        width = self.dim * (1 + self.attention)
-        return class_means.start(self.average, episodes, self.task.ways, self.delay, self.dim, width)
-
-    def observe(self, state: State, feedback: Feedback) -> State:
-        shown = state["pending"][:, 0] if feedback.x is None else self.backbone(feedback.x)
-        return class_means.learned(state, self._statistics(shown), feedback.target)
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        features = self.backbone(x)
-        logits = self._logits(features.unsqueeze(1), state["means"], state["counts"]).squeeze(1)
-        return logits, {**state, "pending": torch.cat([state["pending"][:, 1:], features.unsqueeze(1)], 1)}
-
-    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
-        """All images through the net at once, and the running means as one cumulative sum."""
-        features = self._features(x)
-        means, counts = class_means.streamed(self._statistics(features), feedback.target, self.delay, self.task.ways)
-        return self._logits(features.unsqueeze(2), means, counts).squeeze(2)
-
-    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
-        """All images through the net at once, and the means as one sum."""
-        state, shown = class_means.due(state, self._features(x), feedback.target, feedback.x is not None)
-        return class_means.absorbed(state, self._statistics(shown), feedback.target)
-
-    def query(self, state: State, x: Tensor) -> Tensor:
-        """All queries beside the same weights, which need no copy for each."""
-        return self._logits(self._features(x), state["means"], state["counts"])
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Minus the log-probability of the right class among new and training classes, where it was seen."""
@@ -137,8 +109,8 @@ class Gidaris(Trainable, Method):
         direct, attended = means.split(self.dim, -1)
         return self.average * direct + self.attended * attended
 
-    def _statistics(self, features: Tensor) -> Tensor:
-        """What the means are of, [..., B, M], for features [..., B, D] of labelled images."""
+    def statistics(self, features: Tensor) -> Tensor:
+        """z and what it attends to, [..., B, 2 D], for features [..., B, D] of labelled images."""
         z = F.normalize(features, dim=-1)
         if not self.attention:
             return z
@@ -146,8 +118,7 @@ class Gidaris(Trainable, Method):
         weights = self._without_own(self.sharpness * asked @ keys.T).softmax(-1)
         return torch.cat([z, weights @ self._base_weights()], -1)
 
-    def _logits(self, features: Tensor, means: Tensor, counts: Tensor) -> Tensor:
-        """Logits [..., B, Q, ways] of features [..., B, Q, D] under means [..., B, ways, M] and counts."""
+    def logits(self, features: Tensor, means: Tensor, counts: Tensor) -> Tensor:
         z, scale = F.normalize(features, dim=-1), self.base.scale
         new = scale * z @ F.normalize(self.generated(means), dim=-1).mT
         new = among_seen(new, (counts > 0).unsqueeze(-2).expand_as(new))
@@ -166,6 +137,3 @@ class Gidaris(Trainable, Method):
             return logits
         own = torch.zeros_like(logits[(0,) * (logits.dim() - 2)], dtype=torch.bool)
         return logits.masked_fill(own.scatter(1, self._excluded, True), UNSEEN)
-
-    def _features(self, x: Tensor) -> Tensor:
-        return self.backbone(x.flatten(0, 1)).unflatten(0, x.shape[:2])

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method.interface import Feedback, Method, State, Task
-from harness.training.interface import Batch, Features, Trainable, features_of
-from methods.nn import class_means
+from harness.method.interface import Task
+from harness.training.interface import Batch
 from methods.nn.backbones import Conv4
+from methods.nn.class_means import ClassMeans
 from methods.nn.novelty import among_seen, loss_among_seen, nearest
 
 
-class OPN(Trainable, Method):
+class OPN(ClassMeans):
     """The running mean of the features of each class; the nearest mean answers.
 
     On the label y of a sample with features h: p_y <- (n_y p_y + h) / (n_y + 1), n_y <- n_y + 1. The logits of
@@ -34,8 +34,7 @@ class OPN(Trainable, Method):
     unknown_weight : weight of the "unknown" loss; 1 in the source.
     """
 
-    needs_label_delay = True
-    kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
+    feature_net = "encode"
 
     def __init__(
         self,
@@ -57,51 +56,16 @@ class OPN(Trainable, Method):
         if similarity == "cosine":
             self.tau = nn.Parameter(torch.tensor(10.0))
 
-    def start(self, episodes: int) -> State:
-        """Prototypes [B, ways, D], their counts [B, ways], and features [B, d, D] that await their labels."""
-        return class_means.start(self.beta, episodes, self.task.ways, self.task.label_delay or 0, self.dim, self.dim)
-
-    def observe(self, state: State, feedback: Feedback) -> State:
-        """Moves the prototype of the revealed class towards the pair's features, or the oldest pending ones."""
-        shown = state["pending"][:, 0] if feedback.x is None else self.encode(feedback.x)
-        return class_means.learned(state, shown, feedback.target)
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        features = self.encode(x)
-        logits = self._logits(features, state["means"], state["counts"])
-        return logits, {**state, "pending": torch.cat([state["pending"][:, 1:], features.unsqueeze(1)], 1)}
-
-    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
-        """All images through the conv net at once, and the running means as one cumulative sum."""
-        delay = self.task.label_delay
-        assert delay is not None
-        features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        return self._logits(features, *class_means.streamed(features, feedback.target, delay, self.task.ways))
-
-    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
-        """All images through the conv net at once, and the means as one sum."""
-        features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        state, labelled = class_means.due(state, features, feedback.target, pairs=feedback.x is not None)
-        return class_means.absorbed(state, labelled, feedback.target)
-
-    def query(self, state: State, x: Tensor) -> Tensor:
-        """All queries beside the same prototypes, which need no copy for each."""
-        features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        return self._logits(features, state["means"].unsqueeze(1), state["counts"].unsqueeze(1))
-
-    def memoryless_features(self) -> Features:
-        return features_of(self, "encode")
-
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy among seen classes at steps whose class was seen; in streams, the "unknown" loss at all."""
         logits = logits.float()
         unknown = (-nearest(logits) - self.beta) / self.gamma if self.meets_new else None
         return loss_among_seen(logits, batch, unknown, self.unknown_weight)
 
-    def _logits(self, features: Tensor, prototypes: Tensor, counts: Tensor) -> Tensor:
-        """Logits [..., ways] from features [..., D], prototypes [..., ways, D] and counts [..., ways]."""
+    def logits(self, features: Tensor, means: Tensor, counts: Tensor) -> Tensor:
+        features, prototypes = features.unsqueeze(-2), means.unsqueeze(-3)
         if self.similarity == "cosine":
-            near = self.tau * F.cosine_similarity(features.unsqueeze(-2), prototypes, dim=-1)
+            near = self.tau * F.cosine_similarity(features, prototypes, dim=-1)
         else:
-            near = -(features.unsqueeze(-2) - prototypes).square().sum(-1)
-        return among_seen(near, counts > 0)
+            near = -(features - prototypes).square().sum(-1)
+        return among_seen(near, (counts > 0).unsqueeze(-2))

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method.interface import Feedback, Method, State, Task
-from harness.training.interface import Batch, Features, Trainable, features_of
-from methods.nn import class_means
+from harness.method.interface import Task
 from methods.nn.backbones import Backbone, Net
-from methods.nn.novelty import among_seen, loss_among_seen
+from methods.nn.class_means import ClassMeans
+from methods.nn.novelty import among_seen
 
 
-class ProtoNet(Trainable, Method):
+class ProtoNet(ClassMeans):
     """The mean of the features of each class; the nearest mean answers.
 
         p_k = mean of f(x_i) over the labelled images i of class k;
@@ -41,9 +40,6 @@ class ProtoNet(Trainable, Method):
         logits.
     """
 
-    needs_label_delay = True
-    kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
-
     def __init__(
         self,
         task: Task,
@@ -63,51 +59,12 @@ class ProtoNet(Trainable, Method):
             raise ValueError(f"scale is {scale}; it must be above 0")
         own = {"euclidean": 1.0, "cosine": 10.0}[similarity] if scale is None else scale
         self.scale = nn.Parameter(torch.tensor(own), similarity == "cosine" or scale is not None)
-        self.similarity, self.delay = similarity, task.label_delay or 0
+        self.similarity = similarity
 
-    def memoryless_features(self) -> Features:
-        return features_of(self, "backbone", shared=True)
-
-    def start(self, episodes: int) -> State:
-        """Means [B, ways, D], their counts [B, ways], and features [B, d, D] that await their labels."""
-        dim = self.dim
-        return class_means.start(self.scale, episodes, self.task.ways, self.delay, dim, dim)
-
-    def observe(self, state: State, feedback: Feedback) -> State:
-        shown = state["pending"][:, 0] if feedback.x is None else self.backbone(feedback.x)
-        return class_means.learned(state, shown, feedback.target)
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        features = self.backbone(x)
-        logits = self._logits(features, state["means"], state["counts"])
-        return logits, {**state, "pending": torch.cat([state["pending"][:, 1:], features.unsqueeze(1)], 1)}
-
-    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
-        """All images through the net at once, and the running means as one cumulative sum."""
-        features = self._features(x)
-        means, counts = class_means.streamed(features, feedback.target, self.delay, self.task.ways)
-        return self._logits(features, means, counts)
-
-    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
-        """All images through the net at once, and the means as one sum."""
-        state, shown = class_means.due(state, self._features(x), feedback.target, feedback.x is not None)
-        return class_means.absorbed(state, shown, feedback.target)
-
-    def query(self, state: State, x: Tensor) -> Tensor:
-        """All queries beside the same means, which need no copy for each."""
-        return self._logits(self._features(x), state["means"].unsqueeze(1), state["counts"].unsqueeze(1))
-
-    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Cross-entropy among seen classes, at scored steps whose class was seen."""
-        return loss_among_seen(logits.float(), batch)
-
-    def _features(self, x: Tensor) -> Tensor:
-        return self.backbone(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-
-    def _logits(self, features: Tensor, means: Tensor, counts: Tensor) -> Tensor:
-        """Logits [..., ways] from features [..., D], means [..., ways, D] and counts [..., ways]."""
+    def logits(self, features: Tensor, means: Tensor, counts: Tensor) -> Tensor:
+        features, means = features.unsqueeze(-2), means.unsqueeze(-3)
         if self.similarity == "cosine":
-            near = F.cosine_similarity(features.unsqueeze(-2), means, dim=-1)
+            near = F.cosine_similarity(features, means, dim=-1)
         else:
-            near = -(features.unsqueeze(-2) - means).square().sum(-1)
-        return among_seen(self.scale * near, counts > 0)
+            near = -(features - means).square().sum(-1)
+        return among_seen(self.scale * near, (counts > 0).unsqueeze(-2))
