@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task
-from harness.training.interface import Features, Trainable, features_of
+from methods.nn import label_pairing
+from methods.nn.feature_net import FeatureNet
 from methods.nn.relational import RelationalDecoder
 from methods.opn import OPN
 
@@ -19,7 +20,7 @@ Nearest = tuple[Tensor, Tensor, Tensor]
 """Embeddings [..., k, E], labels [..., k] and squared distances [..., k] of the k nearest entries, nearest first."""
 
 
-class APL(Trainable, Method):
+class APL(FeatureNet, Method):
     """A memory of surprising samples; a relational decoder answers from those nearest to the image.
 
     With the embedding e of the image, its k nearest entries of the memory by squared distance go through
@@ -53,6 +54,7 @@ class APL(Trainable, Method):
 
     needs_label_delay = True
     kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
+    feature_net = "encode"
 
     def __init__(
         self,
@@ -98,8 +100,8 @@ class APL(Trainable, Method):
         """Stores the label with the pair's embedding, or the oldest pending one, if it was surprising."""
         if feedback.x is not None:
             return self._stored(state, self.encode(feedback.x).detach(), feedback.target, None)
-        answer = state["answers"][:, 0] if self.caches else None
-        return self._stored(state, state["pending"][:, 0], feedback.target, answer)
+        answer = label_pairing.oldest(state["answers"]).squeeze(1) if self.caches else None
+        return self._stored(state, label_pairing.oldest(state["pending"]).squeeze(1), feedback.target, answer)
 
     def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
         embedding = self.encode(x)
@@ -109,7 +111,7 @@ class APL(Trainable, Method):
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
         """All images are encoded at once. The episode is lived through without gradients, to learn what is near at each
         step; then it is decoded at once."""
-        features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        features = self.features(x)
         state, found = self.start(features.shape[1]), []
         with torch.no_grad():
             for embedding, target in zip(features, feedback.target, strict=True):
@@ -123,7 +125,7 @@ class APL(Trainable, Method):
     def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
         """All images are encoded at once; what is stored carries no gradient, so that none is kept."""
         with torch.no_grad():
-            features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            features = self.features(x)
             for embedding, target in zip(features, feedback.target, strict=True):
                 if feedback.x is not None:
                     state = self._stored(state, embedding, target, None)
@@ -135,11 +137,8 @@ class APL(Trainable, Method):
 
     def query(self, state: State, x: Tensor) -> Tensor:
         """All queries beside the same memory, which needs no copy for each."""
-        embedding = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        embedding = self.features(x)
         return self._answer({name: each.unsqueeze(1) for name, each in state.items()}, embedding)
-
-    def memoryless_features(self) -> Features:
-        return features_of(self, "encode")
 
     def pretraining_method(self, task: Task) -> Method:
         """Prototypes over the same encoder, with squared distances: what makes near embeddings mean one class."""
@@ -193,10 +192,10 @@ class APL(Trainable, Method):
 
     def _awaiting(self, state: State, embedding: Tensor, logits: Tensor | None) -> State:
         """The state with one more embedding [B, E] (and its answer) that awaits its label."""
-        after = {**state, "pending": torch.cat([state["pending"][:, 1:], embedding.detach().unsqueeze(1)], 1)}
+        after = {**state, "pending": label_pairing.push(state["pending"], embedding.detach().unsqueeze(1))}
         if logits is not None and self.caches:
             answer = logits.detach().log_softmax(-1)
-            after["answers"] = torch.cat([state["answers"][:, 1:], answer.unsqueeze(1)], 1)
+            after["answers"] = label_pairing.push(state["answers"], answer.unsqueeze(1))
         return after
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.method.interface import Feedback, Method, State, Task, one_hot
-from harness.training.interface import Batch, Features, Trainable, features_of
+from harness.method.interface import Feedback, State, Task, one_hot
+from harness.training.interface import Batch, Features, features_of
 from harness.util.seeding import class_layer
 from methods.nn.backbones import Backbone, Net
+from methods.nn.memory_bank import MemoryBank
 from methods.nn.novelty import among_seen, loss_among_seen
 from methods.nn.softmax_map import fitted
 
 
-class Bauer(Trainable, Method):
+class Bauer(MemoryBank):
     """Softmax weights of new classes, most probable under a Gaussian fitted to those of the training classes.
 
     Features h and a linear layer W over them learn to tell the training classes apart. The rows of W are then taken
@@ -36,9 +37,6 @@ class Bauer(Trainable, Method):
     steps : steps of the solver.
     """
 
-    needs_label_delay = True
-    kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
-
     def __init__(
         self,
         task: Task,
@@ -55,7 +53,6 @@ class Bauer(Trainable, Method):
         self.backbone = Backbone(task.image_shape, backbone, channels, widths, resolution)
         self.dim, self.given, self.steps = self.backbone.dim, variance, steps
         self.base = class_layer(self.dim, task.classes or task.ways, torch.initial_seed())
-        self.delay = task.label_delay or 0
 
     def memoryless_features(self) -> Features:
         return features_of(self, "backbone", shared=True, class_head=self.base)
@@ -67,53 +64,29 @@ class Bauer(Trainable, Method):
         weight = self.base.weight.detach()
         return (weight - weight.mean(0)).square().mean()
 
-    def start(self, episodes: int) -> State:
-        """No images yet: features [B, n, D] and labels [B, n] of those revealed, and features [B, m, D] pending."""
-        none = self.base.weight.new_zeros(episodes, 0, self.dim)
-        labels = torch.zeros(episodes, 0, dtype=torch.int64, device=none.device)
-        return {"features": none, "labels": labels, "pending": none.clone()}
-
-    def observe(self, state: State, feedback: Feedback) -> State:
-        """Keeps the label with the pair's features, or with the oldest pending ones once d images are pending."""
-        pending = state["pending"]
-        if feedback.x is not None:
-            shown = self.backbone(feedback.x).unsqueeze(1)
-        elif pending.shape[1] >= self.delay:
-            shown, pending = pending[:, :1], pending[:, 1:]
-        else:
-            return state
-        features = torch.cat([state["features"], shown], 1)
-        return {"features": features, "labels": _with(state["labels"], feedback.target), "pending": pending}
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        features = self.backbone(x).unsqueeze(1)
-        logits = self._logits(features, self.weights(state), state["labels"]).squeeze(1)
-        return logits, {**state, "pending": torch.cat([state["pending"], features], 1)}
-
     def adapt(self, state: State) -> State:
         """Fits the weights [B, ways, D] of which all queries are asked."""
         return {**state, "weights": self.weights(state)}
 
-    def query(self, state: State, x: Tensor) -> Tensor:
-        features = self.backbone(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        return self._logits(features, state["weights"], state["labels"])
-
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy among seen classes, at scored steps whose class was seen."""
         return loss_among_seen(logits.float(), batch)
+
+    def answer(self, state: State, samples: Tensor, known: Tensor | None = None) -> Tensor:
+        assert known is None, "stepped through: every answer has a fit of its own"
+        weights = state["weights"] if "weights" in state else self.weights(state)
+        logits = samples @ weights.mT
+        seen = one_hot(state["labels"], self.task.ways).sum(1) > 0
+        return among_seen(logits, seen.unsqueeze(1).expand_as(logits))
+
+    def rollout(self, x: Tensor, feedback: Feedback) -> None:
+        """None: stepped through, since every answer has a fit of its own."""
+
+    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> None:
+        """None: stepped through, as `rollout` is."""
 
     def weights(self, state: State) -> Tensor:
         """w_k - mu of every class, [B, ways, D], under the labels so far; zeros for classes without labels."""
         features = state["features"].detach()
         coefficients = fitted(features, state["labels"], self.task.ways, 1 / self.variance(), self.steps)
         return coefficients @ features
-
-    def _logits(self, features: Tensor, weights: Tensor, labels: Tensor) -> Tensor:
-        """Logits [B, Q, ways] from features [B, Q, D], weights [B, ways, D] and labels [B, n]."""
-        seen = one_hot(labels, self.task.ways).sum(1) > 0
-        logits = features @ weights.mT
-        return among_seen(logits, seen.unsqueeze(1).expand_as(logits))
-
-
-def _with(labels: Tensor, target: Tensor) -> Tensor:
-    return torch.cat([labels, target.unsqueeze(1)], 1)

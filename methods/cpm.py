@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task, one_hot
-from harness.training.interface import Batch, Features, Trainable, features_of
+from harness.training.interface import Batch
+from methods.nn import label_pairing
 from methods.nn.backbones import Conv4
+from methods.nn.feature_net import FeatureNet
 from methods.nn.lstm_cell import recurrent
 from methods.nn.novelty import UNSEEN, among_seen, loss_among_seen, nearest
 
@@ -26,7 +28,7 @@ class _Seen:
     gamma: Tensor
 
 
-class CPM(Trainable, Method):
+class CPM(FeatureNet, Method):
     """Prototypes of features in context: an LSTM that sees no labels says how to see, a gate how much to write.
 
     From features h_t of the image, z_t = LSTM(h_t, ...), and one linear readout of z_t gives
@@ -58,6 +60,7 @@ class CPM(Trainable, Method):
 
     needs_label_delay = True
     kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
+    feature_net = "encode"
 
     def __init__(
         self,
@@ -102,44 +105,39 @@ class CPM(Trainable, Method):
     def observe(self, state: State, feedback: Feedback) -> State:
         """Writes the pair's g, which is first seen in its context, or the oldest pending one."""
         if feedback.x is None:
-            shown = state["pending"][:, 0]
+            shown = label_pairing.oldest(state["pending"]).squeeze(1)
         else:
-            seen, memory = self._look(self.encode(feedback.x).unsqueeze(0), state)
+            seen, memory = self._look(self.features(feedback.x.unsqueeze(0)), state)
             shown, state = seen.features[0], {**state, **memory}
         hit = one_hot(feedback.target, self.task.ways).to(shown.dtype)
         prototypes = self._write(state["prototypes"], shown, hit)
         return {**state, "prototypes": prototypes, "counts": state["counts"] + hit}
 
     def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        seen, memory = self._look(self.encode(x).unsqueeze(0), state)
+        seen, memory = self._look(self.features(x.unsqueeze(0)), state)
         logits = self._logits(seen, state["prototypes"], state["counts"]).squeeze(0)
-        pending = torch.cat([state["pending"][:, 1:], seen.features.transpose(0, 1)], 1)
+        pending = label_pairing.push(state["pending"], seen.features.transpose(0, 1))
         return logits, {**state, **memory, "pending": pending}
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
         """The conv net and the LSTM over all steps at once; only the writes of prototypes wait for each other."""
-        features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        steps, episodes = features.shape[:2]
-        state, delay = self.start(episodes), self.task.label_delay
-        assert delay is not None
-        seen, _ = self._look(features, state)
-        fed = torch.cat([seen.features.new_zeros(min(delay, steps), episodes, self.dim), seen.features[:-delay]])
-        hit = one_hot(feedback.target, self.task.ways).to(features.dtype)
+        state = self.start(x.shape[1])
+        seen, _ = self._look(self.features(x), state)
+        labelled, _ = label_pairing.pair(state["pending"], seen.features.transpose(0, 1))
+        hit = one_hot(feedback.target, self.task.ways).to(labelled.dtype)
         prototypes = [state["prototypes"]]
-        for shown, each in zip(fed, hit, strict=True):
+        for shown, each in zip(labelled.unbind(1), hit, strict=True):
             prototypes.append(self._write(prototypes[-1], shown, each))
         return self._logits(seen, torch.stack(prototypes[1:]), hit.cumsum(0))
 
     def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
         """The same, but only the last prototypes are looked at."""
-        delay = self.task.label_delay or 0
-        seen, memory = self._look(self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2]), state)
-        fed = torch.cat([state["pending"].transpose(0, 1), seen.features])
-        hit = one_hot(feedback.target, self.task.ways).to(fed.dtype)
-        prototypes = state["prototypes"]
-        for shown, each in zip(fed[: len(x)], hit, strict=True):
+        seen, memory = self._look(self.features(x), state)
+        labelled, pending = label_pairing.pair(state["pending"], seen.features.transpose(0, 1))
+        hit = one_hot(feedback.target, self.task.ways).to(labelled.dtype)
+        prototypes, counts = state["prototypes"], state["counts"] + hit.sum(0)
+        for shown, each in zip(labelled.unbind(1), hit, strict=True):
             prototypes = self._write(prototypes, shown, each)
-        counts, pending = state["counts"] + hit.sum(0), fed[len(fed) - delay :].transpose(0, 1)
         return {"prototypes": prototypes, "counts": counts, "pending": pending, **memory}
 
     def query(self, state: State, x: Tensor) -> Tensor:
@@ -150,9 +148,6 @@ class CPM(Trainable, Method):
         apart = _Seen(*(each[0].unflatten(0, (episodes, queries)) for each in vars(seen).values()))
         return self._logits(apart, state["prototypes"].unsqueeze(1), state["counts"].unsqueeze(1))
 
-    def memoryless_features(self) -> Features:
-        return features_of(self, "encode")
-
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy among seen classes at steps whose class was seen; in streams, the "unknown" loss at all."""
         logits = logits.float()
@@ -162,12 +157,12 @@ class CPM(Trainable, Method):
     def _look(self, features: Tensor, state: State) -> tuple[_Seen, State]:
         """Features [T, B, D] in their context, and the LSTM's memory after them."""
         z, (h, c) = self.recur(features, (state["h"].unsqueeze(0), state["c"].unsqueeze(0)))
-        told = self.readout(z)
-        context, scale, beta, gamma = told[..., : 2 * self.dim + 2].split([self.dim, self.dim, 1, 1], -1)
+        read = self.readout(z)
+        context, scale, beta, gamma = read[..., : 2 * self.dim + 2].split([self.dim, self.dim, 1, 1], -1)
         if self.fuse == "add":
             context = features + context
         elif self.fuse == "gate":
-            context = told[..., -2:-1].sigmoid() * features + told[..., -1:].sigmoid() * context
+            context = read[..., -2:-1].sigmoid() * features + read[..., -1:].sigmoid() * context
         seen = _Seen(context, F.softplus(scale), beta.squeeze(-1), F.softplus(gamma.squeeze(-1) + 1))
         return seen, {"h": h.squeeze(0), "c": c.squeeze(0)}
 

@@ -9,16 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method.interface import Feedback, Method, State, Task, one_hot
-from harness.training.interface import Features, Trainable
-from methods.nn import kept
+from harness.method.interface import State, Task, one_hot
+from harness.training.interface import Features
+from methods.nn.attention import masked_softmax
 from methods.nn.backbones import Backbone
+from methods.nn.memory_bank import MemoryBank
 
 PLACES = 10.0
 """p of the pre-processing of gradients: those below e^-p are scaled up in place of their logarithm."""
 
 
-class CSN(Trainable, Method):
+class CSN(MemoryBank):
     """A conv net whose neurons are shifted by what a memory of the labelled images holds for images like this one.
 
     Each labelled image i leaves a key k_i and, for every neuron j, a value V_ij = v_l(I_ij), where v_l is a net of its
@@ -47,9 +48,6 @@ class CSN(Trainable, Method):
     hidden : units of the two hidden layers of v_l.
     scale, learned_scale : tau and whether it is trained; the source has none (1 and false), and almost flat attention.
     """
-
-    needs_label_delay = True
-    kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
 
     def __init__(
         self,
@@ -85,57 +83,32 @@ class CSN(Trainable, Method):
         inputs = [task.ways] * shifts + [1] if not self.by_gradient else [2] * (shifts + 1)
         self.values = nn.ModuleList(_value_net(size, hidden, layer < shifts) for layer, size in enumerate(inputs))
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels, affine=False) for _ in range(shifts - 1))
-        self.delay = task.label_delay or 0
 
     def memoryless_features(self) -> Features:
         """Those of the unshifted net. Shifts and values need what comes before them, hence there is no rest."""
         return Features(self.backbone, self.backbone)
 
-    def start(self, episodes: int) -> State:
-        """None yet: keys [B, n, K], values [B, n, neurons], which are known [B, n]; and images [B, m, ...] pending."""
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Samples are images: what is stored of them needs their labels."""
+        return self.task.image_shape
+
+    def samples(self, x: Tensor) -> Tensor:
+        return x
+
+    def empty(self, episodes: int) -> State:
+        """None yet: keys [B, n, K], values [B, n, neurons], and which of them are known [B, n]: whose label is."""
         zeros = self.scale.new_zeros
         return {
             "keys": zeros(episodes, 0, self.size),
             "values": zeros(episodes, 0, sum(self.neurons)),
             "known": zeros(episodes, 0, dtype=torch.bool),
-            "pending": zeros(episodes, 0, *self.task.image_shape),
         }
 
-    def observe(self, state: State, feedback: Feedback) -> State:
-        """Remembers the pair, or the oldest pending image with its label once d images are pending."""
-        labels = feedback.target.unsqueeze(1)
-        if feedback.x is not None:
-            return self._kept(state, feedback.x.unsqueeze(1), labels, state["pending"])
-        return self._kept(state, *kept.due(state["pending"], self.delay, state["pending"][:, :0], labels))
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        x = x.unsqueeze(1)
-        logits = self._answers(x, state["keys"], state["values"], state["known"].unsqueeze(1))
-        return logits.squeeze(1), {**state, "pending": torch.cat([state["pending"], x], 1)}
-
-    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
-        """All labelled images described at once, then all images answered, each from those revealed before it."""
-        x, start = x.transpose(0, 1), self.start(x.shape[1])
-        known = kept.revealed_by_step(x.shape[1], self.delay, x.device)
-        state = self._kept(start, *kept.due(x[:, :0], self.delay, x, feedback.target.T))
-        known = state["known"].unsqueeze(1) & known
-        return self._answers(x, state["keys"], state["values"], known).transpose(0, 1)
-
-    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
-        x, labels = x.transpose(0, 1), feedback.target.T
-        if feedback.x is not None:
-            return self._kept(state, x, labels, state["pending"])
-        return self._kept(state, *kept.due(state["pending"], self.delay, x, labels))
-
-    def query(self, state: State, x: Tensor) -> Tensor:
-        """All queries beside the same memory, which is not copied for each."""
-        return self._answers(x, state["keys"], state["values"], state["known"].unsqueeze(1))
-
-    def _kept(self, state: State, x: Tensor, labels: Tensor, pending: Tensor) -> State:
-        """The state with more images [B, N, C, H, W] and their labels [B, N], and what is then pending."""
-        if not x.shape[1]:
-            return {**state, "pending": pending}
-        images = x.flatten(0, 1)
+    def store(self, state: State, samples: Tensor, labels: Tensor) -> State:
+        if not samples.shape[1]:
+            return {name: state[name] for name in ("keys", "values", "known")}
+        images = samples.flatten(0, 1)
         before, features = self._plain(images)
         values = self._values(before, features, labels.flatten()).unflatten(0, labels.shape)
         keys = self._keys(images, features).unflatten(0, labels.shape)
@@ -143,17 +116,16 @@ class CSN(Trainable, Method):
             "keys": torch.cat([state["keys"], keys], 1),
             "values": torch.cat([state["values"], values], 1),
             "known": torch.cat([state["known"], labels >= 0], 1),
-            "pending": pending,
         }
 
-    def _answers(self, x: Tensor, keys: Tensor, values: Tensor, known: Tensor) -> Tensor:
-        """Logits [B, N, ways] of images [B, N, C, H, W] from what is known [B, N or 1, M] of keys and values."""
-        images = x.flatten(0, 1)
+    def answer(self, state: State, samples: Tensor, known: Tensor | None = None) -> Tensor:
+        labelled = state["known"].unsqueeze(1)
+        images = samples.flatten(0, 1)
         before, features = self._plain(images)
-        asked = self._keys(images, features).unflatten(0, x.shape[:2])
-        near = self.scale * F.normalize(asked, dim=-1) @ F.normalize(keys, dim=-1).mT
-        weights = kept.attention(near, known)
-        *shifts, last = (weights @ values).flatten(0, 1).split(self.neurons, -1)
+        keys = self._keys(images, features).unflatten(0, samples.shape[:2])
+        near = self.scale * F.normalize(keys, dim=-1) @ F.normalize(state["keys"], dim=-1).mT
+        weights = masked_softmax(near, labelled if known is None else labelled & known)
+        *shifts, last = (weights @ state["values"]).flatten(0, 1).split(self.neurons, -1)
         h = features
         for layer, (shift, shape) in enumerate(zip(shifts, self.shapes, strict=True), 4 - self.shifts):
             if layer == 4 - self.shifts:
@@ -164,7 +136,7 @@ class CSN(Trainable, Method):
                 a = own * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
             h = F.max_pool2d(a.relu() + shift.unflatten(-1, shape).relu(), 2)
         logits = self.classify(h.flatten(1)) + last
-        return logits.unflatten(0, x.shape[:2])
+        return logits.unflatten(0, samples.shape[:2])
 
     def _plain(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Pre-activations of the conv layers that are shifted, and features [N, D], of the unshifted net."""
@@ -189,9 +161,9 @@ class CSN(Trainable, Method):
         """Values [N, neurons] of all shifted layers, one after another, of images with labels [N]."""
         logits = self.classify(features)
         if self.by_gradient:
-            each = logits.log_softmax(-1) * one_hot(labels, self.task.ways)
-            slopes = torch.autograd.grad(-each.sum(), [*before, logits], retain_graph=True)
-            pairs = [processed(slope.flatten(1).detach()) for slope in slopes]
+            right = logits.log_softmax(-1) * one_hot(labels, self.task.ways)
+            gradients = torch.autograd.grad(-right.sum(), [*before, logits], retain_graph=True)
+            pairs = [processed(each.flatten(1).detach()) for each in gradients]
             return torch.cat([net(pair).squeeze(-1) for net, pair in zip(self.values, pairs, strict=True)], -1)
         error = logits.softmax(-1) - one_hot(labels, self.task.ways).to(logits.dtype)
         found = []

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from harness.method.interface import Feedback, Method, State, Task, one_hot
-from harness.training.interface import Features, Trainable, features_of
+from harness.training.interface import Features, features_of
 from harness.util.seeding import class_layer
+from methods.nn import label_pairing
 from methods.nn.backbones import Backbone, Net
+from methods.nn.feature_net import FeatureNet
 
 
-class DEML(Trainable, Method):
+class DEML(FeatureNet, Method):
     """A meta-learner on the concepts of a net that is trained along with it, by a discriminator and by episodes.
 
     Three parts, trained jointly on  sum over episodes L_M + lambda L_D:  the concept generator G, a net from images
@@ -56,7 +58,6 @@ class DEML(Trainable, Method):
         self.weight, self.bias = nn.Parameter(torch.zeros(task.ways, self.dim)), nn.Parameter(torch.zeros(task.ways))
         self.weight_rate = nn.Parameter(torch.full((task.ways, self.dim), rate))
         self.bias_rate = nn.Parameter(torch.full((task.ways,), rate))
-        self.delay = task.label_delay or 0
 
     def memoryless_features(self) -> Features:
         return features_of(self, "backbone", shared=True, class_head=self.discriminate)
@@ -67,7 +68,7 @@ class DEML(Trainable, Method):
         return {
             "weight": self.weight.expand(episodes, -1, -1),
             "bias": self.bias.expand(episodes, -1),
-            "pending": none.new_zeros(episodes, self.delay, self.dim),
+            "pending": none.new_zeros(episodes, self.task.label_delay or 0, self.dim),
             "support": none,
             "labels": torch.zeros(episodes, 0, dtype=torch.int64, device=none.device),
         }
@@ -75,67 +76,63 @@ class DEML(Trainable, Method):
     def observe(self, state: State, feedback: Feedback) -> State:
         """Keeps a support pair; in a stream, one step on the oldest pending concepts."""
         if feedback.x is None:
-            return self.learned(state, state["pending"][:, :1], feedback.target.unsqueeze(1))
-        return self._kept(state, self.backbone(feedback.x).unsqueeze(1), feedback.target.unsqueeze(1))
+            return self.learn(state, label_pairing.oldest(state["pending"]), feedback.target.unsqueeze(1))
+        return self._stored(state, self.features(feedback.x.unsqueeze(1)), feedback.target.unsqueeze(1))
 
     def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        concepts = self.backbone(x).unsqueeze(1)
-        pending = torch.cat([state["pending"][:, 1:], concepts], 1)
-        return _answers(state, concepts).squeeze(1), {**state, "pending": pending}
+        concepts = self.features(x.unsqueeze(1))
+        return _logits(state, concepts).squeeze(1), {**state, "pending": label_pairing.push(state["pending"], concepts)}
 
     def adapt(self, state: State) -> State:
         """The steps on all support pairs together, where there are any."""
         if state["labels"].shape[1]:
             for _ in range(self.steps):
-                state = self.learned(state, state["support"], state["labels"])
+                state = self.learn(state, state["support"], state["labels"])
         return state
 
     def query(self, state: State, x: Tensor) -> Tensor:
         """All queries under the same weights, which need no copy for each."""
-        return _answers(state, self._concepts(x))
+        return _logits(state, self.features(x))
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
         """All images through the net at once, then the labels one by one."""
-        concepts, state, logits = self._concepts(x), self.start(x.shape[1]), []
-        fed = torch.cat([state["pending"].transpose(0, 1), concepts])
+        concepts, state, logits = self.features(x).transpose(0, 1), self.start(x.shape[1]), []
+        labelled, _ = label_pairing.pair(state["pending"], concepts)
         for t, target in enumerate(feedback.target):
-            state = self.learned(state, fed[t].unsqueeze(1), target.unsqueeze(1))
-            logits.append(_answers(state, concepts[t].unsqueeze(1)).squeeze(1))
+            state = self.learn(state, labelled[:, t, None], target.unsqueeze(1))
+            logits.append(_logits(state, concepts[:, t, None]).squeeze(1))
         return torch.stack(logits)
 
     def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
         """All images through the net at once; the labels of a stream then one by one."""
-        concepts = self._concepts(x)
+        concepts = self.features(x).transpose(0, 1)
         if feedback.x is not None:
-            return self._kept(state, concepts.transpose(0, 1), feedback.target.T)
-        fed = torch.cat([state["pending"].transpose(0, 1), concepts])
+            return self._stored(state, concepts, feedback.target.T)
+        labelled, pending = label_pairing.pair(state["pending"], concepts)
         for t, target in enumerate(feedback.target):
-            state = self.learned(state, fed[t].unsqueeze(1), target.unsqueeze(1))
-        return {**state, "pending": fed[len(x) :].transpose(0, 1)}
+            state = self.learn(state, labelled[:, t, None], target.unsqueeze(1))
+        return {**state, "pending": pending}
 
-    def learned(self, state: State, concepts: Tensor, target: Tensor) -> State:
-        """The state after one step of Meta-SGD on concepts [B, n, D] with labels [B, n]; null (-1) has no say.
+    def learn(self, state: State, concepts: Tensor, target: Tensor) -> State:
+        """The state after one step of Meta-SGD on concepts [B, n, D] with labels [B, n]; null (-1) is masked out.
 
         The gradient is written out, so that training goes through it and scoring needs none.
         """
         known = (target >= 0).unsqueeze(-1)
-        ahead = _answers(state, concepts).softmax(-1) - one_hot(target, self.task.ways).to(concepts.dtype)
-        slope = torch.where(known, ahead, 0.0) / known.sum(1, keepdim=True).clamp(min=1)
+        error = _logits(state, concepts).softmax(-1) - one_hot(target, self.task.ways).to(concepts.dtype)
+        gradient = torch.where(known, error, 0.0) / known.sum(1, keepdim=True).clamp(min=1)
         return {
             **state,
-            "weight": state["weight"] - self.weight_rate * (slope.mT @ concepts),
-            "bias": state["bias"] - self.bias_rate * slope.sum(1),
+            "weight": state["weight"] - self.weight_rate * (gradient.mT @ concepts),
+            "bias": state["bias"] - self.bias_rate * gradient.sum(1),
         }
 
-    def _kept(self, state: State, concepts: Tensor, target: Tensor) -> State:
+    def _stored(self, state: State, concepts: Tensor, target: Tensor) -> State:
         """The state with further support pairs: concepts [B, n, D] and labels [B, n]."""
         support, labels = torch.cat([state["support"], concepts], 1), torch.cat([state["labels"], target], 1)
         return {**state, "support": support, "labels": labels}
 
-    def _concepts(self, x: Tensor) -> Tensor:
-        return self.backbone(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
-
-def _answers(state: State, concepts: Tensor) -> Tensor:
+def _logits(state: State, concepts: Tensor) -> Tensor:
     """Logits [B, n, ways] of concepts [B, n, D]."""
     return concepts @ state["weight"].mT + state["bias"].unsqueeze(1)

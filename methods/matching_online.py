@@ -12,15 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method.interface import Feedback, Method, State, Task
-from harness.training.interface import Batch, Features, Trainable, features_of
-from methods.nn import kept
+from harness.method.interface import State, Task
+from harness.training.interface import Batch
+from methods.nn.attention import class_logits
 from methods.nn.backbones import Conv4
+from methods.nn.memory_bank import MemoryBank
 from methods.nn.novelty import UNSEEN, among_seen, loss_among_seen, nearest
 
 
-class MatchingOnline(Trainable, Method):
-    """The chance of a class is the attention that its revealed images get.
+class MatchingOnline(MemoryBank):
+    """The probability of a class is the attention that its revealed images get.
 
     With features h of the image and e_i of the images revealed so far, with labels y_i:
 
@@ -41,8 +42,7 @@ class MatchingOnline(Trainable, Method):
     unknown_weight : weight of the "unknown" loss; 1 in the source.
     """
 
-    needs_label_delay = True
-    kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
+    feature_net = "encode"
 
     def __init__(
         self,
@@ -61,47 +61,6 @@ class MatchingOnline(Trainable, Method):
         self.meets_new = task.kind in ("online_few_shot", "delayed_label")
         self.beta = nn.Parameter(torch.tensor(0.0), self.meets_new)
         self.gamma = nn.Parameter(torch.tensor(1.0), self.meets_new)
-        self.delay = task.label_delay or 0
-
-    def start(self, episodes: int) -> State:
-        """No images yet: features [B, n, D] and labels [B, n] of those revealed, and features [B, m, D] pending."""
-        none = self.beta.new_zeros(episodes, 0, self.dim)
-        labels = torch.zeros(episodes, 0, dtype=torch.int64, device=none.device)
-        return {"exemplars": none, "labels": labels, "pending": none.clone()}
-
-    def observe(self, state: State, feedback: Feedback) -> State:
-        """Keeps the label with the pair's features, or with the oldest pending ones once d images are pending."""
-        labels, pending = feedback.target.unsqueeze(1), state["pending"]
-        if feedback.x is not None:
-            return self._kept(state, self.encode(feedback.x).unsqueeze(1), labels, pending)
-        return self._kept(state, *kept.due(pending, self.delay, pending[:, :0], labels))
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        features = self.encode(x).unsqueeze(1)
-        logits = self._logits(features, state["exemplars"], state["labels"])
-        return logits.squeeze(1), {**state, "pending": torch.cat([state["pending"], features], 1)}
-
-    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
-        """All images through the conv net at once, and beside all others that were revealed before them."""
-        features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2]).transpose(0, 1)
-        revealed = kept.revealed_by_step(len(x), self.delay, x.device)
-        due = revealed.shape[1]
-        labels = feedback.target[len(x) - due :].T
-        return self._logits(features, features[:, :due], labels, revealed).transpose(0, 1)
-
-    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
-        features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2]).transpose(0, 1)
-        if feedback.x is not None:
-            return self._kept(state, features, feedback.target.T, state["pending"])
-        return self._kept(state, *kept.due(state["pending"], self.delay, features, feedback.target.T))
-
-    def query(self, state: State, x: Tensor) -> Tensor:
-        """All queries beside the same images, which need no copy for each."""
-        features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        return self._logits(features, state["exemplars"], state["labels"])
-
-    def memoryless_features(self) -> Features:
-        return features_of(self, "encode")
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy among seen classes at steps whose class was seen; in streams, the "unknown" loss at all."""
@@ -109,37 +68,25 @@ class MatchingOnline(Trainable, Method):
         unknown = -nearest(logits) if self.meets_new else None
         return loss_among_seen(logits, batch, unknown, self.unknown_weight)
 
-    def _kept(self, state: State, shown: Tensor, labels: Tensor, pending: Tensor) -> State:
-        """The state with more features [B, N, D] and their labels [B, N], and what is then pending."""
-        return {
-            "exemplars": torch.cat([state["exemplars"], shown], 1),
-            "labels": torch.cat([state["labels"], labels], 1),
-            "pending": pending,
-        }
+    def stream_samples(self, x: Tensor) -> Tensor:
+        # Step after step, not episode after episode: sums over a batch keep the order of rounding of older weights.
+        return self.features(x).transpose(0, 1)
 
-    def _logits(self, features: Tensor, exemplars: Tensor, labels: Tensor, revealed: Tensor | None = None) -> Tensor:
-        """Logits [B, N, ways] of features [B, N, D] from exemplars [B, M, D] with labels [B, M].
-
-        `revealed` [N, M] says which of them are known to which; None: all to all.
-        """
-        if not exemplars.shape[1]:
-            return features.new_full((*features.shape[:2], self.task.ways), UNSEEN)
-        alike = self._alike(features, exemplars)
-        own = (labels.unsqueeze(-1) == torch.arange(self.task.ways, device=labels.device)).unsqueeze(1)
-        if revealed is not None:
-            own = own & revealed[..., None]
+    def answer(self, state: State, samples: Tensor, known: Tensor | None = None) -> Tensor:
+        labels = state["labels"]
+        alike = self._similarity(samples, state["features"])
         factor = self.scale if self.similarity == "cosine" else 1.0
-        near = (factor * alike.unsqueeze(-1)).masked_fill(~own, UNSEEN).logsumexp(-2)
-        seen = own.any(-2).expand_as(near)
-        near = near - near.masked_fill(~seen, UNSEEN).logsumexp(-1, keepdim=True)
-        if not self.meets_new:
-            return among_seen(near, seen)
-        unknown = (self.beta - alike.masked_fill(~own.any(-1), UNSEEN).amax(-1)) / self.gamma
-        return among_seen(near, seen, unknown.masked_fill(~seen.any(-1), 0.0))
+        logits = class_logits(factor * alike, labels, self.task.ways, known)
+        if not self.meets_new or not labels.shape[1]:
+            return logits
+        labelled = (labels >= 0).unsqueeze(1)
+        labelled = labelled if known is None else labelled & known
+        unknown = (self.beta - alike.masked_fill(~labelled, UNSEEN).amax(-1)) / self.gamma
+        return among_seen(logits, logits > UNSEEN / 2, unknown.masked_fill(~labelled.any(-1), 0.0))
 
-    def _alike(self, features: Tensor, exemplars: Tensor) -> Tensor:
-        """Similarities [B, N, M]."""
+    def _similarity(self, features: Tensor, stored: Tensor) -> Tensor:
+        """Similarities [B, N, M] of features [B, N, D] with those stored [B, M, D]."""
         if self.similarity == "cosine":
-            return F.normalize(features, dim=-1) @ F.normalize(exemplars, dim=-1).transpose(1, 2)
-        squares = features.square().sum(-1).unsqueeze(-1) + exemplars.square().sum(-1).unsqueeze(1)
-        return 2 * features @ exemplars.transpose(1, 2) - squares
+            return F.normalize(features, dim=-1) @ F.normalize(stored, dim=-1).mT
+        squares = features.square().sum(-1).unsqueeze(-1) + stored.square().sum(-1).unsqueeze(1)
+        return 2 * features @ stored.mT - squares

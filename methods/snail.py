@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from harness.method.interface import Feedback, Method, State, Task, one_hot
-from harness.training.interface import Features, Trainable, features_of
-from methods.nn import kept
+from harness.method.interface import Feedback, State, Task, one_hot
+from methods.nn import label_pairing
 from methods.nn.backbones import Backbone, Net
 from methods.nn.causal import Attention, Dense, Layer
+from methods.nn.memory_bank import MemoryBank
 
 
-class SNAIL(Trainable, Method):
+class SNAIL(MemoryBank):
     """A causal net over the labelled images [f(x_i), y_i] in order, whose last item is the one asked about, [f(x), 0].
 
         Attn(64, 32) -> TC(T, 128) -> Attn(256, 128) -> TC(T, 128) -> Attn(512, 256) -> linear, N logits
@@ -37,9 +37,6 @@ class SNAIL(Trainable, Method):
     length : T; the source has the number of labelled images and one more.
     width : all sizes above are times this, at least 1.
     """
-
-    needs_label_delay = True
-    kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
 
     def __init__(
         self,
@@ -73,57 +70,30 @@ class SNAIL(Trainable, Method):
                     size = layers[-1].width
         self.layers: Sequence[Layer] = nn.ModuleList(layers)  # type: ignore[assignment]
         self.classify = nn.Linear(size, task.ways)
-        self.delay = task.label_delay or 0
 
-    def memoryless_features(self) -> Features:
-        return features_of(self, "backbone", shared=True)
+    def empty(self, episodes: int) -> State:
+        """The past of every layer, [B, P, .] each."""
+        return {"past": [layer.start(self.classify.weight, episodes) for layer in self.layers]}
 
-    def start(self, episodes: int) -> State:
-        """The past of every layer, [B, P, .] each, and features [B, m, D] pending."""
-        like = self.classify.weight
-        past = [layer.start(like, episodes) for layer in self.layers]
-        return {"past": past, "pending": like.new_zeros(episodes, 0, self.dim)}
+    def store(self, state: State, samples: Tensor, labels: Tensor) -> State:
+        """Runs the net over the samples with their labels, which become its past."""
+        if not samples.shape[1]:
+            return {"past": state["past"]}
+        lines = self._lines(samples, labels, state["past"])
+        return {"past": [layer.past(line) for layer, line in zip(self.layers, lines, strict=True)]}
 
-    def observe(self, state: State, feedback: Feedback) -> State:
-        """Runs the net over the pair, or over the oldest pending image with its label once d images are pending."""
-        pending, labels = state["pending"], feedback.target.unsqueeze(1)
-        if feedback.x is not None:
-            return self._kept(state, self.backbone(feedback.x).unsqueeze(1), labels, pending)
-        return self._kept(state, *kept.due(pending, self.delay, pending[:, :0], labels))
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        features = self.backbone(x).unsqueeze(1)
-        logits = self._asked(features, state["past"])
-        return logits.squeeze(1), {**state, "pending": torch.cat([state["pending"], features], 1)}
+    def answer(self, state: State, samples: Tensor, known: Tensor | None = None) -> Tensor:
+        """Every sample is the item after all others, whose past is not copied for each."""
+        assert known is None, "rollout knows what precedes an item by its place in the line"
+        return self._logits(samples, state["past"])
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
         """The net over all labelled images at once, and over all that are asked about, each beside those before it."""
-        features = self._features(x.transpose(0, 1))
-        shown, labels, _ = kept.due(features[:, :0], self.delay, features, feedback.target.T)
-        lines = self._lines(shown, labels, self.start(x.shape[1])["past"])
+        features, start = self.stream_samples(x), self.start(x.shape[1])
+        shown, labels, _ = label_pairing.pair_labels(start["pending"], features, feedback.target.T, self.delay)
+        lines = self._lines(shown, labels, start["past"])
         before = (torch.arange(len(x), device=x.device) - self.delay + 1).clamp(min=0)
-        return self._asked(features, lines, shown.shape[1], before).transpose(0, 1)
-
-    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
-        features, labels = self._features(x.transpose(0, 1)), feedback.target.T
-        if feedback.x is not None:
-            return self._kept(state, features, labels, state["pending"])
-        return self._kept(state, *kept.due(state["pending"], self.delay, features, labels))
-
-    def query(self, state: State, x: Tensor) -> Tensor:
-        """Every query is the item after all others; their past is not copied for each."""
-        return self._asked(self._features(x), state["past"])
-
-    def _features(self, x: Tensor) -> Tensor:
-        return self.backbone(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-
-    def _kept(self, state: State, shown: Tensor, labels: Tensor, pending: Tensor) -> State:
-        """The state after more features [B, S, D] with labels [B, S]."""
-        past = state["past"]
-        if shown.shape[1]:
-            lines = self._lines(shown, labels, past)
-            past = [layer.kept(line) for layer, line in zip(self.layers, lines, strict=True)]
-        return {"past": past, "pending": pending}
+        return self._logits(features, lines, shown.shape[1], before).transpose(0, 1)
 
     def _lines(self, shown: Tensor, labels: Tensor, past: list[Tensor]) -> list[Tensor]:
         """The line of every layer, after features [B, S, D] with labels [B, S]."""
@@ -135,14 +105,14 @@ class SNAIL(Trainable, Method):
             lines.append(layer.line(items, before))
         return lines
 
-    def _asked(self, features: Tensor, lines: list[Tensor], items: int = 0, before: Tensor | None = None) -> Tensor:
+    def _logits(self, features: Tensor, lines: list[Tensor], items: int = 0, before: Tensor | None = None) -> Tensor:
         """Logits [B, N, ways] of features [B, N, D], each as the item after `before` [N] of the lines' new items.
 
         Without `before`, after all that the lines hold.
         """
         count = features.shape[1]
         before = torch.zeros(count, dtype=torch.int64, device=features.device) if before is None else before
-        asked = torch.cat([features, features.new_zeros(*features.shape[:2], self.task.ways)], -1)
+        queries = torch.cat([features, features.new_zeros(*features.shape[:2], self.task.ways)], -1)
         for layer, line in zip(self.layers, lines, strict=True):
-            asked = layer.look(asked, line, items, before)
-        return self.classify(asked)
+            queries = layer.next_item(queries, line, items, before)
+        return self.classify(queries)

@@ -2,7 +2,7 @@
 
 A layer runs over items that come one after another. What it keeps of them is its past; its past and what it needs of
 the items that follow make a line. Something that is asked about is seen as the item that would come next, and leaves
-nothing behind: `look`. Items are [B, S, C]; what layers give is what they were given with more channels beside it.
+nothing behind: `next_item`. Items are [B, S, C]; what layers give is what they were given with more channels beside it.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Layer(Protocol):
         """Items [B, S, width], from items [B, S, C] and their line."""
         ...
 
-    def look(self, asked: Tensor, line: Tensor, items: int, before: Tensor) -> Tensor:
+    def next_item(self, queries: Tensor, line: Tensor, items: int, before: Tensor) -> Tensor:
         """What is asked about [B, N, width], from [B, N, C], as if it came after `before` [N] of a line's `items`."""
         ...
 
-    def kept(self, line: Tensor) -> Tensor:
+    def past(self, line: Tensor) -> Tensor:
         """The past after all items of a line."""
         ...
 
@@ -64,16 +64,16 @@ class Attention(nn.Module):
         scores = self.query(items) @ keys.mT / math.sqrt(self.keys)
         return torch.cat([items, scores.masked_fill(place > own, UNSEEN).softmax(-1) @ values], -1)
 
-    def look(self, asked: Tensor, line: Tensor, items: int, before: Tensor) -> Tensor:
+    def next_item(self, queries: Tensor, line: Tensor, items: int, before: Tensor) -> Tensor:
         keys, values = line.split([self.keys, self.values], -1)
-        query, key, value = self.query(asked), self.key(asked), self.value(asked)
+        query, key, value = self.query(queries), self.key(queries), self.value(queries)
         earlier = torch.arange(line.shape[1], device=line.device) < line.shape[1] - items + before.unsqueeze(-1)
         scores = (query @ keys.mT).masked_fill(~earlier, UNSEEN)
         both = torch.cat([scores, (query * key).sum(-1, keepdim=True)], -1) / math.sqrt(self.keys)
         weights = both.softmax(-1)
-        return torch.cat([asked, weights[..., :-1] @ values + weights[..., -1:] * value], -1)
+        return torch.cat([queries, weights[..., :-1] @ values + weights[..., -1:] * value], -1)
 
-    def kept(self, line: Tensor) -> Tensor:
+    def past(self, line: Tensor) -> Tensor:
         return line
 
 
@@ -97,10 +97,10 @@ class Dense(nn.Module):
     def after(self, items: Tensor, line: Tensor) -> Tensor:
         return self._beside(items, line[:, : items.shape[1]])
 
-    def look(self, asked: Tensor, line: Tensor, items: int, before: Tensor) -> Tensor:
-        return self._beside(asked, line[:, before])
+    def next_item(self, queries: Tensor, line: Tensor, items: int, before: Tensor) -> Tensor:
+        return self._beside(queries, line[:, before])
 
-    def kept(self, line: Tensor) -> Tensor:
+    def past(self, line: Tensor) -> Tensor:
         return line[:, line.shape[1] - self.dilation :]
 
     def _beside(self, items: Tensor, earlier: Tensor) -> Tensor:

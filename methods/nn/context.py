@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from methods.nn.kept import attention
+from methods.nn.attention import masked_softmax
 
 
 class _Cell(nn.Module):
@@ -29,7 +29,7 @@ class FullContext(nn.Module):
     """Both embeddings of features [.., D], by LSTMs of D units (Vinyals et al., NeurIPS 2016, appendix A).
 
     Labelled images, by an LSTM in each direction over them in order of arrival:  g_i = right_i + left_i + g'_i.
-    An image asked about, by `reads` steps of an LSTM that attends to them, from h_0 = c_0 = 0:
+    A query, by `reads` steps of an LSTM that attends to them, from h_0 = c_0 = 0:
 
         r_k = sum_i softmax_i(h_k . g_i) g_i;   h', c_{k+1} = LSTM(f', [h_k, r_k], c_k);   h_{k+1} = h' + f'.
 
@@ -49,11 +49,11 @@ class FullContext(nn.Module):
         that is in some other's up to some place: then the LSTM that goes right sees the same in all of them, and goes
         but once.
         """
-        right = self._gone(self.right, features.unsqueeze(1), known.any(1, keepdim=True), range(features.shape[1]))
-        left = self._gone(self.left, features.unsqueeze(1), known, range(features.shape[1] - 1, -1, -1))
+        right = self._run(self.right, features.unsqueeze(1), known.any(1, keepdim=True), range(features.shape[1]))
+        left = self._run(self.left, features.unsqueeze(1), known, range(features.shape[1] - 1, -1, -1))
         return right + left + features.unsqueeze(1)
 
-    def asked(self, features: Tensor, support: Tensor, known: Tensor) -> Tensor:
+    def query(self, features: Tensor, support: Tensor, known: Tensor) -> Tensor:
         """h after the last read, [B, N, D], of features [B, N, D] beside support [B, S, M, D], known [B, S, M].
 
         S is N, or 1 for all.
@@ -61,13 +61,13 @@ class FullContext(nn.Module):
         drive = self.reader.drive(features)
         h = c = torch.zeros_like(features)
         for _ in range(self.reads):
-            weights = attention(torch.einsum("bnd,bnmd->bnm", h, support), known)
+            weights = masked_softmax(torch.einsum("bnd,bnmd->bnm", h, support), known)
             read = torch.einsum("bnm,bnmd->bnd", weights, support)
             h, c = self.reader(drive, torch.cat([h, read], -1), c)
             h = h + features
         return h
 
-    def _gone(self, cell: _Cell, features: Tensor, known: Tensor, order: range) -> Tensor:
+    def _run(self, cell: _Cell, features: Tensor, known: Tensor, order: range) -> Tensor:
         """Outputs [B, S, M, D] of an LSTM that goes over [B, 1, M, D] in some order, past what is not known."""
         drive = cell.drive(features)
         h = c = features.new_zeros(*known.shape[:2], features.shape[-1])
