@@ -79,7 +79,7 @@ class Bauer(MemoryBank):
         seen = one_hot(state["labels"], self.task.ways).sum(1) > 0
         return among_seen(logits, seen.unsqueeze(1).expand_as(logits))
 
-    def rollout(self, x: Tensor, feedback: Feedback) -> None:
+    def rollout(self, x: Tensor, feedback: Feedback) -> None:  # type: ignore[override]
         """None: stepped through, since every answer has a fit of its own."""
 
     def absorb(self, state: State, x: Tensor, feedback: Feedback) -> None:

@@ -83,7 +83,7 @@ class MemoryBank(FeatureNet, Method):
         logits = self.answer(state, sample).squeeze(1)
         return logits, {**state, "pending": torch.cat([state["pending"], sample], 1)}
 
-    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
+    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
         """All images at once, each answered from those that were labelled before it."""
         samples, start = self.stream_samples(x), self.start(x.shape[1])
         known = label_pairing.labelled_by_step(len(x), self.delay, x.device)
@@ -91,7 +91,7 @@ class MemoryBank(FeatureNet, Method):
         state = {**start, **self.store(start, *paired[:2])}
         return self.answer(state, samples, known).transpose(0, 1)
 
-    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State | None:
+    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
         """All images at once."""
         samples, labels, pending = self.stream_samples(x), feedback.target.T, state["pending"]
         if feedback.x is None:
