@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.util.shipped_files import boards_dir
+
 STAND_IN_FOLDER = "stand_in"
 """The folder inside the boards' folder for boards of generated data, so that they never meet real ones."""
 
@@ -18,9 +20,18 @@ def boards_to_write(given: Path | None, stand_in: bool) -> Path:
 
 def boards_to_read(given: Path | None, stand_in: bool, board: str | None = None) -> Path:
     """The folder in which a board is looked for (None: all boards): where runs write it, if it is there, and else the
-    project's."""
-    if given is None and stand_in:
-        own = LOCAL_BOARDS / STAND_IN_FOLDER
-        found = own.is_dir() if board is None else (own / f"{board}.jsonl").is_file()
-        return LOCAL_BOARDS if found else BOARDS
-    return given or BOARDS
+    project's, which come with the harness."""
+    if given is not None:
+        return given
+    for folder in (LOCAL_BOARDS, BOARDS) if stand_in else (BOARDS,):
+        own = folder / STAND_IN_FOLDER if stand_in else folder
+        if own.is_dir() if board is None else (own / f"{board}.jsonl").is_file():
+            return folder
+    return boards_dir() or BOARDS
+
+
+def is_shipped(boards: Path) -> bool:
+    """Whether these are the boards that come with the harness and not those of the working directory, so that nothing
+    may be written there."""
+    shipped = boards_dir()
+    return shipped is not None and boards == shipped

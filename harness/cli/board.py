@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.boards.places import is_shipped
 from harness.cli.common import BOARDS, LOCAL_BOARDS, add_boards, boards_to_read
 from harness.cli.notices import notice
 from harness.util.errors import UserError, unknown
@@ -29,12 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     if args.protocol is None:
-        return _all(args, boards_to_read(args, args.data == "stand-in"))
+        return _all(args, _writable(boards_to_read(args, args.data == "stand-in"), args))
     from harness.boards.markdown import on_data, render_board, view_board, write_board, write_index
 
     loaded = _loaded(args.protocol, [args.boards] if args.boards else [BOARDS, LOCAL_BOARDS])
     stand_in = args.data == "stand-in" or loaded.protocol.card.stand_in
-    boards = boards_to_read(args, stand_in, loaded.name)
+    boards = _writable(boards_to_read(args, stand_in, loaded.name), args)
     if args.json:
         view = view_board(loaded.name, on_data(loaded, stand_in), boards, stand_in)
         print(in_json(board_as_json(view)))
@@ -44,6 +45,15 @@ def execute(args: argparse.Namespace) -> int:
         write_board(loaded, boards, stand_in)
         write_index(boards)
     return 0
+
+
+def _writable(boards: Path, args: argparse.Namespace) -> Path:
+    """The folder, if it is not to be written to or may be."""
+    if args.write and is_shipped(boards):
+        raise UserError(
+            f"there is no board below the working directory; those that come with it are only read: {boards}"
+        )
+    return boards
 
 
 def _all(args: argparse.Namespace, boards: Path) -> int:

@@ -23,6 +23,16 @@ def protocol_files() -> dict[str, Path]:
     return {path.stem: path for path in sorted(protocols_dir().glob("*.yaml"))}
 
 
+def boards_dir() -> Path | None:
+    """The folder of the project's boards, None if there is none: for reading only.
+
+    A wheel carries their rows (`shipped_files/leaderboards`), not the scores and weights that rows name; in a checkout
+    they are the folder `leaderboards` beside the package.
+    """
+    folders = (_PACKAGE / "shipped_files" / "leaderboards", _PACKAGE.parent / "leaderboards")
+    return next((each for each in folders if each.is_dir()), None)
+
+
 def recipes_dir() -> Path:
     """The folder of the built-in methods' recipes: inside the package `methods`, in a wheel too."""
     return _first(_PACKAGE.parent / "methods" / "recipes")
