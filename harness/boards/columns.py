@@ -16,6 +16,8 @@ from harness.records.record import Cost, Record
 from harness.util.shown_text import in_markdown
 
 NOTHING = "–"
+ISOLATED, UNCONFINED = "isolated", "isolated in a process alone"
+"""Marks of entries whose method was apart from targets while all its records were scored, or scored again."""
 
 
 def columns(entry: Entry, by: str, others: Sequence[str]) -> dict[str, str]:
@@ -50,6 +52,9 @@ def marks_of(entry: Entry) -> list[str]:
     marks = {mark for record in entry.records for mark in record.marks}
     if any(record.code.dirty for record in entry.records):
         marks.add("uncommitted code")
+    isolated = [record.isolated for record in entry.records if record.isolated]
+    if len(isolated) == len(entry.records):
+        marks.add(ISOLATED if all(each.confined for each in isolated) else UNCONFINED)
     if entry.older:
         marks.add(f"{entry.older} older not shown")
     return sorted(marks)

@@ -12,7 +12,15 @@ In the column of seeds, ± is the standard deviation of the {ranking} over them.
 method's defaults. State is what one episode keeps in memory after its last step."""
 
 
-def legend(protocol: AnyProtocol, ranking: str) -> str:
-    """How to read the measured rows of a protocol's board, which is ranked by `ranking`."""
-    own = protocol.words.board
-    return LEGEND.format(ranking=ranking) + (f"\n\n{own}" if own else "")
+VERIFIED = """\
+Only rows marked 'isolated' are verified: the method was in a process without targets and data while it was scored, or
+while random episodes were scored again when the row was submitted. In others it could reach both."""
+
+
+def legend(protocol: AnyProtocol, ranking: str, isolated: bool = False) -> str:
+    """How to read the measured rows of a protocol's board, which is ranked by `ranking`.
+
+    `isolated` says that some of them are marked so.
+    """
+    parts = [LEGEND.format(ranking=ranking), protocol.words.board, VERIFIED if isolated else ""]
+    return "\n\n".join(filter(None, parts))

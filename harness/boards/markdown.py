@@ -89,7 +89,8 @@ def render_board(loaded: Loaded, boards: Path, stand_in: bool = False) -> str:
     parts.append("## Measured")
     if view.standings.ranked:
         rows = [{"rank": rank, **columns(entry, by, others)} for rank, entry in view.standings.ranked]
-        parts += [table(rows), legend(protocol, by)]
+        isolated = any(record.isolated for _, entry in view.standings.ranked for record in entry.records)
+        parts += [table(rows), legend(protocol, by, isolated)]
     else:
         parts.append("Nothing measured yet.")
     if protocol.published and not stand_in:

@@ -27,7 +27,7 @@ from harness.method.registry import (
     task_of,
 )
 from harness.protocol.models import AnyProtocol
-from harness.records.record import Record
+from harness.records.record import Isolated, Record
 from harness.util.aside import aside
 from harness.util.errors import UserError
 from harness.util.tensor_files import load_tensors, load_weights, sha256_of
@@ -156,14 +156,16 @@ def rescored(
     progress: Callable[[int], None] | None = None,
     batches: list[int] | None = None,
     fresh: bool = False,
-) -> Scores:
-    """Scores of the first test episodes (or of `batches`), in the batches of the row's own scoring.
+) -> tuple[Scores, Isolated | None]:
+    """Scores of the first test episodes (or of `batches`), in the batches of the row's own scoring; and how the method
+    was isolated, None where it was not.
 
     With `fresh` each batch is played by a worker that has seen no other.
     """
     source, of = EpisodeSource(bench.dataset, bench.device), record.test_episodes
     if isinstance(found.played, Method):
-        return evaluate(found.played, source, bench.protocol, "test", episodes, progress, of=of, batches=batches)
+        scores = evaluate(found.played, source, bench.protocol, "test", episodes, progress, of=of, batches=batches)
+        return scores, None
     assert found.played is not None
     return scored(
         found.played,

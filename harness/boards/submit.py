@@ -26,7 +26,7 @@ from harness.evaluation.score import Scores
 from harness.method.registry import resolved_options
 from harness.protocol.load import Loaded, for_data, load_protocol
 from harness.protocol.models import AnyProtocol
-from harness.records.record import Record
+from harness.records.record import Isolated, Record
 from harness.runs.folder import NOTED, RECORD, SCORES, differences, read_scores, untouched
 from harness.util.aside import aside
 from harness.util.errors import UserError, VerificationError
@@ -58,8 +58,10 @@ class Submission:
     in_process: bool = False
 
 
-def examined(submission: Submission, say: Say) -> None:
-    """Checks a run; each thing that holds is told to `say`, the first that does not is raised.
+def examined(submission: Submission, say: Say) -> Isolated | None:
+    """Checks a run, and gives how its method was isolated meanwhile (None: it was not).
+
+    Each thing that holds is told to `say`, the first that does not is raised.
 
     In this order: the folder's files are those of its record; the record's numbers are those of its scores; protocol,
     data and number of test episodes are those of the board; its marks, training episodes and cost are those of its
@@ -88,10 +90,11 @@ def examined(submission: Submission, say: Say) -> None:
         )
     say(f"marks: {', '.join(record.marks) or 'none'}; these, training episodes and cost are as they should be")
     _conforms(submission, bench, say)
-    verdict = _again(submission, bench, found, scores)
+    verdict, isolated = _again(submission, bench, found, scores)
     if verdict.outcome == "differs":
         raise VerificationError(f"the weights do not give the scores of this run: {verdict.said}")
     say(f"scores: {verdict.said}")
+    return isolated
 
 
 def loaded_for(record: Record, protocol: str | None) -> Loaded:
@@ -172,16 +175,15 @@ def _comparable(record: Record, bench: Bench, boards: Path) -> None:
         )
 
 
-def _again(submission: Submission, bench: Bench, found: Inspected, scores: Scores) -> Verdict:
+def _again(submission: Submission, bench: Bench, found: Inspected, scores: Scores) -> tuple[Verdict, Isolated | None]:
     """The verdict from random batches of episodes (`full`: all), each played by a worker that has seen no other."""
     record, source = submission.record, EpisodeSource(bench.dataset, bench.device)
     batches, numbers = None, np.arange(record.test_episodes)
     if not submission.full:
         batches, numbers = sampled(source, bench.protocol, "test", record.test_episodes, SAMPLE)
     claimed = {name: values[numbers] for name, values in scores.items()}
-    return compared(
-        bench.protocol, claimed, rescored(record, bench, found, record.test_episodes, batches=batches, fresh=True)
-    )
+    again, isolated = rescored(record, bench, found, record.test_episodes, batches=batches, fresh=True)
+    return compared(bench.protocol, claimed, again), isolated
 
 
 def _conforms(submission: Submission, bench: Bench, say: Say) -> None:

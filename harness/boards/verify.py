@@ -102,7 +102,7 @@ def _verified(
     player = inspected(record, bench, named, weights)
     if player.wrong:
         return _otherwise(player.wrong)
-    found = rescored(record, bench, player, wanted, progress)
+    found, _ = rescored(record, bench, player, wanted, progress)
     return (
         against_metrics(record, bench.protocol, found)
         if claimed is None

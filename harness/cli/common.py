@@ -62,6 +62,15 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_fresh_workers(parser: argparse.ArgumentParser) -> None:
+    """--fresh-workers: nothing carries over from one batch of episodes to the next."""
+    parser.add_argument(
+        "--fresh-workers",
+        action="store_true",
+        help="score isolated, and play each batch of episodes in a worker that has seen no other",
+    )
+
+
 def whole_number(text: str) -> int:
     """An option's value that counts something: 0, 1, 2, ..."""
     if not text.isascii() or not text.isdigit() or len(text) > 18:

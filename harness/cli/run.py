@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.common import add_boards, add_data_arguments, boards_to_write
+from harness.cli.common import add_boards, add_data_arguments, add_fresh_workers, boards_to_write
 from harness.cli.notices import notice
 from harness.cli.recipe_options import add_recipe_arguments, changes_of
 from harness.util.errors import UserError
@@ -40,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--show-board", action="store_true", help="print the whole board at the end")
     parser.add_argument("--dry-run", action="store_true", help="print what would be run, and on what; run nothing")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    parser.add_argument("--isolated", action="store_true", help="score the method in a process of its own")
+    add_fresh_workers(parser)
     parser.add_argument("--no-check", action="store_true", help="leave out the conformance check: not ranked")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with an unfinished run")
@@ -85,6 +87,8 @@ def execute(args: argparse.Namespace) -> int:
         threads=args.threads or cores(),
         amp=args.amp,
         compile=args.compile,
+        isolated=args.isolated or args.fresh_workers,
+        fresh_workers=args.fresh_workers,
         command=shlex.join(["harness", *sys.argv[1:]]),
     )
     first = prepare(dataclasses.replace(request, seed=seeds[0]))

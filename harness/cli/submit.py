@@ -44,10 +44,12 @@ def execute(args: argparse.Namespace) -> int:
         full=args.full,
         in_process=args.in_process,
     )
-    examined(submission, lambda line: print(f"ok  {in_line(line)}", flush=True))
+    isolated = examined(submission, lambda line: print(f"ok  {in_line(line)}", flush=True))
     if args.dry_run:
         print("nothing was appended (--dry-run)")
         return 0
-    path = publish(keep(record, args.run, args.boards, args.store), submission.loaded, args.boards)
+    # What was seen here counts, whatever the record says of its own scoring.
+    row = keep(record, args.run, args.boards, args.store).model_copy(update={"isolated": isolated})
+    path = publish(row, submission.loaded, args.boards)
     print(in_line(f"{record.method}, seed {record.seed}, is on {path}"))
     return 0

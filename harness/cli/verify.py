@@ -8,7 +8,14 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.common import add_boards, add_data_arguments, add_scoring, boards_to_read, whole_number
+from harness.cli.common import (
+    add_boards,
+    add_data_arguments,
+    add_fresh_workers,
+    add_scoring,
+    boards_to_read,
+    whole_number,
+)
 from harness.cli.notices import notice
 from harness.util.errors import UserError, VerificationError
 from harness.util.shown_text import in_line
@@ -37,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="only say how each row can be checked")
     add_boards(parser)
     add_scoring(parser)
-    parser.add_argument(
-        "--fresh-workers", action="store_true", help="play each batch of episodes in a worker that has seen no other"
-    )
+    add_fresh_workers(parser)
     add_data_arguments(parser)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or auto (cpu)")
     parser.add_argument(

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import logging
 import math
 import os
 import socket
@@ -31,9 +33,12 @@ from harness.method.interface import MASKS, Feedback, Method, State, Task
 from harness.method.registry import LoadedMethod
 from harness.method.source import source_files
 from harness.protocol.models import AnyProtocol
+from harness.records.record import Isolated
 from harness.util.confinement import BUBBLEWRAP, bubblewrap, environment, import_paths, uncovered, wrapped
 from harness.util.errors import RunError, UserError
 from harness.util.shown_text import in_line
+
+LOG = logging.getLogger(__name__)
 
 TIME_OUT = 600.0
 """Seconds that a method may take for one answer (of a whole batch), and to be built."""
@@ -96,14 +101,26 @@ def scored(
     batches: Sequence[int] | None = None,
     fresh: bool = False,
     bounds: Bounds | None = None,
-) -> Scores:
-    """What `evaluate` gives, to the last bit, of a method that is played in a process of its own.
+) -> tuple[Scores, Isolated]:
+    """What `evaluate` gives, to the last bit, of a method that is played in a process of its own; and how it was kept
+    apart. That nothing but the process keeps it apart, where the system allows no more, is logged as a warning.
 
     With `fresh` each batch of episodes is played by a worker that has seen no other. Raises UserError where an answer
     cannot be scored, and RunError where the method raises, ends its process, dies or takes too long.
     """
+    count = 0
+
+    def counted(done: int) -> None:
+        nonlocal count
+        count += done
+        if progress:
+            progress(done)
+
     with played(player, source.device, bounds or Bounds(), fresh=fresh) as method:
-        return evaluate(method, source, protocol, split, episodes, progress, of=of, batches=batches)
+        if method.confined is None:
+            _warn_unconfined(method.why_not)
+        scores = evaluate(method, source, protocol, split, episodes, counted, of=of, batches=batches)
+        return scores, Isolated(confined=method.confined, episodes=count, fresh=fresh)
 
 
 @contextlib.contextmanager
@@ -262,6 +279,15 @@ class _Worker:
     @property
     def _name(self) -> str:
         return self.player.method.rpartition("/")[2]
+
+
+@functools.cache
+def _warn_unconfined(why: str) -> None:
+    """Says once what is missing from the isolation here."""
+    LOG.warning(
+        f"methods are scored in a process of their own, which can read and write what you can ({in_line(why)}); "
+        "install bubblewrap, or allow user namespaces"
+    )
 
 
 def _three_quarters() -> int:

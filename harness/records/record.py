@@ -112,6 +112,16 @@ class Hardware(_Model):
     cores: Processors = Field(description="cores that the process may use")
 
 
+class Isolated(_Model):
+    """How the method was kept apart from targets and data while its scores were made, or made again."""
+
+    confined: Literal["bubblewrap", "user namespace"] | None = Field(
+        description="what kept network, data and files from the worker; null: a process of its own and nothing more"
+    )
+    episodes: Positive = Field(description="test episodes that were scored so")
+    fresh: bool = Field(description="whether each batch of episodes was played by a worker that had seen no other")
+
+
 class Code(_Model):
     """The revision of the code."""
 
@@ -193,6 +203,11 @@ class Record(_Model):
     checkpoint: Sha256 | None = Field(description="SHA-256 of the scored weights' file; null without weights")
     scores: Sha256 | None = Field(
         None, description="SHA-256 of the file with the scores of every test episode; null in records from before that"
+    )
+    isolated: Isolated | None = Field(
+        None,
+        description="how the method was isolated while it was scored (`run --isolated`), or scored again when the run "
+        "was submitted; null: it was scored in the harness's own process alone",
     )
     kept: str = Field(
         "",

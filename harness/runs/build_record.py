@@ -29,7 +29,7 @@ from harness.records.marks import (
     STAND_IN,
     TRANSDUCTIVE,
 )
-from harness.records.record import Cost, DataInfo, Metric, Pretrained, Record, utc_now
+from harness.records.record import Cost, DataInfo, Isolated, Metric, Pretrained, Record, utc_now
 from harness.runs.folder import SCORES
 from harness.runs.resolve import Prepared
 from harness.training.cached_stage import finished_pretraining
@@ -109,6 +109,7 @@ def record_of(
     curves: dict[str, list[float]],
     score_seconds: float,
     device: torch.device,
+    isolated: Isolated | None = None,
 ) -> Record:
     """The record of a run whose weights and scores lie in its folder."""
     identity, request = prepared.identity, prepared.request
@@ -162,6 +163,7 @@ def record_of(
         code=provenance.code(),
         checkpoint=sha256_of(prepared.folder / WEIGHTS) if weights else None,
         scores=sha256_of(prepared.folder / SCORES),
+        isolated=isolated,
         method_file=sha256_of(prepared.method.own_file),
         method_version=prepared.method.cls.version,
         method_source=prepared.method.source_hash,

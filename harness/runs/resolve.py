@@ -34,7 +34,9 @@ ends, not which run it is: an unfinished run goes on under others."""
 class Request:
     """What a user asked for; every field is an option of `harness run`.
 
-    `changes` are those of the recipe (--lr, --batch, --override): {"lr": 1e-3, "the protocol.batch": 4}.
+    With `isolated` the method is scored in a process of its own, with `fresh_workers` in a new one for each batch of
+    episodes; neither changes the scores. `changes` are those of the recipe (--lr, --batch, --override):
+    {"lr": 1e-3, "the protocol.batch": 4}.
     """
 
     protocol: str
@@ -59,6 +61,8 @@ class Request:
     threads: int | None = None
     amp: str | None = None
     compile: bool | None = None
+    isolated: bool = False
+    fresh_workers: bool = False
     command: str = ""
 
 

@@ -16,12 +16,14 @@ import torch
 
 from harness.check.skips import declared_skips
 from harness.data.open_dataset import default_cache
+from harness.data.places import data_places
 from harness.episodes.source import EpisodeSource
 from harness.evaluation.evaluate import evaluate
-from harness.evaluation.score import curves
+from harness.evaluation.isolated import Bounds, player_of, scored
+from harness.evaluation.score import Scores, curves
 from harness.method.interface import Method
 from harness.method.registry import build_method, task_for
-from harness.records.record import MOST, Record
+from harness.records.record import MOST, Isolated, Record
 from harness.runs.build_record import FOREIGN, OF_RECIPE, OF_TRAINING, Before, record_of, training_marks
 from harness.runs.folder import (
     CHECKPOINT,
@@ -77,6 +79,8 @@ def run(prepared: Prepared, quiet: bool = False) -> Record:
         finished = enter(prepared)
         if finished:
             LOG.info(f"the run in {folder} was finished on {finished.when:%Y-%m-%d at %H:%M} UTC and is not repeated")
+            if prepared.request.isolated and finished.isolated is None:
+                LOG.warning(f"the run in {folder} was scored in the harness's own process; --fresh scores it isolated")
         return finished or _watched(prepared, quiet)
     finally:
         lock.release()
@@ -157,14 +161,14 @@ def _run(prepared: Prepared, reporter: Reporter) -> Record:
     save_tensors(folder / WEIGHTS, method.state_dict(), header)
     note(prepared, "scoring")
     began, total = time.monotonic(), prepared.identity["test_episodes"]
-    scored = 0
+    done = 0
 
     def count(episodes: int) -> None:
-        nonlocal scored
-        scored += episodes
-        reporter.scoring(scored, total)
+        nonlocal done
+        done += episodes
+        reporter.scoring(done, total)
 
-    scores = evaluate(method, source, protocol, "test", total, count)
+    scores, isolated = _scored(prepared, method, source, count)
     write_scores(folder / SCORES, scores)
     score_seconds = time.monotonic() - began
     drawn = curves(protocol, scores)
@@ -172,10 +176,30 @@ def _run(prepared: Prepared, reporter: Reporter) -> Record:
         alone = evaluate(method, source, protocol, "test", min(total, WITHOUT_FEEDBACK), with_feedback=False)
         drawn |= {f"{name}, null feedback": values for name, values in curves(protocol, alone).items()}
         reporter.curves(drawn)
-    record = record_of(prepared, method, progress, before, scores, drawn, score_seconds, prepared.device)
+    record = record_of(prepared, method, progress, before, scores, drawn, score_seconds, prepared.device, isolated)
     write_text(folder / RECORD, record.model_dump_json(indent=1))
     note(prepared, "done")
     return record
+
+
+def _scored(
+    prepared: Prepared, method: Method, source: EpisodeSource, progress: Callable[[int], None]
+) -> tuple[Scores, Isolated | None]:
+    """Scores of all test episodes, in a process of the method's own if that was asked for: the bits are the same."""
+    request, protocol, total = prepared.request, prepared.protocol, prepared.identity["test_episodes"]
+    if not (request.isolated or request.fresh_workers):
+        return evaluate(method, source, protocol, "test", total, progress), None
+    places = data_places(protocol.dataset, request.data_root, request.cache, prepared.loaded.base)
+    return scored(
+        player_of(prepared.method, method, prepared.options, request.seed),
+        source,
+        protocol,
+        "test",
+        total,
+        progress,
+        fresh=request.fresh_workers,
+        bounds=Bounds(hidden=places),
+    )
 
 
 def _selection(prepared: Prepared) -> str:

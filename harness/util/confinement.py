@@ -96,29 +96,51 @@ def confine(hidden: Sequence[str]) -> str | None:
     """
     if not sys.platform.startswith("linux"):
         return f"user namespaces are a feature of Linux, this is {sys.platform}"
+    why_not = _tried_in_child(hidden)
+    if why_not is not None:
+        return why_not
     libc = ctypes.CDLL(None, use_errno=True)
-    user, group = os.getuid(), os.getgid()
-    try:
-        _must(libc.unshare(_NEWUSER | _NEWNS | _NEWNET | _NEWIPC | _NEWPID), "user namespaces are not allowed here")
-        Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
-        Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="ascii")
-        Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="ascii")
-        _must(libc.mount(b"none", b"/", None, _REC | _PRIVATE, None), "mounts cannot be made private")
-        attributes = (ctypes.c_uint64 * 4)(_RDONLY, 0, 0, 0)
-        size = ctypes.sizeof(attributes)
-        answer = libc.syscall(_MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE, ctypes.byref(attributes), size)
-        _must(answer, "the file system cannot be made read-only")
-        for path in hidden:
-            _hide(libc, path)
-        _must(libc.mount(b"tmpfs", SCRATCH.encode(), b"tmpfs", _NOSUID | _NODEV, b"size=50%"), "no scratch folder")
-    except OSError as error:
-        return str(error)
+    _enter_namespaces(libc, hidden)
     _continue_in_child(libc)
     with_proc = libc.mount(b"proc", b"/proc", b"proc", _NOSUID | _NODEV, None)
     if with_proc:  # in containers with a masked /proc: the old one shows other processes, which are out of reach
         ctypes.set_errno(0)
     _drop_privileges(libc)
     return None
+
+
+def _tried_in_child(hidden: Sequence[str]) -> str | None:
+    """Why a child of this process cannot be confined, or None: what fails halfway leaves this process as it was."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            _enter_namespaces(ctypes.CDLL(None, use_errno=True), hidden)
+        except BaseException as error:
+            os.write(writing, (str(error) or type(error).__name__).encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, encoding="utf-8", errors="replace") as pipe:
+        why_not = pipe.read()
+    os.waitpid(child, 0)
+    return why_not or None
+
+
+def _enter_namespaces(libc: ctypes.CDLL, hidden: Sequence[str]) -> None:
+    """Leaves network, processes, data and all but reading behind; raises OSError where one of these cannot be."""
+    user, group = os.getuid(), os.getgid()
+    _must(libc.unshare(_NEWUSER | _NEWNS | _NEWNET | _NEWIPC | _NEWPID), "user namespaces are not allowed here")
+    Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
+    Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="ascii")
+    Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="ascii")
+    _must(libc.mount(b"none", b"/", None, _REC | _PRIVATE, None), "mounts cannot be made private")
+    attributes = (ctypes.c_uint64 * 4)(_RDONLY, 0, 0, 0)
+    size = ctypes.sizeof(attributes)
+    answer = libc.syscall(_MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE, ctypes.byref(attributes), size)
+    _must(answer, "the file system cannot be made read-only")
+    for path in hidden:
+        _hide(libc, path)
+    _must(libc.mount(b"tmpfs", SCRATCH.encode(), b"tmpfs", _NOSUID | _NODEV, b"size=50%"), "no scratch folder")
 
 
 def _hide(libc: ctypes.CDLL, path: str) -> None:

@@ -14,12 +14,14 @@ import torch
 from harness.data.places import data_places
 from harness.episodes.source import EpisodeSource
 from harness.evaluation import evaluate as module
+from harness.evaluation import isolated
 from harness.evaluation.evaluate import evaluate, sampled
 from harness.evaluation.isolated import Bounds, Player, played, player_of, scored
 from harness.method.interface import Task
 from harness.method.registry import build_method, load_method, task_for
+from harness.records.record import Isolated
 from harness.testing import tiny_dataset
-from harness.util.confinement import uncovered
+from harness.util.confinement import BUBBLEWRAP, NAMESPACE, bubblewrap, uncovered
 from harness.util.errors import RunError, UserError
 from tests.helpers import isolated_methods
 from tests.helpers.plans import of_kind
@@ -30,6 +32,21 @@ PROTOCOLS: dict[str, Any] = {
     "glyphs, queries": of_kind("n_way_k_shot", "glyphs", ways=3, shots=2, queries=4),
     "scenes": of_kind("segmentation_distractors", "scenes", presentations=3),
 }
+
+
+WAYS = {
+    BUBBLEWRAP: "bubblewrap does not work here",
+    NAMESPACE: "user namespaces are not allowed here",
+}
+"""What can confine a worker, and why a test of it is skipped."""
+
+
+def only_by(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has workers confined in one way alone."""
+    if way == NAMESPACE:
+        monkeypatch.setattr(isolated, "bubblewrap", lambda: None)
+    elif bubblewrap() is None:
+        pytest.skip(WAYS[way])
 
 
 def player(name: str, task: Task, **options: Any) -> Player:
@@ -74,7 +91,7 @@ def test_failures_are_told_in_sentences_and_noise_is_thrown_away() -> None:
             remote.start(7)
         with pytest.raises(UserError, match=r"Trouble.predict: the answer has shape \[9, 3\] instead of \[9, 2\]"):
             remote.predict(remote.start(9), torch.zeros(9, 1, 4, 4))
-        with pytest.raises(RunError, match=r"ended with exit code 7 in start; .* printed: a last .\[2Jword$"):
+        with pytest.raises(RunError, match=r"ended with exit code 7 in start; .* printed: a last \\x1b\[2Jword$"):
             remote.start(6)
 
 
@@ -94,9 +111,11 @@ def test_what_cannot_be_built_is_told_in_the_words_of_building() -> None:
             pass
 
 
+@pytest.mark.parametrize("way", WAYS)
 def test_a_worker_finds_neither_data_nor_network_nor_this_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    only_by(way, monkeypatch)
     hidden, free = tmp_path / "data", tmp_path / "free.txt"
     hidden.mkdir()
     (hidden / "secret").write_text("targets")
@@ -113,11 +132,28 @@ def test_a_worker_finds_neither_data_nor_network_nor_this_process(
         task = Task(10, (1, 4, 4), "online_few_shot")
         with played(player("Explorer", task, **options), bounds=Bounds(hidden=(hidden,))) as remote:
             if remote.confined is None:
-                pytest.skip(f"workers cannot be confined here: {remote.why_not}")
+                pytest.skip(f"{WAYS[way]}: {remote.why_not}")
+            assert remote.confined == way
             logits, _ = remote.predict(remote.start(1), torch.zeros(1, 1, 4, 4))
     assert logits[0].tolist() == [0.0] * 9 + [1.0]
     assert free.read_text() == "as it was"
     assert (hidden / "secret").read_text() == "targets"
+
+
+def test_where_the_file_system_cannot_be_confined_the_worker_plays_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    protocol, source = PROTOCOLS["glyphs"], EpisodeSource(tiny_dataset("glyphs"))
+    loaded = load_method(f"{FILE}:Sums")
+    method = build_method(loaded.cls, task_for(loaded.cls, protocol, (1, 28, 28)), {"units": 4}, 3)
+    monkeypatch.setattr(isolated, "bubblewrap", lambda: None)
+    monkeypatch.setattr(isolated, "uncovered", lambda *_: [Path("/a folder that nobody has")])
+    isolated._warn_unconfined.cache_clear()
+    found, how = scored(player_of(loaded, method, {"units": 4}, 3), source, protocol, "test", 8)
+    assert how == Isolated(confined=None, episodes=8, fresh=False)
+    assert "a process of their own, which can read and write what you can" in caplog.text
+    here = evaluate(method, source, protocol, "test", 8)
+    assert all(np.array_equal(found[name], each, equal_nan=True) for name, each in here.items())
 
 
 def test_a_fresh_worker_has_seen_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +161,8 @@ def test_a_fresh_worker_has_seen_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     protocol, source = PROTOCOLS["glyphs"], EpisodeSource(tiny_dataset("glyphs"))
     loaded = load_method("majority")
     method = build_method(loaded.cls, task_for(loaded.cls, protocol, (1, 28, 28)), {}, 0)
-    found = scored(player_of(loaded, method, {}, 0), source, protocol, "test", 8, fresh=True)
+    found, how = scored(player_of(loaded, method, {}, 0), source, protocol, "test", 8, fresh=True)
+    assert (how.episodes, how.fresh) == (8, True)
     assert all(
         np.array_equal(found[name], each, equal_nan=True)
         for name, each in evaluate(method, source, protocol, "test", 8).items()
