@@ -16,9 +16,10 @@ from harness.util.text import replace_unencodable
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("harness.cli.run", "train a method on a protocol, score it, add the row to the board"),
+    "sweep": ("harness.cli.sweep", "run a grid of protocols, methods, options and seeds; go on where it was left"),
     "validate": ("harness.cli.validate", "check protocol and recipe files; show every error with its line"),
     "lint": ("harness.cli.lint", "find flaws in a valid protocol: shortcuts that need no images, leaks between splits"),
-    "schema": ("harness.cli.schema", "print the JSON Schema of protocol or recipe files, for editors"),
+    "schema": ("harness.cli.schema", "print the JSON Schema of protocol, recipe or sweep files, for editors"),
     "recipe": (
         "harness.cli.recipe",
         "show how a method is trained on a protocol: stages, rates, time, what is left out",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -14,12 +13,13 @@ from harness.cli.common import add_boards, add_data_arguments, add_fresh_workers
 from harness.cli.notices import notice
 from harness.cli.recipe_options import add_recipe_arguments, changes_of
 from harness.util.errors import UserError
+from harness.util.quantities import duration, seed_numbers
 
 if TYPE_CHECKING:
     from harness.records.record import Record
     from harness.runs.resolve import Prepared
 
-_MOST_SEEDS, _MOST_THREADS = 1000, 1024
+_MOST_THREADS = 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +59,8 @@ def execute(args: argparse.Namespace) -> int:
             raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
     if args.threads is not None and args.threads > _MOST_THREADS:
         raise UserError(f"--threads is {args.threads}; it can be at most {_MOST_THREADS}")
-    seconds, seeds = _seconds(args.time), _seeds(args.seeds)
+    seconds = None if args.time is None else duration(args.time, "--time")
+    seeds = seed_numbers(args.seeds, "--seeds")
 
     from harness.method.registry import parse_options
     from harness.records.provenance import cores
@@ -158,29 +159,3 @@ def _show(runs: list[Prepared], records: list[Record], boards: Path | None, args
 def _resuming(words: list[str]) -> list[str]:
     kept = [word for word in words if word not in {"--resume", "--fresh"}]
     return [*kept, "--resume"]
-
-
-def _seconds(text: str | None) -> float | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
-    if not match or float(match[1]) <= 0:
-        raise UserError(f"--time is '{text}'; write it as 90s, 10m or 2h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
-
-def _seeds(text: str) -> list[int]:
-    seeds: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
-        if not match:
-            raise UserError(f"--seeds is '{text}'; write 0, 0-2 or 0,3,7")
-        first, last = match[1], match[2] or match[1]
-        if max(len(first), len(last)) > 20 or int(last) >= 2**64:
-            raise UserError(f"--seeds is '{text}'; a seed is a whole number below 2^64")
-        if int(last) - int(first) >= _MOST_SEEDS:
-            raise UserError(f"--seeds is '{text}', which names more than {_MOST_SEEDS} seeds")
-        seeds += range(int(first), int(last) + 1)
-    if not seeds:
-        raise UserError(f"--seeds is '{text}', which names no seed")
-    return seeds

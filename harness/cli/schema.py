@@ -1,4 +1,4 @@
-"""`harness schema`: the JSON Schema of protocol files, or of recipes."""
+"""`harness schema`: the JSON Schema of protocol files, of recipes or of sweeps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from harness.util.errors import UserError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "files", nargs="?", choices=("protocol", "recipe"), default="protocol", help="of which files (protocol)"
+        "files",
+        nargs="?",
+        choices=("protocol", "recipe", "sweep"),
+        default="protocol",
+        help="of which files (protocol)",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it to this .json file instead of printing it")
     parser.epilog = (
@@ -23,10 +27,11 @@ def execute(args: argparse.Namespace) -> int:
     import json
 
     from harness.protocol.json_schema import file_schema
+    from harness.sweep.definition import sweep_schema
     from harness.training.recipe_schema import recipe_schema
     from harness.util.atomic_files import replacing
 
-    schema = recipe_schema() if args.files == "recipe" else file_schema()
+    schema = {"protocol": file_schema, "recipe": recipe_schema, "sweep": sweep_schema}[args.files]()
     text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
     if args.out is None:
         print(text, end="")

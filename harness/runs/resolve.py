@@ -91,10 +91,12 @@ class Prepared:
         return self.dataset.card.stand_in
 
 
-def prepare(request: Request, loaded: Loaded | None = None, method: LoadedMethod | None = None) -> Prepared:
+def prepare(
+    request: Request, loaded: Loaded | None = None, method: LoadedMethod | None = None, dataset: Dataset | None = None
+) -> Prepared:
     """Resolves names and loads the data; UserError for anything that is not there or does not fit.
 
-    `loaded` and `method` are those of the request where they are at hand, as objects.
+    `loaded`, `method` and `dataset` are those of the request where they are at hand already.
     """
     device = device_named(request.device)
     loaded = loaded or load_protocol(request.protocol)
@@ -108,7 +110,9 @@ def prepare(request: Request, loaded: Loaded | None = None, method: LoadedMethod
     chosen = {"amp": request.amp, "compile": request.compile}
     budget = resolved.budget.model_copy(update={name: value for name, value in chosen.items() if value is not None})
     options = resolved_options(method.cls, {**budget.options, **request.options})
-    dataset = load_dataset(protocol.dataset, data_root=request.data_root, cache=request.cache, base=loaded.base)
+    dataset = dataset or load_dataset(
+        protocol.dataset, data_root=request.data_root, cache=request.cache, base=loaded.base
+    )
     check_possible(protocol, dataset)
     whole = whole_test(protocol, dataset)
     if request.test_episodes is not None and request.test_episodes > whole:

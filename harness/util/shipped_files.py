@@ -38,6 +38,12 @@ def recipes_dir() -> Path:
     return _first(_PACKAGE.parent / "methods" / "recipes")
 
 
+def sweep_files() -> dict[str, Path]:
+    """The shipped sweeps: name to file, in order of name. In a wheel they lie inside the package, as protocols do."""
+    folder = _first(_PACKAGE / "shipped_files" / "sweeps", _PACKAGE.parent / "sweeps")
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
 def papers_dir() -> Path:
     """The folder of the papers' tables: inside the package, in a wheel too."""
     return _first(_PACKAGE / "tables" / "papers")

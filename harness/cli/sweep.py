@@ -1,0 +1,178 @@
+"""`harness sweep FILE`: the runs of a grid, those that are finished skipped and those that are not resumed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.cli.common import BOARDS, LOCAL_BOARDS, add_boards, add_places
+from harness.cli.notices import notice
+from harness.util.errors import UserError
+from harness.util.quantities import duration
+from harness.util.shown_text import in_json, in_line, shown
+
+if TYPE_CHECKING:
+    from harness.sweep.definition import Sweep
+    from harness.sweep.drive import Result
+    from harness.sweep.plan import Planned
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", help="a sweep file, or the name of a shipped sweep")
+    parser.add_argument("--jobs", type=int, metavar="N", help="CPU cores to use (default: those at hand)")
+    parser.add_argument("--time", metavar="2h", help="stop after so long; unfinished runs go on next time")
+    parser.add_argument("--dry-run", action="store_true", help="print the runs and how far each is; run nothing")
+    parser.add_argument("--status", action="store_true", help="print how far a sweep is that runs or has ended")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where run folders go (default: runs)")
+    add_places(parser)
+    add_boards(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    if args.jobs is not None and not 1 <= args.jobs <= 1024:
+        raise UserError(f"--jobs is {args.jobs}; it must be between 1 and 1024")
+
+    from harness.sweep.definition import read_sweep
+    from harness.sweep.expand import expand
+    from harness.sweep.plan import Places, expected_seconds, plan_runs
+
+    name, sweep, document = read_sweep(args.file)
+    limit = args.time or sweep.time
+    seconds = None if limit is None else duration(limit, "--time")
+    runs = expand(sweep, document)
+    places = Places((BOARDS, LOCAL_BOARDS), args.out, args.data_root, args.cache, args.boards)
+    planned = plan_runs(runs, places)
+    folder = places.runs / "sweeps" / name
+    if args.dry_run or args.status:
+        states = _states(planned, folder)
+        _show_plan(planned, states, expected_seconds(planned), args.json)
+        return 0
+    return _drive(sweep, planned, places, folder, seconds, args)
+
+
+def _drive(
+    sweep: Sweep, planned: list[Planned], places: Any, folder: Path, seconds: float | None, args: argparse.Namespace
+) -> int:
+    from filelock import FileLock, Timeout
+
+    from harness.sweep.drive import drive
+    from harness.sweep.local import Local, this_machine
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"the sweep in {folder} is under way in another process; --status shows how far") from None
+    missing = sum(each.state != "done" for each in planned)
+    notice(f"{len(planned)} runs, {len(planned) - missing} finished before, {missing} to do; logs in {folder / 'logs'}")
+    try:
+        results = drive(planned, Local(this_machine(args.jobs)), places, folder, seconds, notice)
+    finally:
+        lock.release()
+    _show_results(sweep, results, args)
+    ended = {each.outcome for each in results}
+    if ended & {"interrupted", "waiting"}:
+        # What was typed goes on with the sweep as it is.
+        notice(f"not all runs are finished; go on with: {shlex.join(['harness', *sys.argv[1:]])}")
+        return 1 if "failed" in ended else 130
+    return 1 if "failed" in ended else 0
+
+
+def _states(planned: Sequence[Planned], folder: Path) -> list[str]:
+    """done, running, unfinished, failed or waiting, for each run."""
+    from filelock import FileLock, Timeout
+
+    from harness.sweep.drive import STATUS
+
+    noted: dict[str, str] = {}
+    if (folder / STATUS).is_file():
+        try:
+            rows = json.loads((folder / STATUS).read_text(encoding="utf-8"))
+            noted = {str(row["folder"]): str(row["state"]) for row in rows}
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{folder / STATUS} is damaged; delete it, and the runs are looked at themselves") from None
+        try:
+            with FileLock(folder / ".lock", timeout=0):
+                noted = {run: state for run, state in noted.items() if state == "failed"}
+        except Timeout:
+            pass
+    return [
+        each.state
+        if each.state == "done" or noted.get(str(each.folder)) not in {"running", "failed"}
+        else noted[str(each.folder)]
+        for each in planned
+    ]
+
+
+def _show_plan(
+    planned: Sequence[Planned], states: Sequence[str], expected: Sequence[float | None], as_json: bool
+) -> None:
+    if as_json:
+        rows = [
+            {
+                "run": each.run.title,
+                "command": each.run.command,
+                "folder": str(each.folder),
+                "state": state,
+                "seconds": each.seconds,
+                "expected_seconds": seconds,
+            }
+            for each, state, seconds in zip(planned, states, expected, strict=True)
+        ]
+        print(in_json(rows))
+        return
+    for each, state, seconds in zip(planned, states, expected, strict=True):
+        time = each.seconds if state == "done" else seconds
+        print(f"{state:<10}  {'?' if time is None else _clock(time):>8}  {in_line(each.run.title)}")
+    left = [seconds for state, seconds in zip(states, expected, strict=True) if state != "done"]
+    known = [seconds for seconds in left if seconds is not None]
+    counts = {state: list(states).count(state) for state in ("done", "running", "unfinished", "failed", "waiting")}
+    print("\n" + ", ".join(f"{count} {state}" for state, count in counts.items() if count))
+    if left:
+        without = f", {len(left) - len(known)} without a finished run alike" if len(known) < len(left) else ""
+        print(f"expected, from finished runs alike: {_clock(sum(known))} for {len(known)} runs{without}")
+
+
+def _show_results(sweep: Sweep, results: Sequence[Result], args: argparse.Namespace) -> None:
+    from harness.runs.folder import read_record
+    from harness.tables.cells import fill
+    from harness.tables.definition import find_table
+    from harness.tables.render import as_text
+
+    rows: list[dict[str, Any]] = []
+    for each in results:
+        row: dict[str, Any] = {"run": each.planned.run.title, "outcome": each.outcome}
+        if each.outcome == "done":
+            record = each.planned.record or read_record(each.planned.folder)
+            metrics = {name: (metric.mean, metric.interval) for name, metric in record.metrics.items()}
+            row |= {"metrics": metrics, "seconds": record.train_seconds + record.score_seconds}
+        else:
+            row |= {"log": str(each.log), "reason": each.reason}
+        rows.append(row)
+    if args.json:
+        print(in_json(rows))
+        return
+    for row in rows:
+        if row["outcome"] == "done":
+            name, (mean, interval) = next(iter(row["metrics"].items()))
+            half = "" if interval is None else f" ± {interval:.2f}"
+            said = f"{name} {mean:.2f}{half}, {_clock(row['seconds'])}"
+        else:
+            said = f"{row['outcome']}: {row['reason']} ({row['log']})" if row["reason"] else row["outcome"]
+        print(f"{in_line(row['run'])}: {in_line(said)}")
+    if sweep.table:
+        filled = fill(find_table(sweep.table), args.boards or BOARDS)
+        print("\n" + shown(as_text(filled, 1000)), end="")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

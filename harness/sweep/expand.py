@@ -1,0 +1,227 @@
+"""From a sweep file to its runs, each with every name known to be right."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.method.registry import LoadedMethod, load_method, method_names, option_problems, parse_options
+from harness.protocol.load import load_protocol
+from harness.sweep.definition import ALL, Exclusion, Grid, Names, Resources, Sweep
+from harness.training.recipe_changes import parse_changes
+from harness.util.errors import UserError
+from harness.util.quantities import duration
+from harness.util.shipped_files import protocol_files
+from harness.yaml_files.document import Document
+from harness.yaml_files.source_location import Loc, Problem, YamlError, problem_at
+
+if TYPE_CHECKING:
+    from harness.protocol.load import Loaded
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One run of a sweep: what `harness run` is asked for, and what it may take of the machine."""
+
+    protocol: str
+    method: str
+    options: Mapping[str, Any]
+    budget: str
+    seed: int
+    data: str
+    recipe: Path | None
+    overrides: Mapping[str, Any]
+    seconds: float | None
+    episodes: int | None
+    test_episodes: int | None
+    priority: int
+    resources: Resources
+
+    @property
+    def title(self) -> str:
+        options = ", ".join(
+            f"{key}={as_text(value)}" for key, value in (*self.options.items(), *self.overrides.items())
+        )
+        stand_in = ", stand-in data" if self.data != "real" else ""
+        own = f"{self.method} ({options})" if options else self.method
+        return f"{own} on {self.protocol}, {self.budget}, seed {self.seed}{stand_in}"
+
+    @property
+    def words(self) -> list[str]:
+        """The words after `harness` that run it, without device, threads and places."""
+        words = ["run", self.protocol, "--method", self.method, "--budget", self.budget, "--seed", str(self.seed)]
+        for key, value in self.options.items():
+            words += ["--set", f"{key}={as_text(value)}"]
+        if self.data != "real":
+            words += ["--data", self.data]
+        if self.recipe is not None:
+            words += ["--recipe", str(self.recipe)]
+        for key, value in self.overrides.items():
+            words += ["--override", f"{key}={as_text(value)}"]
+        if self.seconds is not None:
+            words += ["--time", f"{self.seconds:g}s"]
+        if self.episodes is not None:
+            words += ["--episodes", str(self.episodes)]
+        if self.test_episodes is not None:
+            words += ["--test-episodes", str(self.test_episodes)]
+        return words
+
+    @property
+    def command(self) -> str:
+        return shlex.join(["harness", *self.words])
+
+
+def as_text(value: Any) -> str:
+    """A value as `--set` and `--override` take it."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(as_text, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def expand(sweep: Sweep, document: Document) -> list[SweepRun]:
+    """The runs of a sweep, those of higher priority first and else in the order of the file, each once.
+
+    Raises YamlError with every unknown name, every option that a method does not have and every method that does not
+    run on a protocol it is listed with, each at its line, and if no run is left.
+    """
+    problems: list[Problem] = []
+    runs: dict[str, SweepRun] = {}
+    for number, grid in enumerate(sweep.runs):
+        found = _protocols(grid, ("runs", number), document, problems)
+        methods = _methods(grid, ("runs", number), document, problems)
+        for run in _runs(sweep, grid, found, methods, ("runs", number), document, problems):
+            runs.setdefault(run.command, run)
+    problems += _idle_exclusions(sweep, list(runs.values()), document)
+    if problems:
+        raise YamlError(*dict.fromkeys(problems))
+    left = [run for run in runs.values() if not any(_agrees(each, run) for each in sweep.exclude)]
+    if not left:
+        raise YamlError(problem_at(document.place(("exclude",), at_key=True), "leaves no run", ("exclude",)))
+    return sorted(left, key=lambda run: -run.priority)
+
+
+def _runs(
+    sweep: Sweep,
+    grid: Grid,
+    protocols: list[Loaded],
+    methods: list[LoadedMethod],
+    at: Loc,
+    document: Document,
+    problems: list[Problem],
+) -> Iterator[SweepRun]:
+    anywhere = ALL in (grid.protocols, grid.methods)
+    recipe = None if grid.recipe is None else document.path.parent / grid.recipe
+    if recipe is not None and not recipe.is_file():
+        problems.append(problem_at(document.place((*at, "recipe")), f"there is no file {recipe}", (*at, "recipe")))
+    problems += _unspeakable(grid.overrides, _read_overrides, (*at, "overrides"), document)
+    for loaded, method in itertools.product(protocols, methods):
+        if loaded.protocol.task_kind not in method.cls.kinds:
+            if not anywhere:
+                message = f"{method.name} does not run on {loaded.name} (kind {loaded.protocol.kind})"
+                problems.append(problem_at(document.place((*at, "methods")), message, (*at, "methods")))
+            continue
+        for number, options in enumerate(grid.options):
+            problems += _option_problems(method, options, (*at, "options", number), document)
+            for budget, seed in itertools.product(grid.budgets or sweep.budgets, grid.seeds or sweep.seeds):
+                yield SweepRun(
+                    protocol=loaded.name if loaded.path in protocol_files().values() else str(loaded.path),
+                    method=method.target if method.file else method.name,
+                    options=options,
+                    budget=budget,
+                    seed=seed,
+                    data=grid.data or sweep.data,
+                    recipe=recipe,
+                    overrides=grid.overrides,
+                    seconds=None if grid.time is None else duration(grid.time, "time"),
+                    episodes=grid.episodes,
+                    test_episodes=grid.test_episodes,
+                    priority=grid.priority,
+                    resources=grid.resources or sweep.resources,
+                )
+
+
+def _protocols(grid: Grid, at: Loc, document: Document, problems: list[Problem]) -> list[Loaded]:
+    found = []
+    for name, loc in _named(grid.protocols, list(protocol_files()), (*at, "protocols")):
+        try:
+            beside = document.path.parent / name
+            found.append(load_protocol(beside if beside.is_file() else name))
+        except YamlError as error:
+            problems += error.problems
+        except UserError as error:
+            problems.append(problem_at(document.place(loc), str(error), loc))
+    return found
+
+
+def _methods(grid: Grid, at: Loc, document: Document, problems: list[Problem]) -> list[LoadedMethod]:
+    found = []
+    for name, loc in _named(grid.methods, method_names(), (*at, "methods")):
+        try:
+            file, _, cls = name.rpartition(":")
+            beside = document.path.parent / file
+            found.append(_loaded(f"{beside}:{cls}" if file and beside.is_file() else name))
+        except UserError as error:
+            problems.append(problem_at(document.place(loc), str(error), loc))
+    return found
+
+
+@cache
+def _loaded(name: str) -> LoadedMethod:
+    return load_method(name)
+
+
+def _named(names: Names, known: list[str], at: Loc) -> list[tuple[str, Loc]]:
+    if names == ALL:
+        return [(name, at) for name in known]
+    return [(name, (*at, number)) for number, name in enumerate(names)]
+
+
+def _option_problems(
+    method: LoadedMethod, options: Mapping[str, Any], at: Loc, document: Document
+) -> Iterator[Problem]:
+    for name, message in option_problems(method.cls, dict(options)):
+        yield problem_at(document.place((*at, name), at_key=True), message, (*at, name))
+    yield from _unspeakable(options, parse_options, at, document)
+
+
+def _unspeakable(
+    values: Mapping[str, Any], read: Callable[[list[str]], dict[str, Any]], at: Loc, document: Document
+) -> Iterator[Problem]:
+    """Values that a command line cannot give: one that a run's command could not repeat has no place in a sweep."""
+    for name, value in values.items():
+        with contextlib.suppress(UserError):
+            if json.dumps(read([f"{name}={as_text(value)}"])) == json.dumps({name: value}):
+                continue
+        message = "cannot be given on a command line: write text without quotes, or a plain number"
+        yield problem_at(document.place((*at, name)), message, (*at, name))
+
+
+def _read_overrides(pairs: list[str]) -> dict[str, Any]:
+    return parse_changes(None, None, pairs)
+
+
+def _agrees(exclusion: Exclusion, run: SweepRun) -> bool:
+    wanted = {
+        "protocol": exclusion.protocol,
+        "method": exclusion.method,
+        "budget": exclusion.budget,
+        "seed": exclusion.seed,
+    }
+    return all(value is None or getattr(run, name) == value for name, value in wanted.items()) and all(
+        name in run.options and run.options[name] == value for name, value in exclusion.options.items()
+    )
+
+
+def _idle_exclusions(sweep: Sweep, runs: list[SweepRun], document: Document) -> Iterator[Problem]:
+    """An exclusion that leaves nothing out is a misspelt one."""
+    for number, exclusion in enumerate(sweep.exclude):
+        if not any(_agrees(exclusion, run) for run in runs):
+            loc = ("exclude", number)
+            yield problem_at(document.place(loc), "agrees with no run of the sweep", loc)

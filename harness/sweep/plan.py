@@ -1,0 +1,159 @@
+"""Which runs of a sweep are finished, unfinished or not begun, and how long runs like them took."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from harness.boards.store import board_path, read_board
+from harness.protocol.load import for_data, load_protocol
+from harness.records.record import Record
+from harness.runs.folder import NOTED, read_record
+from harness.runs.resolve import CUT, Prepared, Request, prepare
+from harness.sweep.expand import SweepRun
+from harness.util.errors import UserError
+
+State = Literal["waiting", "unfinished", "done"]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a sweep's runs find data and leave what they make; None as for `harness run`.
+
+    `default_boards` are the folders of boards, of real and of generated data, where `boards` names none.
+    """
+
+    default_boards: tuple[Path, Path]
+    out: Path | None = None
+    data_root: Path | None = None
+    cache: Path | None = None
+    boards: Path | None = None
+
+    @property
+    def words(self) -> list[str]:
+        """The options of `harness run` that say so."""
+        places = {"out": self.out, "data-root": self.data_root, "cache": self.cache, "boards": self.boards}
+        return [word for name, value in places.items() if value is not None for word in (f"--{name}", str(value))]
+
+    @property
+    def runs(self) -> Path:
+        """Where run folders go."""
+        return self.out or Request.out
+
+    def boards_of(self, stand_in: bool) -> Path:
+        """Where the boards of real or of generated data are."""
+        return self.boards or self.default_boards[stand_in]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run with its folder and how far it got: `record` is that of a finished one, in its folder or on its board."""
+
+    run: SweepRun
+    folder: Path
+    protocol: str
+    method: str
+    record: Record | None
+
+    @property
+    def state(self) -> State:
+        return "done" if self.record is not None else state_of(self.folder)
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall time of training and scoring, once it is done."""
+        return None if self.record is None else self.record.train_seconds + self.record.score_seconds
+
+
+def plan_runs(runs: Sequence[SweepRun], places: Places) -> list[Planned]:
+    """Every run with its folder. Raises UserError for data that are not there or do not fit, naming the run."""
+    # One data set at a time is held in memory, so those that share one are resolved one after another.
+    order = sorted(range(len(runs)), key=lambda number: (runs[number].data, runs[number].protocol))
+    planned: dict[int, Planned] = {}
+    dataset, held = None, None
+
+    @cache
+    def rows_of(path: Path) -> list[Record]:
+        return [record for _, record in read_board(path).records]
+
+    for number in order:
+        run = runs[number]
+        try:
+            loaded = load_protocol(run.protocol)
+            wanted = for_data(loaded, run.data).dataset, loaded.base
+            prepared = prepare(_request(run, places), loaded, dataset=dataset if wanted == held else None)
+        except UserError as error:
+            raise UserError(f"{run.title}: {error}") from None
+        dataset, held = prepared.dataset, wanted
+        record = _finished(prepared, places, rows_of)
+        planned[number] = Planned(run, prepared.folder, loaded.name, prepared.method.name, record)
+    return [planned[number] for number in range(len(runs))]
+
+
+def _finished(prepared: Prepared, places: Places, rows_of: Callable[[Path], list[Record]]) -> Record | None:
+    """The record of a run that is done: in its folder, or as a row of the same setting and seed on its board."""
+    if state_of(prepared.folder) == "done":
+        with contextlib.suppress(UserError):  # a damaged one is for the run itself to speak of
+            return read_record(prepared.folder)
+    path = board_path(places.boards_of(prepared.stand_in), prepared.loaded.name, prepared.stand_in)
+    return next((row for row in reversed(rows_of(path)) if _is_of(row, prepared)), None)
+
+
+def _is_of(row: Record, prepared: Prepared) -> bool:
+    """Whether a row is what a run would come to; rows of methods that are not trained name no recipe and no budget."""
+    identity = prepared.identity
+    theirs = row.digest, row.data.fingerprint, row.target, row.options, row.seed, row.test_episodes, row.budget_cut
+    ours = (
+        *(identity[name] for name in ("digest", "fingerprint", "target")),
+        json.loads(json.dumps(identity["options"])),
+        *(identity[name] for name in ("seed", "test_episodes", CUT)),
+    )
+    training = ("", ""), (identity["recipe_hash"], identity["budget"])
+    fresh = row.init is None and row.method_version == prepared.method.cls.version
+    return theirs == ours and fresh and (row.recipe_hash, row.budget) in training
+
+
+def state_of(folder: Path) -> State:
+    """How far the run in a folder got, as noted there."""
+    noted = folder / NOTED
+    if not noted.is_file():
+        return "waiting"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        if json.loads(noted.read_text(encoding="utf-8"))["status"] == "done":
+            return "done"
+    return "unfinished"
+
+
+def expected_seconds(planned: Sequence[Planned]) -> list[float | None]:
+    """What each run should take: the mean of finished runs alike but for seed and options; None where there is none."""
+    taken: dict[tuple[str, str, str], list[float]] = {}
+    for each in planned:
+        if each.seconds is not None:
+            taken.setdefault((each.protocol, each.method, each.run.budget), []).append(each.seconds)
+    found = [taken.get((each.protocol, each.method, each.run.budget)) for each in planned]
+    return [sum(times) / len(times) if times else None for times in found]
+
+
+def _request(run: SweepRun, places: Places) -> Request:
+    return Request(
+        protocol=run.protocol,
+        method=run.method,
+        budget=run.budget,
+        seed=run.seed,
+        options=dict(run.options),
+        recipe=run.recipe,
+        changes=dict(run.overrides),
+        episodes=run.episodes,
+        seconds=run.seconds,
+        test_episodes=run.test_episodes,
+        data=run.data,
+        data_root=places.data_root,
+        cache=places.cache,
+        out=places.runs,
+        device="cpu",  # the run is only named here
+    )

@@ -1,0 +1,36 @@
+"""Durations and seeds as people write them, on the command line and in files."""
+
+from __future__ import annotations
+
+import re
+
+from harness.util.errors import UserError
+
+MOST_SEEDS = 1000
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration(text: str, name: str) -> float:
+    """Seconds from '90s', '10m', '2h' or '1d'; UserError, which calls the value by `name`, for anything else."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smhd]?)", text.strip(), re.ASCII)
+    if not match or float(match[1]) <= 0:
+        raise UserError(f"{name} is '{text}'; write it as 90s, 10m or 2h")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def seed_numbers(text: str, name: str) -> list[int]:
+    """Seeds from '0', '0-2' or '0,3,7'; UserError, which calls the value by `name`, for anything else."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip(), re.ASCII)
+        if not match:
+            raise UserError(f"{name} is '{text}'; write 0, 0-2 or 0,3,7")
+        first, last = match[1], match[2] or match[1]
+        if max(len(first), len(last)) > 20 or int(last) >= 2**64:
+            raise UserError(f"{name} is '{text}'; a seed is a whole number below 2^64")
+        seeds += range(int(first), min(int(last), int(first) + MOST_SEEDS) + 1)
+        if len(seeds) > MOST_SEEDS:
+            raise UserError(f"{name} is '{text}', which names more than {MOST_SEEDS} seeds")
+    if not seeds:
+        raise UserError(f"{name} is '{text}', which names no seed")
+    return seeds

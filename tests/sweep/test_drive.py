@@ -1,0 +1,166 @@
+"""Driving a sweep: what is begun when, what happens to runs that fail, and how all of it is stopped."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.sweep import local
+from harness.sweep.definition import Resources
+from harness.sweep.drive import STATUS, Result, drive
+from harness.sweep.expand import SweepRun
+from harness.sweep.local import Local, Machine
+from harness.sweep.plan import Places, Planned
+
+PLACES = Places((Path("leaderboards"), Path("runs/boards")))
+
+
+def planned(folder: Path, seed: int, resources: Resources | None = None) -> Planned:
+    run = SweepRun(
+        protocol="p",
+        method="m",
+        options={},
+        budget="smoke",
+        seed=seed,
+        data="real",
+        recipe=None,
+        overrides={},
+        seconds=None,
+        episodes=None,
+        test_episodes=None,
+        priority=0,
+        resources=resources or Resources(),
+    )
+    return Planned(run, folder / f"run-{seed}", "p", "m", None)
+
+
+class Scripted:
+    """A process that ends with the given exit code when it is looked at the n-th time, or when it is asked to."""
+
+    def __init__(self, code: int, looks: int = 1, when_stopped: int = 130) -> None:
+        self.code, self.looks, self.when_stopped, self.stopped = code, looks, when_stopped, False
+
+    def poll(self) -> int | None:
+        self.looks -= 1
+        if self.stopped:
+            return self.when_stopped
+        return self.code if self.looks < 0 else None
+
+    def send_signal(self, number: int) -> None:
+        assert number == signal.SIGINT
+        self.stopped = True
+
+
+def scripted(
+    monkeypatch: pytest.MonkeyPatch, script: Callable[[list[str], int], Scripted]
+) -> list[tuple[list[str], Scripted]]:
+    """From now on processes are scripted, given their words and how many began before; those that began."""
+    begun: list[tuple[list[str], Scripted]] = []
+
+    def popen(words: Sequence[str], **_: Any) -> Scripted:
+        process = script(list(words), len(begun))
+        begun.append((list(words), process))
+        return process
+
+    monkeypatch.setattr(local.subprocess, "Popen", popen)
+    return begun
+
+
+def driven(tmp_path: Path, runs: list[Planned], machine: Machine, **limits: Any) -> list[Result]:
+    return drive(runs, Local(machine), PLACES, tmp_path / "sweep", pause=0, **limits)
+
+
+def seed_of(words: list[str]) -> int:
+    return int(words[words.index("--seed") + 1])
+
+
+def test_runs_begin_in_order_and_only_while_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once: list[int] = []
+
+    def script(words: list[str], before: int) -> Scripted:
+        at_once.append(sum(each.looks >= 0 for _, each in begun))
+        return Scripted(0, looks=5)
+
+    begun = scripted(monkeypatch, script)
+    runs = [planned(tmp_path, seed, Resources(cores=2)) for seed in range(5)]
+    results = driven(tmp_path, runs, Machine(cores=4, memory_gb=8, gpus=0))
+    assert [each.outcome for each in results] == ["done"] * 5
+    assert [seed_of(words) for words, _ in begun] == list(range(5))
+    assert max(at_once) == 1  # and the new one beside it
+    for words, _ in begun:
+        assert words[words.index("--device") + 1] == "cpu"
+        assert words[words.index("--threads") + 1] == "2"
+
+
+@pytest.mark.parametrize(
+    ("resources", "machine", "fit"),
+    [
+        (Resources(cores=1), Machine(3, 8, 0), 3),
+        (Resources(cores=1, memory_gb=3), Machine(8, 8, 0), 2),
+        (Resources(cores=1, gpus=0.25), Machine(64, 8, 1), 4),
+        (Resources(cores=1, gpus=1 / 3), Machine(64, 8, 2), 6),
+        (Resources(cores=1, gpus=1), Machine(64, 8, 2), 2),
+        (Resources(cores=9, memory_gb=99), Machine(2, 8, 0), 1),  # more than there is: alone
+    ],
+)
+def test_a_machine_holds_what_it_has_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resources: Resources, machine: Machine, fit: int
+) -> None:
+    begun = scripted(monkeypatch, lambda words, before: Scripted(0, looks=10**6))
+    engine = Local(machine)
+    while engine.start(["run"], resources, tmp_path / "log.txt") is not None:
+        pass
+    assert len(begun) == fit
+    devices = [words[words.index("--device") + 1] for words, _ in begun]
+    if resources.gpus:
+        per_gpu = {device: devices.count(device) for device in devices}
+        assert per_gpu == {f"cuda:{n}": fit // machine.gpus for n in range(machine.gpus)}
+    else:
+        assert set(devices) == {"cpu"}
+
+
+def test_a_failed_run_is_tried_once_more_and_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = {0: [1, 0], 1: [-9, 1], 2: [2], 3: [0]}
+    begun = scripted(monkeypatch, lambda words, before: Scripted(codes[seed_of(words)].pop(0)))
+    told: list[str] = []
+    runs = [planned(tmp_path, seed) for seed in range(4)]
+    results = driven(tmp_path, runs, Machine(1, 8, 0), tell=told.append)
+    assert [each.outcome for each in results] == ["done", "failed", "failed", "done"]
+    assert [seed_of(words) for words, _ in begun].count(2) == 1  # wrong use: not tried again
+    assert all(not left for left in codes.values())
+    assert any("killed by signal 9" in line for line in told)
+    rows = json.loads((tmp_path / "sweep" / STATUS).read_text())
+    assert [(row["state"], row["tries"]) for row in rows] == [("done", 2), ("failed", 2), ("failed", 1), ("done", 1)]
+
+
+def test_what_was_begun_before_is_resumed_and_what_is_done_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = scripted(monkeypatch, lambda words, before: Scripted(0))
+    runs = [planned(tmp_path, seed) for seed in range(2)]
+    runs[1].folder.mkdir()
+    (runs[1].folder / "run.json").write_text('{"status": "training"}')
+    driven(tmp_path, runs, Machine(1, 8, 0))
+    assert ["--resume" in words for words, _ in begun] == [False, True]
+
+
+@pytest.mark.parametrize("how", ["signal", "time"])
+def test_a_stop_lets_runs_save_and_begins_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    def script(words: list[str], before: int) -> Scripted:
+        if how == "signal" and before == 1:
+            signal.raise_signal(signal.SIGINT)
+        return Scripted(0, looks=10**6, when_stopped=0 if before == 0 else 130)
+
+    begun = scripted(monkeypatch, script)
+    runs = [planned(tmp_path, seed) for seed in range(3)]
+    results = driven(tmp_path, runs, Machine(2, 8, 0), seconds=None if how == "signal" else 0.2)
+    assert [each.outcome for each in results] == ["done", "interrupted", "waiting"]  # the first ended just then
+    assert all(process.stopped for _, process in begun)
+    assert len(begun) == 2

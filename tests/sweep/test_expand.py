@@ -1,0 +1,116 @@
+"""From a sweep file to its runs, and what is wrong with one at its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.method.registry import load_method, method_names, parse_options
+from harness.protocol.load import load_protocol
+from harness.sweep.definition import read_sweep
+from harness.sweep.expand import SweepRun, expand
+from harness.util.shipped_files import sweep_files
+from harness.yaml_files.source_location import YamlError
+
+GOOD = """\
+budgets: [smoke]
+seeds: 0-1
+runs:
+  - protocols: [omniglot_20way_1shot, omniglot_20way_5shot]
+    methods: [maml, protonet]
+  - protocols: [omniglot_20way_1shot]
+    methods: [maml]
+    options: [{rate: layer}, {rate: global}]
+    seeds: [7]
+    priority: 1
+exclude:
+  - {method: protonet, seed: 1}
+"""
+
+
+def runs_of(tmp_path: Path, text: str) -> list[SweepRun]:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    _, sweep, document = read_sweep(path)
+    return expand(sweep, document)
+
+
+def test_a_grid_is_every_combination_once_without_what_is_excluded(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, GOOD + "\n")
+    first, rest = runs[:2], runs[2:]
+    assert [(run.method, run.options, run.seed) for run in first] == [
+        ("maml", {"rate": "layer"}, 7),
+        ("maml", {"rate": "global"}, 7),
+    ]
+    expected = [
+        (protocol, method, seed)
+        for protocol in ("omniglot_20way_1shot", "omniglot_20way_5shot")
+        for method in ("maml", "protonet")
+        for seed in (0, 1)
+        if (method, seed) != ("protonet", 1)
+    ]
+    assert [(run.protocol, run.method, run.seed) for run in rest] == expected
+
+
+def test_a_run_listed_twice_is_run_once(tmp_path: Path) -> None:
+    again = "  - {protocols: [omniglot_20way_1shot], methods: [maml], seeds: [0]}\n"
+    assert len(runs_of(tmp_path, GOOD.replace("exclude:", f"{again}exclude:"))) == len(runs_of(tmp_path, GOOD))
+
+
+@pytest.mark.parametrize(
+    ("found", "put", "line", "message"),
+    [
+        ("omniglot_20way_5shot", "omniglot_20way_5shots", 4, "there is no protocol 'omniglot_20way_5shots'"),
+        ("protonet]", "protonat]", 5, "unknown method 'protonat'. Did you mean 'protonet'"),
+        ("maml, protonet", "resnet20", 5, "resnet20 does not run on omniglot_20way_1shot"),
+        ("rate: layer", "rato: layer", 8, "MAML has no option 'rato'. Did you mean 'rate'"),
+        ("rate: layer", "rate: 3", 8, "option rate"),
+        ("rate: layer", 'rate: "1"', 8, "cannot be given on a command line"),
+        ("seeds: [7]", "seeds: [-7]", 9, "at least 0"),
+        ("seeds: 0-1", "seeds: 0-x", 2, "write 0, 0-2 or 0,3,7"),
+        ("seed: 1}", "seed: 5}", 12, "agrees with no run of the sweep"),
+        ("- {method: protonet, seed: 1}", "- {}", 12, "say which runs to leave out"),
+        ("- {method: protonet, seed: 1}", "- {budget: smoke}", 11, "leaves no run"),
+        ("priority: 1", "time: soon", 10, "write it as 90s, 10m or 2h"),
+        ("priority: 1", "overrides: {augment: '1'}", 10, "cannot be given on a command line"),
+        ("priority: 1", "recipe: mine_too.yaml", 10, "there is no file"),
+    ],
+)
+def test_what_is_wrong_is_said_at_its_line(tmp_path: Path, found: str, put: str, line: int, message: str) -> None:
+    with pytest.raises(YamlError) as error:
+        runs_of(tmp_path, GOOD.replace(found, put))
+    assert any(problem.line == line and message in problem.message for problem in error.value.problems), error.value
+
+
+def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(YamlError) as error:
+        runs_of(tmp_path, GOOD.replace("omniglot_20way_5shot", "nowhere").replace("protonet]", "nobody]"))
+    assert {problem.line for problem in error.value.problems} >= {4, 5}
+
+
+def test_a_sweep_takes_over_another_and_files_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(GOOD, encoding="utf-8")
+    (tmp_path / "own.yaml").write_text("extends: omniglot_20way_1shot\ntitle: own\n", encoding="utf-8")
+    runs = runs_of(
+        tmp_path, "extends: base.yaml\nruns: [{protocols: [own.yaml], methods: [maml]}]\nexclude: [{seed: 1}]\n"
+    )
+    assert [(Path(run.protocol), run.seed) for run in runs] == [(tmp_path / "own.yaml", 0)]
+
+
+@pytest.mark.parametrize("name", sweep_files())
+def test_shipped_sweeps_name_what_there_is(name: str) -> None:
+    _, sweep, document = read_sweep(name)
+    runs = expand(sweep, document)
+    assert len({run.command for run in runs}) == len(runs)
+    for run in runs:
+        given = [word for before, word in zip(run.words, run.words[1:], strict=False) if before == "--set"]
+        assert parse_options(given) == dict(run.options)
+
+
+def test_the_smoke_sweep_runs_every_method_on_every_kind_it_can() -> None:
+    _, sweep, document = read_sweep("smoke_all")
+    ran = {(run.method, load_protocol(run.protocol).protocol.kind) for run in expand(sweep, document)}
+    can = {(name, kind) for name in method_names() for kind in load_method(name).cls.kinds}
+    assert {method for method, _ in ran} == set(method_names())
+    assert {kind for _, kind in ran} == {kind for _, kind in can}

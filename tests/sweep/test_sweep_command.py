@@ -1,0 +1,111 @@
+"""`harness sweep` as its users run it, on tiny protocols and generated data."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.boards.store import read_board
+from harness.cli import main
+from tests.helpers import runs as tiny_runs
+
+SWEEP = """\
+data: stand-in
+budgets: [smoke]
+runs:
+  - {protocols: [late.yaml], methods: [cl_lstm], recipe: cl_lstm.yaml, seeds: [0, 1]}
+  - {protocols: [late.yaml], methods: [copy_last], priority: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for all sweeps of this module: a method is checked once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: Path) -> list[str]:
+    """The command in a new working directory."""
+    tiny_runs.written(tmp_path)
+    (tmp_path / "grid.yaml").write_text(SWEEP)
+    monkeypatch.chdir(tmp_path)
+    root = str(Path(__file__).parents[2])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
+    return ["sweep", "grid.yaml", "--cache", str(shared), "--boards", "boards", "--jobs", "1"]
+
+
+def printed(capsys: pytest.CaptureFixture[str], words: list[str]) -> list[dict[str, Any]]:
+    """What a command prints as JSON."""
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+    found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def interrupted(words: list[str]) -> None:
+    """A sweep that is stopped by Ctrl-C once a training has begun."""
+    sweep = subprocess.Popen(
+        [sys.executable, "-m", "harness", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    while not any(Path().glob("runs/late/cl_lstm-*/run.json")):
+        assert sweep.poll() is None
+        time.sleep(0.02)
+    sweep.send_signal(signal.SIGINT)
+    said, _ = sweep.communicate(timeout=600)
+    assert sweep.returncode == 130, said
+    assert "go on with: harness sweep grid.yaml" in said
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_goes_on_to_the_numbers_of_runs_alone(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [row["state"] for row in printed(capsys, [*words, "--dry-run"])] == ["waiting"] * 3
+    assert not Path("runs").exists()
+    interrupted(words)
+    states = [row["state"] for row in printed(capsys, [*words, "--status"])]
+    assert set(states) <= {"done", "unfinished", "waiting"}
+    assert states.count("done") < 3
+    rows = printed(capsys, words)
+    assert [row["outcome"] for row in rows] == ["done"] * 3
+    before = {path: path.read_bytes() for path in Path().glob("runs/late/*/record.json")}
+    board = read_board(Path("boards/stand_in/late.jsonl"))
+    assert len(before) == len(board.records) == 3
+    assert not board.problems
+
+    assert main(words) == 0
+    assert "3 finished before, 0 to do" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path().glob("runs/late/*/record.json")} == before
+
+    alone = [*tiny_runs.words("late"), "--data", "stand-in", "--seed", "1", "--out", "alone", "--no-board", "--json"]
+    assert main(alone) == 0
+    (record,) = json.loads(capsys.readouterr().out)["records"]
+    (row,) = [each for each in rows if "seed 1" in each["run"]]
+    assert {name: [each["mean"], each["interval"]] for name, each in record["metrics"].items()} == row["metrics"]
+
+
+@pytest.mark.slow
+def test_a_row_on_the_board_is_not_run_again(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    own = ["run", "late.yaml", "--method", "copy_last", "--data", "stand-in", "--budget", "smoke", "--out", "elsewhere"]
+    assert main([*own, *words[2:-2]]) == 0
+    states = {row["run"].split()[0]: row["state"] for row in printed(capsys, [*words, "--dry-run"])}
+    assert states == {"copy_last": "done", "cl_lstm": "waiting"}
+
+
+def test_a_sweep_that_is_under_way_is_not_begun_twice(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    from filelock import FileLock
+
+    folder = Path("runs/sweeps/grid")
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"):
+        assert main(words) == 2
+    assert "is under way in another process" in capsys.readouterr().err
