@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -153,7 +152,6 @@ def rescored(
     bench: Bench,
     found: Inspected,
     episodes: int,
-    progress: Callable[[int], None] | None = None,
     batches: list[int] | None = None,
     fresh: bool = False,
 ) -> tuple[Scores, Isolated | None]:
@@ -164,7 +162,7 @@ def rescored(
     """
     source, of = EpisodeSource(bench.dataset, bench.device), record.test_episodes
     if isinstance(found.played, Method):
-        scores = evaluate(found.played, source, bench.protocol, "test", episodes, progress, of=of, batches=batches)
+        scores = evaluate(found.played, source, bench.protocol, "test", episodes, of=of, batches=batches)
         return scores, None
     assert found.played is not None
     return scored(
@@ -173,7 +171,6 @@ def rescored(
         bench.protocol,
         "test",
         episodes,
-        progress,
         of=of,
         batches=batches,
         fresh=fresh or bench.fresh_workers,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -57,7 +56,6 @@ def verified(
     boards: Path,
     episodes: int | None = None,
     named: str | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> Verdict:
     """The verdict on a row of a board in the folder `boards`.
 
@@ -66,7 +64,7 @@ def verified(
     given. Whatever goes wrong on the way, with values that nobody would write in earnest, is a verdict as well.
     """
     try:
-        return _verified(record, bench, boards, episodes, named, progress)
+        return _verified(record, bench, boards, episodes, named)
     except HarnessError as error:
         return Verdict("not re-scored", str(error))
     except (Exception, SystemExit) as error:  # a row may name any options, and a method raise anything
@@ -80,7 +78,6 @@ def _verified(
     boards: Path,
     episodes: int | None,
     named: str | None,
-    progress: Callable[[int], None] | None,
 ) -> Verdict:
     reason = why_not(record, bench)
     if reason:
@@ -102,7 +99,7 @@ def _verified(
     player = inspected(record, bench, named, weights)
     if player.wrong:
         return _otherwise(player.wrong)
-    found, _ = rescored(record, bench, player, wanted, progress)
+    found, _ = rescored(record, bench, player, wanted)
     return (
         against_metrics(record, bench.protocol, found)
         if claimed is None

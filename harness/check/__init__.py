@@ -25,6 +25,7 @@ from harness.check.subject import Subject, poisoned
 from harness.method.interface import Method
 from harness.protocol.models import KINDS, AnyProtocol
 from harness.util.errors import HarnessError
+from harness.util.progress import tracked
 
 __all__ = ["CHECKS", "Check", "CheckResult", "Finding", "Memory", "Report", "check_method"]
 
@@ -90,7 +91,7 @@ def _checked(subjects: list[Subject], skips: dict[Setting, Mapping[str, str]]) -
     """The result of every check over all subjects (one a setting), but for those that the method declares to skip."""
     results = []
     unsound: dict[Setting, set[str]] = {subject.setting: set() for subject in subjects}
-    for check in CHECKS:
+    for check in tracked(CHECKS, "checking", "checks"):
         findings = []
         for subject in subjects:
             if subject.setting.kind not in check.on:

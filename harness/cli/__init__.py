@@ -9,6 +9,7 @@ import sys
 from harness import __version__
 from harness.cli.notices import show_notices
 from harness.cli.parser import Parser
+from harness.util import progress
 from harness.util.errors import HarnessError, unknown
 from harness.util.shown_text import shown
 from harness.util.signals import interrupting
@@ -59,7 +60,6 @@ def main(argv: list[str] | None = None) -> int:
     replace_unencodable(sys.stdout, sys.stderr)
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
-    show_notices()
     words = [word for word in words if word != "--debug"]
     try:
         with interrupting():
@@ -109,7 +109,12 @@ def _dispatch(words: list[str]) -> int:
     parser = Parser(prog=f"harness {name}", description=f"{line[0].upper()}{line[1:]}.")
     command.add_arguments(parser)
     args = parser.parse(rest)
-    return 0 if args is None else int(command.execute(args))
+    if args is None:
+        return 0
+    level = progress.QUIET if args.quiet else progress.VERBOSE if args.verbose else progress.NORMAL
+    show_notices(level)
+    with progress.shown(level):
+        return int(command.execute(args))
 
 
 def _top_options(name: str) -> list[str]:

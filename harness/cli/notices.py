@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
 
+from harness.util.progress import NORMAL, QUIET, say
 from harness.util.shown_text import shown
 
 
 def notice(message: str) -> None:
     """Tells the user something without mixing it into what a command prints."""
-    print(f"harness: {shown(message)}", file=sys.stderr, flush=True)
+    say(f"harness: {shown(message)}", QUIET)
 
 
 class _Notices(logging.Handler):
@@ -20,9 +20,10 @@ class _Notices(logging.Handler):
         notice(record.getMessage())
 
 
-def show_notices() -> None:
-    """From now on, what the library logs at level INFO or above is shown as notices; once, however often called."""
+def show_notices(level: int = NORMAL) -> None:
+    """From now on, what the library logs at level INFO or above (if quiet: WARNING) is shown as notices; once, however
+    often called."""
     logger = logging.getLogger("harness")
     if not any(isinstance(each, _Notices) for each in logger.handlers):
         logger.addHandler(_Notices())
-        logger.setLevel(logging.INFO)
+    logger.setLevel(logging.WARNING if level == QUIET else logging.INFO)

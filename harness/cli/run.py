@@ -114,7 +114,7 @@ def _run_all(runs: list[Prepared], args: argparse.Namespace) -> int:
     records = []
     for prepared in _resumed(runs):
         try:
-            record = run(prepared, quiet=args.json)
+            record = run(prepared, quiet=args.quiet)
         except KeyboardInterrupt:
             print(f"\nstopped; go on with: {shlex.join(['harness', *_resuming(sys.argv[1:])])}", file=sys.stderr)
             return 130

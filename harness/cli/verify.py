@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,12 +134,4 @@ def _verdict(record: Record, bench: Bench, boards: Path, args: argparse.Namespac
         except UserError as error:
             return Verdict("not re-scored", str(error))
     torch.set_num_threads(args.threads or record.hardware.threads)
-    done, total = 0, min(args.episodes or record.test_episodes, record.test_episodes)
-
-    def progress(episodes: int) -> None:
-        nonlocal done
-        done += episodes
-        if sys.stderr.isatty():
-            print(f"\r  {done}/{total} episodes ", end="" if done < total else "\r", file=sys.stderr, flush=True)
-
-    return verified(record, bench, boards, args.episodes, args.method, progress)
+    return verified(record, bench, boards, args.episodes, args.method)

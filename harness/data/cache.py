@@ -27,6 +27,7 @@ from harness.data.cards import Card
 from harness.data.dataset import SPLITS, ClassTable, Dataset
 from harness.data.sources import Decoded, Source
 from harness.util.errors import UserError
+from harness.util.progress import track
 
 LOG = logging.getLogger(__name__)
 
@@ -90,7 +91,8 @@ def opened(card: Card, folder: Path) -> Dataset:
         images = np.load(folder / _IMAGES, mmap_mode="r", allow_pickle=False)
         masks = np.load(folder / _MASKS, mmap_mode="r", allow_pickle=False) if meta.get("masks") else None
         pixels = _IMAGES if masks is None else f"{_IMAGES} or {_MASKS}"
-        _expect(fingerprint(images, tables, masks) == meta["fingerprint"], f"{pixels} is damaged")
+        with track(f"checking the pixels of {card.name}"):
+            _expect(fingerprint(images, tables, masks) == meta["fingerprint"], f"{pixels} is damaged")
         _expect(images.shape[1:] == card.image_shape, f"images are {images.shape[1:]}, not {card.image_shape}")
         _expect(card.masks == (masks is not None), f"it has {'no ' if masks is None else ''}masks, unlike its card")
         if index.get("mean"):

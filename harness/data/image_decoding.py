@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from harness.util.errors import UserError
+from harness.util.progress import track
 from harness.util.text import without_addresses
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def decoded(
     """
     problems: list[str] = []
     # Written, not assigned to a map of the file: a full disk is then an error and not a dead process.
-    with file.open("wb") as out, ThreadPoolExecutor(threads()) as pool:
+    with file.open("wb") as out, ThreadPoolExecutor(threads()) as pool, track("decoding", count, "images") as task:
         size = int(np.prod(shape))
         for batch in batches(pictures, _BATCH):
             for picture, image in zip(batch, pool.map(lambda each: _tried(each, shape, stretch), batch), strict=True):
@@ -59,6 +60,7 @@ def decoded(
                 elif not problems:
                     out.seek(picture.number * size)
                     out.write(image.tobytes())
+            task.advance(len(batch))
     if problems:
         raise UserError(f"images that cannot be used:\n{listed(problems)}")
     return np.memmap(file, np.uint8, "r", shape=(count, *shape))

@@ -16,6 +16,7 @@ from harness.data.registered import registered_dataset
 from harness.data.sources import Finder
 from harness.util.atomic_files import is_folder
 from harness.util.errors import MissingData, UserError, unknown
+from harness.util.progress import track
 
 if TYPE_CHECKING:
     from harness.data.user.model import OwnData
@@ -131,7 +132,8 @@ def _real(card: Card, finder: Finder, root: Path | None, cache: Path, may_downlo
     if may_download:
         LOG.info(f"{card.name} is not here; downloading it into {downloads}")
         try:
-            sources.download(finder, downloads)
+            with track(f"downloading {card.name}"):
+                sources.download(finder, downloads)
         except Exception as error:  # the network and torchvision raise many kinds
             reason = f"downloading it failed: {error}"
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from harness.evaluation.score import Scores, first, joined, score
 from harness.method.interface import Method
 from harness.protocol.models import AnyProtocol
 from harness.util.errors import UserError
+from harness.util.progress import Task, track
 
 BATCH, SINGLES = 100, 1000
 """Episodes scored at once at most (of several steps, of one image). A last batch is filled up to the same size, so
@@ -35,7 +37,7 @@ def evaluate(
     protocol: AnyProtocol,
     split: str,
     episodes: int,
-    progress: Callable[[int], None] | None = None,
+    scored: Callable[[int], None] | None = None,
     with_feedback: bool = True,
     of: int | None = None,
     batches: Sequence[int] | None = None,
@@ -45,7 +47,8 @@ def evaluate(
     They may be the first `of` so many: they then have the very bits that they have among all of these, which depend on
     how many are scored at once. With `batches` only those are scored, by number, of the batches in which all of them
     are (`sampled` draws some). Unless `with_feedback`, every feedback is replaced by null, which shows what it
-    owes to feedback. Raises UserError where the data set has no such split.
+    owes to feedback. `scored` is called with the number of episodes of each batch; what it raises ends the scoring.
+    Raises UserError where the data set has no such split.
     """
     if split not in source.dataset.tables:
         raise UserError(
@@ -56,18 +59,24 @@ def evaluate(
     was_training = method.training
     method.eval()
     try:
-        with torch.set_grad_enabled(method.learns_by_gradient):
+        with torch.set_grad_enabled(method.learns_by_gradient), _tracked(split, episodes, size, batches) as task:
             for begin in range(0, episodes, size) if batches is None else [size * number for number in batches]:
                 wanted = np.arange(begin, min(begin + size, episodes))
                 numbers = np.resize(wanted, size)
                 batch = source.episodes(protocol, split, EVALUATION_SEED, numbers)
                 earned = score_batch(method, batch if with_feedback else without_feedback(batch))
                 parts.append(first(score(protocol, earned, batch.plan), len(wanted)))
-                if progress:
-                    progress(len(wanted))
+                task.advance(len(wanted))
+                if scored:
+                    scored(len(wanted))
     finally:
         method.train(was_training)
     return joined(parts)
+
+
+def _tracked(split: str, episodes: int, size: int, batches: Sequence[int] | None) -> AbstractContextManager[Task]:
+    total = episodes if batches is None else min(episodes, size * len(batches))
+    return track(f"scoring {split} episodes", total, "episodes")
 
 
 def whole_test(protocol: AnyProtocol, dataset: Dataset) -> int:

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,6 @@ def scored(
     protocol: AnyProtocol,
     split: str,
     episodes: int,
-    progress: Callable[[int], None] | None = None,
     *,
     of: int | None = None,
     batches: Sequence[int] | None = None,
@@ -113,8 +112,6 @@ def scored(
     def counted(done: int) -> None:
         nonlocal count
         count += done
-        if progress:
-            progress(done)
 
     with played(player, source.device, bounds or Bounds(), fresh=fresh) as method:
         if method.confined is None:

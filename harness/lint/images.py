@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.data.dataset import Dataset
 from harness.lint.finding import ERROR, NOTE, WARNING, Finding
+from harness.util.progress import tracked
 
 NAMED = 3
 """Examples named in a finding."""
@@ -67,8 +68,9 @@ def _kinds_of_pixels(dataset: Dataset) -> np.ndarray:
     Sixteen bytes of each image are in memory, however many are alike.
     """
     hashes = np.empty((len(dataset.images), 16), np.uint8)
-    for number, image in enumerate(dataset.images):
-        hashes[number] = np.frombuffer(hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest(), "u1")
+    for number in tracked(range(len(dataset.images)), "comparing", "images"):
+        image = np.ascontiguousarray(dataset.images[number])
+        hashes[number] = np.frombuffer(hashlib.blake2b(image.data, digest_size=16).digest(), "u1")
     words = hashes.view("<u8")
     order = np.lexsort((words[:, 1], words[:, 0]))
     ordered = words[order]

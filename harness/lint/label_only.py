@@ -11,6 +11,7 @@ from harness.data.dataset import ClassTable
 from harness.episodes.plan import EpisodePlan, plan_episodes
 from harness.lint.finding import ERROR, NOTE, WARNING, Finding
 from harness.protocol.models import AnyProtocol, DelayedLabel, OnlineFewShot
+from harness.util.progress import tracked
 
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
@@ -46,7 +47,7 @@ def learner_findings(protocol: AnyProtocol, table: ClassTable, dataset: Dataset 
     if ways == 1:
         yield Finding(ERROR, "learners", f"{protocol.needs.classes_key}: with one class every answer is right")
         return
-    earned = {name: _earned(name, protocol, plan) for name in BLIND}
+    earned = {name: _earned(name, protocol, plan) for name in tracked(BLIND, "playing label-only learners", "learners")}
     if isinstance(protocol, OnlineFewShot | DelayedLabel):
         back = _best_period(plan, protocol.label_delay)
         if back is not None and back != protocol.label_delay:

@@ -44,6 +44,7 @@ from harness.training.loop import train
 from harness.training.reporter import Reporter
 from harness.training.selection import validation_protocol
 from harness.training.state import Limits, Training
+from harness.util import progress as screen
 from harness.util.allocator import keep_freed_memory
 from harness.util.atomic_files import check_writable
 from harness.util.errors import HarnessError, UserError
@@ -90,8 +91,8 @@ def _watched(prepared: Prepared, quiet: bool) -> Record:
     """Runs; whatever ends it is noted in its folder, where that can be written, and told in words."""
     checkpoint = prepared.folder / CHECKPOINT
     try:
-        with nothing_to_save():
-            return _run(prepared, Reporter(prepared.folder / TRAINING_LOG, quiet=quiet))
+        with nothing_to_save(), screen.shown(screen.QUIET if quiet else max(screen.level(), screen.NORMAL)):
+            return _run(prepared, Reporter(prepared.folder / TRAINING_LOG))
     except KeyboardInterrupt:
         _note_end(prepared, "interrupted")
         raise
@@ -142,12 +143,12 @@ def training_of(prepared: Prepared, say: Callable[[str], None]) -> Training:
 
 def _run(prepared: Prepared, reporter: Reporter) -> Record:
     request, protocol, folder = prepared.request, prepared.protocol, prepared.folder
-    training = training_of(prepared, reporter.say)
+    training = training_of(prepared, screen.say)
     method, source = training.method, training.source
     before = _load_init(method, request.init)
-    reporter.say(f"{prepared.loaded.name} with {prepared.method.name} on {prepared.dataset.name}, run folder {folder}")
+    screen.say(f"{prepared.loaded.name} with {prepared.method.name} on {prepared.dataset.name}, run folder {folder}")
     if any(True for _ in method.parameters()) and prepared.budget.stages and (said := _selection(prepared)):
-        reporter.say(said)
+        screen.say(said)
     note(prepared, "training")
     try:
         progress = train(training, reporter.training)
@@ -161,14 +162,7 @@ def _run(prepared: Prepared, reporter: Reporter) -> Record:
     save_tensors(folder / WEIGHTS, method.state_dict(), header)
     note(prepared, "scoring")
     began, total = time.monotonic(), prepared.identity["test_episodes"]
-    done = 0
-
-    def count(episodes: int) -> None:
-        nonlocal done
-        done += episodes
-        reporter.scoring(done, total)
-
-    scores, isolated = _scored(prepared, method, source, count)
+    scores, isolated = _scored(prepared, method, source)
     write_scores(folder / SCORES, scores)
     score_seconds = time.monotonic() - began
     drawn = curves(protocol, scores)
@@ -182,13 +176,11 @@ def _run(prepared: Prepared, reporter: Reporter) -> Record:
     return record
 
 
-def _scored(
-    prepared: Prepared, method: Method, source: EpisodeSource, progress: Callable[[int], None]
-) -> tuple[Scores, Isolated | None]:
+def _scored(prepared: Prepared, method: Method, source: EpisodeSource) -> tuple[Scores, Isolated | None]:
     """Scores of all test episodes, in a process of the method's own if that was asked for: the bits are the same."""
     request, protocol, total = prepared.request, prepared.protocol, prepared.identity["test_episodes"]
     if not (request.isolated or request.fresh_workers):
-        return evaluate(method, source, protocol, "test", total, progress), None
+        return evaluate(method, source, protocol, "test", total), None
     places = data_places(protocol.dataset, request.data_root, request.cache, prepared.loaded.base)
     return scored(
         player_of(prepared.method, method, prepared.options, request.seed),
@@ -196,7 +188,6 @@ def _scored(
         protocol,
         "test",
         total,
-        progress,
         fresh=request.fresh_workers,
         bounds=Bounds(hidden=places),
     )

@@ -19,6 +19,7 @@ from harness.method.interface import CLASSES, MASKS, Feedback, Method, State
 from harness.method.registry import build_method, load_method, task_for
 from harness.testing import tiny_dataset
 from harness.util.errors import UserError
+from harness.util.progress import Task
 from tests.helpers.plans import of_kind
 from tests.helpers.training import training
 
@@ -111,7 +112,8 @@ def test_progress_counts_every_episode_once(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(module, "BATCH", 4)
     each = training(tmp_path)
     counted: list[int] = []
-    evaluate(each.method, each.source, each.protocol, "test", 10, counted.append)
+    monkeypatch.setattr(Task, "advance", lambda _, count: counted.append(count))
+    evaluate(each.method, each.source, each.protocol, "test", 10)
     assert counted == [4, 4, 2]
 
 

@@ -23,11 +23,11 @@ from typing import Any
 import filelock  # noqa: F401 - what runs import late, so that no fork has to
 import numpy as np
 import pandas as pd  # noqa: F401
+import rich.progress  # noqa: F401
 import safetensors.torch
 import tabulate  # noqa: F401
 import torch
 import torch._dynamo  # noqa: F401
-import tqdm  # noqa: F401
 
 import methods.cl_lstm  # noqa: F401
 import methods.ppa  # noqa: F401

@@ -20,6 +20,7 @@ import numpy as np
 from harness.data.sources import Decoded, table_of
 from harness.data.synthetic.drawing import ONE, Draws, lit, turned, wave
 from harness.util import philox
+from harness.util.progress import tracked
 
 VERSION = 2
 CLASSES = {"train": 64, "validation": 16, "test": 20}
@@ -123,7 +124,8 @@ class Kind:
 def generate() -> Decoded:
     """All 100 classes x 60 images, uint8 [6000, 3, 32, 32], classes in order of their splits."""
     found = kinds()
-    images = np.concatenate([_painted(kind, np.arange(IMAGES) + IMAGES * i) for i, kind in enumerate(found)])
+    counted = enumerate(tracked(found, "painting", "classes"))
+    images = np.concatenate([_painted(kind, np.arange(IMAGES) + IMAGES * i) for i, kind in counted])
     names = [kind.name for kind in found]
     ids = tuple(f"{name}/{image:02d}" for name in names for image in range(IMAGES))
     tables, first = {}, 0

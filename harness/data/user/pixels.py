@@ -16,6 +16,7 @@ from harness.data.image_decoding import open_image, threads, unreadable
 from harness.data.sources import Decoded, table_of
 from harness.data.user.items import Encoded, Grouped, Item, refuse
 from harness.data.user.model import OwnData
+from harness.util.progress import track
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -81,11 +82,12 @@ Pair = tuple[np.ndarray, np.ndarray | None]
 def _results(data: OwnData, items: list[Item]) -> Iterator[Pair | list[str]]:
     """The pixels of each item, or what is wrong with it."""
     rest = iter(items)
-    with ThreadPoolExecutor(threads()) as pool:
+    with ThreadPoolExecutor(threads()) as pool, track("decoding", len(items), "images") as task:
         while batch := list(islice(rest, _BATCH)):
             # Got one after another, decoded side by side: readers of tables need not be safe for threads.
             encoded = [item.content() for item in batch]
             yield from pool.map(lambda item, pair: _pair(data, item, *pair), batch, encoded)
+            task.advance(len(batch))
 
 
 def _pair(data: OwnData, item: Item, image: Encoded, mask: Encoded) -> Pair | list[str]:
