@@ -108,7 +108,7 @@ def why(entry: Entry) -> str:
     return "; ".join(detail for _, detail in entry.reasons)
 
 
-def published_table(published: Iterable[Published], names: Sequence[str]) -> str:
+def published_rows(published: Iterable[Published], names: Sequence[str]) -> list[dict[str, str]]:
     """What others printed, with the spread they printed, whatever they meant by it.
 
     `names` are the metrics of the board, whose columns come first.
@@ -116,7 +116,7 @@ def published_table(published: Iterable[Published], names: Sequence[str]) -> str
     found = list(published)
     others = sorted({name for each in found for name in each.metrics} - {*names})
     names = [name for name in (*names, *others) if any(name in each.metrics for each in found)]
-    rows = [
+    return [
         {
             "method": each.method,
             "variant": each.variant or NOTHING,
@@ -126,7 +126,6 @@ def published_table(published: Iterable[Published], names: Sequence[str]) -> str
         }
         for each in found
     ]
-    return table(rows)
 
 
 def _printed(value: float | list[float] | None) -> str:

@@ -12,7 +12,7 @@ from harness.boards.standings import Entry, Standings
 from harness.evaluation.score import each, mean
 from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
-from harness.util.errors import UserError, unknown
+from harness.util.errors import UserError, known_name, unknown
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def found(standings: Standings, name: str) -> Entry:
     """The best ranked entry of a method, or the entry with the run of that name; UserError if there is none."""
     ranked = [entry for _, entry in standings.ranked]
     for entry in ranked:
-        if name == entry.newest.method:
+        if known_name(name, [entry.newest.method]):
             return entry
     for entry in [*ranked, *(entry for _, entries in standings.apart for entry in entries)]:
         for record in entry.records:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from harness.boards.columns import NOTHING, best_published, columns, measured, published_table, table, why
+from harness.boards.columns import NOTHING, best_published, columns, measured, published_rows, table, why
 from harness.boards.legend import legend
 from harness.boards.standings import RANKINGS, Standings, standings, usual_digest, usual_ranking
 from harness.boards.store import (
@@ -94,7 +95,7 @@ def render_board(loaded: Loaded, boards: Path, stand_in: bool = False) -> str:
     else:
         parts.append("Nothing measured yet.")
     if protocol.published and not stand_in:
-        parts += ["## Published elsewhere, not measured here", published_table(protocol.published, (*others, by))]
+        parts += ["## Published elsewhere, not measured here", table(published_rows(protocol.published, (*others, by)))]
     if view.standings.apart:
         parts += [
             "## Apart: not ranked",
@@ -113,7 +114,18 @@ def render_board(loaded: Loaded, boards: Path, stand_in: bool = False) -> str:
 def render_index(boards: Path) -> str:
     """Markdown of the index: one line a board, and one table for each metric that boards are ranked by."""
     parts = ["# Leaderboards"]
-    views = view_all(boards)
+    for heading, rows in index_tables(view_all(boards)):
+        linked = [{**row, "board": f"[{in_markdown(row['board'])}]({quote(row['file'])})"} for row in rows]
+        without_file = [{name: text for name, text in row.items() if name != "file"} for row in linked]
+        parts += [f"## {heading}", table(without_file, markdown=["board"])]
+    if len(parts) == 1:
+        parts.append("No boards yet: `harness run PROTOCOL --method NAME` writes the first row.")
+    return "\n\n".join(parts) + "\n"
+
+
+def index_tables(views: Sequence[View]) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """The tables of the index with their headings: rows of boards that are ranked by the same metric, `file` being the
+    rendered board as seen from the folder of boards."""
     for stand_in, heading in (
         (False, "Real data"),
         (True, "Stand-in data (generated; for trying things out)"),
@@ -121,10 +133,7 @@ def render_index(boards: Path) -> str:
         for by in dict.fromkeys((*RANKINGS, *(view.standings.ranking for view in views))):
             rows = [_index_row(view) for view in views if (view.stand_in, view.standings.ranking) == (stand_in, by)]
             if rows:
-                parts += [f"## {heading}, ranked by `{by}`", table(rows, markdown=["board"])]
-    if len(parts) == 1:
-        parts.append("No boards yet: `harness run PROTOCOL --method NAME` writes the first row.")
-    return "\n\n".join(parts) + "\n"
+                yield f"{heading}, ranked by `{by}`", rows
 
 
 def write_board(loaded: Loaded, boards: Path, stand_in: bool = False, report: Report = LOG.warning) -> Path:
@@ -208,7 +217,8 @@ def _index_row(view: View) -> dict[str, str]:
     folder = f"{STAND_IN_FOLDER}/" if view.stand_in else ""
     published = None if view.protocol is None or view.stand_in else best_published(view.protocol)
     return {
-        "board": f"[{in_markdown(view.name)}]({quote(f'{folder}{view.name}.md')})",
+        "board": view.name,
+        "file": f"{folder}{view.name}.md",
         "title": view.protocol.title if view.protocol else "(protocol file not shipped)",
         "best measured": best,
         "entries": str(view.standings.entries) + (f", {problems} problems" if problems else ""),

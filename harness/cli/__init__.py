@@ -10,7 +10,7 @@ from harness import __version__
 from harness.cli.notices import show_notices
 from harness.cli.parser import Parser
 from harness.util import progress
-from harness.util.errors import HarnessError, unknown
+from harness.util.errors import HarnessError, known_name, unknown
 from harness.util.shown_text import shown
 from harness.util.signals import interrupting
 from harness.util.text import replace_unencodable
@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "harness.cli.recipe",
         "show how a method is trained on a protocol: stages, rates, time, what is left out",
     ),
-    "show": ("harness.cli.show", "show an episode as a timeline: what is presented, revealed and scored when"),
+    "show": ("harness.cli.show", "show an episode as a timeline, or what there is to know of a method"),
     # Not named after its command: a submodule `list` would take the place of the built-in in this package.
     "list": ("harness.cli.listing", "list protocols, methods and data sets"),
     "export": ("harness.cli.export", "write the episodes of a protocol to a file, for use elsewhere"),
@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("harness.cli.compare", "compare two methods of a board on the same episodes (paired)"),
     "verify": ("harness.cli.verify", "re-score rows of a board from their weights, and compare"),
     "submit": ("harness.cli.submit", "verify a finished run and add it to the board"),
+    "completion": ("harness.cli.completion", "print a script that completes commands and names in a shell"),
     "new-method": ("harness.cli.new_method", "write a template of a method, with its recipe and its test"),
     "check": ("harness.cli.check", "test that a method conforms to the interface: causality, isolation, label timing"),
 }
@@ -47,9 +48,10 @@ commands:
 {commands}
 
 options:
-  -h, --help   show this help; 'harness COMMAND -h' shows that of a command
+  -h, --help   show this help; 'harness COMMAND -h' or 'harness help COMMAND' shows that of a command
   --version    show the version
   --debug      show the traceback of an error
+  -q, -v       say less, or more, while a command works
 
 To get started:  harness list    and    harness show cifarfs_delay5
 """
@@ -102,8 +104,13 @@ def _dispatch(words: list[str]) -> int:
     if name == "--version":
         print(f"harness {__version__}")
         return 0
-    if name not in COMMANDS:
+    if name == "help":
+        name, rest = (rest[0], ["-h"]) if rest else ("-h", [])
+        return _dispatch([name, *rest])
+    known = known_name(name, COMMANDS)
+    if known is None:
         raise unknown("option" if name.startswith("-") else "command", name, [*COMMANDS, *_top_options(name)])
+    name = known
     module, line = COMMANDS[name]
     command = importlib.import_module(module)
     parser = Parser(prog=f"harness {name}", description=f"{line[0].upper()}{line[1:]}.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.boards.places import is_shipped
-from harness.cli.common import BOARDS, LOCAL_BOARDS, add_boards, boards_to_read
+from harness.cli.common import BOARDS, LOCAL_BOARDS, add_boards, add_formats, boards_to_read, table_width
 from harness.cli.notices import notice
 from harness.util.errors import UserError, unknown
 from harness.util.shown_text import in_json
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", choices=("real", "stand-in"), default="real", help="the board of real or of generated (stand-in) data"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, with every metric")
+    add_formats(parser, markdown=True)
     parser.add_argument("--write", action="store_true", help="render the Markdown files again")
 
 
@@ -32,15 +32,18 @@ def execute(args: argparse.Namespace) -> int:
     if args.protocol is None:
         return _all(args, _writable(boards_to_read(args, args.data == "stand-in"), args))
     from harness.boards.markdown import on_data, render_board, view_board, write_board, write_index
+    from harness.cli.board_text import board_csv, board_text
 
     loaded = _loaded(args.protocol, [args.boards] if args.boards else [BOARDS, LOCAL_BOARDS])
     stand_in = args.data == "stand-in" or loaded.protocol.card.stand_in
     boards = _writable(boards_to_read(args, stand_in, loaded.name), args)
+    view = view_board(loaded.name, on_data(loaded, stand_in), boards, stand_in)
     if args.json:
-        view = view_board(loaded.name, on_data(loaded, stand_in), boards, stand_in)
         print(in_json(board_as_json(view)))
-    else:
+    elif args.md:
         print(render_board(loaded, boards, stand_in), end="")
+    else:
+        print(board_csv(view).rstrip("\n") if args.csv else board_text(view, table_width(args)))
     if args.write:
         write_board(loaded, boards, stand_in)
         write_index(boards)
@@ -57,14 +60,21 @@ def _writable(boards: Path, args: argparse.Namespace) -> Path:
 
 
 def _all(args: argparse.Namespace, boards: Path) -> int:
-    from harness.boards.markdown import render_index, view_all, write_board, write_index
+    from harness.boards.markdown import index_tables, render_index, view_all, write_board, write_index
+    from harness.cli.board_text import index_text
+    from harness.cli.text_table import csv_table
     from harness.protocol.load import load_protocol
     from harness.util.shipped_files import protocol_files
 
     if args.json:
         print(in_json([board_as_json(view) for view in view_all(boards)]))
-    else:
+    elif args.md:
         print(render_index(boards), end="")
+    elif args.csv:
+        rows = [{"table": name, **row} for name, table in index_tables(view_all(boards)) for row in table]
+        print(csv_table(rows), end="")
+    else:
+        print(index_text(view_all(boards), table_width(args)))
     if args.write:
         shipped = protocol_files()
         for view in view_all(boards):

@@ -53,6 +53,27 @@ def boards_to_read(args: argparse.Namespace, stand_in: bool, board: str | None =
     return places.boards_to_read(args.boards, stand_in, board)
 
 
+WIDE = 10_000
+"""Characters in a line where every column is shown."""
+
+
+def add_formats(parser: argparse.ArgumentParser, *, markdown: bool = False) -> None:
+    """--wide, --json, --csv (and --md): how a table is printed; without, as wide as the terminal."""
+    formats = parser.add_mutually_exclusive_group()
+    formats.add_argument("--wide", action="store_true", help="every column, however wide the terminal is")
+    if markdown:
+        formats.add_argument("--md", action="store_true", help="print Markdown")
+    formats.add_argument("--csv", action="store_true", help="print comma-separated values")
+    formats.add_argument("--json", action="store_true", help="print JSON, with every field, unrounded")
+
+
+def table_width(args: argparse.Namespace) -> int:
+    """Characters that a table may be wide."""
+    from harness.cli.text_table import terminal_width
+
+    return WIDE if args.wide else terminal_width()
+
+
 def add_scoring(parser: argparse.ArgumentParser) -> None:
     """--in-process: where the method that is scored runs."""
     parser.add_argument(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from harness.cli.common import add_boards
+from harness.cli.common import add_boards, add_formats, table_width
+from harness.cli.text_table import csv_table, text_table, wrap
 from harness.util.shown_text import in_json, shown
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", choices=("real", "stand-in"), default="real", help="the board of real or of generated (stand-in) data"
     )
     add_boards(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_formats(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -31,25 +32,16 @@ def execute(args: argparse.Namespace) -> int:
     if args.json:
         print(in_json(found.as_json()))
         return 0
-    print(shown(_text(found.board, found.first, found.second, list(found.differences))))
+    results = list(found.differences)
+    if args.csv:
+        print(csv_table(_rows(results)), end="")
+        return 0
+    width = table_width(args)
+    print(shown(wrap(_text(found.board, found.first, found.second, results, width), width)))
     return 0
 
 
-def _text(board: str, first: Entry, second: Entry, results: list[Difference]) -> str:
-    from tabulate import tabulate
-
-    rows = [
-        {
-            "metric": each.metric,
-            "first": _half(each.first),
-            "second": _half(each.second),
-            "difference": f"{each.difference[0]:+.2f} ± {each.difference[1]:.2f}",
-            "better in": f"{each.better:.0f} %",
-            "worse in": f"{each.worse:.0f} %",
-            "episodes": each.episodes,
-        }
-        for each in results
-    ]
+def _text(board: str, first: Entry, second: Entry, results: list[Difference], width: int) -> str:
     main = results[0]
     names = [entry.newest.method for entry in (first, second)]
     if names[0] == names[1]:
@@ -66,12 +58,27 @@ def _text(board: str, first: Entry, second: Entry, results: list[Difference]) ->
             "",
             *(f"{place}: {_named(entry)}" for place, entry in (("first", first), ("second", second))),
             "",
-            tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True),
+            text_table(_rows(results), width, ("metric", "difference", "first", "second"))[0],
             "",
             verdict,
             "It speaks of these trained weights; another training may end elsewhere (see the spread over seeds).",
         ]
     )
+
+
+def _rows(results: list[Difference]) -> list[dict[str, str]]:
+    return [
+        {
+            "metric": each.metric,
+            "first": _half(each.first),
+            "second": _half(each.second),
+            "difference": f"{each.difference[0]:+.2f} ± {each.difference[1]:.2f}",
+            "better in": f"{each.better:.0f} %",
+            "worse in": f"{each.worse:.0f} %",
+            "episodes": str(each.episodes),
+        }
+        for each in results
+    ]
 
 
 def _half(value: tuple[float, float]) -> str:

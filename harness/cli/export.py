@@ -6,13 +6,14 @@ import argparse
 from pathlib import Path
 
 from harness.cli.common import add_data_arguments, whole_number
+from harness.cli.parser import RawDefaults
 from harness.util.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("protocol", help="a shipped protocol's name, or a YAML file")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .jsonl or .parquet file")
-    parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="(test)")
+    parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="the split")
     parser.add_argument(
         "--episodes",
         type=whole_number,
@@ -24,10 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number,
         default=0,
         metavar="N",
-        help="seed of the episodes; scoring uses seed 0 (0)",
+        help="seed of the episodes; scoring uses seed 0",
     )
     add_data_arguments(parser)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.formatter_class = RawDefaults
     parser.epilog = _columns_help()
 
 

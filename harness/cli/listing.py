@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
+
+from harness.cli.common import add_formats, table_width
+from harness.cli.text_table import csv_table, text_table
+from harness.util.errors import known_name, unknown
 
 TOPICS = ("protocols", "methods", "datasets")
 Rows = list[dict[str, Any]]
@@ -15,21 +20,61 @@ NOTHING = "-"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("topic", nargs="?", choices=TOPICS, help="which to list (default: all three)")
-    parser.add_argument("--json", action="store_true", help="print JSON, with all fields of each")
+    parser.add_argument(
+        "--kind", metavar="K", help="only protocols of this kind; of methods those that run on it, with their papers"
+    )
+    add_formats(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
-    topics = (args.topic,) if args.topic else TOPICS
-    rows = {topic: _ROWS[topic]() for topic in topics}
+    topics: tuple[str, ...] = (args.topic,) if args.topic else TOPICS
+    if args.kind is not None:
+        kind = _kind(args.kind)
+        topics = tuple(topic for topic in topics if topic != "datasets")
+        rows = {topic: _of_kind(topic, kind) for topic in topics}
+    else:
+        rows = {topic: _ROWS[topic]() for topic in topics}
     if args.json:
         print(json.dumps(rows[args.topic] if args.topic else rows, indent=2, ensure_ascii=False))
         return 0
     parts = []
     for topic in topics:
-        lines = _table([*_HEADS.get(topic, ()), *(_CELLS[topic](row) for row in rows[topic])])
-        parts.append("\n".join(lines if args.topic else [f"{topic}:", *(f"  {line}" for line in lines)]))
+        cells = [_CELLS[topic](row) for row in rows[topic]]
+        if args.csv:
+            parts.append(csv_table(cells).rstrip("\n"))
+            continue
+        indent = "" if args.topic else "  "
+        lines = _lines(cells, topic, table_width(args) - len(indent))
+        parts.append("\n".join(["" if args.topic else f"{topic}:\n", *(indent + line for line in lines)]).lstrip("\n"))
     print("\n\n".join(parts))
     return 0
+
+
+def _lines(cells: Sequence[dict[str, str]], topic: str, width: int) -> list[str]:
+    if not cells:
+        return ["none"]
+    needed = ("name", "kind", "title") if topic == "protocols" else tuple(cells[0])
+    return text_table(cells, width, needed, ("title", "description", "paper", "classes"))[0].splitlines()
+
+
+def _kind(name: str) -> str:
+    """A kind of protocol, whatever its capitals; UserError with the nearest."""
+    from harness.protocol.models import KINDS
+
+    found = known_name(name, KINDS)
+    if found is None:
+        raise unknown("kind", name, KINDS)
+    return found
+
+
+def _of_kind(topic: str, kind: str) -> Rows:
+    if topic == "protocols":
+        return [row for row in _protocols() if row.get("kind") == kind]
+    from harness.cli.method_card import card
+    from harness.method.registry import method_names
+
+    cards = [card(name) for name in method_names()]
+    return [{"description": each["title"], **each} for each in cards if kind in each["kinds"]]
 
 
 def _protocols() -> Rows:
@@ -89,15 +134,23 @@ def _datasets() -> Rows:
     return [dataclasses.asdict(card) for card in CARDS.values()]
 
 
-def _protocol_cells(row: dict[str, Any]) -> list[str]:
+def _protocol_cells(row: dict[str, Any]) -> dict[str, str]:
     # A user's own data set is described where it is named.
     dataset = row.get("dataset")
     name = dataset.get("name") if isinstance(dataset, dict) else dataset
     ways = row["ways"]
     if row.get("kind") == "segmentation_distractors":
         ways = "1+1" if _mapping(row.get("episode")).get("distractor", True) else "1"
-    values = [row["name"], row.get("kind"), name, ways, row["shots"], row["label_delay"], row.get("title")]
-    return [_text(value) for value in values]
+    values = {
+        "name": row["name"],
+        "kind": row.get("kind"),
+        "data set": name,
+        "ways": ways,
+        "shots": row["shots"],
+        "delay": row["label_delay"],
+        "title": row.get("title"),
+    }
+    return {column: _text(value) for column, value in values.items()}
 
 
 def _text(value: Any) -> str:
@@ -106,21 +159,14 @@ def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _method_cells(row: dict[str, Any]) -> list[str]:
-    return [row["name"], row["description"]]
+def _method_cells(row: dict[str, Any]) -> dict[str, str]:
+    return {"name": row["name"], "description": row["description"]}
 
 
-def _dataset_cells(row: dict[str, Any]) -> list[str]:
+def _dataset_cells(row: dict[str, Any]) -> dict[str, str]:
     sizes = "/".join(str(count) for count in row["classes"].values())
-    return [row["name"], f"{sizes} classes ({'/'.join(row['classes'])})", row["title"]]
+    return {"name": row["name"], "classes": f"{sizes} classes ({'/'.join(row['classes'])})", "title": row["title"]}
 
 
 _ROWS = {"protocols": _protocols, "methods": _methods, "datasets": _datasets}
 _CELLS = {"protocols": _protocol_cells, "methods": _method_cells, "datasets": _dataset_cells}
-_HEADS = {"protocols": [["name", "kind", "data set", "ways", "shots", "delay", "title"]]}
-
-
-def _table(rows: list[list[str]]) -> list[str]:
-    """Lines with the columns lined up; the last column runs on."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="in snake case, for example fast_weights; its class is then FastWeights")
-    parser.add_argument("--into", type=Path, default=Path(), metavar="DIR", help="the folder to write to (this one)")
+    parser.add_argument("--into", type=Path, default=Path(), metavar="DIR", help="the folder to write to")
 
 
 def execute(args: argparse.Namespace) -> int:

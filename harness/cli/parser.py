@@ -7,14 +7,30 @@ import re
 from collections.abc import Sequence
 from typing import NoReturn
 
-from harness.util.errors import UserError, nearest, unknown
+from harness.util.errors import UserError, nearest, some_of, unknown
+
+
+class Defaults(argparse.HelpFormatter):
+    """Help in which every option says its default, unless its text does or there is none to speak of."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help
+        without = any(action.default is each for each in (None, argparse.SUPPRESS, False)) or action.default == []
+        required = not action.option_strings and action.nargs not in ("?", "*")
+        if text is None or without or required or "(default" in text:
+            return text
+        return f"{text} (default: %(default)s)"
+
+
+class RawDefaults(Defaults, argparse.RawDescriptionHelpFormatter):
+    """The same, with the lines of the description and of what stands below as they are."""
 
 
 class Parser(argparse.ArgumentParser):
     """argparse, but errors are raised as UserError and options must be written in full."""
 
     def __init__(self, prog: str, description: str) -> None:
-        super().__init__(prog=prog, description=description, allow_abbrev=False)
+        super().__init__(prog=prog, description=description, allow_abbrev=False, formatter_class=Defaults)
         words = self.add_argument_group("how much is said").add_mutually_exclusive_group()
         words.add_argument("-q", "--quiet", action="store_true", help="no progress and no notices, only the outcome")
         words.add_argument("-v", "--verbose", action="store_true", help="more lines of progress")
@@ -34,13 +50,14 @@ class Parser(argparse.ArgumentParser):
         return self.parse_args(words)
 
     def error(self, message: str) -> NoReturn:
+        """Raises UserError: one sentence, no usage."""
         choice = re.fullmatch(r"argument (.+): invalid choice: '(.*)' \(choose from (.*)\)", message)
         if choice:
             options = [each.strip("'") for each in choice[3].split(", ")]
             guess = nearest(choice[2], options)
             hint = f" Did you mean '{guess}'?" if guess else ""
-            message = f"{choice[1]} cannot be '{choice[2]}'.{hint} Allowed: {', '.join(options)}."
-        raise UserError(f"{message}\n{self.format_usage().rstrip()}\n'{self.prog} -h' says more.")
+            message = f"{choice[1]} cannot be '{choice[2]}'.{hint} Allowed: {some_of(options, choice[2])}"
+        raise UserError(f"{message}. '{self.prog} -h' says more.")
 
 
 def _short(name: str, known: Sequence[str]) -> bool:

@@ -28,13 +28,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe_arguments(parser)
     parser.add_argument("--seeds", "--seed", default="0", metavar="N", help="a seed, or several: 0-2 or 0,3,7")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the method")
-    parser.add_argument("--init", type=Path, metavar="RUN", help="begin from the weights of a finished run or a file")
-    parser.add_argument("--episodes", type=int, metavar="N", help="at most N training episodes")
-    parser.add_argument("--time", metavar="10m", help="at most so much training time (90s, 10m, 2h)")
-    parser.add_argument("--test-episodes", type=int, metavar="N", help="score only N test episodes (marked on the row)")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="RUN",
+        help="begin from the weights of a finished run or a file (default: fresh weights)",
+    )
+    parser.add_argument("--episodes", type=int, metavar="N", help="at most N training episodes (default: the recipe's)")
+    parser.add_argument("--time", metavar="10m", help="at most so much training time: 90s, 10m, 2h (default: no limit)")
+    parser.add_argument(
+        "--test-episodes",
+        type=int,
+        metavar="N",
+        help="score only N test episodes; marked on the row (default: the protocol's)",
+    )
     add_data_arguments(parser)
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go")
-    parser.add_argument("--run", type=Path, metavar="DIR", help="this run folder instead of one named after the run")
+    parser.add_argument(
+        "--run", type=Path, metavar="DIR", help="this run folder (default: one in --out, named after the run)"
+    )
     add_boards(parser)
     parser.add_argument("--no-board", action="store_true", help="write the run folder only")
     parser.add_argument("--show-board", action="store_true", help="print the whole board at the end")
@@ -48,8 +60,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     again.add_argument("--fresh", action="store_true", help="set an earlier run folder aside and begin again")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
     parser.add_argument("--threads", type=int, metavar="N", help="torch threads (default: the cores at hand)")
-    parser.add_argument("--amp", choices=("none", "bf16"), help="mixed precision in training, on a GPU")
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None, help="torch.compile on a GPU")
+    parser.add_argument(
+        "--amp", choices=("none", "bf16"), help="mixed precision in training, on a GPU (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="torch.compile on a GPU (default: the recipe's)",
+    )
 
 
 def execute(args: argparse.Namespace) -> int:

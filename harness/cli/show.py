@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from harness.cli.common import add_data_arguments, whole_number
-from harness.util.errors import MissingData
+from harness.cli.common import BOARDS, add_data_arguments, whole_number
+from harness.cli.text_table import terminal_width, wrap
+from harness.util.errors import MissingData, known_name, unknown
+from harness.util.shown_text import in_json
+
+if TYPE_CHECKING:
+    from harness.data.dataset import ClassTable
+    from harness.episodes.episode_plan import EpisodePlan
+    from harness.protocol.models import AnyProtocol
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("protocol", help="a shipped protocol's name, or a YAML file")
-    parser.add_argument("--episode", type=whole_number, default=0, metavar="I", help="number of the episode (0)")
-    parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="(test)")
+    parser.add_argument("name", help="a protocol's name or YAML file, or a method's name or path/to/file.py:ClassName")
+    parser.add_argument("--episode", type=whole_number, default=0, metavar="I", help="number of the episode")
+    parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="the split")
     parser.add_argument(
         "--seed",
         type=whole_number,
         default=0,
         metavar="N",
-        help="seed of the episodes; scoring uses seed 0 (0)",
+        help="seed of the episodes; scoring uses seed 0",
     )
+    parser.add_argument("--json", action="store_true", help="print JSON")
     add_data_arguments(parser)
     parser.epilog = (
         "Without the data, classes are shown by number instead of by name; for a data set of your own, no episode is "
@@ -27,6 +37,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
+    from harness.method.registry import method_names
+    from harness.util.shipped_files import protocol_files
+
+    methods, protocols = method_names(), protocol_files()
+    if known_name(args.name, methods) or ".py:" in args.name:
+        return _method(args)
+    path = Path(args.name)
+    if not (path.exists() or path.suffix or known_name(args.name, protocols)):
+        raise unknown("protocol or method", args.name, [*protocols, *methods])
+    return _episode(args)
+
+
+def _method(args: argparse.Namespace) -> int:
+    from harness.cli.method_card import card, card_text
+
+    found = card(args.name, BOARDS)
+    print(in_json(found) if args.json else card_text(found, terminal_width()))
+    return 0
+
+
+def _episode(args: argparse.Namespace) -> int:
     from harness.data.dataset import card_table
     from harness.data.open_dataset import load_dataset
     from harness.episodes.plan import plan_episodes
@@ -34,15 +65,19 @@ def execute(args: argparse.Namespace) -> int:
     from harness.protocol import describe
     from harness.protocol.load import for_data, load_protocol
 
-    loaded = load_protocol(args.protocol)
+    loaded = load_protocol(args.name)
     protocol = for_data(loaded, args.data)
-    print(describe.heading(loaded.name, protocol))
+    heading, width = describe.heading(loaded.name, protocol), terminal_width()
     note = ""
     try:
         dataset = load_dataset(protocol.dataset, args.data_root, args.cache, download=False, base=loaded.base)
     except MissingData as error:
         if not protocol.card.images_per_class:
-            print(f"\nNo episode is shown: the classes of {protocol.data_name} are known once it is loaded.\n{error}")
+            if args.json:
+                print(in_json(_as_json(loaded.name, protocol)))
+                return 0
+            missing = f"No episode is shown: the classes of {protocol.data_name} are known once it is loaded.\n{error}"
+            print(f"{wrap(heading, width)}\n\n{wrap(missing, width)}")
             return 0
         table = card_table(protocol.card, args.split)
         reason = str(error).splitlines()[0].rstrip(".")
@@ -50,7 +85,45 @@ def execute(args: argparse.Namespace) -> int:
     else:
         table = dataset.table(args.split)
     plan = plan_episodes(protocol, table, args.split, args.seed, [args.episode])
+    if args.json:
+        print(in_json({**_as_json(loaded.name, protocol), "episode": _steps(plan, table, args)}))
+        return 0
+    print(wrap(heading, width))
     print(f"\nEpisode {args.episode} of the {args.split} split under seed {args.seed}.")
-    print(f"{note}{class_list(protocol, plan, table)}\n{protocol.words.legend}\n")
+    print(wrap(f"{note}{class_list(protocol, plan, table)}\n{protocol.words.legend}", width) + "\n")
     print(timeline(protocol, plan, table))
     return 0
+
+
+def _as_json(name: str, protocol: AnyProtocol) -> dict[str, Any]:
+    return {
+        "name": name,
+        "title": protocol.title,
+        "kind": protocol.kind,
+        "digest": protocol.digest,
+        "data": protocol.data_name,
+        "ranking": protocol.ranking,
+        "reported": list(protocol.reported),
+        "test_episodes": protocol.test_episodes,
+    }
+
+
+def _steps(plan: EpisodePlan, table: ClassTable, args: argparse.Namespace) -> dict[str, Any]:
+    """The episode step by step: class number, earlier presentations, revealed labels, what is revealed before it."""
+    from harness.episodes.episode_plan import PHASES
+
+    columns = {
+        "phase": [PHASES[each] for each in plan.phase],
+        "class": plan.target[0].tolist(),
+        "shot": plan.shot[0].tolist(),
+        "revealed_labels": plan.revealed[0].tolist(),
+        "feedback_step": plan.feedback_step.tolist(),
+        "scored": plan.scored.tolist(),
+    }
+    return {
+        "split": args.split,
+        "seed": args.seed,
+        "number": args.episode,
+        "classes": [table.names[row] for row in plan.classes[0].tolist()],
+        "steps": [dict(zip(columns, step, strict=True)) for step in zip(*columns.values(), strict=True)],
+    }

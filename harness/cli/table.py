@@ -3,42 +3,51 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 
+from harness.cli.common import BOARDS, add_formats, table_width
+from harness.cli.text_table import csv_table, text_table
 from harness.util.shown_text import in_json, shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="*", help="for example 'norml table 2' or 'norml 2'; without it, all are listed")
-    parser.add_argument("--boards", type=Path, default=Path("leaderboards"), metavar="DIR", help="where boards are")
-    parser.add_argument("--json", action="store_true", help="print JSON, with unrounded numbers")
+    parser.add_argument("--boards", type=Path, default=BOARDS, metavar="DIR", help="where boards are")
+    add_formats(parser, markdown=True)
 
 
 def execute(args: argparse.Namespace) -> int:
     if not args.name:
-        return _list(args.json)
+        return _list(args)
+    from harness.boards.columns import table as markdown_table
     from harness.tables.cells import fill
     from harness.tables.definition import find_table
-    from harness.tables.render import as_json, as_text
+    from harness.tables.render import as_json, as_rows, as_text
 
     filled = fill(find_table(" ".join(args.name)), args.boards)
     if args.json:
         print(in_json(as_json(filled)))
+    elif args.csv:
+        print(csv_table(as_rows(filled)), end="")
+    elif args.md:
+        print(markdown_table(as_rows(filled)))
     else:
-        # A file or a pipe takes any width; a terminal gets blocks that fit it.
-        print(shown(as_text(filled, shutil.get_terminal_size((1000, 50)).columns)), end="")
+        print(shown(as_text(filled, table_width(args))), end="")
     return 0
 
 
-def _list(as_json: bool) -> int:
+def _list(args: argparse.Namespace) -> int:
+    from harness.boards.columns import table as markdown_table
     from harness.tables.definition import all_tables
 
     tables = all_tables()
-    if as_json:
-        listed = [{"table": each.name, "title": each.table.title, "paper": each.paper.citation} for each in tables]
+    listed = [{"table": each.name, "title": each.table.title, "paper": each.paper.citation} for each in tables]
+    if args.json:
         print(in_json(listed))
+    elif args.csv:
+        print(csv_table(listed), end="")
+    elif args.md:
+        print(markdown_table(listed))
     else:
-        width = max(len(each.name) for each in tables)
-        print("\n".join(f"{each.name:<{width}}  {each.table.title}" for each in tables))
+        print(text_table(listed, table_width(args), ("table", "title"), ("table", "title", "paper"))[0])
     return 0

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number,
         action="append",
         metavar="N",
-        help="the row in line N of the board's file (all rows)",
+        help="the row in line N of the board's file (default: all rows)",
     )
     parser.add_argument("--episodes", type=whole_number, metavar="N", help="score the first N test episodes only")
     parser.add_argument(
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_scoring(parser)
     add_fresh_workers(parser)
     add_data_arguments(parser)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or auto (cpu)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or auto")
     parser.add_argument(
         "--threads", type=whole_number, metavar="N", help="torch threads (default: as recorded on the row)"
     )

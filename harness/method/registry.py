@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.method.built_in import built_in_class, built_in_methods
 from harness.method.source import source_hash
 from harness.method.user_file import import_file
-from harness.util.errors import UserError, nearest, unknown
+from harness.util.errors import UserError, known_name, nearest, unknown
 
 if TYPE_CHECKING:
     import torch
@@ -65,6 +65,7 @@ def load_method(name: str) -> LoadedMethod:
 
     Raises UserError for an unknown name, a file or class that is not there, or one that is not a Method.
     """
+    name = known_name(name, built_in_methods()) or name
     if name in built_in_methods():
         target = built_in_methods()[name][0]
         return _checked(name, target, built_in_class(target))
@@ -74,8 +75,8 @@ def load_method(name: str) -> LoadedMethod:
     if name.endswith(".py"):
         raise UserError(f"'{name}' names a file but no class; write {name}:ClassName")
     for point in entry_points(group=GROUP):
-        if point.name == name:
-            return _checked(name, point.value, point.load())
+        if known_name(name, [point.name]):
+            return _checked(point.name, point.value, point.load())
     raise unknown("method", name, method_names())
 
 

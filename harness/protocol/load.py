@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.util.atomic_files import is_file, is_folder
-from harness.util.errors import UserError, nearest
+from harness.util.errors import UserError, known_name, nearest, some_of
 from harness.util.shipped_files import protocol_files
 from harness.yaml_files import extends
 from harness.yaml_files.document import Document, validated
@@ -82,7 +82,7 @@ def find_protocol(name_or_path: str | Path) -> Path:
     path, shipped = Path(name_or_path), protocol_files()
     if is_file(path):
         return path
-    name = str(name_or_path)
+    name = known_name(str(name_or_path), shipped) or str(name_or_path)
     if name in shipped:
         return shipped[name]
     if is_folder(path):
@@ -93,7 +93,7 @@ def find_protocol(name_or_path: str | Path) -> Path:
     beside = [str(each) for each in path.parent.glob("*.yaml")] if is_folder(path.parent) else []
     guess = nearest(name, [*shipped, *beside])
     hint = f" Did you mean '{guess}'?" if guess else ""
-    raise UserError(f"there is no protocol '{name}'.{hint} Give a file, or one of: {', '.join(shipped)}.")
+    raise UserError(f"there is no protocol '{name}'.{hint} Give a file, or one of: {some_of([*shipped], name)}.")
 
 
 def inherited(path: Path) -> Document:

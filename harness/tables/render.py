@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -55,9 +56,11 @@ def as_text(filled: Filled, width: int) -> str:
         numbers = range(len(tops))
         blocks = [_block(table.head, labels, tops, pairs)]
         if max(map(len, blocks[0].splitlines())) > width:
+            groups = [[*each] for _, each in groupby(numbers, key=lambda j: table.columns[j].group)]
             blocks = [
-                _block(table.head, labels, [tops[j] for j in group], [[row[j] for j in group] for row in pairs])
-                for group in ([*each] for _, each in groupby(numbers, key=lambda j: table.columns[j].group))
+                _block(table.head, labels, [tops[j] for j in part], [[row[j] for j in part] for row in pairs])
+                for group in groups
+                for part in _fitting(group, table.head, labels, tops, pairs, width)
             ]
     tail = [
         COMPUTED if table.computed else READING,
@@ -66,7 +69,64 @@ def as_text(filled: Filled, width: int) -> str:
         _boards(filled),
     ]
     head = f"{filled.printed.name}: {table.title}\n{filled.printed.paper.citation}"
-    return "\n\n".join([head, *blocks, "\n".join(tail), *filter(None, [str(notes)])]) + "\n"
+    words = [_wrapped(each, width) for each in (head, "\n".join(tail), str(notes)) if each]
+    return "\n\n".join([words[0], *blocks, *words[1:]]) + "\n"
+
+
+def as_rows(filled: Filled) -> list[dict[str, str]]:
+    """The cells one a line: the row's labels, the column, and what was measured and published, with its notes."""
+    table = filled.printed.table
+    rows = []
+    for row, cells in zip(table.rows, filled.cells, strict=True):
+        for cell, column in zip(cells, table.columns, strict=True):
+            notes = Notes()
+            measured, printed = (
+                _measured(cell.measured, column, notes),
+                _published(cell.published, table.spread, notes, ""),
+            )
+            noted = [
+                account(cell.measured) if cell.measured else "",
+                cell.published.note if cell.published else "",
+                row.note,
+            ]
+            rows.append(
+                {
+                    **dict(zip(table.head, row.labels, strict=False)),
+                    "column": column.name,
+                    "board": cell.protocol,
+                    MEASURED: measured.split(" [")[0],
+                    PUBLISHED: printed,
+                    "notes": "; ".join(filter(None, noted)),
+                }
+            )
+    return rows
+
+
+def _fitting(
+    group: list[int],
+    head: Sequence[str],
+    labels: list[list[str]],
+    tops: Sequence[str],
+    pairs: Sequence[Sequence[Pair]],
+    width: int,
+) -> list[list[int]]:
+    """The columns of a group as one block, or as a block each where one is too wide."""
+    block = _block(head, labels, [tops[j] for j in group], [[row[j] for j in group] for row in pairs])
+    return [group] if max(map(len, block.splitlines())) <= width else [[j] for j in group]
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Lines wrapped at words; a numbered note is continued beneath its text."""
+    return "\n".join(
+        textwrap.fill(
+            line,
+            max(40, width),
+            subsequent_indent=" " * (line.index("]") + 2 if line.startswith("[") else 0),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in text.splitlines()
+    )
 
 
 def as_json(filled: Filled) -> dict[str, Any]:

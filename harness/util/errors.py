@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import heapq
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
 
@@ -36,6 +36,9 @@ class VerificationError(HarnessError):
 
     exit_code = 3
 
+
+NAMED = 8
+"""Alternatives that an error names at most."""
 
 _COMPARED = 500  # names that are compared letter by letter; that takes about 0.1 ms a name
 
@@ -70,9 +73,26 @@ def _beginning_in_common(one: str, other: str) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
+def known_name(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is this one but for capitals and composed accents; None if there is none, or several."""
+    names = list(known)
+    if name in names:
+        return name
+    found = [each for each in names if _folded(each) == _folded(name)]
+    return found[0] if len(found) == 1 else None
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that is not known: the nearest valid name, and all valid ones."""
+    """The error for a name that is not known: the nearest valid name, and `NAMED` of the valid ones at most."""
     options = sorted(known)
     guess = nearest(name, options)
     hint = f" Did you mean '{guess}'?" if guess else ""
-    return UserError(f"unknown {what} '{name}'.{hint} Known: {', '.join(options) or 'none'}.")
+    return UserError(f"unknown {what} '{name}'.{hint} Known: {some_of(options, name)}.")
+
+
+def some_of(options: Sequence[str], name: str) -> str:
+    """The options in words: `NAMED` at most, those nearest to `name`, and how many there are besides."""
+    if len(options) <= NAMED:
+        return ", ".join(options) or "none"
+    alike = difflib.get_close_matches(name, options, n=NAMED, cutoff=0.0) if len(options) <= _COMPARED else []
+    return f"{', '.join(alike or options[:NAMED])} and {len(options) - NAMED} more"

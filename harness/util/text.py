@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import re
+from functools import cache
 from os import PathLike
 from typing import TextIO
 
@@ -22,8 +24,13 @@ def without_addresses(message: object) -> str:
     return _ADDRESS.sub("the file", str(message))
 
 
+_PLAIN = {"±": "+/-", "–": "-", "—": "-", "…": "...", "→": "->", "×": "x", "‘": "'", "’": "'"}
+"""What stands for a character on a console that lacks it; all others are escaped."""
+
+
 def replace_unencodable(*streams: TextIO | None) -> None:
-    r"""Makes text streams write what their encoding lacks as escapes (\u72ac) instead of raising UnicodeEncodeError.
+    r"""Makes text streams write what their encoding lacks as plain characters (+/- for ±) or else as escapes (\u72ac),
+    instead of raising UnicodeEncodeError.
 
     For standard output and error of a command, which may be in cp1252 or ASCII. Streams that are not text files of the
     standard library (a notebook's) are left as they are.
@@ -31,4 +38,18 @@ def replace_unencodable(*streams: TextIO | None) -> None:
     for stream in streams:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
+            reconfigure(errors=_register())
+
+
+@cache
+def _register() -> str:
+    """The name under which codecs know `_plain`."""
+    name = "harness.plain"
+    codecs.register_error(name, _plain)
+    return name
+
+
+def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
+    if isinstance(error, UnicodeEncodeError) and error.object[error.start] in _PLAIN:
+        return _PLAIN[error.object[error.start]], error.start + 1
+    return codecs.backslashreplace_errors(error)

@@ -336,7 +336,7 @@ def test_the_command_prints_a_board_and_as_json(tmp_path: Path, capsys: pytest.C
     protocol.write_text(json.dumps(PROTOCOL_TEXT))
     boards = tmp_path / "boards"
     filled(boards)
-    assert cli.main(["board", str(protocol), "--boards", str(boards)]) == 0
+    assert cli.main(["board", str(protocol), "--boards", str(boards), "--md"]) == 0
     assert capsys.readouterr().out == render_board(LOADED, boards)
     assert cli.main(["board", str(protocol), "--boards", str(boards), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -352,7 +352,7 @@ def test_the_command_writes_the_files_when_asked(tmp_path: Path, capsys: pytest.
     filled(tmp_path)
     assert cli.main(["board", str(protocol), "--boards", str(tmp_path), "--write"]) == 0
     assert "97.2" in (tmp_path / "tiny_online.md").read_text()
-    assert cli.main(["board", "--boards", str(tmp_path), "--write"]) == 0
+    assert cli.main(["board", "--boards", str(tmp_path), "--write", "--md"]) == 0
     out = capsys.readouterr()
     assert "[tiny_online](tiny_online.md)" in out.out
     assert "was left as it is" in out.err

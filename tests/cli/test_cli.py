@@ -256,7 +256,7 @@ def test_a_protocol_of_each_kind_is_listed_in_words_of_its_own(
     (tmp_path / "mine.yaml").write_text(text)
     monkeypatch.setattr("harness.util.shipped_files.protocol_files", lambda: {"mine": tmp_path / "mine.yaml"})
     assert cli.main(["list", "protocols"]) == 0
-    head, line = capsys.readouterr().out.splitlines()
+    head, _, line = capsys.readouterr().out.splitlines()
     assert re.split(r" {2,}", head) == ["name", "kind", "data set", "ways", "shots", "delay", "title"]
     assert re.split(r" {2,}", line) == ["mine", *cells]
     assert cli.main(["list", "protocols", "--json"]) == 0
@@ -267,7 +267,7 @@ def test_a_protocol_of_each_kind_is_listed_in_words_of_its_own(
 
 def test_listed_protocols_stand_in_columns_in_the_order_people_count(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list", "protocols"]) == 0
-    head, *lines = capsys.readouterr().out.splitlines()
+    head, _, *lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines]
     continual = [name for name in names if name.startswith("omniglot_continual")]
     assert continual == [f"omniglot_continual{count}" for count in (5, 10, 15, 20)]

@@ -75,7 +75,7 @@ def test_an_installed_plugin_is_found_by_its_entry_point(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cl_lsm", r"unknown method 'cl_lsm'. Did you mean 'cl_lstm'\? Known: .*opn"),
+        ("cl_lsm", r"unknown method 'cl_lsm'. Did you mean 'cl_lstm'\? Known: cl_lstm, .* more"),
         ("{own}:Mime", r"unknown class in .*own\.py 'Mime'. Did you mean 'Mine'\?"),
         ("{own}:NotOne", "not a method"),
         ("{own}", "names a file but no class"),

@@ -62,7 +62,7 @@ def test_shipped_names_need_no_path_and_an_existing_file_wins(tmp_path: Path, mo
     ("given", "said"),
     [
         ("cifarfs_dely5", "Did you mean 'cifarfs_delay5'?"),
-        ("zzz", "there is no protocol 'zzz'. Give a file, or one of: cifar100_supervised, "),
+        ("zzz", "there is no protocol 'zzz'. Give a file, or one of: "),
         ("mine.yml", "Did you mean 'mine.yaml'?"),
         ("nowhere/cifarfs_delay5.yaml", "The shipped protocol of that name is called 'cifarfs_delay5'."),
         (".", "'.' is a directory; name a protocol file. It has: mine.yaml."),

@@ -1,0 +1,101 @@
+"""A board and the index of boards as text for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.cli.text_table import csv_table, text_table, wrap
+from harness.util.shown_text import in_line, shown
+
+if TYPE_CHECKING:
+    from harness.boards.markdown import View
+    from harness.boards.standings import Entry
+
+MORE = "Left out for lack of room: {names}. --wide shows them, --csv and --json have them too."
+
+
+def board_text(view: View, width: int) -> str:
+    """Ranked entries, published results, entries apart with their reasons, and problems of the file."""
+    from harness.boards.columns import published_rows, why
+    from harness.boards.legend import legend
+
+    protocol, by = view.protocol, view.standings.ranking
+    assert protocol is not None
+    episodes = "the whole test split" if view.test_episodes is None else f"{view.test_episodes} test episodes"
+    parts = [
+        wrap(in_line(protocol.title), width),
+        wrap(f"{view.name}: {protocol.kind} on {protocol.data_name}, digest {view.digest[:12]}, {episodes}", width),
+    ]
+    if view.stand_in:
+        parts.append(wrap("Stand-in data: generated, for trying things out. Not to be compared with real data.", width))
+    ranked = _ranked(view)
+    left_out: list[str] = []
+    if ranked:
+        text, left_out = text_table(ranked, width, ("rank", "method", by, "seeds", "marks"), _TEXTS)
+        parts += [text, wrap(in_line(legend(protocol, by)), width)]
+    else:
+        parts.append("Nothing measured yet.")
+    if protocol.published and not view.stand_in:
+        rows = [_plain(row) for row in published_rows(protocol.published, (*protocol.reported, by))]
+        needed = [name for name in rows[0] if name not in ("variant", "source", "note")]
+        table, left = text_table(rows, width, needed, ("variant", "source", "note"))
+        parts += ["Published elsewhere, not measured here:", table]
+        left_out += [name for name in left if name not in left_out]
+    for heading, entries in view.standings.apart:
+        rows = [{"method": each.newest.method, "why": why(each), **_cells(each, view)} for each in entries]
+        table, _ = text_table([_plain(row) for row in rows], width, ("method", by, "seeds", "why"), ("why", *_TEXTS))
+        parts += [f"Not ranked: {in_line(heading)}", table]
+    if view.board.problems:
+        problems = [wrap(f"- {in_line(each)}", width, "  ") for each in view.board.problems]
+        parts.append("\n".join(["Problems in the file:", *problems]))
+    if left_out:
+        parts.append(wrap(MORE.format(names=", ".join(left_out)), width))
+    return "\n\n".join(parts)
+
+
+def board_csv(view: View) -> str:
+    """Every entry of a board with all its columns; those that are not ranked have no rank but the reason."""
+    from harness.boards.columns import why
+
+    apart = [
+        {"rank": "", **_cells(entry, view), "not ranked": why(entry)}
+        for _, entries in view.standings.apart
+        for entry in entries
+    ]
+    ranked = [{**row, "not ranked": ""} for row in _ranked(view)]
+    return csv_table([_plain(row) for row in [*ranked, *apart]])
+
+
+def index_text(views: list[View], width: int) -> str:
+    """One line a board, and one table for each metric that boards are ranked by."""
+    from harness.boards.markdown import index_tables
+
+    parts = []
+    for heading, rows in index_tables(views):
+        shown_rows = [_plain({name: text for name, text in row.items() if name != "file"}) for row in rows]
+        texts = ("best measured", "best published", "title")
+        table, _ = text_table(shown_rows, width, ("board", "best measured"), texts)
+        parts += [f"{heading}:", table]
+    return "\n\n".join(parts) or "No boards yet: `harness run PROTOCOL --method NAME` writes the first row."
+
+
+_TEXTS = ("marks", "options", "run", "hardware", "recipe", "budget", "state growth")
+
+
+def _ranked(view: View) -> list[dict[str, str]]:
+    return [_plain({"rank": rank, **_cells(entry, view)}) for rank, entry in view.standings.ranked]
+
+
+def _cells(entry: Entry, view: View) -> dict[str, str]:
+    """The columns of an entry, the most telling first: they are left out from the end."""
+    from harness.boards.columns import columns
+
+    assert view.protocol is not None
+    by = view.standings.ranking
+    every = columns(entry, by, view.protocol.reported)
+    first = ("method", by, "seeds", "marks", "budget", "options", *view.protocol.reported, "training episodes")
+    return {name: every[name] for name in [*first, *(name for name in every if name not in first)]}
+
+
+def _plain(row: dict[str, str]) -> dict[str, str]:
+    return {name: shown(in_line(text)) for name, text in row.items()}

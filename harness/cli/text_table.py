@@ -1,0 +1,84 @@
+"""Tables for people: as many columns as the terminal is wide, texts wrapped at words; and the same rows as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import textwrap
+from collections.abc import Sequence
+from itertools import zip_longest
+
+Rows = Sequence[dict[str, str]]
+"""Rows that share their columns: name of the column to the text of the cell."""
+
+GAP = 2
+LEAST = 18
+"""Characters that a column of texts is narrowed to at most."""
+
+
+def terminal_width() -> int:
+    """Characters in a line of the terminal; a file or a pipe takes any width."""
+    return shutil.get_terminal_size((10_000, 50)).columns
+
+
+def text_table(rows: Rows, width: int, needed: Sequence[str], wrapped: Sequence[str] = ()) -> tuple[str, list[str]]:
+    """Lines of a table, and the names of the columns that were left out.
+
+    The columns `needed` are always there; the others are added in their order as long as the table fits `width`. Those
+    in `wrapped` hold texts, which are wrapped at words where there is no room for them in one line.
+    """
+    natural = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    least = {name: min(LEAST, full) if name in wrapped else full for name, full in natural.items()}
+    chosen = [*needed]
+    for name in natural:
+        if name not in chosen and sum(least[each] + GAP for each in [*chosen, name]) - GAP <= width:
+            chosen.append(name)
+    shown = [name for name in natural if name in chosen]
+    widths = _widths(shown, natural, least, width)
+    lines = [
+        _line([(name, widths[name]) for name in shown]),
+        _line([("-" * widths[name], widths[name]) for name in shown]),
+    ]
+    for row in rows:
+        cells = [textwrap.wrap(row[name], widths[name], break_on_hyphens=False) or [""] for name in shown]
+        for parts in zip_longest(*cells, fillvalue=""):
+            lines.append(_line([(part, widths[name]) for part, name in zip(parts, shown, strict=True)]))
+    return "\n".join(lines), [name for name in natural if name not in chosen]
+
+
+def csv_table(rows: Rows) -> str:
+    """The rows with all their columns as comma-separated values, with a line of names."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [*dict.fromkeys(name for row in rows for name in row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def wrap(text: str, width: int, indent: str = "") -> str:
+    """Paragraphs wrapped at words; continued lines begin with `indent`."""
+    lines = [
+        textwrap.fill(line, max(20, width), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        for line in text.splitlines()
+    ]
+    return "\n".join(lines)
+
+
+def _line(cells: list[tuple[str, int]]) -> str:
+    return (" " * GAP).join(text.ljust(width) for text, width in cells).rstrip()
+
+
+def _widths(shown: list[str], natural: dict[str, int], least: dict[str, int], width: int) -> dict[str, int]:
+    """The width of each column: what is left over goes to those that need it, a character each in turn."""
+    widths = {name: least[name] for name in shown}
+    left = width - sum(widths.values()) - GAP * (len(shown) - 1)
+    growing = [name for name in shown if widths[name] < natural[name]]
+    while left > 0 and growing:
+        share = max(1, left // len(growing))
+        for name in growing:
+            step = min(share, natural[name] - widths[name], left)
+            widths[name] += step
+            left -= step
+        growing = [name for name in growing if widths[name] < natural[name]]
+    return widths
