@@ -74,11 +74,9 @@ def budget_of(record: Record) -> str:
 
 
 def measured(entry: Entry, metric: str) -> str:
-    """An entry's metric as '97.1 ± 0.2'."""
+    """An entry's metric with its interval, as '97.1 ± 0.2'."""
     summary = entry.summary(metric)
-    if summary is None:
-        return NOTHING
-    return f"{summary.mean:.1f}" + ("" if summary.interval is None else f" ± {summary.interval:.1f}")
+    return NOTHING if summary is None else summary.text()
 
 
 def trained(entry: Entry) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.boards import intervals
 from harness.boards.artifacts import scores_of
 from harness.boards.standings import Entry, Standings
-from harness.evaluation.score import each, mean
+from harness.evaluation.score import Each, each
 from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
 from harness.util.errors import UserError, known_name, unknown
@@ -53,28 +54,21 @@ def found(standings: Standings, name: str) -> Entry:
 def differences(protocol: AnyProtocol, first: Entry, second: Entry, boards: Path) -> list[Difference]:
     """The paired differences of two entries: first in the metric that the board is ranked by, then in those shown.
 
-    An entry's score in an episode is the mean over its seeds. Raises UserError if the two were not scored on the same
-    episodes, or scores of single episodes are not kept.
+    Intervals are over seeds and episodes (`harness.boards.intervals`). Raises UserError if the two were not scored on
+    the same episodes, or scores of single episodes are not kept.
     """
     one, other = first.newest, second.newest
     if (one.digest, one.data.fingerprint) != (other.digest, other.data.fingerprint):
         raise UserError(f"{one.run} and {other.run} were scored on other episodes: protocol or data differ")
-    mine, theirs = _by_episode(protocol, first, boards), _by_episode(protocol, second, boards)
-    episodes = min(len(next(iter(mine.values()))), len(next(iter(theirs.values()))))
+    mine, theirs = ([_values(protocol, record, boards) for record in entry.records] for entry in (first, second))
     return [
-        _difference(name, mine[name][:episodes], theirs[name][:episodes])
-        for name in (protocol.ranking, *protocol.reported)
-        if name in mine and name in theirs
+        _difference(name, _stacked(mine, name), _stacked(theirs, name))
+        for name in dict.fromkeys((protocol.ranking, *protocol.reported))
+        if all(name in values for values in (*mine, *theirs))
     ]
 
 
-def _by_episode(protocol: AnyProtocol, entry: Entry, boards: Path) -> dict[str, np.ndarray]:
-    """Metric to its value in each episode [E], the mean over seeds."""
-    seeds = [_values(protocol, record, boards) for record in entry.records]
-    return {name: np.mean([values[name] for values in seeds], axis=0) for name in seeds[0]}
-
-
-def _values(protocol: AnyProtocol, record: Record, boards: Path) -> dict[str, np.ndarray]:
+def _values(protocol: AnyProtocol, record: Record, boards: Path) -> Each:
     scores = scores_of(record, boards)
     if scores is None:
         raise UserError(
@@ -84,15 +78,23 @@ def _values(protocol: AnyProtocol, record: Record, boards: Path) -> dict[str, np
     return each(protocol, scores)
 
 
+def _stacked(seeds: list[Each], metric: str) -> np.ndarray:
+    """A metric of each seed in each episode, shares [S, E]."""
+    return np.stack([values[metric] for values in seeds])
+
+
 def _difference(metric: str, first: np.ndarray, second: np.ndarray) -> Difference:
-    both = ~(np.isnan(first) | np.isnan(second))
-    first, second = first[both], second[both]
-    change = first - second
+    episodes = min(first.shape[1], second.shape[1])
+    first, second = first[:, :episodes], second[:, :episodes]
+    both = ~(np.isnan(first).any(0) | np.isnan(second).any(0))
+    first, second = first[:, both], second[:, both]
+    change = first.mean(0) - second.mean(0)
+    mine, theirs = (intervals.of_values(values) for values in (first, second))
     return Difference(
         metric,
-        mean(first)[:2],
-        mean(second)[:2],
-        mean(change)[:2],
+        (mine.mean, mine.half),
+        (theirs.mean, theirs.half),
+        intervals.paired(first, second),
         float(100 * (change > 0).mean()),
         float(100 * (change < 0).mean()),
         len(change),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from harness.protocol.models import AnyProtocol
 
 LEGEND = """\
-Numbers are per cent: the mean over seeds ± half the width of the 95 % interval over test episodes. All seeds
-answer the same episodes, so the interval is the mean of the seeds' own and does not shrink with their number.
-In the column of seeds, ± is the standard deviation of the {ranking} over them. Entries share a rank, marked
-'=', if their intervals overlap that of the first entry of the rank. Options are those that differ from the
-method's defaults. State is what one episode keeps in memory after its last step."""
+Numbers are per cent: the mean over seeds ± half the width of its 95 % interval, or '+ -' where the sides differ.
+With several seeds the interval is over seeds and test episodes, with one seed over test episodes alone: it then
+speaks of these trained weights. In the column of seeds, ± is the standard deviation of the {ranking} over them.
+Entries share a rank, marked '=', if the 95 % interval of their difference from the first entry of the rank, on
+the same episodes, includes zero. Options are those that differ from the method's defaults. State is what one
+episode keeps in memory after its last step."""
 
 
 VERIFIED = """\

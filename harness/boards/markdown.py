@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from harness.boards.artifacts import scores_of
 from harness.boards.columns import NOTHING, best_published, columns, measured, published_rows, table, why
 from harness.boards.legend import legend
 from harness.boards.standings import RANKINGS, Standings, standings, usual_digest, usual_ranking
@@ -21,6 +22,7 @@ from harness.boards.store import (
     locked,
     read_board,
 )
+from harness.evaluation.score import Each, each
 from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
 from harness.util.atomic_files import leftovers, replacing
@@ -59,7 +61,24 @@ def view_board(name: str, protocol: AnyProtocol | None, boards: Path, stand_in: 
     else:
         own, by = protocol.digest, protocol.ranking
         asked = protocol.test_episodes
-    return View(name, stand_in, protocol, own, asked, board, standings(board.records, own, asked, by))
+    found = standings(board.records, own, asked, by, lambda record: stored_values(protocol, record, boards))
+    return View(name, stand_in, protocol, own, asked, board, found)
+
+
+def stored_values(protocol: AnyProtocol | None, record: Record, boards: Path) -> Each | None:
+    """A record's metrics in every test episode, None where they are not stored, or not as they were."""
+    if protocol is None or record.digest != protocol.digest:
+        return None
+    try:
+        scores = scores_of(record, boards)
+        return None if scores is None else each(protocol, scores)
+    except (
+        UserError,
+        KeyError,
+        IndexError,
+        ValueError,
+    ):  # damaged, or of another protocol: `harness verify` tells
+        return None
 
 
 def view_all(boards: Path) -> list[View]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
+import numpy as np
+
+from harness.boards import intervals
+from harness.evaluation.score import Each
 from harness.records.marks import FAILED_CHECK, NOT_CHECKED, PARTIAL_TEST
 from harness.records.record import Record
 
@@ -24,11 +28,25 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Summary:
-    """A metric of an entry, per cent. `spread` is the standard deviation over seeds, None with one seed."""
+    """A metric of an entry, per cent: its mean, the bounds of its 95 % interval (None with one episode), and `spread`,
+    the standard deviation over seeds, None with one seed."""
 
     mean: float
-    interval: float | None
+    bounds: tuple[float, float] | None
     spread: float | None
+
+    @property
+    def interval(self) -> float | None:
+        """Half the width of the interval, which near 0 and 100 % does not lie evenly about the mean."""
+        return None if self.bounds is None else (self.bounds[1] - self.bounds[0]) / 2
+
+    def text(self, digits: int = 1) -> str:
+        """'97.1 ± 0.2', or where the sides differ '99.8 +0.1 −0.4'."""
+        if self.bounds is None:
+            return f"{self.mean:.{digits}f}"
+        below, above = (f"{abs(bound - self.mean):.{digits}f}" for bound in self.bounds)
+        sides = f" ± {above}" if below == above else f" +{above} -{below}"
+        return f"{self.mean:.{digits}f}{sides}"
 
 
 @dataclass(frozen=True)
@@ -37,11 +55,13 @@ class Entry:
 
     `older` counts the records that a newer one of the same setting and seed stands for.
     `reasons` says why the entry is not ranked: (heading, detail), none for a ranked one.
+    `values` has for each record its metrics in every test episode, where they are stored.
     """
 
     records: tuple[Record, ...]
     older: int
     reasons: tuple[tuple[str, str], ...]
+    values: tuple[Each | None, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def newest(self) -> Record:
@@ -49,24 +69,34 @@ class Entry:
         return max(self.records, key=lambda record: (record.when, record.seed))
 
     def summary(self, metric: str) -> Summary | None:
-        """A metric over the entry's seeds; None unless every seed has it.
-
-        The mean is the mean over seeds. The interval is over test episodes: all seeds answer the same
-        episodes, so their errors go together and the interval does not shrink with their number. Without
-        knowing how closely they go together, the mean of the seeds' half-widths is taken: perfect correlation
-        gives that, and no correlation gives more. It says nothing about other trainings; the spread over
-        seeds is for that.
-        """
+        """A metric over the entry's seeds, with its interval over seeds and episodes (`harness.boards.intervals`); None
+        unless every seed has it."""
         found = [record.metrics[metric] for record in self.records if metric in record.metrics]
         if len(found) < len(self.records):
             return None
         means = [each.mean for each in found]
-        intervals = [each.interval for each in found if each.interval is not None]
+        estimate = self.estimate(metric)
         return Summary(
             statistics.fmean(means),
-            statistics.fmean(intervals) if len(intervals) == len(found) else None,
+            None if estimate is None else intervals.bounds(estimate),
             statistics.stdev(means) if len(means) > 1 else None,
         )
+
+    def estimate(self, metric: str) -> intervals.Estimate | None:
+        """The mean of a metric that every seed has, and its variance: from single episodes where they are stored, and
+        else from the records; None with one episode."""
+        values = self.by_episode(metric)
+        if values is not None and np.isfinite(values).all(0).sum() > 1:
+            return intervals.of_values(values)
+        found = [record.metrics[metric] for record in self.records]
+        return intervals.of_records([each.mean for each in found], [each.interval for each in found], found[0].episodes)
+
+    def by_episode(self, metric: str) -> np.ndarray | None:
+        """A metric of each seed in each test episode, shares [S, E]; None where it is not stored for all seeds."""
+        stored = [values[metric] for values in self.values if values is not None and metric in values]
+        if len(stored) < len(self.records) or len({len(each) for each in stored}) > 1:
+            return None
+        return np.stack(stored)
 
 
 @dataclass(frozen=True)
@@ -84,12 +114,19 @@ class Standings:
         return len(self.ranked) + sum(len(entries) for _, entries in self.apart)
 
 
-def standings(records: Iterable[tuple[int, Record]], digest: str, test_episodes: int | None, ranking: str) -> Standings:
+def standings(
+    records: Iterable[tuple[int, Record]],
+    digest: str,
+    test_episodes: int | None,
+    ranking: str,
+    values: Callable[[Record], Each | None] = lambda _: None,
+) -> Standings:
     """Groups a board's records (line number, record) and ranks them by the metric `ranking`.
 
     `digest` is the protocol's own. The data that rows are compared on are those of most records with that
     digest; if two sets of data are equally common, those of the record in the later line.
-    `test_episodes` is what the protocol asks for, None if it asks for the whole split.
+    `test_episodes` is what the protocol asks for, None if it asks for the whole split. `values` gives a record's
+    metrics in every test episode; without them (None), its own means and intervals are what there is to go by.
     """
     newest, older = _newest(records)
     fingerprint = _common_fingerprint(record for record in newest if record.digest == digest)
@@ -97,7 +134,7 @@ def standings(records: Iterable[tuple[int, Record]], digest: str, test_episodes:
     for record in newest:
         reasons = tuple(_reasons(record, digest, fingerprint, test_episodes, ranking))
         groups.setdefault((record.row_key, reasons), []).append(record)
-    entries = [_entry(group, older, reasons) for (_, reasons), group in groups.items()]
+    entries = [_entry(group, older, reasons, values) for (_, reasons), group in groups.items()]
     entries.sort(key=lambda each: _order(each, ranking))
     apart = [(heading, tuple(each for each in entries if _heading(each) == heading)) for heading in _headings(ranking)]
     return Standings(
@@ -182,9 +219,15 @@ def _reasons(
         yield _without(ranking), f"no metric '{ranking}'"
 
 
-def _entry(records: list[Record], older: Counter[Key], reasons: tuple[tuple[str, str], ...]) -> Entry:
+def _entry(
+    records: list[Record],
+    older: Counter[Key],
+    reasons: tuple[tuple[str, str], ...],
+    values: Callable[[Record], Each | None],
+) -> Entry:
     in_order = sorted(records, key=lambda record: record.seed)
-    return Entry(tuple(in_order), sum(older[_key(record)] for record in records), reasons)
+    stored = tuple(values(record) for record in in_order)
+    return Entry(tuple(in_order), sum(older[_key(record)] for record in records), reasons, stored)
 
 
 def _heading(entry: Entry) -> str | None:
@@ -200,18 +243,30 @@ def _order(entry: Entry, ranking: str) -> tuple[float, str, str]:
 def _ranks(entries: list[Entry], ranking: str) -> Iterable[tuple[str, Entry]]:
     """Ranks of entries sorted by `ranking`.
 
-    An entry shares the rank of the first of that rank if their intervals overlap; the next rank counts all
-    entries before it, as in a race.
+    An entry shares the rank of the first of that rank if the interval of their difference includes zero; the next rank
+    counts all entries before it, as in a race.
     """
-    place, leader, tied = 0, 0.0, Counter[int]()
+    place, leader, tied = 0, entries[0] if entries else None, Counter[int]()
     places = []
     for position, entry in enumerate(entries, start=1):
-        summary = entry.summary(ranking)
-        assert summary is not None
-        half = summary.interval or 0.0
-        if position == 1 or summary.mean + half < leader:
-            place, leader = position, summary.mean - half
+        assert leader is not None
+        if position == 1 or _differ(leader, entry, ranking):
+            place, leader = position, entry
         tied[place] += 1
         places.append(place)
     for place, entry in zip(places, entries, strict=True):
         yield f"{place}{'=' if tied[place] > 1 else ''}", entry
+
+
+def _differ(first: Entry, second: Entry, metric: str) -> bool:
+    """Whether the interval of the difference of two entries excludes zero: on the same episodes where they are stored
+    for both, and else from their own intervals."""
+    mine, theirs = first.by_episode(metric), second.by_episode(metric)
+    if mine is not None and theirs is not None and mine.shape[1] == theirs.shape[1] > 1:
+        change, half = intervals.paired(mine, theirs)
+    else:
+        one, other = first.estimate(metric), second.estimate(metric)
+        if one is None or other is None:
+            return first.newest.metrics[metric].mean != second.newest.metrics[metric].mean
+        change, half = intervals.unpaired(one, other)
+    return abs(change) > half

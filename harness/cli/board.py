@@ -122,7 +122,7 @@ def _entry_as_json(entry: Entry) -> dict[str, Any]:
         "target": newest.target,
         "options": newest.options,
         "metrics": {
-            name: {"mean": each.mean, "interval": each.interval, "spread": each.spread}
+            name: {"mean": each.mean, "interval": each.interval, "bounds": each.bounds, "spread": each.spread}
             for name, each in summaries.items()
             if each
         },

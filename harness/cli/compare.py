@@ -54,14 +54,14 @@ def _text(board: str, first: Entry, second: Entry, results: list[Difference], wi
     )
     return "\n".join(
         [
-            f"{board}, {main.episodes} test episodes, the same for both; per cent, with 95 % intervals over episodes",
+            f"{board}, {main.episodes} test episodes, the same for both; per cent, with 95 % intervals",
             "",
             *(f"{place}: {_named(entry)}" for place, entry in (("first", first), ("second", second))),
             "",
             text_table(_rows(results), width, ("metric", "difference", "first", "second"))[0],
             "",
             verdict,
-            "It speaks of these trained weights; another training may end elsewhere (see the spread over seeds).",
+            "Of a method with one seed it speaks of these trained weights; another training may end elsewhere.",
         ]
     )
 

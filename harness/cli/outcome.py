@@ -60,9 +60,8 @@ def _metric_rows(protocol: AnyProtocol, entry: Entry) -> list[tuple[str, str]]:
     for name in dict.fromkeys((protocol.ranking, *protocol.reported)):
         summary = entry.summary(name)
         if summary is not None:
-            half = "" if summary.interval is None else f" ± {summary.interval:.2f}"
             episodes = entry.newest.metrics[name].episodes
-            rows.append((name, f"{summary.mean:.2f}{half} %, {episodes} test episodes"))
+            rows.append((name, f"{summary.text(2)} %, {episodes} test episodes"))
     return rows
 
 

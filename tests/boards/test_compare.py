@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from harness import cli
 from harness.boards.artifacts import scores_of
@@ -34,13 +35,16 @@ def test_compare_takes_differences_episode_by_episode(capsys: pytest.CaptureFixt
         assert scores is not None
         return (scores["right"][:, 1:3] / scores["count"][:, 1:3]).mean(1)
 
-    first = np.mean([values(row) for row in rows() if row.method == "opn"], axis=0)
+    seeds = np.stack([values(row) for row in rows() if row.method == "opn"])
+    first = seeds.mean(0)
     second = np.mean([values(row) for row in rows() if row.method == "nearest_pixel"], axis=0)
     change = 100 * (first - second)
     main = found["differences"][0]
     assert main["metric"] == "accuracy"
     assert main["difference"][0] == pytest.approx(change.mean())
-    assert main["difference"][1] == pytest.approx(1.96 * change.std(ddof=1) / np.sqrt(12))
+    of_episodes = stats.t.ppf(0.975, 11) * change.std(ddof=1) / np.sqrt(12)
+    of_seeds = stats.t.ppf(0.975, 1) * 100 * seeds.mean(1).std(ddof=1) / np.sqrt(2)
+    assert main["difference"][1] == pytest.approx(np.hypot(of_episodes, of_seeds))
     assert main["better"] == pytest.approx(100 * (change > 0).mean())
     assert main["excludes_zero"] == (abs(main["difference"][0]) > main["difference"][1])
     assert cli.main(["compare", "tiny.yaml", "opn", "nearest_pixel"]) == 0

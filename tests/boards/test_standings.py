@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness import cli
@@ -13,7 +14,7 @@ from harness.boards import defaults, markdown
 from harness.boards.columns import options_of
 from harness.boards.defaults import default_options
 from harness.boards.markdown import MADE, publish, render_board, render_index, view_board, write_board, write_index
-from harness.boards.standings import Standings, standings
+from harness.boards.standings import Standings, Summary, standings
 from harness.boards.store import append_record, line_of, read_board
 from harness.protocol.load import Loaded
 from harness.protocol.models import PROTOCOL
@@ -39,7 +40,11 @@ def test_seeds_of_one_setting_are_one_entry_with_mean_and_spread() -> None:
     assert summary is not None
     assert summary.mean == pytest.approx(80)
     assert summary.spread == pytest.approx(10)
-    assert summary.interval == pytest.approx(0.5)  # not 0.5 / sqrt(3): all seeds answer the same episodes
+    of_seeds, of_episodes = 4.3027 * 10 / 3**0.5, 0.5  # Student's with two degrees of freedom; not 0.5 / sqrt(3)
+    assert summary.interval is not None
+    assert summary.interval == pytest.approx(np.hypot(of_seeds, of_episodes), rel=0.1)
+    assert summary.bounds is not None
+    assert 100 - summary.bounds[1] < summary.bounds[0], "wider on the side away from 100 %"
 
 
 def test_one_seed_has_no_spread() -> None:
@@ -75,11 +80,32 @@ def test_two_runs_of_one_name_but_different_settings_are_both_shown() -> None:
     assert len(ranking(record(), record(options={"width": 32}, finished="2026-03-01T00:00:00Z")).ranked) == 2
 
 
-def test_entries_whose_intervals_overlap_share_a_rank() -> None:
-    entries = [(90.0, 0.5), (89.2, 0.5), (88.4, 0.5), (80.0, 0.1), (20.0, 0.0), (20.0, 0.0)]
+def test_entries_share_a_rank_if_the_interval_of_their_difference_includes_zero() -> None:
+    entries = [(90.0, 0.5), (89.4, 0.5), (88.8, 0.5), (80.0, 0.1), (20.0, 0.0), (20.0, 0.0)]
     result = ranking(*(record(a, i, options={"n": n}) for n, (a, i) in enumerate(entries)))
-    # The third overlaps the second but not the first, which is what counts.
+    # The third is like the second but not like the first, which is what counts.
     assert [rank for rank, _ in result.ranked] == ["1=", "1=", "3", "4", "5=", "5="]
+
+
+def test_scores_of_single_episodes_separate_what_their_intervals_do_not() -> None:
+    episodes = np.random.default_rng(0).random(1000)
+    values = {0: episodes, 1: np.clip(episodes - 0.005, 0, 1), 2: np.roll(episodes, 1) - 1e-6}
+    rows = [record(100 * each.mean(), 1.8, options={"n": n}) for n, each in values.items()]
+    alone = standings(list(enumerate(rows)), DIGEST, 1000, "accuracy")
+    assert [rank for rank, _ in alone.ranked] == ["1=", "1=", "1="]
+
+    def stored(row: Record) -> dict[str, np.ndarray]:
+        return {"accuracy": values[int(str(row.options["n"]))]}
+
+    result = standings(list(enumerate(rows)), DIGEST, 1000, "accuracy", stored)
+    assert [(rank, entry.newest.options["n"]) for rank, entry in result.ranked] == [("1=", 0), ("1=", 2), ("3", 1)]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "text"), [((96.9, 97.3), "97.1 ± 0.2"), ((96.5, 97.3), "97.1 +0.2 -0.6"), (None, "97.1")]
+)
+def test_an_interval_whose_sides_differ_is_printed_with_both(bounds: tuple[float, float] | None, text: str) -> None:
+    assert Summary(97.1, bounds, None).text() == text
 
 
 def test_the_ranking_does_not_depend_on_the_order_of_the_lines() -> None:

@@ -1,0 +1,109 @@
+"""95 % intervals of a mean over seeds and episodes, and of the difference of two on the same episodes.
+
+Seeds and episodes are crossed: every seed answers the same episodes, and the mean errs by the seeds and by the episodes
+that happened to be drawn. Each part has Student's interval, of the seeds' means and of the episodes' means over seeds,
+and their half-widths add as squares (the square-and-add method of Zou and Donner, Statistics in Medicine 2008), which
+keeps the coverage where there are two or three seeds and pooled degrees of freedom lose it. A single seed tells nothing
+of other seeds: its interval is over episodes and speaks of these trained weights.
+
+A mean near 0 or 100 % has no symmetric interval. Its bounds are those of Clopper and Pearson (Biometrika 1934) for as
+many trials as give the width that was found, as Korn and Graubard (Survey Methodology 1998) have them for surveys.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+TAIL = 0.025
+"""What each side of an interval leaves out."""
+
+_Z = 1.959963984540054
+"""The quantile of the normal distribution at 1 - TAIL."""
+
+_RECORDED = 1.96
+"""The factor by which records' half-widths exceed the standard error (`harness.evaluation.score.mean`)."""
+
+_ROUNDING, _MANY = 1e-10, 1e9
+"""A half-width that is rounding alone; and trials so many that the bounds are those of a normal distribution."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and the half-width of its symmetric interval, per cent, and the episodes that it is over."""
+
+    mean: float
+    half: float
+    episodes: int
+
+
+def of_values(values: np.ndarray) -> Estimate:
+    """The estimate from the score of each seed in each episode, shares [S, E]; episodes with a NaN are left out."""
+    values = values[:, ~np.isnan(values).any(0)]
+    half = math.hypot(_half(values.mean(0)), _half(values.mean(1)))
+    return Estimate(100 * float(values.mean()), 100 * half, values.shape[1])
+
+
+def of_records(means: Sequence[float], halves: Sequence[float | None], episodes: int) -> Estimate | None:
+    """The estimate from what records say of each seed, per cent; None where there is one episode.
+
+    Without single episodes it is not known how closely the errors of the seeds go together: they are taken to be the
+    same.
+    """
+    known = [half for half in halves if half is not None]
+    if len(known) < len(halves) or episodes < 2:
+        return None
+    over_episodes = float(np.mean(known)) / _RECORDED * quantile(episodes - 1)
+    return Estimate(float(np.mean(means)), math.hypot(over_episodes, _half(np.asarray(means))), episodes)
+
+
+def bounds(estimate: Estimate) -> tuple[float, float]:
+    """Lower and upper bound of the mean of scores between 0 and 100, per cent."""
+    from scipy.special import betaincinv
+
+    share, half = estimate.mean / 100, estimate.half / 100
+    if 0 < share < 1 and half <= _ROUNDING:
+        return estimate.mean, estimate.mean  # the same in every episode, as by guessing
+    trials = share * (1 - share) * (_Z / half) ** 2 if 0 < share < 1 else float(estimate.episodes)
+    if trials > _MANY:
+        return estimate.mean - estimate.half, estimate.mean + estimate.half
+    hits = share * trials
+    low = 0.0 if share <= 0 else float(betaincinv(hits, trials - hits + 1, TAIL))
+    high = 1.0 if share >= 1 else float(betaincinv(hits + 1, trials - hits, 1 - TAIL))
+    # Not a number where the trials are too few to be any, which no scores give.
+    return 0.0 if math.isnan(low) else 100 * low, 100.0 if math.isnan(high) else 100 * high
+
+
+def paired(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Difference of two means, per cent, and the half-width of its interval, from shares [S, E] on the same episodes.
+
+    The number of seeds may differ, since seeds of two methods have nothing in common; half-width 0 with one episode.
+    """
+    both = ~(np.isnan(first).any(0) | np.isnan(second).any(0))
+    first, second = first[:, both], second[:, both]
+    change = first.mean(0) - second.mean(0)
+    if not len(change):
+        return float("nan"), float("nan")
+    half = math.hypot(_half(change), _half(first.mean(1)), _half(second.mean(1)))
+    return 100 * float(change.mean()), 100 * half
+
+
+def unpaired(first: Estimate, second: Estimate) -> tuple[float, float]:
+    """The same from two estimates alone, as if they were on different episodes: on the same ones it is too wide."""
+    return first.mean - second.mean, math.hypot(first.half, second.half)
+
+
+def quantile(freedom: int) -> float:
+    """Student's quantile at 1 - TAIL."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 1 - TAIL))
+
+
+def _half(values: np.ndarray) -> float:
+    """The half-width of Student's interval of the mean of independent values; 0 for a single one."""
+    count = len(values)
+    return quantile(count - 1) * float(values.std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
