@@ -25,6 +25,9 @@ RANKINGS = ("accuracy", "query_accuracy", "joint", "iou")
 
 Key = tuple[str, int]
 
+_EVEN = 0.2
+"""Sides of an interval that differ by less, as a share of its half-width, are printed as one."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -44,8 +47,10 @@ class Summary:
         """'97.1 ± 0.2', or where the sides differ '99.8 +0.1 −0.4'."""
         if self.bounds is None:
             return f"{self.mean:.{digits}f}"
-        below, above = (f"{abs(bound - self.mean):.{digits}f}" for bound in self.bounds)
-        sides = f" ± {above}" if below == above else f" +{above} -{below}"
+        below, above = self.mean - self.bounds[0], self.bounds[1] - self.mean
+        half = (below + above) / 2
+        even = abs(above - below) <= _EVEN * half
+        sides = f" ± {half:.{digits}f}" if even else f" +{above:.{digits}f} -{below:.{digits}f}"
         return f"{self.mean:.{digits}f}{sides}"
 
 

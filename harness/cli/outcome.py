@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,15 @@ if TYPE_CHECKING:
 
 
 def outcome_lines(
-    protocol: AnyProtocol, records: Sequence[Record], outcome: Outcome | None, board: Path | None, folders: list[Path]
+    protocol: AnyProtocol,
+    records: Sequence[Record],
+    outcome: Outcome | None,
+    board: Path | None,
+    folders: list[Path],
+    baselines: Mapping[str, tuple[float, float, int]],
 ) -> str:
-    """The text for people; `outcome` and `board` are None for a run that went to no board."""
+    """The text for people; `outcome` and `board` are None for a run that went to no board, `baselines` what is earned
+    on the same test episodes without a look at the images."""
     from harness.boards.columns import budget_of
     from harness.boards.standings import Entry
 
@@ -26,7 +32,11 @@ def outcome_lines(
     last = records[-1]
     budget = budget_of(last)
     head = f"{last.method} on {last.protocol}, data {last.data.name}" + (f", budget {budget}" if budget else "")
-    rows = [*_metric_rows(protocol, entry), ("seeds", _seeds(protocol, entry))]
+    rows = [*_metric_rows(protocol, entry)]
+    if baselines:
+        named = ", ".join(f"{name} {mean:.2f} ± {half:.2f} %" for name, (mean, half, _) in baselines.items())
+        rows.append(("without images", f"{named} ({protocol.ranking} of baselines that see labels alone)"))
+    rows.append(("seeds", _seeds(protocol, entry)))
     if last.marks:
         rows.append(("marks", ", ".join(last.marks)))
     if outcome:
@@ -36,13 +46,19 @@ def outcome_lines(
     return "\n".join([in_line(head), *(f"  {name:<{width}}  {in_line(text)}" for name, text in rows)])
 
 
-def outcome_as_json(records: Sequence[Record], outcome: Outcome | None, folders: list[Path]) -> dict[str, Any]:
+def outcome_as_json(
+    records: Sequence[Record],
+    outcome: Outcome | None,
+    folders: list[Path],
+    baselines: Mapping[str, tuple[float, float, int]],
+) -> dict[str, Any]:
     """The same as plain data, with the records themselves."""
     from dataclasses import asdict
 
     found: dict[str, Any] = {
         "records": [record.model_dump(mode="json") for record in records],
         "folders": [str(folder) for folder in folders],
+        "baselines": {name: {"mean": mean, "interval": half} for name, (mean, half, _) in baselines.items()},
     }
     if outcome:
         found |= {

@@ -160,6 +160,7 @@ def _show(runs: list[Prepared], records: list[Record], boards: Path | None, args
     from harness.boards.outcome import outcome_of
     from harness.boards.store import board_path
     from harness.cli.outcome import outcome_as_json, outcome_lines
+    from harness.lint.label_only import label_only_metrics
     from harness.util.shown_text import in_json
 
     prepared, folders, outcome, path = runs[-1], [each.folder for each in runs], None, None
@@ -167,12 +168,14 @@ def _show(runs: list[Prepared], records: list[Record], boards: Path | None, args
         view = view_board(prepared.loaded.name, prepared.protocol, boards, prepared.stand_in)
         outcome = outcome_of(records[-1], view, boards)
         path = board_path(boards, prepared.loaded.name, prepared.stand_in).with_suffix(".md")
+    table, episodes = prepared.dataset.table("test"), records[-1].test_episodes
+    baselines = label_only_metrics(prepared.protocol, table, episodes)
     if args.json:
-        print(in_json(outcome_as_json(records, outcome, folders)))
+        print(in_json(outcome_as_json(records, outcome, folders, baselines)))
         return
     if boards is not None and args.show_board:
         print(render_board(prepared.loaded, boards, prepared.stand_in))
-    print(outcome_lines(prepared.protocol, records, outcome, path, folders))
+    print(outcome_lines(prepared.protocol, records, outcome, path, folders, baselines))
 
 
 def _resuming(words: list[str]) -> list[str]:

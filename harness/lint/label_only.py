@@ -64,6 +64,22 @@ def learner_findings(protocol: AnyProtocol, table: ClassTable, dataset: Dataset 
         )
 
 
+def label_only_metrics(protocol: AnyProtocol, table: ClassTable, episodes: int) -> dict[str, tuple[float, float, int]]:
+    """What methods that see labels but no images earn in the ranking metric, on the first test episodes: name to (mean,
+    half-width of the 95 % interval, episodes), per cent, best first. Empty where there are no such methods: without
+    labels within an episode, and where answers are masks.
+    """
+    if protocol.supervised or protocol.masks:
+        return {}
+    from harness.evaluation.score import metrics, score
+
+    plan = plan_episodes(protocol, table, "test", 0, range(episodes))
+    found = {}
+    for name in tracked(BLIND, "playing label-only baselines", "baselines"):
+        found[name] = metrics(protocol, score(protocol, _credit(name, protocol, plan), plan))[protocol.ranking]
+    return dict(sorted(found.items(), key=lambda pair: -pair[1][0]))
+
+
 def _hint(name: str, protocol: AnyProtocol, severity: str) -> str:
     if severity == NOTE:
         return ""
@@ -74,12 +90,17 @@ def _hint(name: str, protocol: AnyProtocol, severity: str) -> str:
 
 def _earned(name: str, protocol: AnyProtocol, plan: EpisodePlan) -> float:
     """The ranking metric, as a share, of a registered method on episodes with empty images."""
+    return _metric(protocol, plan, _credit(name, protocol, plan))
+
+
+def _credit(name: str, protocol: AnyProtocol, plan: EpisodePlan) -> np.ndarray:
+    """Credit [T, B] of a registered method on episodes with empty images."""
     from harness.evaluation.rollout import score_batch
     from harness.method.registry import build_method, load_method, task_for
 
     cls = load_method(name).cls
     method = build_method(cls, task_for(cls, protocol, (1, 1, 1)), {}, 0).eval()
-    return _metric(protocol, plan, score_batch(method, _unseen(plan)))
+    return score_batch(method, _unseen(plan))
 
 
 def _metric(protocol: AnyProtocol, plan: EpisodePlan, earned: np.ndarray) -> float:

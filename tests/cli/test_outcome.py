@@ -41,6 +41,7 @@ def test_the_last_lines_tell_metrics_seeds_rank_difference_and_record(capsys: py
     assert first["seeds"].startswith("0, 3 (standard deviation of accuracy ")
     assert first["rank"] == "1 of 1 on leaderboards/six.md"
     assert "against" not in first
+    assert re.match(r"(count|copy_last|majority) \d+\.\d\d ± ", first["without images"])
     text = printed(capsys, *words, "--method", "count")
     second = rows(text)
     assert re.fullmatch(r"[12]=? of 2 on leaderboards/six.md", second["rank"])
@@ -73,6 +74,8 @@ def test_json_holds_the_records_and_the_difference(capsys: pytest.CaptureFixture
     assert [each["method"] for each in found["records"]] == ["count"]
     assert found["ranked"] == 2
     assert found["difference"]["episodes"] == 6
+    assert found["baselines"].keys() == {"count", "copy_last", "majority"}
+    assert found["baselines"]["count"]["mean"] == pytest.approx(found["records"][0]["metrics"]["accuracy"]["mean"])
 
 
 def stopped(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
