@@ -214,7 +214,7 @@ def test_a_board_shows_measured_published_and_apart_rows_each_in_its_place(tmp_p
     header, _, first, second = rows
     cells = dict(zip(header, first, strict=True))
     assert cells["rank"] == "1"
-    assert cells["accuracy"] == cells["accuracy@shot=5"] == "97.2 ± 0.2"
+    assert cells["accuracy"] == cells["accuracy@shot=5"] == "97.2 +1.1 -1.6"
     assert cells["seeds"] == "2 (± 0.14)"
     assert cells["training episodes"] == "20,000"
     assert cells["parameters"] == "111,936"
@@ -309,7 +309,7 @@ def test_the_index_has_a_line_a_board_with_best_measured_and_best_published(
     real, stand_in = render_index(tmp_path).split("## Stand-in")
     own, tiny = [line for line in real.splitlines() if line.startswith("| [")]
     assert "[tiny_online](tiny_online.md)" in tiny
-    assert "opn 97.2 ± 0.2" in tiny
+    assert "opn 97.2 +1.1 -1.6" in tiny
     assert "| 3 " in tiny
     # apl printed 99.0 at one shot only; opn is the best of those that printed both scored shots.
     assert "opn 92.9 (Somebody 2020, table 1)" in tiny
