@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from harness.method.interface import Feedback, Method, State, Task
-from methods.nn import inner
-from methods.nn.plastic import PlasticLayers, Rows
+from harness.method.interface import Feedback, State, Task
+from methods.nn import inner_loop, label_pairing
+from methods.nn.functional_linear import FunctionalLinear, Rows
+from methods.nn.gradient_learner import GradientLearner, pool, stream_logits
+from methods.nn.inner_loop import Weights
 
 
-class ANML(Method):
-    """A prediction net that takes one SGD step a label, its features gated by a second net that stays as it is.
+class ANML(GradientLearner):
+    """A prediction net that takes one SGD step a label, its features gated by a second net that is fixed meanwhile.
 
     With the features f_W(x) of the prediction net's convolutions, its linear layer V and the neuromodulatory net:
 
@@ -24,36 +25,34 @@ class ANML(Method):
     training minimises the loss of later answers (in streams of all answers) over n and the initial W and V. Both nets
     are three 3x3 convolutions without padding, normalised over each image by itself (the source's batch normalisation
     sees single images), ReLU, and 2x2 max-pooling after the first two; n ends in a linear layer. The convolutions
-    have no biases, which the normalisation would take off again.
+    have no biases, which the normalisation would cancel.
 
-    At the released widths there are 6.04 M parameters over one input channel and 1000 classes. It must be told the
-    label delay d, and keeps the last d images in its state beside the weights (or, where only V learns, their gated
-    features).
+    At the released widths there are 6.04 M parameters over one input channel and 1000 classes. The label delay d must
+    be given; the state is the weights and the last d images (or, where only V learns, their gated features).
 
     Options
     -------
     channels, modulator : width of the convolutions of the prediction net, and of the neuromodulatory net.
     final_relu : whether the prediction net's features end in a ReLU, as in the source. Without it they have both signs
-        (and mean 0 over each map), and learning one class moves the others less.
+        (and mean 0 over each map), and learning one class changes the others less.
     adapts : what learns inside an episode. 'all' (W and V, in training and in scoring), 'head' (V, in both), or
         'source' (all in training, V alone in scoring, as the source scores; the convolutions then stay at a W that
-        was trained to be moved).
+        was trained to be updated).
     rate, learned_rate : learning rate of the inner steps, 0.1 in the source; whether it is trained (one a tensor).
-    trunk_rate : where the rate of the convolutions is or begins, if not at `rate`. What convolutions learn of one class
-        touches all others; a low rate here leaves it to the head, until training raises it.
+    trunk_rate : the rate of the convolutions, or where it begins, if not `rate`. What convolutions learn of one class
+        affects all others; a low rate here leaves learning to the head, until training raises it.
     rows : how a class's row of V begins an episode: 'zero' (class numbers are then interchangeable), 'random' (drawn
         once and fixed; the source draws the row of a trajectory's class anew) or 'learned' (by number).
     first_order : drop the second-order part of the training gradient, as the released code does.
     resolution : side to which images are average-pooled first, or None for their own size.
     """
 
-    needs_label_delay = True
-    learns_by_gradient = True
     kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
 
     def __init__(
         self,
         task: Task,
+        *,
         channels: int = 256,
         modulator: int = 112,
         final_relu: bool = True,
@@ -73,136 +72,111 @@ class ANML(Method):
         area = positions(height, width)
         self.dim = channels * area
         self.trunk = Trunk(depth, channels, final_relu)
-        opens = nn.Linear(modulator * area, self.dim)
-        nn.init.kaiming_normal_(opens.weight)
-        nn.init.zeros_(opens.bias)
-        self.gate = nn.Sequential(Trunk(depth, modulator), opens, nn.Sigmoid())
-        self.head = PlasticLayers(self.dim, 0, task.ways, rows, rate, learned_rate, first_order)
+        gating = nn.Linear(modulator * area, self.dim)
+        nn.init.kaiming_normal_(gating.weight)
+        nn.init.zeros_(gating.bias)
+        self.gate = nn.Sequential(Trunk(depth, modulator), gating, nn.Sigmoid())
+        self.head = FunctionalLinear(self.dim, 0, task.ways, rows, rate, learned_rate, first_order)
         if trunk_rate is not None and trunk_rate <= 0:
             raise ValueError(
                 f"trunk_rate must be above 0, found {trunk_rate}; adapts=head keeps the convolutions fixed"
             )
         tensors = len(list(self.trunk.parameters()))
-        begins = torch.full((tensors,), math.log(rate if trunk_rate is None else trunk_rate))
-        self.log_rates = nn.Parameter(begins, learned_rate and adapts != "head")
+        initial = torch.full((tensors,), math.log(rate if trunk_rate is None else trunk_rate))
+        self.log_rates = nn.Parameter(initial, learned_rate and adapts != "head")
 
     @property
-    def moves_trunk(self) -> bool:
+    def adapts_trunk(self) -> bool:
         """Whether the convolutions learn inside an episode, in the present mode."""
         return self.adapts == "all" or (self.adapts == "source" and self.training)
 
-    def start(self, episodes: int) -> State:
-        """The initial weights of every episode, and what awaits its label: images [B, d, C, H, W], or gated features
-        [B, d, D] where only the linear layer learns."""
-        kept: tuple[int, ...] = (self.dim,)
-        trunk: inner.Weights = {}
-        with self._graph():
-            if self.moves_trunk:
-                depth, height, width = self.task.image_shape
-                kept = (depth, self.resolution or height, self.resolution or width)
-                trunk = inner.own_weights(self.trunk, episodes)
-            pending = self.log_rates.new_zeros(episodes, self.task.label_delay or 0, *kept)
-            return {"trunk": trunk, "head": self.head.start(episodes), "pending": pending}
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        if not self.adapts_trunk:
+            return (self.dim,)
+        depth, height, width = self.task.image_shape
+        return depth, self.resolution or height, self.resolution or width
 
-    def observe(self, state: State, feedback: Feedback) -> State:
-        """One step of gradient descent on the pair, or on the oldest pending sample."""
-        with self._graph():
-            seen = state["pending"][:, :1] if feedback.x is None else self._kept(feedback.x.unsqueeze(1))
-            if not self.moves_trunk:
-                return {**state, "head": self.head.learned(state["head"], seen[:, 0], feedback.target)}
-            gate = self._gates(seen)
-        weights = self._weights(state)
-        return {**state, **self._moved(weights, self._answers(weights, seen, gate), feedback.target)}
-
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        with self._graph():
-            seen = self._kept(x.unsqueeze(1))
-            pending = torch.cat([state["pending"][:, 1:], seen], 1)
-            return self._asked(state, seen).squeeze(1), {**state, "pending": pending}
-
-    def query(self, state: State, x: Tensor) -> Tensor:
-        """All queries under the same weights, which need no copy for each."""
-        with self._graph():
-            return self._asked(state, self._kept(x))
-
-    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
-        """All gates at once; what learned last is not computed again where the answer to it stands already."""
-        state, target = self.start(x.shape[1]), feedback.target
-        with self._graph():
-            seen = self._kept(x.transpose(0, 1))
-            if not self.moves_trunk:
-                return self.head.stream(state["head"], state["pending"], seen, target.T).transpose(0, 1)
-            gates = self._gates(seen)
-        weights, delay = self._weights(state), self.task.label_delay
-        assert delay is not None
-        answers: list[Tensor] = []
-        for step in range(len(x)):
-            if step >= delay:
-                late = slice(step - delay, step - delay + 1)
-                # At delay 1 nothing was learned since: the answer of the last step is that of the inner loss.
-                told = answers[-1] if delay == 1 else self._answers(weights, seen[:, late], gates[:, late])
-                weights = self._weights(self._moved(weights, told, target[step]))
-            now = slice(step, step + 1)
-            answers.append(self._answers(weights, seen[:, now], gates[:, now]))
-        logits = torch.cat(answers, 1).transpose(0, 1)
-        return logits if self.training else logits.detach()
-
-    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
-        """All gates at once, and no answers."""
-        steps, target = len(x), feedback.target
-        with self._graph():
-            seen = self._kept(x.transpose(0, 1))
-            if not self.moves_trunk:
-                head, pending = self.head.absorbed(state["head"], state["pending"], seen, target.T)
-                return {**state, "head": head, "pending": pending}
-            fed = torch.cat([state["pending"], seen], 1)
-            gates = self._gates(fed[:, :steps])
-        for step in range(steps):
-            now, weights = slice(step, step + 1), self._weights(state)
-            state = {**state, **self._moved(weights, self._answers(weights, fed[:, now], gates[:, now]), target[step])}
-        return {**state, "pending": fed[:, steps:]}
-
-    def _kept(self, x: Tensor) -> Tensor:
-        """What is kept of images [B, N, C, H, W] until their labels come: themselves, or gated features [B, N, D]."""
-        if self.resolution is not None:
-            x = F.adaptive_avg_pool2d(x.flatten(0, 1), self.resolution).unflatten(0, x.shape[:2])
-        if self.moves_trunk:
+    def encode(self, x: Tensor) -> Tensor:
+        """Pooled images [B, N, C, H, W], or gated features [B, N, D] where only the linear layer learns."""
+        x = pool(x, self.resolution)
+        if self.adapts_trunk:
             return x
         return self.trunk(x.flatten(0, 1)).unflatten(0, x.shape[:2]) * self._gates(x)
 
+    def initial(self, episodes: int) -> State:
+        """The initial W (none where it does not learn) and V of every episode."""
+        trunk = inner_loop.per_episode_weights(self.trunk, episodes) if self.adapts_trunk else {}
+        return {"trunk": trunk, "head": self.head.start(episodes)}
+
+    def learn(self, state: State, samples: Tensor, target: Tensor) -> State:
+        with self.outer_graph():
+            if not self.adapts_trunk:
+                return {"head": self.head.sgd_step(state["head"], samples[:, 0], target[:, 0])}
+            gates = self._gates(samples)
+        weights = self._weights(state)
+        return self._step(weights, self._logits(weights, samples, gates), target)
+
+    def learn_all(self, state: State, samples: Tensor, target: Tensor) -> State:
+        """All gates at once; then the labels one by one."""
+        with self.outer_graph():
+            if not self.adapts_trunk:
+                return {**state, "head": self.head.sgd_steps(state["head"], samples, target)}
+            gates = self._gates(samples)
+        for step in range(samples.shape[1]):
+            weights, now = self._weights(state), slice(step, step + 1)
+            logits = self._logits(weights, samples[:, now], gates[:, now])
+            state = {**state, **self._step(weights, logits, target[:, now])}
+        return state
+
+    def answer(self, state: State, samples: Tensor) -> Tensor:
+        if not self.adapts_trunk:
+            return self.head.logits(state["head"], samples)
+        return self._logits(self._weights(state), samples, self._gates(samples))
+
+    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
+        """All gates at once; at delay 1 a forward pass serves both the answer and the step on it."""
+        state, target, delay = self.start(x.shape[1]), feedback.target, self.task.label_delay
+        with self.outer_graph():
+            samples = self.encode_stream(x)
+            if not self.adapts_trunk:
+                labelled, _ = label_pairing.pair(state["pending"], samples)
+                return self.head.stream_logits(state["head"], labelled, samples, target.T).transpose(0, 1)
+            gates = self._gates(samples)
+        assert delay is not None
+
+        def answer(weights: Weights, step: int) -> Tensor:
+            return self._logits(weights, samples[:, step, None], gates[:, step, None])
+
+        def learn(weights: Weights, logits: Tensor, step: int) -> Weights:
+            return self._weights(self._step(weights, logits, target[step, :, None]))
+
+        return self.as_rollout(stream_logits(len(x), delay, self._weights(state), answer, learn))
+
     def _gates(self, x: Tensor) -> Tensor:
+        """sigmoid(n(x)) [B, N, D] of images [B, N, C, H, W]."""
         return self.gate(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
-    def _asked(self, state: State, kept: Tensor) -> Tensor:
-        """Logits [B, N, ways] of samples as `_kept` gives them."""
-        if not self.moves_trunk:
-            return self.head.logits(state["head"], kept)
-        return self._answers(self._weights(state), kept, self._gates(kept))
-
-    def _weights(self, state: State) -> inner.Weights:
-        """All weights that learn, by name, ready for a gradient."""
+    def _weights(self, state: State) -> Weights:
+        """W and V of a state by name, each requiring a gradient."""
         ((weight, bias),) = state["head"]
-        return inner.ready({**state["trunk"], "head.weight": weight, "head.bias": bias}, self.training)
+        return inner_loop.require_grad({**state["trunk"], "head.weight": weight, "head.bias": bias}, self.training)
 
-    def _answers(self, weights: inner.Weights, x: Tensor, gates: Tensor) -> Tensor:
+    def _logits(self, weights: Weights, x: Tensor, gates: Tensor) -> Tensor:
         """Logits [B, N, ways] of images [B, N, C, H, W] with their gates, under each episode's weights."""
         trunk = {name: each for name, each in weights.items() if not name.startswith("head.")}
-        features = inner.answers(self.trunk, trunk, x)
+        features = inner_loop.forward(self.trunk, trunk, x)
         return torch.baddbmm(weights["head.bias"].unsqueeze(1), features * gates, weights["head.weight"].mT)
 
-    def _moved(self, weights: inner.Weights, logits: Tensor, target: Tensor) -> dict[str, Any]:
-        """The weights, as parts of a state, after one step on the labels [B] of what was answered [B, 1, ways]."""
-        of_head = self.head.rates[0]
-        of_trunk = dict(zip(weights, self.log_rates.exp(), strict=False))  # the trunk's names come first
-        rates = {**of_trunk, "head.weight": of_head, "head.bias": of_head}
-        loss = inner.loss_by_episode(logits, target.unsqueeze(1))
-        moved = inner.descended(weights, loss, rates, self.training, not self.first_order)
-        head = [(moved.pop("head.weight"), moved.pop("head.bias"))]
-        return {"trunk": moved, "head": head}
-
-    def _graph(self) -> torch.autograd.grad_mode.set_grad_enabled:
-        """While it is scored nothing is trained: a graph is needed within an inner step only."""
-        return torch.set_grad_enabled(self.training and torch.is_grad_enabled())
+    def _step(self, weights: Weights, logits: Tensor, target: Tensor) -> State:
+        """W and V, as entries of a state, after one step on logits [B, 1, ways] with labels [B, 1]."""
+        head_rate = self.head.rates[0]
+        trunk_rates = dict(zip(weights, self.log_rates.exp(), strict=False))  # the trunk's names come first
+        rates = {**trunk_rates, "head.weight": head_rate, "head.bias": head_rate}
+        loss = inner_loop.loss_by_episode(logits, target)
+        trunk = inner_loop.sgd_step(weights, loss, rates, self.training, not self.first_order)
+        head = [(trunk.pop("head.weight"), trunk.pop("head.bias"))]
+        return {"trunk": trunk, "head": head}
 
 
 class Trunk(nn.Module):
@@ -227,7 +201,7 @@ class Trunk(nn.Module):
 
 
 def positions(height: int, width: int) -> int:
-    """Number of places in the last map of a `Trunk`; raises ValueError where there are too few to normalise over."""
+    """Number of pixels in the last map of a `Trunk`; raises ValueError where there are too few to normalise over."""
     sides = [((side - 2) // 2 - 2) // 2 - 2 for side in (height, width)]
     if min(sides) < 2:
         raise ValueError(f"images of {height}x{width} shrink to nothing in three convolutions; use 22x22 or more")

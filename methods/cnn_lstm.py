@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from harness.method.interface import Method, Task
 from methods.lstm import LSTM
 from methods.maml import MAML
-from methods.nn.learners import PlasticConv, share
+from methods.nn.functional_nets import FunctionalConv4, share_memory
 
 
 class CNNLSTM(LSTM):
@@ -49,7 +49,7 @@ class CNNLSTM(LSTM):
     ) -> None:
         super().__init__(task, "conv", channels, units, layers, layer_norm, resolution)
         depth, height, width = task.image_shape
-        conv = PlasticConv((depth, resolution or height, resolution or width), channels, "support")
+        conv = FunctionalConv4((depth, resolution or height, resolution or width), channels, "support")
         conv.requires_grad_(not frozen)
         self.encode = nn.Sequential(_Features(conv, resolution), nn.BatchNorm1d(conv.dim, affine=False))
         self._maml = partial(
@@ -59,11 +59,11 @@ class CNNLSTM(LSTM):
     def pretraining_method(self, task: Task) -> Method:
         """A MAML that trains this conv net, frozen or not."""
         maml = self._maml(task)
-        share(maml.learner.body, self.conv)
+        share_memory(maml.learner.body, self.conv)
         return maml
 
     @property
-    def conv(self) -> PlasticConv:
+    def conv(self) -> FunctionalConv4:
         """The conv net that the pretext trains."""
         features = self.encode.get_submodule("0")
         assert isinstance(features, _Features)
@@ -73,11 +73,11 @@ class CNNLSTM(LSTM):
 class _Features(nn.Module):
     """The features [N, D] of images [N, C, H, W], pooled to a resolution if given, normalised by the usual moments."""
 
-    def __init__(self, net: PlasticConv, resolution: int | None) -> None:
+    def __init__(self, net: FunctionalConv4, resolution: int | None) -> None:
         super().__init__()
         self.net, self.resolution = net, resolution
 
     def forward(self, x: Tensor) -> Tensor:
         if self.resolution is not None:
             x = F.adaptive_avg_pool2d(x, self.resolution)
-        return self.net(x, self.net.usual())[0]
+        return self.net(x, self.net.running_statistics())[0]

@@ -11,7 +11,8 @@ from harness.method.interface import Feedback, Task
 from harness.training.interface import Batch
 from methods.maml import MAML
 from methods.nn.curvature import Fisher, factors, log_determinant
-from methods.nn.learners import Norm
+from methods.nn.functional_nets import NetName, Norm
+from methods.nn.inner_loop import Rate
 
 
 class LLAMA(MAML):
@@ -23,10 +24,9 @@ class LLAMA(MAML):
         sum over queries of CE(f(x; W), y)  +  eta log det H(W),
 
     where H is the curvature of the summed loss on the support set at W, plus the precision of a Gaussian prior.
-    H is Kronecker-factored, a layer at a time (`methods.nn.curvature`): A_l from what goes into a layer, G_l from the
-    slopes of what comes out. The gradient of the second term goes through all A_l and the classifier's G_l and from
-    there through all steps of learning; the other G_l, themselves gradients, count as constants. Answers are those of
-    `MAML`.
+    H is Kronecker-factored, a layer at a time (`methods.nn.curvature`): A_l from the inputs of a layer, G_l from the
+    gradients by its outputs. The gradient of the second term goes through all A_l and the classifier's G_l and from
+    there through all inner steps; the other G_l, themselves gradients, count as constants. Answers are those of `MAML`.
 
     It is for support sets only: a stream has no set of labelled samples to take a curvature over, and without the term
     it is `MAML`.
@@ -37,7 +37,7 @@ class LLAMA(MAML):
     precision : of the prior, added to the curvature.
     fisher : 'expected' (curvature over the labels that the net itself would give; as many backward passes as ways) or
         'empirical' (over the true labels; one pass).
-    layers : whose curvature counts: 'all' linear maps, or the 'last', the classifier.
+    layers : whose curvature is computed: 'all' linear maps, or the 'last', the classifier.
     net, channels, norm, rate, inner_lr, inner_steps, test_steps, first_order, resolution : as in `MAML`.
     """
 
@@ -47,14 +47,15 @@ class LLAMA(MAML):
     def __init__(
         self,
         task: Task,
+        *,
         eta: float = 1e-6,
         precision: float = 1.0,
         fisher: Fisher = "expected",
         layers: Literal["all", "last"] = "all",
-        net: Literal["conv", "dense"] = "conv",
+        net: NetName = "conv",
         channels: int = 64,
         norm: Norm = "support",
-        rate: Literal["constant", "global", "layer"] = "constant",
+        rate: Rate = "constant",
         inner_lr: float = 0.05,
         inner_steps: int = 5,
         test_steps: int | None = None,
@@ -65,11 +66,11 @@ class LLAMA(MAML):
             raise ValueError(f"precision must be above 0, found {precision}")
         super().__init__(
             task,
-            net,
-            channels,
-            norm,
-            rate,
-            inner_lr,
+            net=net,
+            channels=channels,
+            norm=norm,
+            rate=rate,
+            inner_lr=inner_lr,
             inner_steps=inner_steps,
             test_steps=test_steps,
             first_order=first_order,
@@ -77,15 +78,15 @@ class LLAMA(MAML):
         )
         self.eta, self.precision, self.fisher, self.layers = eta, precision, fisher, layers
 
-    def episode_loss(self, batch: Batch) -> Tensor | None:
-        """The summed loss of the queries and the weighed log-determinant, averaged over episodes."""
+    def episode_loss(self, batch: Batch) -> Tensor:
+        """The summed loss of the queries and the weighted log-determinant, averaged over episodes."""
         x, target, first = batch.x, batch.target, batch.first_query
         support, labels = x[:first], target[:first]
         state = self.adapt(self.absorb(self.start(x.shape[1]), support, Feedback(labels, support)))
-        answers = self.query(state, x[first:].transpose(0, 1)).transpose(0, 1)
-        loss = self.loss(answers, batch)
+        logits = self.query(state, x[first:].transpose(0, 1)).transpose(0, 1)
+        loss = self.loss(logits, batch)
         if not self.eta:
             return loss
-        seen = self._seen(support.transpose(0, 1))
-        found = factors(self.learner, state["weights"], seen, labels.T, self.fisher, self.layers == "last")
-        return loss + self.eta * log_determinant(found, first, self.precision).mean()
+        samples = self.encode(support.transpose(0, 1))
+        layers = factors(self.learner, state["weights"], samples, labels.T, self.fisher, self.layers == "last")
+        return loss + self.eta * log_determinant(layers, first, self.precision).mean()

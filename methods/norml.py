@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from harness.method.interface import Feedback, Method, State, Task
+from harness.method.interface import Feedback, State, Task
 from harness.training.interface import Features, Trainable, features_of
+from methods.nn import label_pairing
 from methods.nn.backbones import Backbone, Net
-from methods.nn.dense import DenseLearner, DenseNorm, Moments, Weights, moved
+from methods.nn.dense import DenseLearner, DenseNorm, Statistics, Weights, sgd_step
+from methods.nn.gradient_learner import GradientLearner
 from methods.nn.nodal import CellInputs, Memory, NodalCells
 from methods.nn.passes import passes_over
 
@@ -19,28 +21,29 @@ Step = tuple[Tensor, Tensor, Tensor | None]
 """Vectors [B, R, D] that are learned from together, their labels [B, R], and vectors [B, 1, D] then to be answered."""
 
 
-class NORML(Trainable, Method):
-    """A learner whose steps an LSTM scales, for each node of each layer: what comes in and what goes back.
+class NORML(Trainable, GradientLearner):
+    """A learner whose steps an LSTM scales, for each node of each layer: its input and its gradient.
 
-    The learner has weights W_l, b_l, pre-activations a_l = W_l h_(l-1) + b_l and slopes s_l = dL/da_l on a labelled
-    sample. The meta-learner m (`methods.nn.nodal.NodalCells`) sees L, s_l and h_(l-1), and its cell state goes from
-    step to step of an episode, from zero:
+    The learner has weights W_l, b_l, pre-activations a_l = W_l h_(l-1) + b_l and gradients g_l = dL/da_l on a labelled
+    sample. The meta-learner m (`methods.nn.nodal.NodalCells`) is fed L, g_l and h_(l-1), and its cell state is carried
+    from step to step of an episode, from zero (equations 8 to 19 of the paper):
 
-        (p_l, q_l) = m(L, s_l, h_(l-1)) in (0, 1);   W_l <- W_l - inner_lr (p_l s_l) (q_l h_(l-1))^T,
-        b_l <- b_l - inner_lr p_l s_l.
+        (p_l, q_l) = m(L, g_l, h_(l-1)) in (0, 1);   W_l <- W_l - inner_lr (p_l g_l) (q_l h_(l-1))^T,
+        b_l <- b_l - inner_lr p_l g_l.
 
     W_l and b_l begin at learned values; they and m are trained by the exact gradient of the loss of later answers
-    through all steps. With p = q = 1 it is gradient descent. The factors cannot enlarge a step or turn it around, hence
-    `inner_lr` is to be chosen generously.
+    through all steps. With p = q = 1 it is gradient descent. The factors cannot enlarge a step or change its sign,
+    hence `inner_lr` is to be chosen generously.
 
     A support set is learned from before the queries; in a stream each label is a step of its own when it is revealed.
-    It must be told the label delay d, and keeps the features (or pixels) of the last d samples in its state.
+    The label delay d must be given; the state is the weights, the memory of m and the features (or pixels) of the last
+    d samples.
 
-    Where the paper leaves things open or contradicts itself: the step is subtracted; s and h are those of the layer
+    Where the paper leaves things open or contradicts itself: the step is subtracted; g and h are those of the layer
     below and above the same weights throughout; the loss is the usual cross-entropy. The text has a hidden state, the
-    equations have none, and name three gates: here the gates also take h' = tanh(c) of the step before, and
-    `zero_hidden` gives the equations to the letter. With a fourth, output gate, the meta-learner is 5.3 times the size
-    of one layer of 512 inputs and 5 classes, without it 4.3 times; the paper says that it is below 5.
+    equations have none, and name three gates: here the gates also take tanh(c) of the step before, and `zero_hidden`
+    gives the equations to the letter. With a fourth, output gate, the meta-learner is 5.3 times the size of one layer
+    of 512 inputs and 5 classes, without it 4.3 times; the paper says that it is below 5.
 
     Options
     -------
@@ -48,34 +51,33 @@ class NORML(Trainable, Method):
         (256-128-64-64 units over the pixels, as in table 2).
     hidden : other widths of the learner's hidden layers than those ([] and [256, 128, 64, 64]).
     norm : normalisation of hidden layers: 'support' (by mean and variance over the support set, by which queries are
-        normalised too), 'layer' (each sample by itself) or 'none'. Where samples come one at a time, in streams
-        or by `batch`, 'support' is 'layer': one sample has no variance.
+        normalised too), 'layer' (each sample by itself) or 'none'. Where samples are learned from one at a time, in
+        streams or by `batch`, 'support' is 'layer': one sample has no variance.
     batch : how a support set is learned from: 'one' sample after another, or the 'whole' set in every step, with a cell
         state for each sample and the mean of the samples' steps.
-    passes : how often it is gone through; from the second time on in another order.
+    passes : passes over it; from the second on in another order.
     inner_lr : as above, on the loss of one sample or the mean loss of the set.
     cell : 'per_layer' (one cell a layer) or 'joint' (one that sees all layers).
     units : width of a cell; by default as many as its layer has outputs, and 128 if joint.
-    zero_hidden, zero_cell : what goes from step to step is set to zero.
+    zero_hidden, zero_cell : the hidden or cell state that is carried from step to step is set to zero.
     output_gate : whether the hidden state passes an output gate.
-    inputs : how the meta-learner is given s and h: 'standard' (each vector less its mean, by its deviation),
+    inputs : how g and h are scaled for the meta-learner: 'standard' (each vector less its mean, by its deviation),
         'log_sign' (size and sign of each number, as Ravi and Larochelle do) or 'raw'.
     gate_bias : where the bias of p and q begins; 2 is a factor of 0.88.
-    differentiate : what training differentiates s and h through: 'all' that they are used for, the 'update' (they are
-        constants to the meta-learner), or 'none' (first order).
-    checkpoint : in training, keep what is needed for the gradient of so many inner steps at a time and compute the
-        rest again: memory is then bounded by the number of steps / n + n. 0 keeps all. Gradients are the same.
+    differentiate : where training differentiates through g and h: in 'all' their uses, in the 'update' alone (they are
+        constants to the meta-learner), or in 'none' (first order).
+    checkpoint : in training, store intermediate values of this many inner steps at a time and recompute the others:
+        for n, memory grows with the number of steps / n + n. 0 stores all. Gradients are the same.
     backbone, channels, widths, resolution : the net under 'features' (`Backbone`); under 'dense' `resolution` is the
         side to which images are average-pooled.
     """
 
-    needs_label_delay = True
-    learns_by_gradient = True
     kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
 
     def __init__(
         self,
         task: Task,
+        *,
         net: Literal["features", "dense"] = "features",
         hidden: list[int] | None = None,
         norm: DenseNorm = "support",
@@ -101,8 +103,8 @@ class NORML(Trainable, Method):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, found {value}")
         self.passes, self.inner_lr, self.differentiate, self.segment = passes, inner_lr, differentiate, checkpoint
-        self.collects = task.kind == "n_way_k_shot"
-        self.whole = self.collects and batch == "whole"
+        self.fits_support_set = task.kind == "n_way_k_shot"
+        self.whole = self.fits_support_set and batch == "whole"
         self.backbone: nn.Module
         if net == "features":
             self.backbone = Backbone(task.image_shape, backbone, channels, widths, resolution)
@@ -116,139 +118,119 @@ class NORML(Trainable, Method):
             hidden = [] if net == "features" else [256, 128, 64, 64]
         self.learner = DenseLearner(self.dim, hidden, task.ways, norm if self.whole or norm != "support" else "layer")
         self.cells = NodalCells(
-            self.learner.sizes, cell == "joint", units, zero_hidden, zero_cell, output_gate, inputs, gate_bias
+            self.learner.sizes,
+            joint=cell == "joint",
+            units=units,
+            zero_hidden=zero_hidden,
+            zero_cell=zero_cell,
+            output_gate=output_gate,
+            inputs=inputs,
+            gate_bias=gate_bias,
         )
-        self.delay = task.label_delay or 0
 
     def memoryless_features(self) -> Features | None:
         return features_of(self, "backbone", shared=True) if isinstance(self.backbone, Backbone) else None
 
-    def start(self, episodes: int) -> State:
-        """No pairs yet; in streams initial weights, empty memories, and vectors [B, d, D] that await their labels."""
-        none = next(self.learner.parameters()).new_zeros(episodes, self.delay, self.dim)
-        if self.collects:
-            return {"shown": none, "labels": torch.zeros(episodes, 0, dtype=torch.int64, device=none.device)}
-        with self._graph():
-            weights, memory = self._begun(episodes, 1)
-        return {"weights": weights, "memory": memory, "pending": none}
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return (self.dim,)
 
-    def observe(self, state: State, feedback: Feedback) -> State:
-        """Keeps a support pair; in a stream, one step on the oldest pending vector."""
-        target = feedback.target.unsqueeze(1)
-        with self._graph():
-            shown = state["pending"][:, :1] if feedback.x is None else self.backbone(feedback.x).unsqueeze(1)
-            if self.collects:
-                return _kept(state, shown, target)
-            weights, memory = self.learned(state["weights"], state["memory"], shown, target)
+    def encode(self, x: Tensor) -> Tensor:
+        """Features, or pixels, [B, N, D]."""
+        return self.backbone(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def encode_stream(self, x: Tensor) -> Tensor:
+        """In the order of time: sums over images, in gradients and batch statistics, round by their order."""
+        return self.encode(x).transpose(0, 1)
+
+    def initial(self, episodes: int) -> State:
+        weights, memory = self._start(episodes, 1)
+        return {"weights": weights, "memory": memory}
+
+    def learn(self, state: State, samples: Tensor, target: Tensor) -> State:
+        with self.outer_graph():
+            weights, memory = self._step(state["weights"], state["memory"], samples, target)
+        return {"weights": weights, "memory": memory}
+
+    def learn_all(self, state: State, samples: Tensor, target: Tensor) -> State:
+        steps: list[Step] = [(samples[:, t, None], target[:, t, None], None) for t in range(samples.shape[1])]
+        with self.outer_graph():
+            weights, memory, _ = self._trajectory(state["weights"], state["memory"], steps)
         return {**state, "weights": weights, "memory": memory}
 
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        with self._graph():
-            seen = self.backbone(x).unsqueeze(1)
-            logits = self.learner(state["weights"], seen).logits.squeeze(1)
-        return logits, {**state, "pending": torch.cat([state["pending"][:, 1:], seen], 1)}
-
-    def adapt(self, state: State) -> State:
-        """The weights after all steps on the support set, and the moments that queries are normalised by."""
-        if "shown" not in state:
-            return state
-        shown, labels = state["shown"], state["labels"]
+    def fit(self, samples: Tensor, labels: Tensor) -> State:
+        """The weights after all steps, and the statistics that queries are normalised by."""
+        pairs = samples.shape[1]
         steps: list[Step]
         if self.whole:
-            steps = [(shown, labels, None)] * self.passes
+            steps = [(samples, labels, None)] * self.passes
         else:
-            order = passes_over(shown.shape[1], self.passes)
-            steps = [(shown[:, n, None], labels[:, n, None], None) for one in order for n in one]
-        with self._graph():
-            begun = self._begun(len(shown), shown.shape[1] if self.whole else 1)
-            weights = self._trajectory(*begun, steps)[0]
-            moments: Moments = ()
+            order = [n for one in passes_over(pairs, self.passes) for n in one]
+            steps = [(samples[:, n, None], labels[:, n, None], None) for n in order]
+        with self.outer_graph():
+            start = self._start(len(samples), pairs if self.whole else 1)
+            weights = self._trajectory(*start, steps)[0]
+            statistics: Statistics = ()
             if self.learner.norm == "support":
-                moments = self.learner(weights, shown).moments
-        return {"weights": weights, "moments": moments}
+                statistics = self.learner(weights, samples).statistics
+        return {"weights": weights, "statistics": statistics}
 
-    def query(self, state: State, x: Tensor) -> Tensor:
-        """All queries under the same weights, which need no copy for each."""
-        with self._graph():
-            passed = self.learner(state["weights"], self._seen(x), state.get("moments", ()))
-        logits: Tensor = passed.logits
+    def answer(self, state: State, samples: Tensor) -> Tensor:
+        logits: Tensor = self.learner(state["weights"], samples, state.get("statistics", ())).logits
         return logits
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
         """All images through the net at once, then the labels one by one."""
-        if self.collects:
+        if self.fits_support_set:
             return None
-        with self._graph():
-            seen, target = self._seen(x).transpose(0, 1), feedback.target
-            fed = torch.cat([seen.new_zeros(seen.shape[0], self.delay, self.dim), seen], 1)
-            steps: list[Step] = [(fed[:, t, None], target[t, :, None], seen[:, t, None]) for t in range(len(x))]
-            logits = self._trajectory(*self._begun(x.shape[1], 1), steps)[2]
+        target = feedback.target
+        with self.outer_graph():
+            state, samples = self.start(x.shape[1]), self.encode_stream(x)
+            labelled, _ = label_pairing.pair(state["pending"], samples)
+            steps: list[Step] = [(labelled[:, t, None], target[t, :, None], samples[:, t, None]) for t in range(len(x))]
+            logits = self._trajectory(state["weights"], state["memory"], steps)[2]
         return torch.cat(logits, 1).transpose(0, 1)
 
-    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
-        """All images through the net at once; the labels of a stream then one by one."""
-        with self._graph():
-            seen, target = self._seen(x).transpose(0, 1), feedback.target.T
-            if self.collects:
-                return _kept(state, seen, target)
-            fed = torch.cat([state["pending"], seen], 1) if feedback.x is None else seen
-            steps: list[Step] = [(fed[:, t, None], target[:, t, None], None) for t in range(len(x))]
-            weights, memory, _ = self._trajectory(state["weights"], state["memory"], steps)
-        pending = fed[:, len(x) :] if feedback.x is None else state["pending"]
-        return {"weights": weights, "memory": memory, "pending": pending}
-
-    def learned(self, weights: Weights, memory: Memory, x: Tensor, target: Tensor) -> tuple[Weights, Memory]:
-        """Weights and memory after one step on vectors [B, R, D] with labels [B, R]; null labels (-1) have no say."""
+    def _step(self, weights: Weights, memory: Memory, x: Tensor, target: Tensor) -> tuple[Weights, Memory]:
+        """Weights and memory after one step on vectors [B, R, D] with labels [B, R]; null (-1) is masked out."""
         known = target >= 0
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.differentiate != "none"):
             passed = self.learner(weights, x)
-            loss, slopes = self.learner.slopes(weights, passed, target)
-        inputs = passed.inputs
-        told = (loss, inputs, slopes)
+            loss, gradients = self.learner.gradients(weights, passed, target)
+        h, seen = passed.inputs, (loss, passed.inputs, gradients)
         if self.differentiate == "update":
-            told = (loss.detach(), [each.detach() for each in inputs], [each.detach() for each in slopes])
-        memory, of_inputs, of_slopes = self.cells(memory, *told, known)
+            seen = (loss.detach(), [each.detach() for each in h], [each.detach() for each in gradients])
+        memory, q, p = self.cells(memory, *seen, known)
         rate = self.inner_lr / known.sum(1).clamp(min=1).view(-1, 1, 1)
-        scaled = [each * factor for each, factor in zip(inputs, of_inputs, strict=True)]
-        return moved(
-            weights, scaled, [each * factor for each, factor in zip(slopes, of_slopes, strict=True)], rate
-        ), memory
+        scaled_h = [each * factor for each, factor in zip(h, q, strict=True)]
+        scaled_gradients = [each * factor for each, factor in zip(gradients, p, strict=True)]
+        return sgd_step(weights, scaled_h, scaled_gradients, rate), memory
 
     def _trajectory(self, weights: Weights, memory: Memory, steps: list[Step]) -> tuple[Weights, Memory, list[Tensor]]:
-        """Weights and memory after all steps, and the answers [B, 1, ways] on the way, in bounded memory if asked."""
+        """Weights and memory after all steps, and the logits [B, 1, ways] of what is answered on the way.
+
+        With `checkpoint`, in bounded memory.
+        """
         size = self.segment or max(len(steps), 1)
-        answers: list[Tensor] = []
+        logits: list[Tensor] = []
         for first in range(0, len(steps), size):
             part = steps[first : first + size]
             if self.segment and torch.is_grad_enabled():
-                found = recomputed(
+                weights, memory, found = recomputed(
                     self._segment_of, weights, memory, part, use_reentrant=False, preserve_rng_state=False
                 )
             else:
-                found = self._segment_of(weights, memory, part)
-            weights, memory, told = found
-            answers += told
-        return weights, memory, answers
+                weights, memory, found = self._segment_of(weights, memory, part)
+            logits += found
+        return weights, memory, logits
 
     def _segment_of(self, weights: Weights, memory: Memory, steps: list[Step]) -> tuple[Weights, Memory, list[Tensor]]:
-        answers = []
-        for x, target, asked in steps:
-            weights, memory = self.learned(weights, memory, x, target)
-            if asked is not None:
-                answers.append(self.learner(weights, asked).logits)
-        return weights, memory, answers
+        logits = []
+        for x, target, query in steps:
+            weights, memory = self._step(weights, memory, x, target)
+            if query is not None:
+                logits.append(self.learner(weights, query).logits)
+        return weights, memory, logits
 
-    def _begun(self, episodes: int, rows: int) -> tuple[Weights, Memory]:
+    def _start(self, episodes: int, rows: int) -> tuple[Weights, Memory]:
         return self.learner.start(episodes), self.cells.start(episodes, rows)
-
-    def _seen(self, x: Tensor) -> Tensor:
-        return self.backbone(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-
-    def _graph(self) -> torch.autograd.grad_mode.set_grad_enabled:
-        """While it is scored nothing is trained, and slopes are written out: no graph is needed at all."""
-        return torch.set_grad_enabled(self.training and torch.is_grad_enabled())
-
-
-def _kept(state: State, shown: Tensor, target: Tensor) -> State:
-    """The state with further support pairs: vectors [B, n, D] and labels [B, n]."""
-    return {"shown": torch.cat([state["shown"], shown], 1), "labels": torch.cat([state["labels"], target], 1)}

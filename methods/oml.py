@@ -9,26 +9,29 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from harness.method.interface import Feedback, Method, State, Task
+from harness.method.interface import Feedback, State, Task
 from harness.training.interface import Features, Trainable, features_of
+from methods.nn import label_pairing
 from methods.nn.backbones import Conv4
-from methods.nn.plastic import PlasticLayers, Rows
+from methods.nn.functional_linear import FunctionalLinear, Rows
+from methods.nn.gradient_learner import GradientLearner
 
 
-class OML(Trainable, Method):
-    """A conv net that stays as it is within an episode, under linear layers that take one SGD step a label.
+class OML(Trainable, GradientLearner):
+    """A conv net that is fixed within an episode, under linear layers that take one SGD step a label.
 
     With features phi(x) of the representation net and the prediction net's weights W:
 
         W_0 is where every episode begins;  W <- W - rate dCE(W phi(x), y)/dW  at each revealed label;
 
     training minimises the loss of later answers (in streams of all answers) over phi and W_0, by its exact gradient
-    through all inner steps. The released code before July 2020, and what was built on it, dropped the second-order
-    part; `first_order` does so too. Updates are in closed form (`PlasticLayers`): an episode's steps are a loop over
-    its labels only, for all episodes at once, and the conv net sees all images in one call.
+    through all inner steps (algorithm 2 of the paper). The released code before July 2020, and what was built on it,
+    dropped the second-order part; `first_order` does so too. Updates are in closed form (`FunctionalLinear`): an
+    episode's steps are a loop over its labels only, for all episodes at once, and the conv net sees all images in one
+    call.
 
-    It must be told the label delay d, and keeps the features of the last d samples in its state beside the weights;
-    since phi is fixed, nothing more of a sample is ever needed, and no gradient passes through the convolutions.
+    The label delay d must be given; the state is the weights and the features of the last d samples. Since phi is
+    fixed, nothing more of a sample is ever needed, and no gradient passes through the convolutions.
 
     Options
     -------
@@ -37,7 +40,7 @@ class OML(Trainable, Method):
         4-layer CNN under two fully connected layers, but the 1.46 GFLOP they print are those of the six convolutions.
     channels : width of the convolutions.
     final_relu : whether the features end in a ReLU, as in the sources. Without it they have both signs, so that those
-        of different classes have less in common, and learning one class moves the others less (600 episodes of 5-way
+        of different classes overlap less, and learning one class changes the others less (600 episodes of 5-way
         Omniglot, 32 channels of `Conv4`, one layer: 65.6 % instead of 50.7 % at one shot).
     hidden : width of the prediction net's hidden layer; 0 for a single linear layer, as in the source's later code.
     rate, learned_rate : learning rate of the inner steps, 0.03 in the source; whether it is trained (one a layer).
@@ -46,13 +49,12 @@ class OML(Trainable, Method):
     first_order : drop the second-order part of the training gradient.
     """
 
-    needs_label_delay = True
-    learns_by_gradient = True
     kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
 
     def __init__(
         self,
         task: Task,
+        *,
         net: Literal["flops", "text"] = "flops",
         channels: int = 256,
         final_relu: bool = True,
@@ -71,54 +73,45 @@ class OML(Trainable, Method):
         else:
             self.represent = Strided(task.image_shape[0], channels, strides, final_relu)
         self.dim = self.represent.features(task.image_shape)
-        self.learner = PlasticLayers(self.dim, hidden, task.ways, rows, rate, learned_rate, first_order)
+        self.learner = FunctionalLinear(self.dim, hidden, task.ways, rows, rate, learned_rate, first_order)
 
-    def start(self, episodes: int) -> State:
-        """The initial weights of every episode, and features [B, d, D] that await their labels."""
-        pending = self.learner.log_rates.new_zeros(episodes, self.task.label_delay or 0, self.dim)
-        with self._graph():
-            return {"weights": self.learner.start(episodes), "pending": pending}
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return (self.dim,)
 
-    def observe(self, state: State, feedback: Feedback) -> State:
-        """One step of gradient descent on the pair, or on the oldest pending features."""
-        with self._graph():
-            features = state["pending"][:, 0] if feedback.x is None else self.represent(feedback.x)
-            return {**state, "weights": self.learner.learned(state["weights"], features, feedback.target)}
+    def encode(self, x: Tensor) -> Tensor:
+        """Features phi(x) [B, N, D]."""
+        return self.represent(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
-    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        with self._graph():
-            features = self.represent(x).unsqueeze(1)
-            logits = self.learner.logits(state["weights"], features).squeeze(1)
-            return logits, {**state, "pending": torch.cat([state["pending"][:, 1:], features], 1)}
+    def encode_stream(self, x: Tensor) -> Tensor:
+        """In the order of time: sums over images, in gradients and batch statistics, round by their order."""
+        return self.encode(x).transpose(0, 1)
+
+    def initial(self, episodes: int) -> State:
+        """W_0 for every episode."""
+        return {"weights": self.learner.start(episodes)}
+
+    def learn(self, state: State, samples: Tensor, target: Tensor) -> State:
+        with self.outer_graph():
+            return {"weights": self.learner.sgd_step(state["weights"], samples[:, 0], target[:, 0])}
+
+    def learn_all(self, state: State, samples: Tensor, target: Tensor) -> State:
+        with self.outer_graph():
+            return {**state, "weights": self.learner.sgd_steps(state["weights"], samples, target)}
+
+    def answer(self, state: State, samples: Tensor) -> Tensor:
+        return self.learner.logits(state["weights"], samples)
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
         """All images through the conv net at once; then the labels one by one; then all answers at once."""
-        with self._graph():
-            fresh, features = self.start(x.shape[1]), self._features(x).transpose(0, 1)
-            logits = self.learner.stream(fresh["weights"], fresh["pending"], features, feedback.target.T)
+        with self.outer_graph():
+            state, features = self.start(x.shape[1]), self.encode_stream(x)
+            labelled, _ = label_pairing.pair(state["pending"], features)
+            logits = self.learner.stream_logits(state["weights"], labelled, features, feedback.target.T)
             return logits.transpose(0, 1)
-
-    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
-        """All images through the conv net at once, then the labels one by one."""
-        with self._graph():
-            features, target = self._features(x).transpose(0, 1), feedback.target.T
-            weights, pending = self.learner.absorbed(state["weights"], state["pending"], features, target)
-            return {"weights": weights, "pending": pending}
-
-    def query(self, state: State, x: Tensor) -> Tensor:
-        """All queries under the same weights, which need no copy for each."""
-        with self._graph():
-            return self.learner.logits(state["weights"], self._features(x))
 
     def memoryless_features(self) -> Features:
         return features_of(self, "represent")
-
-    def _features(self, x: Tensor) -> Tensor:
-        return self.represent(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-
-    def _graph(self) -> torch.autograd.grad_mode.set_grad_enabled:
-        """While it is scored nothing is trained, and the closed form needs no graph to learn."""
-        return torch.set_grad_enabled(self.training and torch.is_grad_enabled())
 
 
 class Strided(nn.Module):

@@ -4,7 +4,6 @@ meta-learning", NeurIPS 2018)."""
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,34 +13,35 @@ from harness.method.interface import Method, State, Task
 from harness.training.interface import Batch
 from harness.util import philox
 from methods.maml import MAML
-from methods.nn import inner
-from methods.nn.learners import Moments, Norm
+from methods.nn import inner_loop
+from methods.nn.functional_nets import NetName, Norm
+from methods.nn.inner_loop import Rate, Weights
 
 
 class PLATIPUS(MAML):
     """`MAML` whose start is sampled in every episode, near to learned values; answers are averaged over samples.
 
-    Learned are a mean mu and deviations sigma of every weight, deviations v of the same weights for training, and two
+    Trained are a mean mu and deviations sigma of every weight, deviations v of the same weights for training, and two
     step sizes gamma_p and gamma_q. With L(W; S) the mean cross-entropy of the net with weights W over samples S,
 
         p = N(mu - gamma_p dL(mu; support), sigma^2),    q = N(mu - gamma_q dL(mu; queries), v^2).
 
-    Training samples W_0 from q, learns the support set from there by MAML's steps, W_k, and minimises, averaged over
-    episodes,
+    Training (algorithm 1) samples W_0 from q, takes MAML's steps on the support set from there, to W_k, and minimises,
+    averaged over episodes,
 
         sum over queries of CE(f(x; W_k), y)  +  kl_weight KL(q || p).
 
-    So q sees the labels of queries, of training episodes only. When it is scored, W_0 is sampled from p, and the
-    probabilities that are answered are means over `samples` of them. These are the same draws of standard noise in
-    every scored episode: an answer is a function of the episode alone. In training, they are new at every update.
+    So q sees the labels of queries, of training episodes only. When it is scored (algorithm 2), W_0 is sampled from p,
+    and the answered probabilities are means over `samples` of them. These are the same draws of standard noise in every
+    scored episode: an answer is a function of the episode alone. In training, they are new at every update.
 
-    Its pretext is `MAML` with the same net, of which it keeps that as mu; a mean that is trained already spares much
-    of the training that a sampled start makes slow. It is for support sets only.
+    Its pretraining method is `MAML` with the same net, whose weights become mu: from a trained mean, much less of the
+    training that sampled starts make slow is needed. It is for support sets only.
 
     Options
     -------
     samples : starts that are sampled when it is scored; the state has weights for each.
-    kl_weight : as above; the source weighs the divergence down too.
+    kl_weight : as above; the source, too, gives the divergence a weight below 1.
     gamma : where both step sizes begin; learned as factors of it, like `MAML`'s rates.
     deviation : where sigma and v begin.
     net, channels, norm, rate, inner_lr, inner_steps, test_steps, first_order, resolution : as in `MAML`; first order
@@ -54,14 +54,15 @@ class PLATIPUS(MAML):
     def __init__(
         self,
         task: Task,
+        *,
         samples: int = 10,
         kl_weight: float = 0.15,
         gamma: float = 0.05,
         deviation: float = 0.01,
-        net: Literal["conv", "dense"] = "conv",
+        net: NetName = "conv",
         channels: int = 32,
         norm: Norm = "support",
-        rate: Literal["constant", "global", "layer"] = "constant",
+        rate: Rate = "constant",
         inner_lr: float = 0.05,
         inner_steps: int = 5,
         test_steps: int | None = None,
@@ -74,11 +75,11 @@ class PLATIPUS(MAML):
             raise ValueError(f"deviation must be above 0, found {deviation}")
         super().__init__(
             task,
-            net,
-            channels,
-            norm,
-            rate,
-            inner_lr,
+            net=net,
+            channels=channels,
+            norm=norm,
+            rate=rate,
+            inner_lr=inner_lr,
             pretext_lr=inner_lr,
             inner_steps=inner_steps,
             test_steps=test_steps,
@@ -86,58 +87,55 @@ class PLATIPUS(MAML):
             resolution=resolution,
         )
         self.samples, self.kl_weight, self.gamma = samples, kl_weight, gamma
-        begun = [torch.full_like(each, math.log(deviation)) for each in self.learner.parameters()]
-        self.log_sigma, self.log_v = nn.ParameterList(begun), nn.ParameterList([each.clone() for each in begun])
+        logs = [torch.full_like(each, math.log(deviation)) for each in self.learner.parameters()]
+        self.log_sigma, self.log_v = nn.ParameterList(logs), nn.ParameterList([each.clone() for each in logs])
         self.gamma_p, self.gamma_q = nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(()))
         self._widest *= samples
 
-    def query(self, state: State, x: Tensor) -> Tensor:
-        """The logarithms of probabilities, means over the samples."""
+    def answer(self, state: State, samples: Tensor) -> Tensor:
+        """The logarithms of probabilities, means over the sampled starts."""
         weights = {name: each.flatten(0, 1) for name, each in state["weights"].items()}
-        moments = tuple(each.flatten(0, 1) for each in state["moments"])
-        with self._graph():
-            answers = self._answers(weights, self._seen(x).repeat_interleave(self.samples, 0), moments)
-            each = F.log_softmax(answers, -1).unflatten(0, (len(x), self.samples))
-            return each.logsumexp(1) - math.log(self.samples)
+        statistics = tuple(each.flatten(0, 1) for each in state["statistics"])
+        logits = self._logits(weights, samples.repeat_interleave(self.samples, 0), statistics)
+        each = F.log_softmax(logits, -1).unflatten(0, (len(samples), self.samples))
+        return each.logsumexp(1) - math.log(self.samples)
+
+    def fit(self, samples: Tensor, labels: Tensor) -> State:
+        """Weights [B, samples, ...] after all steps from starts sampled from p, and their statistics."""
+        mean, noise = self._mean(samples, labels, self.gamma_p), self._noise()
+        start = {
+            name: (each.unsqueeze(1) + log.exp() * own).flatten(0, 1)
+            for (name, each), log, own in zip(mean.items(), self.log_sigma, noise, strict=True)
+        }
+        repeated = (each.repeat_interleave(self.samples, 0) for each in (samples, labels))
+        weights, statistics = self._descend(inner_loop.require_grad(start, self.training), *repeated)
+        shape = (len(samples), self.samples)
+        by_episode = {name: each.unflatten(0, shape) for name, each in weights.items()}
+        return {"weights": by_episode, "statistics": tuple(each.unflatten(0, shape) for each in statistics)}
 
     def episode_loss(self, batch: Batch) -> Tensor:
-        """The summed loss of the queries from a start sampled from q, and the weighed divergence."""
-        x, target, first = batch.x, batch.target, batch.first_query
-        seen, labels = self._seen(x.transpose(0, 1)), target.T
-        support, asked = (seen[:, :first], labels[:, :first]), (seen[:, first:], labels[:, first:])
-        p, q = self._mean(*support, self.gamma_p), self._mean(*asked, self.gamma_q)
+        """The summed loss of the queries from a start sampled from q, and the weighted divergence."""
+        x, labels, first = self.encode(batch.x.transpose(0, 1)), batch.target.T, batch.first_query
+        support, queries = (x[:, :first], labels[:, :first]), (x[:, first:], labels[:, first:])
+        p, q = self._mean(*support, self.gamma_p), self._mean(*queries, self.gamma_q)
         # In training the harness seeds torch anew for every update.
         start = {
             name: each + log.exp() * torch.randn_like(each)
             for (name, each), log in zip(q.items(), self.log_v, strict=True)
         }
-        weights, moments = self._learned(start, *support)
-        answers = self._answers(weights, asked[0], moments).transpose(0, 1)
-        loss = self.loss(answers, batch)
+        weights, statistics = self._descend(start, *support)
+        loss = self.loss(self._logits(weights, queries[0], statistics).transpose(0, 1), batch)
         return loss + self.kl_weight * divergence(q, list(self.log_v), p, list(self.log_sigma)).mean()
 
     def pretraining_method(self, task: Task) -> Method:
         """MAML with the net, and the classifier where there are as many ways."""
-        return self._sharing(task)
+        return self._maml_sharing(task)
 
-    def _mean(self, images: Tensor, labels: Tensor, factor: Tensor) -> inner.Weights:
+    def _mean(self, images: Tensor, labels: Tensor, factor: Tensor) -> Weights:
         """The mean of p or q [B, ...]: one step from mu on images [B, N, C, H, W] with labels [B, N]."""
-        mu = self._begun(len(images))
-        loss = inner.loss_by_episode(inner.answers(self.learner, mu, images, ())[0], labels)
-        return inner.descended(mu, loss, self.gamma * factor, self.training, not self.first_order)
-
-    def _adapted(self, images: Tensor, labels: Tensor) -> tuple[inner.Weights, Moments]:
-        """Weights [B, samples, ...] after all steps from starts sampled from p, and their moments."""
-        mean, noise = self._mean(images, labels, self.gamma_p), self._noise()
-        start = {
-            name: (each.unsqueeze(1) + log.exp() * own).flatten(0, 1)
-            for (name, each), log, own in zip(mean.items(), self.log_sigma, noise, strict=True)
-        }
-        many = (each.repeat_interleave(self.samples, 0) for each in (images, labels))
-        weights, moments = self._learned(inner.ready(start, self.training), *many)
-        shape = (len(images), self.samples)
-        parted = {name: each.unflatten(0, shape) for name, each in weights.items()}
-        return parted, tuple(each.unflatten(0, shape) for each in moments)
+        mu = self._start(len(images))
+        loss = inner_loop.loss_by_episode(inner_loop.forward(self.learner, mu, images, ())[0], labels)
+        return inner_loop.sgd_step(mu, loss, self.gamma * factor, self.training, not self.first_order)
 
     def _noise(self) -> list[Tensor]:
         """Standard noise [samples, ...] for each weight: always the same."""
@@ -146,11 +144,11 @@ class PLATIPUS(MAML):
         return [torch.randn(self.samples, *each.shape, generator=random).to(each) for each in own]
 
 
-def divergence(q: inner.Weights, log_v: list[Tensor], p: inner.Weights, log_sigma: list[Tensor]) -> Tensor:
+def divergence(q: Weights, log_v: list[Tensor], p: Weights, log_sigma: list[Tensor]) -> Tensor:
     """KL(q || p) of Gaussians with means [B, ...] by name and logarithms of deviations [...] in their order, [B]."""
     total = []
-    for name, narrow, wide in zip(q, log_v, log_sigma, strict=True):
-        apart = (q[name] - p[name]).square()
-        each = wide - narrow + ((2 * narrow).exp() + apart) / (2 * (2 * wide).exp()) - 0.5
+    for name, log_q, log_p in zip(q, log_v, log_sigma, strict=True):
+        distance = (q[name] - p[name]).square()
+        each = log_p - log_q + ((2 * log_q).exp() + distance) / (2 * (2 * log_p).exp()) - 0.5
         total.append(each.flatten(1).sum(1))
     return torch.stack(total).sum(0)

@@ -4,7 +4,6 @@ meta-learning algorithms", 2018)."""
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,8 +11,10 @@ from torch import Tensor
 from harness.method.interface import Feedback, Method, State, Task
 from harness.training.interface import Batch
 from methods.maml import MAML
-from methods.nn import adam, inner
-from methods.nn.learners import Moments, Norm, share
+from methods.nn import adam, inner_loop
+from methods.nn.adam import SecondMoments
+from methods.nn.functional_nets import NetName, Norm, share_memory
+from methods.nn.inner_loop import Weights
 from methods.nn.passes import batches_over
 
 
@@ -21,42 +22,43 @@ class Reptile(MAML):
     """`MAML`'s net, whose start moves towards where plain learning of training tasks took it.
 
     From the start W every episode b takes k steps of Adam without momentum (beta1 = 0), each on a batch of its labelled
-    samples, and ends at W_b. An update is
+    samples, and ends at W_b. An update is (the source's algorithm 1, over a batch of tasks)
 
         W <- W + eps mean_b (W_b - W),
 
     with eps the learning rate of a recipe's optimiser 'sgd': training minimises mean_b |W - W_b|^2 / 2 with W_b held
     constant, whose gradient that is. So the loss that a run reports is such a distance, and no cross-entropy. In
     training all samples of an episode are learned from, its queries like its support set (the source: 15 of a class for
-    mini-ImageNet, whatever the shots), and eps falls from 1 to 0. Later it is the support set alone.
+    mini-ImageNet, whatever the shots), and eps falls from 1 to 0. While scored it is the support set alone.
 
-    The mean squared gradients v of Adam go on from episode to episode, in scoring from where training left them. In
-    the source tasks follow one another; here those of one update go on from the same v, and their mean is kept.
+    The mean squared gradients v of Adam are carried from episode to episode, in scoring from where training left them.
+    In the source tasks follow one another; here those of one update start from the same v, and their mean is stored.
 
-    In streams every revealed label is one step on the image it belongs to, so that the label delay d must be told; the
-    state is the weights, v, and the last d images; W_b is then where a whole stream ends. Its pretext is Reptile on
-    support sets, of which it keeps net, moments and v.
+    In streams every revealed label is one step on the image it belongs to, so that the label delay d must be given; the
+    state is the weights, v, and the last d images; W_b is then where a whole stream ends. Its pretraining method is
+    Reptile on support sets, of which it takes net, running statistics and v.
 
     The source has max-pooling before the ReLU and not after it, which is the same.
 
     Options
     -------
-    net, channels, norm, resolution : as in `MAML`. By norm 'support' a query is normalised by what the adapted net took
-        over the support set; the source (not transductive) puts the query itself with the support set for that.
-    transductive : queries are normalised by their own mean and variance, taken over them together, which is what the
-        better known numbers of the source are of; support sets with norm 'support' only. The row is marked.
+    net, channels, norm, resolution : as in `MAML`. By norm 'support' a query is normalised by the statistics of the
+        adapted net over the support set; the source (not transductive) adds the query itself to the support set.
+    transductive : queries are normalised by their own mean and variance, taken over them together, as in the better
+        known numbers of the source; support sets with norm 'support' only. The row is marked.
     inner_lr : the rate of Adam.
-    pretext_lr : the same on the support sets of a stream's pretext.
+    pretext_lr : the same on the support sets of pretraining.
     inner_steps, inner_batch : steps in training and samples of a batch; the set, if it has fewer.
     test_steps, test_batch : the same while scored; batch None: as in training. The source has 50 steps, of 5 samples
         for 5 x 1 and 15 for 5 x 5, and 50 of 10 for 20 ways.
-    carry : v goes on from episode to episode, or begins at zero in each.
+    carry : v is carried from episode to episode, or begins at zero in each.
     """
 
     def __init__(
         self,
         task: Task,
-        net: Literal["conv", "dense"] = "conv",
+        *,
+        net: NetName = "conv",
         channels: int = 32,
         norm: Norm = "support",
         transductive: bool = False,
@@ -73,21 +75,20 @@ class Reptile(MAML):
             raise ValueError("norm 'batch' is asked for by transductive=true, which goes with norm 'support' alone")
         if min(inner_batch, inner_batch if test_batch is None else test_batch) < 1:
             raise ValueError(f"batches must be of at least 1, found {inner_batch} and {test_batch}")
-        together = transductive and task.kind == "n_way_k_shot"
         super().__init__(
             task,
-            net,
-            channels,
-            "batch" if together else norm,
+            net=net,
+            channels=channels,
+            norm="batch" if transductive and task.kind == "n_way_k_shot" else norm,
             inner_lr=inner_lr,
             inner_steps=inner_steps,
             test_steps=test_steps,
             resolution=resolution,
         )
-        self.sizes = (inner_batch, test_batch or inner_batch)
+        self.batches = (inner_batch, test_batch or inner_batch)
         self.carry = carry
-        self.squares = adam.Carried({"body": self.learner.body, "classify": self.learner.classify})
-        self._alike = partial(  # type: ignore[assignment]
+        self.squares = adam.CarriedMoments({"body": self.learner.body, "classify": self.learner.classify})
+        self._reptile_on_support_sets = partial(
             Reptile,
             net=net,
             channels=channels,
@@ -100,77 +101,81 @@ class Reptile(MAML):
             resolution=resolution,
         )
 
-    def start(self, episodes: int) -> State:
-        """No pairs yet; in streams weights and squares, and images [B, d, C, H, W] to be labelled."""
-        state = super().start(episodes)
-        return state if self.collects else {**state, "squares": self.squares.begun(episodes)}
+    def initial(self, episodes: int) -> State:
+        """W and v for every episode."""
+        return {**super().initial(episodes), "squares": self.squares.start(episodes)}
 
-    def observe(self, state: State, feedback: Feedback) -> State:
-        """Keeps the pair; or one step on it, or on the oldest pending image."""
-        if self.collects:
-            return super().observe(state, feedback)
-        seen = state["pending"][:, :1] if feedback.x is None else self._seen(feedback.x.unsqueeze(1))
-        weights, squares = self._stepped(state["weights"], state["squares"], seen, feedback.target.unsqueeze(1))
-        return {**state, "weights": weights, "squares": squares}
+    def learn(self, state: State, samples: Tensor, target: Tensor) -> State:
+        weights, squares = self._adam_step(state["weights"], state["squares"], samples, target)
+        return {"weights": weights, "squares": squares}
+
+    def fit(self, samples: Tensor, labels: Tensor) -> State:
+        """The weights after all batches, and the statistics that queries are normalised by."""
+        scored = not self.training
+        rows = batches_over(samples.shape[1], self.batches[scored], self.steps[scored])
+        weights, _ = self._train(samples, labels, rows)
+        with torch.no_grad():
+            return {"weights": weights, "statistics": inner_loop.forward(self.learner, weights, samples, ())[1]}
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
         return None
 
-    def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
-        """Support pairs are stacked; streams are stepped."""
-        return super().absorb(state, x, feedback) if self.collects else None
-
     def episode_loss(self, batch: Batch) -> Tensor:
-        """Half the squared distance to where learning ends, [B] averaged; its gradient is mean_b (W - W_b)."""
-        x, target, first = batch.x, batch.target, batch.first_query
-        seen, labels = self._seen(x.transpose(0, 1)), target.T
+        """Half the squared distance to where learning ends, averaged over episodes; its gradient is mean_b (W - W_b).
+
+        The running statistics and v are updated on the way.
+        """
+        samples, labels = self.encode(batch.x.transpose(0, 1)), batch.target.T
         with torch.no_grad():
-            weights, squares = self._begun(len(seen)), self.squares.begun(len(seen))
-            if self.collects:
-                moments = inner.answers(self.learner, weights, seen[:, : self.sizes[0]], ())[1]
-                if moments:
-                    self.learner.body.collect(moments)
-                batches = batches_over(seen.shape[1], self.sizes[0], self.steps[0])
+            if self.fits_support_set:
+                first = samples[:, : self.batches[0]]
+                statistics = inner_loop.forward(self.learner, self._detached(len(samples)), first, ())[1]
+                if statistics:
+                    self.learner.body.update_running_statistics(statistics)
+                rows = batches_over(samples.shape[1], self.batches[0], self.steps[0])
             else:
-                batches = [[step] for step in range(first)]
-            for rows in batches:
-                weights, squares = self._stepped(weights, squares, seen[:, rows], labels[:, rows])
+                rows = [[step] for step in range(batch.first_query)]
+            weights, squares = self._train(samples, labels, rows)
             if self.carry:
-                self.squares.collect(squares)
-        apart = [(own - weights[name]).square().sum() for name, own in self.learner.named_parameters()]
-        return 0.5 * torch.stack(apart).sum() / len(seen)
+                self.squares.update(squares)
+        distances = [(own - weights[name]).square().sum() for name, own in self.learner.named_parameters()]
+        return 0.5 * torch.stack(distances).sum() / len(samples)
 
     def pretraining_method(self, task: Task) -> Method | None:
-        """The same learner on support sets: its net and squares, its classifier where there are as many ways."""
-        if self.collects:
+        """The same learner on support sets: its net and v, its classifier where there are as many ways."""
+        if self.fits_support_set:
             return None
-        reptile = self._alike(task)
-        assert isinstance(reptile, Reptile)
+        reptile = self._reptile_on_support_sets(task)
         parts = ["body", "classify"] if task.ways == self.task.ways else ["body"]
         for part in parts:
-            share(getattr(reptile.learner, part), getattr(self.learner, part))
-            share(reptile.squares.parts[part], self.squares.parts[part])
+            share_memory(getattr(reptile.learner, part), getattr(self.learner, part))
+            share_memory(reptile.squares.parts[part], self.squares.parts[part])
         return reptile
 
-    def _begun(self, episodes: int) -> inner.Weights:
-        return {name: each.detach() for name, each in inner.own_weights(self.learner, episodes).items()}
+    def _detached(self, episodes: int) -> Weights:
+        weights = inner_loop.per_episode_weights(self.learner, episodes)
+        return {name: each.detach() for name, each in weights.items()}
 
-    def _adapted(self, images: Tensor, labels: Tensor) -> tuple[inner.Weights, Moments]:
-        weights, squares = self._begun(len(images)), self.squares.begun(len(images))
-        late = not self.training
-        for rows in batches_over(images.shape[1], self.sizes[late], self.steps[late]):
-            weights, squares = self._stepped(weights, squares, images[:, rows], labels[:, rows])
-        with torch.no_grad():
-            return weights, inner.answers(self.learner, weights, images, ())[1]
+    def _train(self, samples: Tensor, labels: Tensor, batches: list[list[int]]) -> tuple[Weights, SecondMoments]:
+        """W_b and v after a step on each of the batches, given as positions in samples [B, N, C, H, W]."""
+        weights, squares = self._detached(len(samples)), self.squares.start(len(samples))
+        for rows in batches:
+            weights, squares = self._adam_step(weights, squares, samples[:, rows], labels[:, rows])
+        return weights, squares
 
-    def _stepped(
-        self, weights: inner.Weights, squares: adam.Squares, x: Tensor, target: Tensor
-    ) -> tuple[inner.Weights, adam.Squares]:
-        """Weights and squares after one step on images [B, n, C, H, W] with labels [B, n]; null (-1) has no say."""
+    def _adam_step(
+        self, weights: Weights, squares: SecondMoments, x: Tensor, target: Tensor
+    ) -> tuple[Weights, SecondMoments]:
+        """Weights and v after one step on images [B, n, C, H, W] with labels [B, n]; null (-1) is masked out."""
         with torch.enable_grad():
-            free = inner.free(weights)
-            loss = inner.loss_by_episode(self._answers(free, x), target)
-            slopes = inner.gradients(free, loss, through=False)
+            leaves = inner_loop.detach(weights)
+            loss = inner_loop.loss_by_episode(self._logits(leaves, x), target)
+            gradients = inner_loop.gradients(leaves, loss, create_graph=False)
         with torch.no_grad():
-            free = {name: each.detach() for name, each in weights.items()}
-            return adam.moved(free, slopes, squares, self.inner_lr, (target >= 0).any(1))
+            return adam.step(
+                {name: each.detach() for name, each in weights.items()},
+                gradients,
+                squares,
+                self.inner_lr,
+                (target >= 0).any(1),
+            )

@@ -9,41 +9,41 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.nn.inner import Weights
+from methods.nn.inner_loop import Weights
 
-DECAY, FLOOR = 0.999, 1e-8
+BETA2, EPSILON = 0.999, 1e-8
 
-Squares = dict[str, Any]
+SecondMoments = dict[str, Any]
 """'mean': decaying means of squared gradients, [B, ...] by name; 'count': steps that they are of, [B] by part."""
 
 
-class Carried(nn.Module):
-    """Where the mean squares of the gradients of a learner's parts begin: where those of earlier episodes were left.
+class CarriedMoments(nn.Module):
+    """The second moments that episodes start from: those that earlier episodes ended with.
 
     Each of the `parts` counts its own steps, so that a part may begin anew.
     """
 
     def __init__(self, parts: dict[str, nn.Module]) -> None:
         super().__init__()
-        held = {name: _Zeros(part) for name, part in parts.items()}
-        self.parts: Mapping[str, _Zeros] = nn.ModuleDict(held)  # type: ignore[assignment]
+        buffers = {name: _Zeros(part) for name, part in parts.items()}
+        self.parts: Mapping[str, _Zeros] = nn.ModuleDict(buffers)  # type: ignore[assignment]
 
-    def begun(self, episodes: int) -> Squares:
+    def start(self, episodes: int) -> SecondMoments:
         """The same for each of `episodes` episodes, as views."""
         mean, count = {}, {}
-        for part, held in self.parts.items():
-            count[part] = held.count.expand(episodes)
-            for name, key in held.keys.items():
-                each: Tensor = getattr(held, key)
+        for part, own in self.parts.items():
+            count[part] = own.count.expand(episodes)
+            for name, key in own.keys.items():
+                each: Tensor = getattr(own, key)
                 mean[f"{part}.{name}"] = each.expand(episodes, *each.shape)
         return {"mean": mean, "count": count}
 
-    def collect(self, squares: Squares) -> None:
-        """Goes on, from now, from the mean over the episodes that `squares` are of."""
-        for part, held in self.parts.items():
-            held.count.copy_(squares["count"][part].mean())
-            for name, key in held.keys.items():
-                getattr(held, key).copy_(squares["mean"][f"{part}.{name}"].mean(0))
+    def update(self, moments: SecondMoments) -> None:
+        """Later episodes start from the mean over the episodes that `moments` are of."""
+        for part, own in self.parts.items():
+            own.count.copy_(moments["count"][part].mean())
+            for name, key in own.keys.items():
+                getattr(own, key).copy_(moments["mean"][f"{part}.{name}"].mean(0))
 
 
 class _Zeros(nn.Module):
@@ -60,20 +60,22 @@ class _Zeros(nn.Module):
         self.register_buffer("count", torch.zeros(()))
 
 
-def moved(weights: Weights, slopes: Weights, squares: Squares, rate: float, known: Tensor) -> tuple[Weights, Squares]:
-    """Weights and squares after one step of Adam without momentum (beta1 = 0), in the episodes that are `known` [B].
+def step(
+    weights: Weights, gradients: Weights, moments: SecondMoments, rate: float, known: Tensor
+) -> tuple[Weights, SecondMoments]:
+    """Weights and moments after one step of Adam without momentum (beta1 = 0), in the episodes that are `known` [B].
 
         v <- 0.999 v + 0.001 g^2,    n <- n + 1,    w <- w - rate g / (sqrt(v / (1 - 0.999^n)) + 1e-8).
 
-    Where nothing is known everything stays as it was.
+    In the other episodes everything stays as it was.
     """
-    count = {part: each + known for part, each in squares["count"].items()}
+    count = {part: each + known for part, each in moments["count"].items()}
     after, mean = {}, {}
     for name, weight in weights.items():
         shape = (-1, *(1,) * (weight.dim() - 1))
-        slope, before = slopes[name], squares["mean"][name]
-        mean[name] = torch.where(known.view(shape), DECAY * before + (1 - DECAY) * slope.square(), before)
+        gradient, before = gradients[name], moments["mean"][name]
+        mean[name] = torch.where(known.view(shape), BETA2 * before + (1 - BETA2) * gradient.square(), before)
         steps = count[name.partition(".")[0]].clamp(min=1).view(shape)
-        share = -torch.expm1(steps * math.log(DECAY))
-        after[name] = weight - rate * known.view(shape) * slope / ((mean[name] / share).sqrt() + FLOOR)
+        correction = -torch.expm1(steps * math.log(BETA2))
+        after[name] = weight - rate * known.view(shape) * gradient / ((mean[name] / correction).sqrt() + EPSILON)
     return after, {"mean": mean, "count": count}

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.nn import inner
-from methods.nn.learners import Learner, PlasticDense
+from methods.nn import inner_loop
+from methods.nn.functional_nets import FunctionalDense, Learner
 
 Fisher = Literal["expected", "empirical"]
 Factors = list[tuple[Tensor, Tensor]]
@@ -20,9 +20,9 @@ Factors = list[tuple[Tensor, Tensor]]
 
 
 class _Probed(nn.Module):
-    """A learner whose linear maps have something (a zero, to take gradients at) added to what they give.
+    """A learner with a zero added to the output of each linear map, to take gradients by.
 
-    Besides the logits it gives the second moments of what goes into each map.
+    Besides the logits it gives the second moments of the inputs of each map.
     """
 
     def __init__(self, learner: Learner) -> None:
@@ -30,14 +30,14 @@ class _Probed(nn.Module):
         self.learner = learner
 
     def forward(self, x: Tensor, probes: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        body, seen = self.learner.body, []
-        x = x.flatten(1) if isinstance(body, PlasticDense) else x
+        body, moments = self.learner.body, []
+        x = x.flatten(1) if isinstance(body, FunctionalDense) else x
         for each, norm, probe in zip(body.maps, body.norms, probes, strict=True):
-            seen.append(_second_moments(x) if x.dim() == 2 else _of_patches(x))
-            x, _ = body.activated(norm, each(x) + probe)
+            moments.append(_second_moments(x) if x.dim() == 2 else _of_patches(x))
+            x, _ = body.activate(norm, each(x) + probe)
         x = x.flatten(1)
-        seen.append(_second_moments(torch.cat([x, torch.ones_like(x[:, :1])], 1)))  # the 1 is the bias's
-        return self.learner.classify(x), tuple(seen)
+        moments.append(_second_moments(torch.cat([x, torch.ones_like(x[:, :1])], 1)))  # the 1 is the bias's
+        return self.learner.classify(x), tuple(moments)
 
 
 def factors(
@@ -45,31 +45,30 @@ def factors(
 ) -> Factors:
     """The factors of each layer's curvature of the mean loss over images x [B, N, C, H, W] with labels [B, N].
 
-    With a_i what goes into a layer for image i (and 1 where it has a bias), s_i the slope of the loss at what comes
-    out, A = mean_i a_i a_i^T and G = mean_i E[s_i s_i^T]. A convolution has both at every place; A is then summed over
-    places and G averaged. 'expected' takes E over the labels that the learner itself would give, exactly: G of the
-    classifier is mean_i (diag(p_i) - p_i p_i^T). 'empirical' has the true labels, and one backward pass where the
-    other has as many as there are classes. Scales and shifts of normalisation have no factors; with `last_only` the
-    classifier alone has some.
+    With a_i the input of a layer for image i (and 1 where it has a bias) and g_i the gradient of the loss by its
+    output, A = mean_i a_i a_i^T and G = mean_i E[g_i g_i^T]. A convolution has both at every pixel; A is then summed
+    over pixels and G averaged (Grosse and Martens 2016, theorem 1). 'expected' takes E over the labels' probabilities
+    under the learner, exactly: G of the classifier is mean_i (diag(p_i) - p_i p_i^T). 'empirical' has the true labels,
+    and one backward pass where the other has as many as there are classes. Scales and shifts of normalisation have no
+    factors; with `last_only` the classifier alone has some.
 
-    All A, and G of the classifier, are differentiable; the other G, for which the net is gone through backwards, count
-    as constants.
+    All A, and G of the classifier, are differentiable; the other G, which take backward passes, count as constants.
     """
     probes = tuple(each.requires_grad_() for each in _zeros(learner, x))
     named = {f"learner.{name}": each for name, each in weights.items()}
     with torch.enable_grad():
-        logits, seen = inner.answers(_Probed(learner), named, x, probes)
-    slopes = _output_slopes(logits, target, fisher)
-    last = torch.stack([slope.transpose(1, 2) @ slope / slope.shape[1] for slope in slopes]).sum(0)
+        logits, moments = inner_loop.forward(_Probed(learner), named, x, probes)
+    gradients = _output_gradients(logits, target, fisher)
+    last = torch.stack([each.transpose(1, 2) @ each / each.shape[1] for each in gradients]).sum(0)
     if last_only:
-        return [(seen[-1], last)]
+        return [(moments[-1], last)]
     outer = [probe.new_zeros(len(x), probe.shape[2], probe.shape[2]) for probe in probes]
-    for slope in slopes:
-        found = torch.autograd.grad(logits, probes, slope.detach(), retain_graph=True)
+    for gradient in gradients:
+        found = torch.autograd.grad(logits, probes, gradient.detach(), retain_graph=True)
         for total, each in zip(outer, found, strict=True):
             flat = each.flatten(3).transpose(2, 3).flatten(1, 2) if each.dim() == 5 else each
             total += flat.transpose(1, 2) @ flat / flat.shape[1]
-    return list(zip(seen, [*outer, last], strict=True))
+    return list(zip(moments, [*outer, last], strict=True))
 
 
 def log_determinant(layers: Factors, samples: int, precision: float) -> Tensor:
@@ -80,9 +79,9 @@ def log_determinant(layers: Factors, samples: int, precision: float) -> Tensor:
         sum_l out_l log det(sqrt(N) A_l + sqrt(precision) I) + in_l log det(sqrt(N) G_l + sqrt(precision) I).
     """
     total = []
-    for inputs, slopes in layers:
-        into, out = (_log_det(samples**0.5 * each, precision**0.5) for each in (inputs, slopes))
-        total.append(slopes.shape[-1] * into + inputs.shape[-1] * out)
+    for inputs, gradients in layers:
+        into, out = (_log_det(samples**0.5 * each, precision**0.5) for each in (inputs, gradients))
+        total.append(gradients.shape[-1] * into + inputs.shape[-1] * out)
     return torch.stack(total).sum(0)
 
 
@@ -91,19 +90,19 @@ def _log_det(matrix: Tensor, damping: float) -> Tensor:
     return 2 * torch.linalg.cholesky(damped).diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
-def _output_slopes(logits: Tensor, target: Tensor, fisher: Fisher) -> list[Tensor]:
-    """Slopes [B, N, ways] at the logits whose outer products sum to the Fisher information of each image."""
-    chances = logits.softmax(-1)
+def _output_gradients(logits: Tensor, target: Tensor, fisher: Fisher) -> list[Tensor]:
+    """Gradients [B, N, ways] by the logits, whose outer products sum to the Fisher information of each image."""
+    probabilities = logits.softmax(-1)
     if fisher == "empirical":
-        return [chances - F.one_hot(target, logits.shape[-1])]
-    sure = torch.eye(logits.shape[-1], dtype=logits.dtype, device=logits.device)
-    return [chances[..., way, None].sqrt() * (chances - sure[way]) for way in range(logits.shape[-1])]
+        return [probabilities - F.one_hot(target, logits.shape[-1])]
+    labels = torch.eye(logits.shape[-1], dtype=logits.dtype, device=logits.device)
+    return [probabilities[..., way, None].sqrt() * (probabilities - labels[way]) for way in range(logits.shape[-1])]
 
 
 def _zeros(learner: Learner, x: Tensor) -> list[Tensor]:
-    """Zeros [B, N, ...] of the shape that each linear map of the body gives."""
+    """Zeros [B, N, ...] in the shape of the output of each linear map of the body."""
     widths = [len(own) for own in learner.body.parameters() if own.dim() > 1]
-    if isinstance(learner.body, PlasticDense):
+    if isinstance(learner.body, FunctionalDense):
         return [x.new_zeros(*x.shape[:2], width) for width in widths]
     height, breadth = x.shape[3:]
     return [x.new_zeros(*x.shape[:2], width, height >> n, breadth >> n) for n, width in enumerate(widths)]
@@ -115,6 +114,6 @@ def _second_moments(x: Tensor) -> Tensor:
 
 
 def _of_patches(x: Tensor) -> Tensor:
-    """The same of the 3x3 patches of maps [N, C, H, W], summed over places: [9 C, 9 C]."""
+    """The same of the 3x3 patches of maps [N, C, H, W], summed over pixels: [9 C, 9 C]."""
     patches = F.unfold(x, 3, padding=1).transpose(1, 2).flatten(0, 1)
     return patches.T @ patches / len(x)

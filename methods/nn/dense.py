@@ -1,4 +1,4 @@
-"""Fully connected nets with weights of each episode's own, and the slopes of their loss written out."""
+"""Fully connected nets with per-episode weights, and the gradients of their loss written out."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from harness.method.interface import one_hot
 DenseNorm = Literal["support", "layer", "none"]
 Weights = list[tuple[Tensor, Tensor]]
 """Weight [B, out, in] and bias [B, out] of each layer."""
-Moments = tuple[Tensor, ...]
-"""Mean and variance [B, 2, C] that each normalisation took; empty where none is handed on."""
+Statistics = tuple[Tensor, ...]
+"""Mean and variance [B, 2, C] of the input of each normalisation over the items; empty where it has none of them."""
 
 
 @dataclass(frozen=True)
-class Pass:
-    """What came of one way through the net.
+class ForwardPass:
+    """The results of one forward pass.
 
-    `logits` [B, N, ways]; `inputs` [B, N, in], those of each layer's weights; `moments`, those that queries are to be
-    normalised by; `scaled`, of each normalisation what it gave before scale and shift, and its 1 / deviation.
+    `logits` [B, N, ways]; `inputs` [B, N, in], those of each layer's weights; `statistics`, those that queries are to
+    be normalised by; `normalised`, of each normalisation its output before scale and shift, and its 1 / deviation.
     """
 
     logits: Tensor
     inputs: list[Tensor]
-    moments: Moments
-    scaled: list[tuple[Tensor, Tensor]]
+    statistics: Statistics
+    normalised: list[tuple[Tensor, Tensor]]
 
 
 class DenseLearner(nn.Module):
@@ -38,11 +38,11 @@ class DenseLearner(nn.Module):
 
         a_l = W_l h_(l-1) + b_l,   h_l = max(norm_l(a_l), 0),   logits a_L.
 
-    Weights and biases are each episode's own; scale and shift of the normalisation belong to all. Mean and variance
-    are taken, for each unit, over the N items that go through together ('support'; other items can then be normalised
-    by what these had), or for each item over its units ('layer'), or there is no normalisation ('none').
+    Weights and biases are each episode's own; scale and shift of the normalisation are shared by all. Mean and variance
+    are taken, for each unit, over the N items of a forward pass ('support'; other items can then be normalised by
+    these), or for each item over its units ('layer'), or there is no normalisation ('none').
 
-    The slopes s_l = d(sum of the losses of all N items) / d a_l are ordinary expressions, so that autograd
+    The gradients g_l = d(sum of the losses of all N items) / d a_l are ordinary expressions, so that autograd
     differentiates through any number of steps that use them.
     """
 
@@ -62,56 +62,59 @@ class DenseLearner(nn.Module):
             pairs = [(weight.detach(), bias.detach()) for weight, bias in pairs]  # type: ignore[misc]
         return [(weight.expand(episodes, -1, -1), bias.expand(episodes, -1)) for weight, bias in pairs]
 
-    def forward(self, weights: Weights, x: Tensor, given: Moments = ()) -> Pass:
-        """One way of vectors [B, N, in] through the net; `given` are the moments of another way, to normalise by."""
+    def forward(self, weights: Weights, x: Tensor, statistics: Statistics = ()) -> ForwardPass:
+        """The forward pass of vectors [B, N, in]; `statistics` of another pass to normalise by."""
         inputs: list[Tensor] = []
-        scaled: list[tuple[Tensor, Tensor]] = []
-        taken: list[Tensor] = []
+        normalised: list[tuple[Tensor, Tensor]] = []
+        own: list[Tensor] = []
         for number, (weight, bias) in enumerate(weights):
             if number:
                 if self.norm != "none":
-                    mean, variance = self._moments(x) if not given else given[number - 1].unsqueeze(2).unbind(1)
+                    if statistics:
+                        mean, variance = statistics[number - 1].unsqueeze(2).unbind(1)
+                    else:
+                        mean, variance = self._mean_and_variance(x)
                     if self.norm == "support":
-                        taken.append(torch.cat([mean, variance], 1))
+                        own.append(torch.cat([mean, variance], 1))
                     inverse = (variance + 1e-5).rsqrt()
                     x = (x - mean) * inverse
-                    scaled.append((x, inverse))
+                    normalised.append((x, inverse))
                     x = x * self.scales[number - 1] + self.shifts[number - 1]
                 x = x.relu()
             inputs.append(x)
             x = torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
-        return Pass(x, inputs, tuple(taken), scaled)
+        return ForwardPass(x, inputs, tuple(own), normalised)
 
-    def slopes(self, weights: Weights, passed: Pass, target: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The loss [B, N] of each item, and s_l [B, N, out] for each layer; zeros for items whose target is null.
+    def gradients(self, weights: Weights, passed: ForwardPass, target: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The loss [B, N] of each item, and g_l [B, N, out] for each layer; zeros for items whose target is null.
 
-        The moments of that way must have been its own.
+        That pass must have been normalised by its own statistics.
         """
         known, ways = target >= 0, passed.logits.shape[-1]
         hit = one_hot(target, ways).to(passed.logits.dtype)
         logs = passed.logits.log_softmax(-1)
-        slope = (logs.exp() - hit) * known.unsqueeze(-1)
-        found = [slope]
+        gradient = (logs.exp() - hit) * known.unsqueeze(-1)
+        found = [gradient]
         for number in range(len(weights) - 1, 0, -1):
-            slope = (slope @ weights[number][0]) * (passed.inputs[number] > 0)
+            gradient = (gradient @ weights[number][0]) * (passed.inputs[number] > 0)
             if self.norm != "none":
                 over = 1 if self.norm == "support" else 2
-                scaled, inverse = passed.scaled[number - 1]
-                slope = slope * self.scales[number - 1]
-                along = (slope * scaled).mean(over, keepdim=True)
-                slope = inverse * (slope - slope.mean(over, keepdim=True) - scaled * along)
-            found.insert(0, slope)
+                x, inverse = passed.normalised[number - 1]
+                gradient = gradient * self.scales[number - 1]
+                projection = (gradient * x).mean(over, keepdim=True)
+                gradient = inverse * (gradient - gradient.mean(over, keepdim=True) - x * projection)
+            found.insert(0, gradient)
         return -(hit * logs).sum(-1), found
 
-    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
         variance, mean = torch.var_mean(x, 1 if self.norm == "support" else 2, correction=0, keepdim=True)
         return mean, variance
 
 
-def moved(weights: Weights, inputs: list[Tensor], slopes: list[Tensor], rate: float | Tensor) -> Weights:
-    """W_l - rate sum_n s_l,n h_(l-1),n^T and b_l - rate sum_n s_l,n, for a rate that broadcasts against [B, 1, 1]."""
+def sgd_step(weights: Weights, inputs: list[Tensor], gradients: list[Tensor], rate: float | Tensor) -> Weights:
+    """W_l - rate sum_n g_l,n h_(l-1),n^T and b_l - rate sum_n g_l,n, for a rate that broadcasts against [B, 1, 1]."""
     after = []
-    for (weight, bias), x, slope in zip(weights, inputs, slopes, strict=True):
-        step = rate * slope
+    for (weight, bias), x, gradient in zip(weights, inputs, gradients, strict=True):
+        step = rate * gradient
         after.append((torch.baddbmm(weight, step.mT, x, alpha=-1), bias - step.sum(1)))
     return after

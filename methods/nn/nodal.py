@@ -1,4 +1,4 @@
-"""The meta-learner of NORML: LSTM cells that scale what goes into and comes out of the weights of a learner."""
+"""The meta-learner of NORML: LSTM cells that scale the inputs and the gradients of a learner's layers."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from methods.nn.preprocess import log_sign
 
 CellInputs = Literal["standard", "log_sign", "raw"]
 Memory = dict[str, list[Tensor]]
-"""Of each cell what it carries from step to step, [B, R, units]: 'cell' and 'hidden', empty where that is zero."""
+"""The states that each cell carries from step to step, [B, R, units]: 'cell' and 'hidden', empty where zero."""
 
 
 class NodalCells(nn.Module):
-    """For layers with inputs h [n_in] and slopes s [n_out]: factors between 0 and 1 for each number of h and of s.
+    """For layers with inputs h [n_in] and gradients g [n_out]: factors between 0 and 1 for each number of h and of g.
 
-    One cell a layer, or one for all layers, whose vectors are then put together. With x = [loss, s, h], each vector
-    prepared on its own, and the hidden state h' (not the layer's input) of the step before:
+    One cell a layer, or one for all layers, whose vectors are then concatenated. With x = [loss, g, h], each vector
+    normalised on its own, and the hidden state r (not the layer's input) of the step before (van Niekerk's equations
+    14 to 19, plus r):
 
-        f = sig(W_f x + R_f h' + b_f),   i = sig(W_i x + R_i h' + b_i),   g = tanh(W_c x + R_c h' + b_c),
-        c <- f c + i g,   h' <- tanh(c),   factors sig(W_g c + b_g) of s and sig(W_h c + b_h) of h.
+        f = sig(W_f x + R_f r + b_f),   i = sig(W_i x + R_i r + b_i),   u = tanh(W_c x + R_c r + b_c),
+        c <- f c + i u,   r <- tanh(c),   factors sig(W_g c + b_g) of g and sig(W_h c + b_h) of h.
 
-    With `zero_hidden` h' is always zero, which is van Niekerk's equations 14 to 19 to the letter; with `zero_cell` the
-    c of the step before is. What would only multiply zeros is then left out. `output_gate` makes h' <- o tanh(c) with
-    a gate o like the others, as usual LSTMs have it.
+    With `zero_hidden` r is always zero, which is those equations to the letter; with `zero_cell` the c of the step
+    before is. Weights that would only multiply zeros are then left out. `output_gate` makes r <- o tanh(c) with a gate
+    o like the others, as usual LSTMs have it.
     """
 
     def __init__(
         self,
         sizes: Sequence[tuple[int, int]],
+        *,
         joint: bool,
         units: int | None,
         zero_hidden: bool,
@@ -73,23 +75,23 @@ class NodalCells(nn.Module):
         return {"cell": [] if self.zero_cell else zeros, "hidden": [] if self.zero_hidden else list(zeros)}
 
     def forward(
-        self, memory: Memory, loss: Tensor, inputs: list[Tensor], slopes: list[Tensor], known: Tensor
+        self, memory: Memory, loss: Tensor, inputs: list[Tensor], gradients: list[Tensor], known: Tensor
     ) -> tuple[Memory, list[Tensor], list[Tensor]]:
-        """The memory after a step, and the factors of the inputs [B, R, n_in] and of the slopes [B, R, n_out].
+        """The memory after a step, and the factors of the inputs [B, R, n_in] and of the gradients [B, R, n_out].
 
         `loss` [B, R]; items that are not `known` [B, R] leave their memory as it was.
         """
         after: Memory = {"cell": [], "hidden": []}
         of_inputs: list[Tensor] = []
-        of_slopes: list[Tensor] = []
+        of_gradients: list[Tensor] = []
         for number, group in enumerate(self.groups):
-            vectors = [slopes[layer] for layer in group] + [inputs[layer] for layer in group]
-            x = torch.cat([self._prepared(each) for each in (loss.unsqueeze(-1), *vectors)], -1)
+            vectors = [gradients[layer] for layer in group] + [inputs[layer] for layer in group]
+            x = torch.cat([self._normalised(each) for each in (loss.unsqueeze(-1), *vectors)], -1)
             drive = self.drives[number](x)
             if not self.zero_hidden:
                 drive = drive + self.recurrences[number](memory["hidden"][number])
-            i, g, *more = drive.split(self.units[number], -1)
-            c = i.sigmoid() * g.tanh()
+            i, u, *more = drive.split(self.units[number], -1)
+            c = i.sigmoid() * u.tanh()
             if not self.zero_cell:
                 before = memory["cell"][number]
                 c = c + more[0].sigmoid() * before
@@ -99,15 +101,15 @@ class NodalCells(nn.Module):
                 after["hidden"].append(torch.where(known.unsqueeze(-1), out, memory["hidden"][number]))
             widths = [self.sizes[layer][1] for layer in group] + [self.sizes[layer][0] for layer in group]
             factors = self.heads[number](c).sigmoid().split(widths, -1)
-            of_slopes += factors[: len(group)]
+            of_gradients += factors[: len(group)]
             of_inputs += factors[len(group) :]
-        return after, of_inputs, of_slopes
+        return after, of_inputs, of_gradients
 
-    def _prepared(self, x: Tensor) -> Tensor:
-        """A vector [..., n] as a cell takes it."""
+    def _normalised(self, x: Tensor) -> Tensor:
+        """A vector [..., n] as the input of a cell."""
         if self.inputs == "log_sign":
             return log_sign(x).flatten(-2)
-        # A single number, the loss, has no deviation to be measured by.
+        # A single number, the loss, has no deviation to be divided by.
         if self.inputs == "raw" or x.shape[-1] == 1:
             return x
         return F.layer_norm(x, x.shape[-1:], eps=1e-6)

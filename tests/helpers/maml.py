@@ -33,13 +33,13 @@ def source_for(protocol: Any) -> EpisodeSource:
 
 
 def some_episodes(protocol: Any) -> Episodes:
-    given = source_for(protocol).episodes(protocol, "test", 0, range(EPISODES))
-    return Episodes(given.x.double(), given.target, given.scored, given.plan)
+    single = source_for(protocol).episodes(protocol, "test", 0, range(EPISODES))
+    return Episodes(single.x.double(), single.target, single.scored, single.plan)
 
 
-def plain_answers(net: MAML, weights: dict[str, Tensor], x: Tensor, given: list[Tensor] | None) -> Any:
+def plain_answers(net: MAML, weights: dict[str, Tensor], x: Tensor, statistics: list[Tensor] | None) -> Any:
     """Logits of images [N, 1, 28, 28], and the mean and variance of each layer; written out."""
-    x, kept, dense = F.adaptive_avg_pool2d(x, 16), [], weights["body.maps.0.weight"].dim() == 2
+    x, used, dense = F.adaptive_avg_pool2d(x, 16), [], weights["body.maps.0.weight"].dim() == 2
     x = x.flatten(1) if dense else x
     norm = next(iter(net.learner.body.norms)).norm
     for layer in range(4):
@@ -48,14 +48,14 @@ def plain_answers(net: MAML, weights: dict[str, Tensor], x: Tensor, given: list[
         places = [] if dense else [2, 3]
         over = {"support": [0, *places], "batch": [0, *places], "layer": [1, *places]}.get(norm, places or [1])
         mean, variance = x.mean(over, keepdim=True), x.var(over, keepdim=True, correction=0)
-        if given is not None and norm == "support":
-            mean, variance = given[2 * layer : 2 * layer + 2]
-        kept += [mean, variance]
+        if statistics is not None and norm == "support":
+            mean, variance = statistics[2 * layer : 2 * layer + 2]
+        used += [mean, variance]
         shape = (1, -1) if dense else (1, -1, 1, 1)
         scale, shift = (weights[f"body.norms.{layer}.{name}"].view(shape) for name in ("scale", "shift"))
         x = ((x - mean) / (variance + 1e-5).sqrt() * scale + shift).clamp(min=0)
         x = x if dense else F.max_pool2d(x, 2)
-    return x.flatten(1) @ weights["classify.weight"].T + weights["classify.bias"], kept
+    return x.flatten(1) @ weights["classify.weight"].T + weights["classify.bias"], used
 
 
 def start_weights(net: MAML) -> dict[str, Tensor]:
@@ -63,17 +63,17 @@ def start_weights(net: MAML) -> dict[str, Tensor]:
 
 
 def plain_step(
-    net: MAML, weights: dict[str, Tensor], x: Tensor, labels: Tensor, given: list[Tensor] | None = None
+    net: MAML, weights: dict[str, Tensor], x: Tensor, labels: Tensor, statistics: list[Tensor] | None = None
 ) -> dict[str, Tensor]:
     """The weights after one step of one episode."""
-    logits, _ = plain_answers(net, weights, x, given)
-    slopes = torch.autograd.grad(F.cross_entropy(logits, labels), list(weights.values()), create_graph=True)
+    logits, _ = plain_answers(net, weights, x, statistics)
+    gradients = torch.autograd.grad(F.cross_entropy(logits, labels), list(weights.values()), create_graph=True)
     if net.first_order:
-        slopes = tuple(each.detach() for each in slopes)
+        gradients = tuple(each.detach() for each in gradients)
     factors = torch.ones(()) if net.factors is None else net.factors
     each = factors.expand(len(weights)) if factors.dim() == 0 else factors
     rate = net.inner_lr
-    return {name: w - rate * f * s for (name, w), f, s in zip(weights.items(), each, slopes, strict=True)}
+    return {name: w - rate * f * g for (name, w), f, g in zip(weights.items(), each, gradients, strict=True)}
 
 
 def plain_loss(net: MAML, episodes: Episodes, steps: int) -> Tensor:

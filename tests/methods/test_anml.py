@@ -38,7 +38,7 @@ def an_anml(kind: str = "delayed_label", delay: int | None = 1, side: int = SIDE
     return net
 
 
-def a_life(delay: int, side: int = SIDE) -> tuple[Tensor, Tensor]:
+def an_episode(delay: int, side: int = SIDE) -> tuple[Tensor, Tensor]:
     """Images [T, B, 2, side, side] and what is revealed before each step [T, B], one label never."""
     random = torch.Generator().manual_seed(6)
     x = torch.randn(STEPS, EPISODES, 2, side, side, dtype=torch.float64, generator=random)
@@ -63,7 +63,7 @@ def convolved(weights: Sequence[Tensor], image: Tensor, final_relu: bool = True)
     return maps.flatten()
 
 
-def plain(net: ANML, pairs: list[tuple[Tensor, int]], asked: Tensor) -> Tensor:
+def plain(net: ANML, pairs: list[tuple[Tensor, int]], queries: Tensor) -> Tensor:
     """Logits [Q, ways] of images [Q, ...] after learning from (image, label) pairs: one episode, by autograd."""
     signed = isinstance(net.trunk.layers[-2], torch.nn.GroupNorm)
     trunk, fixed = [*net.trunk.parameters()], [*net.gate[0].parameters()]
@@ -81,15 +81,15 @@ def plain(net: ANML, pairs: list[tuple[Tensor, int]], asked: Tensor) -> Tensor:
 
     for image, label in pairs:
         loss = F.cross_entropy(answer(moved, image), torch.tensor(label))
-        slopes = torch.autograd.grad(loss, moved, create_graph=True)
+        gradients = torch.autograd.grad(loss, moved, create_graph=True)
         if net.first_order:
-            slopes = tuple(slope.detach() for slope in slopes)
-        moved = [each - rate * slope for each, rate, slope in zip(moved, rates, slopes, strict=True)]
-    return torch.stack([answer(moved, image) for image in asked])
+            gradients = tuple(gradient.detach() for gradient in gradients)
+        moved = [each - rate * gradient for each, rate, gradient in zip(moved, rates, gradients, strict=True)]
+    return torch.stack([answer(moved, image) for image in queries])
 
 
 def plain_stream(net: ANML, x: Tensor, feedback: Tensor, delay: int) -> Tensor:
-    """Logits [T, B, ways], every step from a life lived anew."""
+    """Logits [T, B, ways], every step from an episode run anew."""
     answers = []
     for t in range(STEPS):
         row = []
@@ -104,7 +104,7 @@ def plain_stream(net: ANML, x: Tensor, feedback: Tensor, delay: int) -> Tensor:
 @pytest.mark.parametrize("delay", [1, 3])
 def test_streams_and_their_meta_gradient_are_those_of_a_plain_loop(options: dict[str, Any], delay: int) -> None:
     net = an_anml(delay=delay, **options)
-    x, feedback = a_life(delay)
+    x, feedback = an_episode(delay)
     expected = plain_stream(net, x, feedback, delay)
     wanted = gradients_of(net, expected)
     for logits in (stepped(net, x, feedback)[0], net.rollout(x, Feedback(feedback))):
@@ -115,12 +115,12 @@ def test_streams_and_their_meta_gradient_are_those_of_a_plain_loop(options: dict
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 def test_support_pairs_and_their_meta_gradient_are_those_of_a_plain_loop(options: dict[str, Any]) -> None:
     net = an_anml("n_way_k_shot", None, **options)
-    x, target = a_life(0)
+    x, target = an_episode(0)
     random = torch.Generator().manual_seed(7)
-    asked = torch.randn(EPISODES, 4, *x.shape[2:], dtype=torch.float64, generator=random)
+    queries = torch.randn(EPISODES, 4, *x.shape[2:], dtype=torch.float64, generator=random)
     expected = torch.stack(
         [
-            plain(net, [(x[s, b], int(target[s, b])) for s in range(STEPS) if target[s, b] >= 0], asked[b])
+            plain(net, [(x[s, b], int(target[s, b])) for s in range(STEPS) if target[s, b] >= 0], queries[b])
             for b in range(EPISODES)
         ]
     )
@@ -129,7 +129,7 @@ def test_support_pairs_and_their_meta_gradient_are_those_of_a_plain_loop(options
     for images, labels in zip(x, target, strict=True):
         stepping = net.observe(stepping, Feedback(labels, images))
     for state in (stepping, net.absorb(net.start(EPISODES), x, Feedback(target, x))):
-        logits = net.query(state, asked)
+        logits = net.query(state, queries)
         torch.testing.assert_close(logits, expected)
         torch.testing.assert_close(gradients_of(net, logits), wanted)
 
@@ -137,16 +137,16 @@ def test_support_pairs_and_their_meta_gradient_are_those_of_a_plain_loop(options
 @pytest.mark.parametrize("adapts", ["all", "head"])
 def test_absorbing_a_stream_gives_the_state_of_stepping(adapts: str) -> None:
     net = an_anml("continual", 1, adapts=adapts)
-    x, feedback = a_life(1)
-    begun = net.absorb(net.start(EPISODES), x[:2], Feedback(feedback[:2]))
-    state = net.absorb(begun, x[2:], Feedback(feedback[2:]))
+    x, feedback = an_episode(1)
+    first_part = net.absorb(net.start(EPISODES), x[:2], Feedback(feedback[:2]))
+    state = net.absorb(first_part, x[2:], Feedback(feedback[2:]))
     torch.testing.assert_close(state, stepped(net, x, feedback)[1])
 
 
 @pytest.mark.parametrize("adapts", ["all", "head"])
 def test_scoring_gives_the_same_answers_and_keeps_no_history(adapts: str) -> None:
     net = an_anml(delay=2, adapts=adapts)
-    x, feedback = a_life(2)
+    x, feedback = an_episode(2)
     expected = net.rollout(x, Feedback(feedback)).detach()
     net.eval()
     logits, state = stepped(net, x, feedback)
@@ -157,7 +157,7 @@ def test_scoring_gives_the_same_answers_and_keeps_no_history(adapts: str) -> Non
 
 
 def test_as_the_source_scores_only_the_head_learns_in_scoring() -> None:
-    x, feedback = a_life(1)
+    x, feedback = an_episode(1)
     nets = {adapts: an_anml(adapts=adapts) for adapts in ("all", "head", "source")}
     for training, same in ((True, "all"), (False, "head")):
         for net in nets.values():
@@ -168,7 +168,7 @@ def test_as_the_source_scores_only_the_head_learns_in_scoring() -> None:
 
 
 def test_class_numbers_are_interchangeable_where_rows_begin_at_zero() -> None:
-    x, feedback = a_life(1)
+    x, feedback = an_episode(1)
     order = torch.tensor([2, 0, 1])
     renamed = torch.where(feedback >= 0, order[feedback], feedback)
     for rows, alike in (("zero", True), ("random", False)):
@@ -178,7 +178,7 @@ def test_class_numbers_are_interchangeable_where_rows_begin_at_zero() -> None:
 
 
 def test_images_are_pooled_to_the_resolution_first() -> None:
-    x, feedback = a_life(1, side=44)
+    x, feedback = an_episode(1, side=44)
     pooled = F.avg_pool2d(x.flatten(0, 1), 2).unflatten(0, x.shape[:2])
     net, large = an_anml(), an_anml(side=44, resolution=22)
     expected = net.rollout(pooled, Feedback(feedback))
@@ -190,7 +190,7 @@ def test_the_state_is_the_weights_and_what_is_pending() -> None:
     trunk, features = 4 * 2 * 9 + 2 * 4 * 4 * 9 + 3 * 2 * 4, 4 * 2 * 2
     head = WAYS * features + WAYS
     for delay in (1, 4):
-        x, feedback = a_life(delay)
+        x, feedback = an_episode(delay)
         for adapts, numbers in (("all", trunk + head + delay * 2 * SIDE**2), ("head", head + delay * features)):
             net = an_anml(delay=delay, adapts=adapts).float()
             assert state_bytes(stepped(net, x.float(), feedback)[1]) == state_bytes(net.start(2)) == 4 * numbers

@@ -60,13 +60,13 @@ CONV = {f"encode.0.net.{part}.{layer}" for part in ("maps", "norms") for layer i
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_the_pretext_trains_the_conv_net_and_nothing_else(frozen: bool, tmp_path: Path) -> None:
+def test_the_pretraining_method_trains_the_conv_net_and_nothing_else(frozen: bool, tmp_path: Path) -> None:
     each = a_training(tmp_path, frozen, [PRETEXT])
     before = weights(each)
     train(each)
     assert moved(before, weights(each)) == CONV
     assert isinstance(each.method, CNNLSTM)
-    assert not any(torch.equal(moments[1], torch.ones(4)) for moments in each.method.conv.usual())
+    assert not any(torch.equal(statistics[1], torch.ones(4)) for statistics in each.method.conv.running_statistics())
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -134,7 +134,7 @@ def test_a_pretext_is_refused_where_the_method_has_none(tmp_path: Path) -> None:
 
 
 def a_net(**options: Any) -> CNNLSTM:
-    """In double precision and scoring, with moments and statistics as if it had been trained."""
+    """In double precision and scoring, with running statistics as if it had been trained."""
     with seeded(3):
         net = (
             CNNLSTM(Task(3, (1, 16, 16), "online_few_shot"), **{**SMALL, "resolution": None, **options}).double().eval()
@@ -146,7 +146,7 @@ def a_net(**options: Any) -> CNNLSTM:
 
 
 def test_answers_are_those_of_the_equations_written_out() -> None:
-    """Four layers under fixed moments, then one LSTM a step at a time with the newest label beside the features."""
+    """Four layers under fixed statistics, then one LSTM a step at a time with the newest label beside the features."""
     net, random = a_net(), torch.Generator().manual_seed(6)
     x = torch.randn(5, 2, 1, 16, 16, dtype=torch.float64, generator=random)
     labels = torch.tensor([[-1, -1], [2, 0], [1, -1], [0, 0], [2, 1]])
@@ -179,11 +179,13 @@ def test_answers_are_those_of_the_equations_written_out() -> None:
     assert state_bytes(state) == 2 * 8 * 8 + 8
 
 
-def test_usual_moments_are_those_of_the_images_of_all_support_sets() -> None:
+def test_running_statistics_are_those_of_the_images_of_all_support_sets() -> None:
     net = a_net().conv
     x = torch.randn(3, 4, 1, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     first = F.conv2d(x.flatten(0, 1), net.state_dict()["maps.0.weight"], padding=1)
-    before = net.usual()[0].clone()
-    net.collect(tuple(torch.stack(layer) for layer in zip(*(net(each)[1] for each in x), strict=True)))
+    before = net.running_statistics()[0].clone()
+    net.update_running_statistics(
+        tuple(torch.stack(layer) for layer in zip(*(net(each)[1] for each in x), strict=True))
+    )
     expected = torch.stack([first.mean((0, 2, 3)), first.var((0, 2, 3), correction=0)])
-    torch.testing.assert_close(net.usual()[0], 0.9 * before + 0.1 * expected)
+    torch.testing.assert_close(net.running_statistics()[0], 0.9 * before + 0.1 * expected)

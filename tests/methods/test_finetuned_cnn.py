@@ -39,7 +39,7 @@ def a_net(delay: int = 1, **options: Any) -> FinetunedCNN:
     return net
 
 
-def a_life(delay: int = 1) -> tuple[Tensor, Tensor]:
+def a_stream(delay: int = 1) -> tuple[Tensor, Tensor]:
     """Images [T, B, 3, 34, 32] and the masks revealed before each step, one of them empty and one null."""
     random = torch.Generator().manual_seed(0)
     x = torch.randn(STEPS, EPISODES, 3, 34, 32, dtype=torch.float64, generator=random)
@@ -56,9 +56,9 @@ def plain_answer(net: FinetunedCNN, weights: Mapping[str, Tensor], image: Tensor
         if layer in (1, 2, 3, 4):
             maps = F.max_pool2d(maps, 2, 2)
         if layer in (5, 6, 7, 8):
-            beside = down[8 - layer]
-            up = F.interpolate(maps, size=beside.shape[2:], mode="bilinear", align_corners=False)
-            maps = torch.cat([up, beside], 1)
+            skip = down[8 - layer]
+            up = F.interpolate(maps, size=skip.shape[2:], mode="bilinear", align_corners=False)
+            maps = torch.cat([up, skip], 1)
         maps = F.conv2d(maps, weights[f"maps.{layer}.weight"], weights.get(f"maps.{layer}.bias"), padding=1)
         if layer == 9:
             return F.interpolate(maps, size=image.shape[1:], mode="bilinear", align_corners=False)
@@ -86,7 +86,9 @@ def plain_stream(net: FinetunedCNN, x: Tensor, masks: Tensor, delay: int, norm: 
                 factors = torch.ones(()) if net.factors is None else net.factors
                 each = factors.expand(len(weights)) if factors.dim() == 0 else factors
                 moved = zip(weights.items(), each, found, strict=True)
-                weights = {name: weight - net.inner_lr * factor * slope for (name, weight), factor, slope in moved}
+                weights = {
+                    name: weight - net.inner_lr * factor * gradient for (name, weight), factor, gradient in moved
+                }
             row.append(plain_answer(net, weights, x[t, b], norm)[0])
         rows.append(torch.stack(row))
     return torch.stack(rows, 1)
@@ -95,7 +97,7 @@ def plain_stream(net: FinetunedCNN, x: Tensor, masks: Tensor, delay: int, norm: 
 @pytest.mark.parametrize("delay", [1, 2])
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 def test_every_mask_is_a_step_on_its_image_and_training_goes_through_it(options: dict[str, Any], delay: int) -> None:
-    net, (x, masks) = a_net(delay, **options), a_life(delay)
+    net, (x, masks) = a_net(delay, **options), a_stream(delay)
     expected = plain_stream(net, x, masks, delay, options.get("norm", "layer"))
     wanted = gradients_of(net, expected)
     fast = net.rollout(x, Feedback(masks))
@@ -106,7 +108,7 @@ def test_every_mask_is_a_step_on_its_image_and_training_goes_through_it(options:
 
 
 def test_scoring_learns_as_training_does_and_keeps_no_graph() -> None:
-    net, (x, masks) = a_net(), a_life()
+    net, (x, masks) = a_net(), a_stream()
     expected = net.rollout(x, Feedback(masks))
     net.eval()
     answers, state = stepped(net, x, masks)

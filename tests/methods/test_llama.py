@@ -14,7 +14,7 @@ from harness.method.interface import Task
 from harness.training.episode_loss import episode_loss
 from methods.llama import LLAMA
 from methods.maml import MAML
-from methods.nn import inner
+from methods.nn import inner_loop
 from methods.nn.curvature import factors, log_determinant
 from tests.helpers.maml import (
     EPISODES,
@@ -75,8 +75,8 @@ def test_of_one_item_every_dense_layers_factors_are_the_gauss_newton_matrix(laye
 
     # Of three outputs of the layer.
     jacobian = torch.func.jacrev(logits)(weights[name])[:, :3].flatten(1)
-    chances = logits(weights[name]).softmax(0)
-    middle = torch.diag(chances) - torch.outer(chances, chances)
+    probabilities = logits(weights[name]).softmax(0)
+    middle = torch.diag(probabilities) - torch.outer(probabilities, probabilities)
     exact = jacobian.T @ middle @ jacobian
     torch.testing.assert_close(torch.kron(outputs[0, :3, :3], inputs[0]), exact, rtol=1e-6, atol=1e-12)
 
@@ -115,28 +115,28 @@ def plain_layers(net: LLAMA, weights: dict[str, Tensor], x: Tensor, labels: Tens
         x = x if dense else F.max_pool2d(x, 2)
     entered.append(torch.cat([x.flatten(1), x.new_ones(len(x), 1)], 1))
     logits = entered[-1] @ torch.cat([weights["classify.weight"], weights["classify.bias"][:, None]], 1).T
-    chances, sure = logits.softmax(1), torch.eye(WAYS, dtype=torch.float64)
+    probabilities, sure = logits.softmax(1), torch.eye(WAYS, dtype=torch.float64)
     if net.fisher == "empirical":
-        seeds = [chances - sure[labels]]
+        seeds = [probabilities - sure[labels]]
     else:
-        seeds = [chances[:, [way]].sqrt() * (chances - sure[way]) for way in range(WAYS)]
+        seeds = [probabilities[:, [way]].sqrt() * (probabilities - sure[way]) for way in range(WAYS)]
     found = []
-    for given, drive in zip(entered, [*drives, None], strict=True):
+    for entering, drive in zip(entered, [*drives, None], strict=True):
         if drive is None:
-            outer = sum(torch.outer(row, row) for seed in seeds for row in seed) / len(given)
-            inputs = sum(torch.outer(row, row) for row in given) / len(given)
+            outer = sum(torch.outer(row, row) for seed in seeds for row in seed) / len(entering)
+            inputs = sum(torch.outer(row, row) for row in entering) / len(entering)
         else:
             outer = drive.new_zeros(drive.shape[1], drive.shape[1])
             for seed in seeds:
-                (slope,) = torch.autograd.grad(logits, drive, seed.detach(), retain_graph=True)
-                places = slope.movedim(1, -1).reshape(-1, drive.shape[1])
+                (gradient,) = torch.autograd.grad(logits, drive, seed.detach(), retain_graph=True)
+                places = gradient.movedim(1, -1).reshape(-1, drive.shape[1])
                 outer += sum(torch.outer(row, row) for row in places) / len(places)
-            rows = given
-            if given.dim() == 4:
-                around = F.pad(given, (1, 1, 1, 1))
-                sides = [(i, j) for i in range(given.shape[2]) for j in range(given.shape[3])]
-                rows = torch.cat([around[:, :, i : i + 3, j : j + 3].flatten(1) for i, j in sides])
-            inputs = rows.T @ rows / len(given)
+            rows = entering
+            if entering.dim() == 4:
+                padded = F.pad(entering, (1, 1, 1, 1))
+                sides = [(i, j) for i in range(entering.shape[2]) for j in range(entering.shape[3])]
+                rows = torch.cat([padded[:, :, i : i + 3, j : j + 3].flatten(1) for i, j in sides])
+            inputs = rows.T @ rows / len(entering)
         found.append((inputs, outer))
     return found[-1:] if net.layers == "last" else found  # type: ignore[return-value]
 
@@ -183,7 +183,9 @@ def test_without_the_term_it_is_maml_and_its_answers_are_always() -> None:
 
 def test_the_factors_of_an_episode_are_its_own() -> None:
     net, x, labels = a_llama(), drawn(3, 4, 1, 16, 16), torch.tensor([[0, 1, 2, 1]] * 3)
-    weights = {name: each + 0.1 * drawn(*each.shape) for name, each in inner.own_weights(net.learner, 3).items()}
+    weights = {
+        name: each + 0.1 * drawn(*each.shape) for name, each in inner_loop.per_episode_weights(net.learner, 3).items()
+    }
     whole = factors(net.learner, weights, x, labels, "expected", False)
     alone = factors(net.learner, {n: e[1:2] for n, e in weights.items()}, x[1:2], labels[1:2], "expected", False)
     for both, one in zip(whole, alone, strict=True):

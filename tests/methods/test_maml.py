@@ -19,7 +19,7 @@ from harness.testing import tiny_dataset
 from harness.training.episode_loss import batch_of, episode_loss
 from methods import maml
 from methods.maml import MAML
-from methods.nn.learners import PlasticDense
+from methods.nn.functional_nets import FunctionalDense
 from tests.helpers.maml import (
     EPISODES,
     STEPS,
@@ -59,15 +59,15 @@ def a_maml(kind: str = "n_way_k_shot", delay: int | None = None, **options: Any)
     """In double precision and training."""
     with seeded(4):
         net = MAML(Task(WAYS, (1, 28, 28), kind, delay), **{**SMALL, **options}).double().train()
-        for each in (*net.learner.body.usual(), *([] if net.factors is None else [net.factors.data])):
+        for each in (*net.learner.body.running_statistics(), *([] if net.factors is None else [net.factors.data])):
             each.copy_(torch.rand_like(each) + 0.2)
         return net
 
 
-def usual(net: MAML) -> list[Tensor]:
+def running_statistics(net: MAML) -> list[Tensor]:
     """The mean and variance of each layer that a stream is normalised by."""
-    shape = (1, -1) if isinstance(net.learner.body, PlasticDense) else (1, -1, 1, 1)
-    return [part.view(shape) for moments in net.learner.body.usual() for part in moments.clone()]
+    shape = (1, -1) if isinstance(net.learner.body, FunctionalDense) else (1, -1, 1, 1)
+    return [part.view(shape) for statistics in net.learner.body.running_statistics() for part in statistics.clone()]
 
 
 def weighed(logits: Tensor) -> Tensor:
@@ -108,8 +108,8 @@ def plain_stream(net: MAML, x: Tensor, feedback: Tensor, delay: int) -> Tensor:
         weights, row = start_weights(net), []
         for t in range(STEPS):
             if feedback[t, b] >= 0:
-                weights = plain_step(net, weights, x[t - delay, b, None], feedback[t, b, None], usual(net))
-            row.append(plain_answers(net, weights, x[t, b, None], usual(net))[0][0])
+                weights = plain_step(net, weights, x[t - delay, b, None], feedback[t, b, None], running_statistics(net))
+            row.append(plain_answers(net, weights, x[t, b, None], running_statistics(net))[0][0])
         rows.append(torch.stack(row))
     return torch.stack(rows, 1)
 
@@ -133,9 +133,9 @@ def test_absorbing_a_stream_gives_the_state_of_stepping() -> None:
     x, feedback = noisy_stream(1)
     expected = stepped(net, x, feedback)[1]
     whole = net.absorb(net.start(EPISODES), x, Feedback(feedback))
-    begun = net.absorb(net.start(EPISODES), x[:3], Feedback(feedback[:3]))
+    first_part = net.absorb(net.start(EPISODES), x[:3], Feedback(feedback[:3]))
     torch.testing.assert_close(whole, expected)
-    torch.testing.assert_close(net.absorb(begun, x[3:], Feedback(feedback[3:])), expected)
+    torch.testing.assert_close(net.absorb(first_part, x[3:], Feedback(feedback[3:])), expected)
 
 
 def test_pairs_in_the_place_of_a_stream_are_a_step_each() -> None:
@@ -149,7 +149,7 @@ def test_pairs_in_the_place_of_a_stream_are_a_step_each() -> None:
     torch.testing.assert_close(net.absorb(net.start(EPISODES), x, Feedback(target, x)), state)
     weights = start_weights(net)
     for t in range(STEPS):
-        weights = plain_step(net, weights, x[t, 1, None], target[t, 1, None], usual(net))
+        weights = plain_step(net, weights, x[t, 1, None], target[t, 1, None], running_statistics(net))
     torch.testing.assert_close({name: each[1] for name, each in state["weights"].items()}, weights)
 
 
@@ -172,13 +172,13 @@ def test_adapting_a_few_episodes_at_a_time_changes_nothing(monkeypatch: pytest.M
     expected, _ = step_through(net, episodes)
     monkeypatch.setattr(maml, "_VALUES_AT_ONCE", 1)
     calls: list[int] = []
-    inside = net._adapted
+    inside = net.fit
 
     def noted(images: Tensor, labels: Tensor) -> Any:
         calls.append(len(images))
         return inside(images, labels)
 
-    monkeypatch.setattr(net, "_adapted", noted)
+    monkeypatch.setattr(net, "fit", noted)
     torch.testing.assert_close(step_through(net, episodes)[0], expected)
     assert calls == [1] * EPISODES
 
@@ -206,19 +206,19 @@ def test_only_statistics_of_the_queries_are_transductive_and_all_queries_are_the
     protocol = k_shot_protocol(queries=12)
     for norm, together in (("batch", 36), ("support", 10)):
         net = a_maml(norm=norm, channels=2).float()
-        asked: list[int] = []
-        monkeypatch.setattr(MAML, "query", noting(asked))
+        counts: list[int] = []
+        monkeypatch.setattr(MAML, "query", noting(counts))
         evaluate(net, source_for(protocol), protocol, "test", 100)
         monkeypatch.undo()
-        assert asked[0] == together
+        assert counts[0] == together
 
 
-def noting(asked: list[int]) -> Any:
-    """`MAML.query` that notes how many queries it is asked at once."""
+def noting(counts: list[int]) -> Any:
+    """`MAML.query` that notes how many queries it is counts at once."""
     inside = MAML.query
 
     def query(self: MAML, state: Any, x: Tensor) -> Tensor:
-        asked.append(x.shape[1])
+        counts.append(x.shape[1])
         return inside(self, state, x)
 
     return query
@@ -243,20 +243,20 @@ def test_queries_that_see_each_other_are_noted_where_that_is_declared_and_not_fo
 
 
 @pytest.mark.parametrize("ways", [WAYS, WAYS + 1])
-def test_the_pretext_of_a_stream_is_the_same_net_on_support_sets(ways: int) -> None:
+def test_the_pretraining_method_of_a_stream_is_the_same_net_on_support_sets(ways: int) -> None:
     net = a_maml("delayed_label", 2, rate="layer", inner_lr=0.01, pretext_lr=0.3)
-    pretext = net.pretraining_method(Task(ways, (1, 28, 28), "n_way_k_shot"))
-    assert isinstance(pretext, MAML)
+    pretraining = net.pretraining_method(Task(ways, (1, 28, 28), "n_way_k_shot"))
+    assert isinstance(pretraining, MAML)
     before = {name: each.clone() for name, each in net.state_dict().items()}
-    pretext.double().train()
-    episode_loss(pretext, some_episodes(k_shot_protocol())).backward()
+    pretraining.double().train()
+    episode_loss(pretraining, some_episodes(k_shot_protocol())).backward()
     with torch.no_grad():
-        for each in pretext.parameters():
+        for each in pretraining.parameters():
             each.sub_(0.1 * each.grad)
     moved = {name for name, each in net.state_dict().items() if not torch.equal(each, before[name])}
     body = {"factors", *(name for name in before if name.startswith("learner.body."))}
     assert moved == (body | {"learner.classify.weight", "learner.classify.bias"} if ways == WAYS else body)
-    assert (net.inner_lr, pretext.inner_lr) == (0.01, 0.3)
+    assert (net.inner_lr, pretraining.inner_lr) == (0.01, 0.3)
     assert a_maml().pretraining_method(net.task) is None
 
 

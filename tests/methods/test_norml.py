@@ -1,4 +1,4 @@
-"""NORML against a plain loop over episodes, steps, samples and layers, whose slopes are autograd's."""
+"""NORML against a plain loop over episodes, steps, samples and layers, whose gradients are autograd's."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ SUPPORT_SETS: dict[str, dict[str, Any]] = {
 def built(kind: str = "n_way_k_shot", delay: int | None = None, **options: Any) -> NORML:
     """In double precision and training, with normalisation of the backbone fixed at something."""
     with seeded(3):
-        given = {"channels": 4, "inner_lr": 0.5, "passes": 3, "gate_bias": 0.3, **options}
-        net = NORML(Task(WAYS, (1, 16, 16), kind, delay), **given).double().train()
+        settings = {"channels": 4, "inner_lr": 0.5, "passes": 3, "gate_bias": 0.3, **options}
+        net = NORML(Task(WAYS, (1, 16, 16), kind, delay), **settings).double().train()
         perturb((*net.learner.scales, *net.learner.shifts, *net.cells.parameters()), 0.2)
     net.backbone.eval()
     return net
 
 
-def life(seed: int, steps: int = PAIRS) -> tuple[Tensor, Tensor]:
+def noise(seed: int, steps: int = PAIRS) -> tuple[Tensor, Tensor]:
     random = torch.Generator().manual_seed(seed)
     x = torch.randn(steps, EPISODES, 1, 16, 16, generator=random, dtype=torch.float64)
     return x, torch.randint(0, WAYS, (steps, EPISODES), generator=random)
@@ -66,17 +66,19 @@ def adapted(net: NORML, x: Tensor, target: Tensor) -> Any:
 # The plain loop
 
 
-def plain_way(net: NORML, weights: Any, x: Tensor, given: Any = None) -> tuple[Tensor, list[Tensor], list[Tensor], Any]:
-    """Logits, inputs and pre-activations of every layer, and moments, of vectors [N, D] of one episode."""
-    inputs, before, kept = [], [], []
+def plain_forward(
+    net: NORML, weights: Any, x: Tensor, statistics: Any = None
+) -> tuple[Tensor, list[Tensor], list[Tensor], Any]:
+    """Logits, inputs and pre-activations of every layer, and statistics, of vectors [N, D] of one episode."""
+    inputs, before, used = [], [], []
     for layer, (weight, bias) in enumerate(weights):
         if layer:
             if net.learner.norm != "none":
                 over = 0 if net.learner.norm == "support" else 1
                 mean, variance = x.mean(over, keepdim=True), x.var(over, keepdim=True, correction=0)
-                if given is not None and net.learner.norm == "support":
-                    mean, variance = given[layer - 1]
-                kept.append((mean, variance))
+                if statistics is not None and net.learner.norm == "support":
+                    mean, variance = statistics[layer - 1]
+                used.append((mean, variance))
                 x = (x - mean) / (variance + 1e-5).sqrt() * net.learner.scales[layer - 1] + net.learner.shifts[
                     layer - 1
                 ]
@@ -84,7 +86,7 @@ def plain_way(net: NORML, weights: Any, x: Tensor, given: Any = None) -> tuple[T
         inputs.append(x)
         x = x @ weight.T + bias
         before.append(x)
-    return x, inputs, before, kept
+    return x, inputs, before, used
 
 
 def described(net: NORML, x: Tensor) -> list[Tensor]:
@@ -94,11 +96,11 @@ def described(net: NORML, x: Tensor) -> list[Tensor]:
         return list(x)
     if how == "standard":
         return list((x - x.mean()) / (x.var(correction=0) + 1e-6).sqrt())
-    told = []
+    numbers = []
     for each in x:
         big = abs(float(each.detach())) >= torch.exp(torch.tensor(-10.0))
-        told += [each.abs().log() / 10, each.sign()] if big else [each * 0 - 1, each * torch.exp(torch.tensor(10.0))]
-    return told
+        numbers += [each.abs().log() / 10, each.sign()] if big else [each * 0 - 1, each * torch.exp(torch.tensor(10.0))]
+    return numbers
 
 
 def plain_factors(net: NORML, number: int, x: list[Tensor], c: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -121,35 +123,37 @@ def plain_step(net: NORML, weights: Any, memory: Any, x: Tensor, target: Tensor)
     first_order = net.differentiate == "none"
     if any(not each.requires_grad for pair in weights for each in pair):
         weights = [tuple(each.requires_grad_() for each in pair) for pair in weights]
-    logits, inputs, before, _ = plain_way(net, weights, x)
+    logits, inputs, before, _ = plain_forward(net, weights, x)
     loss = F.cross_entropy(logits, target, reduction="none")
-    slopes = list(torch.autograd.grad(loss.sum(), before, create_graph=True))
+    gradients = list(torch.autograd.grad(loss.sum(), before, create_graph=True))
     if first_order:
-        loss, inputs, slopes = loss.detach(), [e.detach() for e in inputs], [e.detach() for e in slopes]
+        loss, inputs, gradients = loss.detach(), [e.detach() for e in inputs], [e.detach() for e in gradients]
     steps = [(torch.zeros_like(weight), torch.zeros_like(bias)) for weight, bias in weights]
     for row in range(len(x)):
         for number, group in enumerate(net.cells.groups):
-            vectors = [loss[row, None], *(slopes[n][row] for n in group), *(inputs[n][row] for n in group)]
+            vectors = [loss[row, None], *(gradients[n][row] for n in group), *(inputs[n][row] for n in group)]
             if net.differentiate == "update":
                 vectors = [each.detach() for each in vectors]
-            told = [each for vector in vectors for each in described(net, vector)]
+            numbers = [each for vector in vectors for each in described(net, vector)]
             zero = torch.zeros(net.cells.units[number], dtype=torch.float64)
-            factors, *memory[row, number] = plain_factors(net, number, told, *memory.get((row, number), (zero, zero)))
+            factors, *memory[row, number] = plain_factors(
+                net, number, numbers, *memory.get((row, number), (zero, zero))
+            )
             for n in group:
-                width = slopes[n].shape[1]
+                width = gradients[n].shape[1]
                 p, factors = factors[:width], factors[width:]
-                steps[n] = (steps[n][0], steps[n][1] + p * slopes[n][row])
+                steps[n] = (steps[n][0], steps[n][1] + p * gradients[n][row])
                 memory["p", n] = p
             for n in group:
                 width = inputs[n].shape[1]
                 q, factors = factors[:width], factors[width:]
-                outer = torch.outer(memory["p", n] * slopes[n][row], q * inputs[n][row])
+                outer = torch.outer(memory["p", n] * gradients[n][row], q * inputs[n][row])
                 steps[n] = (steps[n][0] + outer, steps[n][1])
     rate = net.inner_lr / len(x)
     return [(w - rate * dw, b - rate * db) for (w, b), (dw, db) in zip(weights, steps, strict=True)]
 
 
-def begun(net: NORML) -> Any:
+def initial(net: NORML) -> Any:
     return [(layer.weight, layer.bias) for layer in net.learner.layers]
 
 
@@ -158,19 +162,19 @@ def plain_answers(net: NORML, x: Tensor, target: Tensor, queries: Tensor) -> Ten
     rows = []
     for b in range(EPISODES):
         memory: dict[Any, Any] = {}
-        shown, labels, weights = net.backbone(x[:, b]), target[:, b], begun(net)
+        samples, labels, weights = net.backbone(x[:, b]), target[:, b], initial(net)
         if net.whole:
             for _ in range(net.passes):
-                weights = plain_step(net, weights, memory, shown, labels)
+                weights = plain_step(net, weights, memory, samples, labels)
         else:
-            for each in [n for one in passes_over(len(shown), net.passes) for n in one]:
-                weights = plain_step(net, weights, memory, shown[each, None], labels[each, None])
-        kept = plain_way(net, weights, shown)[3]
-        rows.append(plain_way(net, weights, net.backbone(queries[:, b]), kept)[0])
+            for each in [n for one in passes_over(len(samples), net.passes) for n in one]:
+                weights = plain_step(net, weights, memory, samples[each, None], labels[each, None])
+        statistics = plain_forward(net, weights, samples)[3]
+        rows.append(plain_forward(net, weights, net.backbone(queries[:, b]), statistics)[0])
     return torch.stack(rows)
 
 
-def slopes_of(net: NORML, logits: Tensor) -> tuple[Tensor | None, ...]:
+def gradients_of(net: NORML, logits: Tensor) -> tuple[Tensor | None, ...]:
     """Of a fixed weighting of the logits, by all that is trained."""
     weighing = torch.linspace(-1, 1, logits.numel(), dtype=torch.float64).sin().view_as(logits)
     learning = [*net.learner.parameters(), *net.cells.parameters()]
@@ -182,11 +186,11 @@ def test_learning_from_a_support_set_and_the_gradient_through_it_are_those_of_a_
     options: dict[str, Any],
 ) -> None:
     net = built(**options)
-    (x, target), (queries, _) = life(1), life(2)
+    (x, target), (queries, _) = noise(1), noise(2)
     logits = net.query(adapted(net, x, target), queries.transpose(0, 1))
     expected = plain_answers(net, x, target, queries)
     torch.testing.assert_close(logits, expected)
-    found, wanted = slopes_of(net, logits), slopes_of(net, expected)
+    found, wanted = gradients_of(net, logits), gradients_of(net, expected)
     # Few samples have small deviations, which enlarge what is lost to rounding.
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
     assert sum(each is not None and bool(each.any()) for each in wanted) > len(wanted) - 3
@@ -196,7 +200,7 @@ def test_learning_from_a_support_set_and_the_gradient_through_it_are_those_of_a_
 @pytest.mark.parametrize("delay", [1, 3])
 def test_in_a_stream_each_label_is_a_step_when_it_is_revealed(delay: int, options: dict[str, Any]) -> None:
     net = built("delayed_label", delay, **options)
-    x, target = life(3, 6)
+    x, target = noise(3, 6)
     target[1, 0] = -1
     feedback = torch.cat([torch.full((delay, EPISODES), -1), target[:-delay]])
     state, stepped = net.start(EPISODES), []
@@ -206,17 +210,17 @@ def test_in_a_stream_each_label_is_a_step_when_it_is_revealed(delay: int, option
     expected = torch.zeros(len(x), EPISODES, WAYS, dtype=torch.float64)
     for b in range(EPISODES):
         memory: dict[Any, Any] = {}
-        seen, weights = net.backbone(x[:, b]), begun(net)
+        seen, weights = net.backbone(x[:, b]), initial(net)
         for t in range(len(x)):
             if feedback[t, b] >= 0:
                 weights = plain_step(net, weights, memory, seen[t - delay, None], feedback[t, b, None])
-            expected[t, b] = plain_way(net, weights, seen[t, None])[0][0]
-    wanted = slopes_of(net, expected)
+            expected[t, b] = plain_forward(net, weights, seen[t, None])[0][0]
+    wanted = gradients_of(net, expected)
     rolled = net.rollout(x, Feedback(feedback))
     assert rolled is not None
     for logits in (torch.stack(stepped), rolled):
         torch.testing.assert_close(logits, expected)
-        torch.testing.assert_close(slopes_of(net, logits), wanted)
+        torch.testing.assert_close(gradients_of(net, logits), wanted)
     whole = net.absorb(net.start(EPISODES), x, Feedback(feedback))
     half = net.absorb(net.start(EPISODES), x[:4], Feedback(feedback[:4]))
     torch.testing.assert_close(whole, state)
@@ -234,20 +238,20 @@ def test_with_gates_saturated_at_one_it_is_gradient_descent(options: dict[str, A
         for head in net.cells.heads:
             head.weight.zero_()
             head.bias.fill_(1e4)
-    (x, target), (queries, _) = life(4), life(5)
+    (x, target), (queries, _) = noise(4), noise(5)
     logits = net.query(adapted(net, x, target), queries.transpose(0, 1))
     for b in range(EPISODES):
-        shown = net.backbone(x[:, b])
-        weights = [each for pair in begun(net) for each in pair]
+        samples = net.backbone(x[:, b])
+        weights = [each for pair in initial(net) for each in pair]
         order = passes_over(PAIRS, net.passes)
         for step in [list(range(PAIRS))] * net.passes if net.whole else [[n] for one in order for n in one]:
             pairs = list(zip(weights[::2], weights[1::2], strict=True))
-            loss = F.cross_entropy(plain_way(net, pairs, shown[step])[0], target[step, b])
-            slopes = torch.autograd.grad(loss, weights)
-            weights = [each - net.inner_lr * slope for each, slope in zip(weights, slopes, strict=True)]
+            loss = F.cross_entropy(plain_forward(net, pairs, samples[step])[0], target[step, b])
+            gradients = torch.autograd.grad(loss, weights)
+            weights = [each - net.inner_lr * gradient for each, gradient in zip(weights, gradients, strict=True)]
         pairs = list(zip(weights[::2], weights[1::2], strict=True))
-        kept = plain_way(net, pairs, shown)[3]
-        torch.testing.assert_close(logits[b], plain_way(net, pairs, net.backbone(queries[:, b]), kept)[0])
+        statistics = plain_forward(net, pairs, samples)[3]
+        torch.testing.assert_close(logits[b], plain_forward(net, pairs, net.backbone(queries[:, b]), statistics)[0])
 
 
 @pytest.mark.parametrize(
@@ -255,31 +259,31 @@ def test_with_gates_saturated_at_one_it_is_gradient_descent(options: dict[str, A
 )
 @pytest.mark.parametrize("segment", [1, 3])
 def test_checkpointing_gives_equal_gradients_and_keeps_less(options: dict[str, Any], segment: int) -> None:
-    (x, target), (queries, _) = life(6), life(7)
+    (x, target), (queries, _) = noise(6), noise(7)
     found = []
     for checkpoint in (0, segment):
-        net, kept = built(**options, checkpoint=checkpoint), [0]
+        net, saved = built(**options, checkpoint=checkpoint), [0]
 
-        def pack(tensor: Tensor, kept: list[int] = kept) -> Tensor:
-            kept[0] += 1
+        def pack(tensor: Tensor, saved: list[int] = saved) -> Tensor:
+            saved[0] += 1
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             logits = net.query(adapted(net, x, target), queries.transpose(0, 1))
-        found.append((logits, slopes_of(net, logits), kept[0]))
+        found.append((logits, gradients_of(net, logits), saved[0]))
     torch.testing.assert_close(found[0][:2], found[1][:2], rtol=0, atol=0)
     assert found[1][2] < found[0][2] / 3
     streams = [built("online_few_shot", 1, **options, checkpoint=each) for each in (0, segment)]
     rolled = [each.rollout(x, Feedback(target)) for each in streams]
     assert all(each is not None for each in rolled)
-    slopes = [slopes_of(net, logits) for net, logits in zip(streams, rolled, strict=True) if logits is not None]
-    torch.testing.assert_close((rolled[0], slopes[0]), (rolled[1], slopes[1]), rtol=0, atol=0)
+    gradients = [gradients_of(net, logits) for net, logits in zip(streams, rolled, strict=True) if logits is not None]
+    torch.testing.assert_close((rolled[0], gradients[0]), (rolled[1], gradients[1]), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("options", [{}, {**DENSE, "batch": "whole"}], ids=["one by one", "whole set"])
 def test_an_episode_learns_the_same_alone_as_in_a_batch(options: dict[str, Any]) -> None:
     net = built(**options)
-    (x, target), (queries, _) = life(8), life(9)
+    (x, target), (queries, _) = noise(8), noise(9)
     together = net.query(adapted(net, x, target), queries.transpose(0, 1))
     for b in range(EPISODES):
         state = net.absorb(net.start(1), x[:, b, None], Feedback(target[:, b, None], x[:, b, None]))
@@ -293,8 +297,8 @@ def sizes_of(net: torch.nn.Module) -> int:
 def ratio(sizes: list[int], **options: Any) -> tuple[int, int]:
     """Parameters of a learner with these widths, and of its meta-learner."""
     pairs = list(pairwise(sizes))
-    given = {"joint": False, "units": None, "zero_hidden": False, "zero_cell": False, "output_gate": False}
-    cells = NodalCells(pairs, **{**given, "inputs": "standard", "gate_bias": 2.0, **options})
+    settings = {"joint": False, "units": None, "zero_hidden": False, "zero_cell": False, "output_gate": False}
+    cells = NodalCells(pairs, **{**settings, "inputs": "standard", "gate_bias": 2.0, **options})
     return sum(m * n + n for m, n in pairs), sizes_of(cells)
 
 
@@ -320,7 +324,7 @@ def test_the_meta_learner_has_less_than_five_times_the_parameters_of_the_learner
     for sizes, joint in (([512, 5], False), ([640, 5], False), ([784, 256, 128, 64, 64, 20], True)):
         learner, meta = ratio(sizes, joint=joint)
         assert 3 < meta / learner < 5
-    # Why there is no output gate unless it is asked for.
+    # Why there is no output gate unless an option says so.
     learner, meta = ratio([512, 5], output_gate=True)
     assert meta > 5 * learner
 
@@ -334,7 +338,7 @@ def test_passes_are_over_all_pairs_in_orders_that_change() -> None:
 
 
 def test_scoring_keeps_no_graph_and_the_state_is_weights_memories_and_what_awaits_labels() -> None:
-    x, target = life(10)
+    x, target = noise(10)
     net = built("delayed_label", 2).eval()
     state = net.start(EPISODES)
     for image, label in zip(x, target, strict=True):

@@ -34,7 +34,7 @@ def an_oml(kind: str = "delayed_label", delay: int | None = 1, **options: Any) -
     return net
 
 
-def a_life(delay: int, nulls: bool = True) -> tuple[Tensor, Tensor]:
+def an_episode(delay: int, nulls: bool = True) -> tuple[Tensor, Tensor]:
     """Images [T, B, 1, 16, 16] and what is revealed before each step [T, B], some labels never."""
     random = torch.Generator().manual_seed(6)
     x = torch.randn(STEPS, EPISODES, 1, 16, 16, dtype=torch.float64, generator=random)
@@ -44,7 +44,7 @@ def a_life(delay: int, nulls: bool = True) -> tuple[Tensor, Tensor]:
     return x, torch.cat([torch.full((delay, EPISODES), -1), target[: STEPS - delay]]) if delay else target
 
 
-def plain(net: OML, pairs: list[tuple[Tensor, int]], asked: Tensor) -> Tensor:
+def plain(net: OML, pairs: list[tuple[Tensor, int]], queries: Tensor) -> Tensor:
     """Logits [Q, ways] of images [Q, ...] after learning from (image, label) pairs: one episode, by autograd."""
     layers = [(layer.weight, layer.bias) for layer in net.learner.layers]
     weights = [each if each.requires_grad else each.detach().requires_grad_() for pair in layers for each in pair]
@@ -58,15 +58,15 @@ def plain(net: OML, pairs: list[tuple[Tensor, int]], asked: Tensor) -> Tensor:
 
     for image, label in pairs:
         loss = F.cross_entropy(answer(net.represent(image.unsqueeze(0))), torch.tensor([label]))
-        slopes = torch.autograd.grad(loss, weights, create_graph=True)
+        gradients = torch.autograd.grad(loss, weights, create_graph=True)
         if net.learner.first_order:
-            slopes = tuple(slope.detach() for slope in slopes)
-        weights = [each - rate * slope for each, rate, slope in zip(weights, rates, slopes, strict=True)]
-    return answer(net.represent(asked))
+            gradients = tuple(gradient.detach() for gradient in gradients)
+        weights = [each - rate * gradient for each, rate, gradient in zip(weights, rates, gradients, strict=True)]
+    return answer(net.represent(queries))
 
 
 def plain_stream(net: OML, x: Tensor, feedback: Tensor, delay: int) -> Tensor:
-    """Logits [T, B, ways], every step from a life lived anew."""
+    """Logits [T, B, ways], every step from an episode run anew."""
     answers = []
     for t in range(STEPS):
         row = []
@@ -81,7 +81,7 @@ def plain_stream(net: OML, x: Tensor, feedback: Tensor, delay: int) -> Tensor:
 @pytest.mark.parametrize("delay", [1, 3])
 def test_streams_and_their_meta_gradient_are_those_of_a_plain_loop(options: dict[str, Any], delay: int) -> None:
     net = an_oml(delay=delay, **options)
-    x, feedback = a_life(delay)
+    x, feedback = an_episode(delay)
     expected = plain_stream(net, x, feedback, delay)
     wanted = gradients_of(net, expected)
     for logits in (stepped(net, x, feedback)[0], net.rollout(x, Feedback(feedback))):
@@ -92,11 +92,11 @@ def test_streams_and_their_meta_gradient_are_those_of_a_plain_loop(options: dict
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 def test_support_pairs_and_their_meta_gradient_are_those_of_a_plain_loop(options: dict[str, Any]) -> None:
     net = an_oml("n_way_k_shot", None, **options)
-    x, target = a_life(0)
-    asked = torch.randn(EPISODES, 5, 1, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    x, target = an_episode(0)
+    queries = torch.randn(EPISODES, 5, 1, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
     expected = torch.stack(
         [
-            plain(net, [(x[s, b], int(target[s, b])) for s in range(STEPS) if target[s, b] >= 0], asked[b])
+            plain(net, [(x[s, b], int(target[s, b])) for s in range(STEPS) if target[s, b] >= 0], queries[b])
             for b in range(EPISODES)
         ]
     )
@@ -105,7 +105,7 @@ def test_support_pairs_and_their_meta_gradient_are_those_of_a_plain_loop(options
     for images, labels in zip(x, target, strict=True):
         stepping = net.observe(stepping, Feedback(labels, images))
     for state in (stepping, net.absorb(net.start(EPISODES), x, Feedback(target, x))):
-        logits = net.query(state, asked)
+        logits = net.query(state, queries)
         torch.testing.assert_close(logits, expected)
         torch.testing.assert_close(gradients_of(net, logits), wanted)
 
@@ -113,10 +113,10 @@ def test_support_pairs_and_their_meta_gradient_are_those_of_a_plain_loop(options
 @pytest.mark.parametrize("hidden", [0, 6])
 def test_absorbing_a_stream_gives_the_state_of_stepping(hidden: int) -> None:
     net = an_oml("continual", 1, hidden=hidden)
-    x, feedback = a_life(1)
+    x, feedback = an_episode(1)
     whole = net.absorb(net.start(EPISODES), x, Feedback(feedback))
-    begun = net.absorb(net.start(EPISODES), x[:3], Feedback(feedback[:3]))
-    parts = net.absorb(begun, x[3:], Feedback(feedback[3:]))
+    first_part = net.absorb(net.start(EPISODES), x[:3], Feedback(feedback[:3]))
+    parts = net.absorb(first_part, x[3:], Feedback(feedback[3:]))
     expected = stepped(net, x, feedback)[1]
     torch.testing.assert_close(whole, expected)
     torch.testing.assert_close(parts, expected)
@@ -124,7 +124,7 @@ def test_absorbing_a_stream_gives_the_state_of_stepping(hidden: int) -> None:
 
 def test_scoring_gives_the_same_answers_and_keeps_no_graph() -> None:
     net = an_oml(delay=2)
-    x, feedback = a_life(2)
+    x, feedback = an_episode(2)
     expected = net.rollout(x, Feedback(feedback))
     net.eval()
     logits, state = stepped(net, x, feedback)
@@ -133,7 +133,7 @@ def test_scoring_gives_the_same_answers_and_keeps_no_graph() -> None:
 
 
 def test_class_numbers_are_interchangeable_where_rows_begin_at_zero() -> None:
-    x, feedback = a_life(1)
+    x, feedback = an_episode(1)
     order = torch.tensor([2, 0, 3, 1])
     renamed = torch.where(feedback >= 0, order[feedback], feedback)
     for rows, alike in (("zero", True), ("random", False), ("learned", False)):
@@ -146,7 +146,7 @@ def test_class_numbers_are_interchangeable_where_rows_begin_at_zero() -> None:
 def test_the_state_is_the_weights_and_the_pending_features(hidden: int, weights: int) -> None:
     for delay in (1, 4):
         net = an_oml(delay=delay, hidden=hidden).float()
-        x, feedback = a_life(delay)
+        x, feedback = an_episode(delay)
         state = stepped(net, x.float(), feedback)[1]
         assert state_bytes(state) == state_bytes(net.start(2)) == 4 * (weights + delay * 5)
 

@@ -66,7 +66,7 @@ def mean_of(net: PLATIPUS, x: Tensor, labels: Tensor, gamma: Tensor) -> dict[str
     logits, _ = plain_answers(net, mu, x, None)
     found = torch.autograd.grad(F.cross_entropy(logits, labels), list(mu.values()), create_graph=True)
     found = tuple(each.detach() for each in found) if net.first_order else found
-    return {name: each - net.gamma * gamma * slope for (name, each), slope in zip(mu.items(), found, strict=True)}
+    return {name: each - net.gamma * gamma * gradient for (name, each), gradient in zip(mu.items(), found, strict=True)}
 
 
 @pytest.mark.parametrize("options", [{}, {"first_order": True, "net": "dense", "rate": "layer"}], ids=["conv", "dense"])
@@ -84,8 +84,8 @@ def test_training_minimises_the_queries_loss_from_q_and_the_divergence(options: 
         weights = {}
         for (name, each), log_v, log_sigma, own in zip(q.items(), net.log_v, net.log_sigma, noise, strict=True):
             weights[name] = each + log_v.exp() * own[b]
-            apart = kl_divergence(Normal(each, log_v.exp()), Normal(p[name], log_sigma.exp()))
-            total = total + net.kl_weight * apart.sum()
+            divergences = kl_divergence(Normal(each, log_v.exp()), Normal(p[name], log_sigma.exp()))
+            total = total + net.kl_weight * divergences.sum()
         for _ in range(2):
             weights = plain_step(net, weights, x[:FEW], labels[:FEW])
         logits, _ = plain_answers(net, weights, x[FEW:], plain_answers(net, weights, x[:FEW], None)[1])
@@ -105,7 +105,7 @@ def test_scoring_averages_probabilities_over_starts_sampled_from_p() -> None:
     for b in range(EPISODES):
         x, labels = episodes.x[:, b], episodes.target[:, b]
         p = mean_of(net, x[:FEW], labels[:FEW], net.gamma_p)
-        chances = torch.zeros(len(x) - FEW, WAYS, dtype=torch.float64)
+        probabilities = torch.zeros(len(x) - FEW, WAYS, dtype=torch.float64)
         for sample in range(3):
             weights = {
                 name: each + log.exp() * own[sample]
@@ -113,9 +113,9 @@ def test_scoring_averages_probabilities_over_starts_sampled_from_p() -> None:
             }
             for _ in range(2):
                 weights = plain_step(net, weights, x[:FEW], labels[:FEW])
-            given = plain_answers(net, weights, x[:FEW], None)[1]
-            chances += plain_answers(net, weights, x[FEW:], given)[0].softmax(1) / 3
-        assert_nearly(logits[:, b], chances.log())
+            statistics = plain_answers(net, weights, x[:FEW], None)[1]
+            probabilities += plain_answers(net, weights, x[FEW:], statistics)[0].softmax(1) / 3
+        assert_nearly(logits[:, b], probabilities.log())
 
 
 def test_without_deviations_and_steps_from_mu_it_is_maml() -> None:
@@ -147,7 +147,7 @@ def test_new_noise_in_training_is_the_harness_seeds_and_in_scoring_there_is_none
     assert torch.equal(answers[0], answers[1])
 
 
-def test_its_pretext_is_maml_with_its_mean() -> None:
+def test_its_pretraining_method_is_maml_with_its_mean() -> None:
     net = a_platipus()
     maml = net.pretraining_method(TASK)
     assert type(maml) is MAML

@@ -15,7 +15,7 @@ from harness.evaluation.rollout import step_through
 from harness.method.interface import Feedback, Task
 from harness.training.episode_loss import batch_of, episode_loss
 from harness.training.interface import Batch
-from methods.nn.learners import Learner
+from methods.nn.functional_nets import Learner
 from methods.nn.passes import batches_over
 from methods.reptile import Reptile
 from tests.helpers.maml import EPISODES, STEPS, WAYS, k_shot_protocol, noisy_stream, source_for
@@ -25,7 +25,7 @@ SMALL: dict[str, Any] = {"channels": 4, "inner_lr": 0.01, "inner_steps": 3, "inn
 
 
 def a_reptile(kind: str = "n_way_k_shot", delay: int | None = None, **options: Any) -> Reptile:
-    """In double precision and training, from squares and moments that are not zero."""
+    """In double precision and training, from second moments and running statistics that are not zero."""
     with seeded(4):
         net = Reptile(Task(WAYS, (1, 28, 28), kind, delay), **{**SMALL, **options}).double().train()
         for name, each in net.named_buffers():
@@ -35,29 +35,29 @@ def a_reptile(kind: str = "n_way_k_shot", delay: int | None = None, **options: A
 
 def some_episodes() -> Episodes:
     protocol = k_shot_protocol()
-    given = source_for(protocol).episodes(protocol, "test", 0, range(EPISODES))
-    return Episodes(given.x.double(), given.target, given.scored, given.plan)
+    single = source_for(protocol).episodes(protocol, "test", 0, range(EPISODES))
+    return Episodes(single.x.double(), single.target, single.scored, single.plan)
 
 
 def torch_adam(net: Reptile, learner: Learner) -> torch.optim.Adam:
     """torch's Adam with beta1 = 0, that went through the net's steps already."""
     adam = torch.optim.Adam(learner.parameters(), lr=net.inner_lr, betas=(0.0, 0.999), eps=1e-8)
-    begun = net.squares.begun(1)
+    moments = net.squares.start(1)
     for name, each in learner.named_parameters():
-        count = begun["count"][name.split(".")[0]][0].float().clone()
-        square = begun["mean"][name][0].clone()
+        count = moments["count"][name.split(".")[0]][0].float().clone()
+        square = moments["mean"][name][0].clone()
         adam.state[each] = {"step": count, "exp_avg": torch.zeros_like(each), "exp_avg_sq": square}
     return adam
 
 
-def plainly_learned(net: Reptile, x: Tensor, target: Tensor, batches: list[list[int]]) -> tuple[Learner, Any]:
+def plainly_trained(net: Reptile, x: Tensor, target: Tensor, batches: list[list[int]]) -> tuple[Learner, Any]:
     """A copy of the learner after learning one episode's images [N, 1, 28, 28] batch by batch, and its optimiser."""
     learner = copy.deepcopy(net.learner)
     adam = torch_adam(net, learner)
-    given = tuple(each.clone() for each in learner.body.usual()) if net._usual else ()
+    statistics = tuple(each.clone() for each in learner.body.running_statistics()) if net._running else ()
     for rows in batches:
         adam.zero_grad()
-        logits, _ = learner(F.adaptive_avg_pool2d(x[rows], 16), given)
+        logits, _ = learner(F.adaptive_avg_pool2d(x[rows], 16), statistics)
         F.cross_entropy(logits, target[rows]).backward()
         adam.step()
     return learner, adam
@@ -75,9 +75,9 @@ def test_sgd_on_the_training_loss_is_reptile(kind: str) -> None:
         target = torch.arange(STEPS * EPISODES).view(STEPS, EPISODES) % WAYS
         first = STEPS if kind == "online_few_shot" else 4
         batches = [[step] for step in range(first)]
-    ends = [plainly_learned(net, x[:, b], target[:, b], batches) for b in range(EPISODES)]
+    ends = [plainly_trained(net, x[:, b], target[:, b], batches) for b in range(EPISODES)]
     start = {name: each.detach().clone() for name, each in net.learner.named_parameters()}
-    before = net.squares.begun(1)["count"]["body"].clone()
+    before = net.squares.start(1)["count"]["body"].clone()
 
     outer = torch.optim.SGD(net.parameters(), lr=0.3)
     loss = net.episode_loss(Batch(x, target, torch.ones_like(target).bool(), first, target))
@@ -89,11 +89,11 @@ def test_sgd_on_the_training_loss_is_reptile(kind: str) -> None:
         away = torch.stack([end.get_parameter(name) - start[name] for end, _ in ends])
         torch.testing.assert_close(own.data, start[name] + 0.3 * away.mean(0), rtol=1e-5, atol=1e-8)
         distance += float(away.detach().square().sum()) / (2 * EPISODES)
-        kept = torch.stack([adam.state[end.get_parameter(name)]["exp_avg_sq"] for end, adam in ends])
-        torch.testing.assert_close(net.squares.begun(1)["mean"][name][0], kept.mean(0), rtol=1e-5, atol=1e-12)
+        squares = torch.stack([adam.state[end.get_parameter(name)]["exp_avg_sq"] for end, adam in ends])
+        torch.testing.assert_close(net.squares.start(1)["mean"][name][0], squares.mean(0), rtol=1e-5, atol=1e-12)
     assert float(loss.detach()) == pytest.approx(distance, rel=1e-5)
     assert distance > 0.001
-    torch.testing.assert_close(net.squares.begun(1)["count"]["body"], before + len(batches))
+    torch.testing.assert_close(net.squares.start(1)["count"]["body"], before + len(batches))
 
 
 def test_the_harness_trains_it_by_that_loss() -> None:
@@ -122,10 +122,10 @@ def test_scoring_learns_the_support_set_alone_and_changes_nothing(transductive: 
     assert not logits.requires_grad
     x = episodes.x
     for b in range(EPISODES):
-        learner, _ = plainly_learned(net, x[:6, b], episodes.target[:6, b], batches_over(6, 2, 5))
+        learner, _ = plainly_trained(net, x[:6, b], episodes.target[:6, b], batches_over(6, 2, 5))
         support, queries = (F.adaptive_avg_pool2d(part[:, b], 16) for part in (x[:6], x[6:]))
-        given = () if transductive else learner(support)[1]
-        torch.testing.assert_close(logits[:, b], learner(queries, given)[0], rtol=1e-5, atol=1e-7)
+        statistics = () if transductive else learner(support)[1]
+        torch.testing.assert_close(logits[:, b], learner(queries, statistics)[0], rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("delay", [1, 3])
@@ -137,13 +137,13 @@ def test_streams_take_one_step_a_label_on_the_image_it_belongs_to(delay: int) ->
         logits, state = net.predict(net.observe(state, Feedback(label)), image)
         found.append(logits)
     for b in range(EPISODES):
-        told = [t for t in range(STEPS) if feedback[t, b] >= 0]
-        rows = [t - delay for t in told]
+        revealed = [t for t in range(STEPS) if feedback[t, b] >= 0]
+        rows = [t - delay for t in revealed]
         label = torch.full((STEPS,), -1)
-        label[rows] = feedback[told, b]
-        learner, _ = plainly_learned(net, x[:, b], label, [[row] for row in rows])
-        given = tuple(each.clone() for each in learner.body.usual())
-        wanted = learner(F.adaptive_avg_pool2d(x[-1, b, None], 16), given)[0][0]
+        label[rows] = feedback[revealed, b]
+        learner, _ = plainly_trained(net, x[:, b], label, [[row] for row in rows])
+        statistics = tuple(each.clone() for each in learner.body.running_statistics())
+        wanted = learner(F.adaptive_avg_pool2d(x[-1, b, None], 16), statistics)[0][0]
         torch.testing.assert_close(found[-1][b], wanted, rtol=1e-5, atol=1e-7)
         assert int(state["squares"]["count"]["body"][b]) == 7 + len(rows)
 
@@ -159,16 +159,16 @@ def test_batches_are_passes_laid_end_to_end() -> None:
 
 
 @pytest.mark.parametrize("ways", [WAYS, WAYS + 1])
-def test_the_pretext_of_a_stream_is_the_same_net_on_support_sets(ways: int) -> None:
+def test_the_pretraining_method_of_a_stream_is_the_same_net_on_support_sets(ways: int) -> None:
     net = a_reptile("delayed_label", 2, pretext_lr=0.02)
-    pretext = net.pretraining_method(Task(ways, (1, 28, 28), "n_way_k_shot"))
-    assert isinstance(pretext, Reptile)
-    assert (net.inner_lr, pretext.inner_lr) == (0.01, 0.02)
+    pretraining = net.pretraining_method(Task(ways, (1, 28, 28), "n_way_k_shot"))
+    assert isinstance(pretraining, Reptile)
+    assert (net.inner_lr, pretraining.inner_lr) == (0.01, 0.02)
     before = {name: each.clone() for name, each in net.state_dict().items()}
-    pretext.double().train()
+    pretraining.double().train()
     with torch.no_grad():
-        episode_loss(pretext, some_episodes())
-        for each in pretext.parameters():
+        episode_loss(pretraining, some_episodes())
+        for each in pretraining.parameters():
             each.add_(0.1)
     moved = {name for name, each in net.state_dict().items() if not torch.equal(each, before[name])}
     parts = {"body", "classify"} if ways == WAYS else {"body"}

@@ -1,4 +1,4 @@
-"""Nets that learn inside an episode, layer by layer against the library's own layers."""
+"""Nets with per-episode weights, layer by layer against the library's own layers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.nn.learners import Norm, Normalise, halved
+from methods.nn.functional_nets import Norm, Normalise, max_pool
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -27,25 +27,25 @@ def a_norm(norm: Norm) -> Normalise:
 @pytest.mark.parametrize("norm", ["support", "batch"])
 def test_statistics_of_a_support_set_are_those_of_batch_normalisation(shape: tuple[int, ...], norm: Norm) -> None:
     layer, x = a_norm(norm), (5 + 0.1 * random(*shape)).requires_grad_()
-    found, moments = layer(x)
+    found, statistics = layer(x)
     expected = F.batch_norm(x, None, None, layer.scale, layer.shift, training=True)
     torch.testing.assert_close(found, expected)
     weight = random(*shape, seed=1)
-    slopes = [torch.autograd.grad((each * weight).sum(), x)[0] for each in (found, expected)]
-    torch.testing.assert_close(*slopes)
+    gradients = [torch.autograd.grad((each * weight).sum(), x)[0] for each in (found, expected)]
+    torch.testing.assert_close(*gradients)
     if norm == "batch":
-        assert moments is None
+        assert statistics is None
         return
     over = [0, *range(2, len(shape))]
     variance, mean = torch.var_mean(x, over, correction=0)
-    torch.testing.assert_close(moments, torch.stack([mean, variance]))
-    torch.testing.assert_close(layer(x[:1], moments)[0], expected[:1])
+    torch.testing.assert_close(statistics, torch.stack([mean, variance]))
+    torch.testing.assert_close(layer(x[:1], statistics)[0], expected[:1])
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 6, 4), (1, 2, 7, 5), (2, 9, 8)])
-def test_maps_are_halved_as_by_max_pooling_whether_or_not_a_gradient_is_asked_for(shape: tuple[int, ...]) -> None:
+def test_max_pooling_is_that_of_the_library_with_and_without_a_graph(shape: tuple[int, ...]) -> None:
     x = random(*shape)
     expected = F.max_pool2d(x, 2)
     with torch.no_grad():
-        assert torch.equal(halved(x), expected)
-    assert torch.equal(halved(x.requires_grad_()), expected)
+        assert torch.equal(max_pool(x), expected)
+    assert torch.equal(max_pool(x.requires_grad_()), expected)
