@@ -15,7 +15,7 @@ def recipe_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a recipe file, of a file of a family and of a library of named stages.
 
     No key is required at the top, since another file may give it. A stage or a budget that is like a named one may
-    leave out whatever that one has, and in a stage any value may be a list: one stage for each of its entries.
+    leave out whatever that one has, and most values of a stage may be lists: one stage for each of their entries.
     """
     whole = Recipe.model_json_schema()
     models = whole.pop("$defs")
@@ -26,16 +26,20 @@ def recipe_schema() -> dict[str, Any]:
         "options": {"anyOf": [_named("named options"), models["Budget"]["properties"]["options"]]},
         "stages": {"type": "array", "items": _ref("AnyStage"), "description": "what is run, one after another"},
     }
+    del models["Validation"]["required"]
+    required = models["Stage"].pop("required")
     models["Stage"] = _as_written(models["Stage"])
     models["EpisodeChange"]["properties"] = {
         key: _or_list(value) for key, value in models["EpisodeChange"]["properties"].items()
     }
     models["AnyBudget"] = {"anyOf": [_named("a named budget"), _ref("Budget")]}
+    # A stage under a name may be a part of one, which others are laid over.
+    whole_stage = {"allOf": [_ref("Stage"), {"anyOf": [{"required": [LIKE]}, {"required": required}]}]}
     models["AnyStage"] = {
         "anyOf": [
             _named("a named stage, or a named list of them"),
             {"type": "array", "items": _ref("AnyStage")},
-            _ref("Stage"),
+            whole_stage,
         ]
     }
     own = {key: value for key, value in whole["properties"].items() if key != "parts"}
@@ -50,7 +54,7 @@ def recipe_schema() -> dict[str, Any]:
             **own,
             FAMILIES: {"type": "array", "items": _TEXT, "description": "files beside it whose parts follow its own"},
             "options": _mapping({"type": "object"}, "options of the method, by a name"),
-            "stages": _mapping(_ref("AnyStage"), "stages, or lists of them, by a name"),
+            "stages": _mapping({"anyOf": [_ref("AnyStage"), _ref("Stage")]}, "stages, or lists of them, by a name"),
             "budgets": _mapping(_ref("AnyBudget"), "budgets, by a name"),
             "parts": whole["properties"]["parts"],
         },
@@ -62,15 +66,9 @@ def _as_written(stage: dict[str, Any]) -> dict[str, Any]:
     until = {"enum": [BINDING], "description": "end once labels are bound: at the loss 0.35 ln(ways) + 0.1"}
     like = _named("a named stage that this one is laid over, key by key")
     properties = {
-        key: value if key in {"name", "episode", "optimizer"} else _or_list(value)
-        for key, value in stage["properties"].items()
+        key: value if key in {"episode", "optimizer"} else _or_list(value) for key, value in stage["properties"].items()
     }
-    required = stage.pop("required")
-    return {
-        **stage,
-        "properties": {LIKE: like, UNTIL: until, **properties},
-        "anyOf": [{"required": [LIKE]}, {"required": required}],
-    }
+    return {**stage, "properties": {LIKE: like, UNTIL: until, **properties}}
 
 
 def _or_list(schema: dict[str, Any]) -> dict[str, Any]:
