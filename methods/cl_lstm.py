@@ -99,12 +99,11 @@ class CLLSTM(Trainable, SequenceLearner):
             bias[lstm : 2 * lstm] += 1.0
         self.classify = nn.Linear(lstm, task.ways)
 
-    def start(self, episodes: int) -> State:
-        """Zero memories in every layer, and a null label."""
+    def initial(self, episodes: int) -> State:
+        """Zero memories in every layer."""
         weight = self.classify.weight
         zero = weight.new_zeros(episodes, self.lstm.hidden_size)
         return {
-            "label": torch.full((episodes,), -1, device=weight.device),
             "cells": [cell.start(episodes, *size) for cell, size in zip(self.cells, self.sizes, strict=True)],
             "lstm": (zero, zero.clone()),
         }
@@ -133,15 +132,13 @@ class CLLSTM(Trainable, SequenceLearner):
         """What the convolutional layers give of a first image, with empty memory and a null label."""
         return self._convolve(x, x.new_zeros(len(x), self.task.ways), None)[0]
 
-    def _run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
-        """Logits [T, B, ways] and the state after the steps x [T, B, C, H, W] with labels [T, B]."""
+    def run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
         label = one_hot(labels, self.task.ways).to(x.dtype).flatten(0, 1)
         maps, cells = self._convolve(x.flatten(0, 1), label, state["cells"])
         inputs = torch.cat([maps, label], 1).unflatten(0, labels.shape)
         h, c = state["lstm"]
         hidden, (h, c) = self.lstm(inputs, (h.unsqueeze(0), c.unsqueeze(0)))
-        done = {"label": torch.full_like(labels[0], -1), "cells": cells, "lstm": (h.squeeze(0), c.squeeze(0))}
-        return self.classify(hidden), done
+        return self.classify(hidden), {"cells": cells, "lstm": (h.squeeze(0), c.squeeze(0))}
 
     def _convolve(
         self, x: Tensor, label: Tensor, memories: list[Memory] | None, apart: bool = False
@@ -188,14 +185,13 @@ class _Recurrent(SequenceLearner):
         super().__init__(net.task)
         self.lstm, self.classify = net.lstm, net.classify
 
-    def start(self, episodes: int) -> State:
-        """Zero h and c [B, units], and a null label [B]."""
+    def initial(self, episodes: int) -> State:
+        """Zero h and c [B, units]."""
         zero = self.classify.weight.new_zeros(episodes, self.lstm.hidden_size)
-        return {"label": torch.full((episodes,), -1, device=zero.device), "lstm": (zero, zero.clone())}
+        return {"lstm": (zero, zero.clone())}
 
-    def _run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
-        """Logits [T, B, ways] and the state after features [T, B, D] with labels [T, B]."""
+    def run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
+        """Logits [T, B, ways] and the memory after features [T, B, D] with labels [T, B]."""
         h, c = (each.unsqueeze(0) for each in state["lstm"])
         hidden, (h, c) = self.lstm(torch.cat([x, one_hot(labels, self.task.ways).to(x.dtype)], -1), (h, c))
-        after = {"label": torch.full_like(labels[0], -1), "lstm": (h.squeeze(0), c.squeeze(0))}
-        return self.classify(hidden), after
+        return self.classify(hidden), {"lstm": (h.squeeze(0), c.squeeze(0))}

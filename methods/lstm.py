@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.method.interface import State, Task, one_hot
-from harness.training.interface import Features, Trainable, features_of
+from methods.nn.feature_net import FeatureNet
 from methods.nn.features import FeatureKind, encoder
 from methods.nn.lstm_cell import recurrent
 from methods.nn.sequence_learner import SequenceLearner
@@ -17,7 +17,7 @@ _PIXELS = 20
 """Side of the images that Santoro et al. feed."""
 
 
-class LSTM(Trainable, SequenceLearner):
+class LSTM(FeatureNet, SequenceLearner):
     """Features of the image beside the one-hot newest label (null: zeros), an LSTM, and a linear classifier.
 
     The two public configurations (Babu et al. 2021 do not say which one their table 1 has):
@@ -38,6 +38,8 @@ class LSTM(Trainable, SequenceLearner):
     resolution : side to which images are average-pooled first; None means their own size with conv, 20 with
         pixels.
     """
+
+    feature_net = "encode"
 
     def __init__(
         self,
@@ -70,23 +72,14 @@ class LSTM(Trainable, SequenceLearner):
         self.classify = nn.Linear(units, task.ways)
         self._memory = (layers, units)
 
-    def start(self, episodes: int) -> State:
-        """Zero h and c, each [B, layers, units], and a null label [B]."""
+    def initial(self, episodes: int) -> State:
+        """Zero h and c, each [B, layers, units]."""
         zero = self.classify.weight.new_zeros(episodes, *self._memory)
-        return {"label": torch.full((episodes,), -1, device=zero.device), "h": zero, "c": zero.clone()}
+        return {"h": zero, "c": zero.clone()}
 
-    def memoryless_features(self) -> Features:
-        return features_of(self, "encode")
-
-    def _run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
-        """Logits [T, B, ways] and the state after the steps x [T, B, C, H, W] with labels [T, B]."""
-        features = self.encode(x.flatten(0, 1)).unflatten(0, labels.shape)
-        return self._recall(features, labels, state)
-
-    def _recall(self, features: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
-        """The same from features [T, B, D]."""
-        fed = torch.cat([features, one_hot(labels, self.task.ways).to(features.dtype)], -1)
+    def run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
+        features = self.features(x)
+        inputs = torch.cat([features, one_hot(labels, self.task.ways).to(features.dtype)], -1)
         memory = (state["h"].transpose(0, 1).contiguous(), state["c"].transpose(0, 1).contiguous())
-        hidden, (h, c) = self.recur(fed, memory)
-        after = {"label": torch.full_like(labels[0], -1), "h": h.transpose(0, 1), "c": c.transpose(0, 1)}
-        return self.classify(hidden), after
+        hidden, (h, c) = self.recur(inputs, memory)
+        return self.classify(hidden), {"h": h.transpose(0, 1), "c": c.transpose(0, 1)}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import State, Task, one_hot
-from harness.training.interface import Features, Trainable, features_of
+from methods.nn.feature_net import FeatureNet
 from methods.nn.features import FeatureKind, encoder
 from methods.nn.sequence_learner import SequenceLearner
 
@@ -94,7 +94,7 @@ class Access(nn.Module):
         return {"rows": rows, "weights": weights, "usage": usage, "reads": weights @ looked_at}
 
 
-class NTM(Trainable, SequenceLearner):
+class NTM(FeatureNet, SequenceLearner):
     """An LSTM controller with an external memory; its answer is linear in the controller's output and the reads.
 
     The controller is fed the image's features, the one-hot newest label (null: zeros) and the last reads; then the
@@ -122,6 +122,8 @@ class NTM(Trainable, SequenceLearner):
         before it, a net left the loss of guessing sooner, hence the recipe has 'before'.
     writes : 'key' (the source) or 'value', a vector of its own (public code).
     """
+
+    feature_net = "encode"
 
     def __init__(
         self,
@@ -164,21 +166,13 @@ class NTM(Trainable, SequenceLearner):
         self.classify = nn.Linear(units + heads * width, task.ways)
         self.units = units
 
-    def start(self, episodes: int) -> State:
-        """Zero h and c [B, units], an empty memory (`Access.start`), and a null label [B]."""
+    def initial(self, episodes: int) -> State:
+        """Zero h and c [B, units], and an empty memory (`Access.start`)."""
         zero = self.classify.weight.new_zeros(episodes, self.units)
-        label = torch.full((episodes,), -1, device=zero.device)
-        return {"label": label, "h": zero, "c": zero.clone(), "memory": self.access.start(episodes)}
+        return {"h": zero, "c": zero.clone(), "memory": self.access.start(episodes)}
 
-    def memoryless_features(self) -> Features:
-        return features_of(self, "encode")
-
-    def _run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
-        """Logits [T, B, ways] and the state after the steps x [T, B, C, H, W] with labels [T, B]."""
-        return self._recall(self.encode(x.flatten(0, 1)).unflatten(0, labels.shape), labels, state)
-
-    def _recall(self, features: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
-        """The same from features [T, B, D]."""
+    def run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
+        features = self.features(x)
         h, c, memory = state["h"], state["c"], state["memory"]
         driven = self.inputs(torch.cat([features, one_hot(labels, self.task.ways).to(features.dtype)], -1))
         found = []
@@ -190,8 +184,7 @@ class NTM(Trainable, SequenceLearner):
             h = o * c.tanh()
             memory = self.access(h, memory)
             found.append(torch.cat([h, memory["reads"].flatten(1)], 1))
-        after = {"label": torch.full_like(labels[0], -1), "h": h, "c": c, "memory": memory}
-        return self.classify(torch.stack(found)), after
+        return self.classify(torch.stack(found)), {"h": h, "c": c, "memory": memory}
 
 
 def _cosine(key: Tensor, rows: Tensor) -> Tensor:

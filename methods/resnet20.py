@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor, channels_last, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Task
-from methods.nn.classifier import Classifier, he_initialised, resized
+from methods.nn.classifier import Classifier, he_initialised
 
 WIDTHS = (16, 32, 64)
 """Channels of the three stages."""
@@ -27,18 +27,15 @@ class ResNet20(Classifier):
     """
 
     def __init__(self, task: Task, resolution: int | None = None) -> None:
-        super().__init__(task)
-        self.resolution = resolution
+        super().__init__(task, resolution)
         self.stem = nn.Conv2d(task.image_shape[0], WIDTHS[0], 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(WIDTHS[0])
         self.blocks = nn.Sequential(*(_Block(n, m, stride) for n, m, stride in blocks(WIDTHS)))
         self.classify = nn.Linear(WIDTHS[-1], task.ways)
         he_initialised(self)
 
-    def answers(self, x: Tensor) -> Tensor:
-        # Channels-last memory is what the convolutions of CPUs and tensor cores are fastest on.
-        maps = resized(x.contiguous(memory_format=channels_last), self.resolution)
-        maps = self.blocks(F.relu(self.norm(self.stem(maps)), inplace=True))
+    def logits(self, x: Tensor) -> Tensor:
+        maps = self.blocks(F.relu(self.norm(self.stem(x)), inplace=True))
         return self.classify(maps.mean((2, 3)))
 
 

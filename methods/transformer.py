@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import State, Task
-from harness.training.interface import Features, Trainable, features_of
+from methods.nn.feature_net import FeatureNet
 from methods.nn.features import FeatureKind, encoder
 from methods.nn.sequence_learner import SequenceLearner
 
@@ -33,11 +33,13 @@ class Block(nn.Module):
             for each in (self.merge, self.narrow):
                 each.weight *= (2 * layers) ** -0.5
 
-    def projected(self, tokens: Tensor, turns: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [B, H, S, width / H] of tokens [B, S, width]; turned, if rotary."""
+    def projected(self, tokens: Tensor, rotations: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [B, H, S, width / H] of tokens [B, S, width]; rotated, if rotary."""
         parts = self.project(self.before(tokens)).chunk(3, -1)
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        return (query, key, value) if turns is None else (_turned(query, turns), _turned(key, turns), value)
+        return (
+            (query, key, value) if rotations is None else (_rotated(query, rotations), _rotated(key, rotations), value)
+        )
 
     def finished(self, tokens: Tensor, attended: Tensor) -> Tensor:
         """Tokens [B, S, width] after attention gave [B, H, S, width / H]."""
@@ -45,7 +47,7 @@ class Block(nn.Module):
         return tokens + self.narrow(F.gelu(self.widen(self.between(tokens))))
 
 
-class Transformer(Trainable, SequenceLearner):
+class Transformer(FeatureNet, SequenceLearner):
     """Token t is W features(x_t) + e(label revealed before t), with an e of its own for null; all tokens up to t are
     attended to, and the last layer's token t, normalised, gives the logits by a linear layer.
 
@@ -64,12 +66,14 @@ class Transformer(Trainable, SequenceLearner):
     resolution : side to which images are average-pooled first, or None for their own size.
     width, layers, heads : of the blocks; `width` is shared out among the heads.
     positions : only distances count, so that a longer stream than those of training has no unknown positions.
-        'rotary' (Su et al. 2021), the default, turns half of each head's query and key by angles that grow with the
+        'rotary' (Su et al. 2021), the default, rotates half of each head's query and key by angles that grow with the
         step: a head can look for one distance, and so find the image whose label came `delay` steps late, while the
-        half that is not turned compares contents at any distance. 'alibi' (Press et al., ICLR 2022) lowers
+        half that is not rotated compares contents at any distance. 'alibi' (Press et al., ICLR 2022) lowers
         attention linearly with the distance: a head can prefer what is near, but not pick out one distance. 'none':
         order shows through the causal mask alone.
     """
+
+    feature_net = "encode"
 
     def __init__(
         self,
@@ -100,55 +104,42 @@ class Transformer(Trainable, SequenceLearner):
         self.norm = nn.LayerNorm(width)
         self.classify = nn.Linear(width, task.ways)
 
-    def start(self, episodes: int) -> State:
-        """Keys and values of no token, and a null label [B]."""
+    def initial(self, episodes: int) -> State:
+        """Keys and values of no token."""
         layers, width = self.memory
         none = self.classify.weight.new_zeros(episodes, layers, 0, width)
-        return {"label": torch.full((episodes,), -1, device=none.device), "keys": none, "values": none.clone()}
+        return {"keys": none, "values": none.clone()}
 
     def query(self, state: State, x: Tensor) -> Tensor:
         """Every query is the next token and sees the cache and itself; the cache is not copied for each."""
-        features = self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        tokens = self._tokens(features, state["label"].unsqueeze(1).expand(x.shape[:2]))
+        tokens = self._tokens(self.features(x), state["label"].unsqueeze(1).expand(x.shape[:2]))
         past = state["keys"].shape[2]
-        turns = self._turns(past, 1, tokens)
+        rotations = self._rotations(past, 1, tokens)
         for layer, block in enumerate(self.blocks):
-            query, key, value = block.projected(tokens, turns)
+            query, key, value = block.projected(tokens, rotations)
             keys, values = (self._by_head(state[name][:, layer]) for name in ("keys", "values"))
             scores = torch.cat([query @ keys.transpose(-1, -2), (query * key).sum(-1, keepdim=True)], -1)
             scores = scores * key.shape[-1] ** -0.5
             if self.positions == "alibi":
-                scores = scores + self._lowered(past, 1, tokens)
+                scores = scores + self._bias(past, 1, tokens)
             weights = scores.softmax(-1)
             tokens = block.finished(tokens, weights[..., :past] @ values + weights[..., past:] * value)
         return self.classify(self.norm(tokens))
 
-    def memoryless_features(self) -> Features:
-        return features_of(self, "encode")
-
-    def _run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
-        """Logits [T, B, ways] and the state after the steps x [T, B, C, H, W] with labels [T, B]."""
-        return self._recall(self.encode(x.flatten(0, 1)).unflatten(0, labels.shape), labels, state)
-
-    def _recall(self, features: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
-        """The same from features [T, B, D]."""
-        tokens = self._tokens(features, labels).transpose(0, 1)
+    def run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
+        tokens = self._tokens(self.features(x), labels).transpose(0, 1)
         past, steps = state["keys"].shape[2], len(labels)
-        turns, lowered = self._turns(past, steps, tokens), self._lowered(past, steps, tokens)
+        rotations, bias = self._rotations(past, steps, tokens), self._bias(past, steps, tokens)
         all_keys, all_values = [], []
         for layer, block in enumerate(self.blocks):
-            query, key, value = block.projected(tokens, turns)
+            query, key, value = block.projected(tokens, rotations)
             keys = torch.cat([self._by_head(state["keys"][:, layer]), key], 2)
             values = torch.cat([self._by_head(state["values"][:, layer]), value], 2)
-            tokens = block.finished(tokens, F.scaled_dot_product_attention(query, keys, values, attn_mask=lowered))
+            tokens = block.finished(tokens, F.scaled_dot_product_attention(query, keys, values, attn_mask=bias))
             all_keys.append(keys.transpose(1, 2).flatten(2))
             all_values.append(values.transpose(1, 2).flatten(2))
-        after = {
-            "label": torch.full_like(labels[0], -1),
-            "keys": torch.stack(all_keys, 1),
-            "values": torch.stack(all_values, 1),
-        }
-        return self.classify(self.norm(tokens)).transpose(0, 1), after
+        memory = {"keys": torch.stack(all_keys, 1), "values": torch.stack(all_values, 1)}
+        return self.classify(self.norm(tokens)).transpose(0, 1), memory
 
     def _tokens(self, features: Tensor, labels: Tensor) -> Tensor:
         return self.enter(features) + self.label(labels + 1)
@@ -157,7 +148,7 @@ class Transformer(Trainable, SequenceLearner):
         """[B, H, t, width / H] of one layer's cache [B, t, width]."""
         return cached.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def _turns(self, past: int, steps: int, like: Tensor) -> Tensor | None:
+    def _rotations(self, past: int, steps: int, like: Tensor) -> Tensor | None:
         """Cosines and sines [2, S, pairs] of the angles of the tokens after `past` others; None if not rotary."""
         if self.positions != "rotary":
             return None
@@ -167,7 +158,7 @@ class Transformer(Trainable, SequenceLearner):
         angles = step.unsqueeze(-1) * _BASE**-each
         return torch.stack([angles.cos(), angles.sin()])
 
-    def _lowered(self, past: int, steps: int, like: Tensor) -> Tensor:
+    def _bias(self, past: int, steps: int, like: Tensor) -> Tensor:
         """What is added to scores [B, H, S, P + S] of S tokens after P others: -inf at later ones."""
         here = torch.arange(past, past + steps, device=like.device).unsqueeze(-1)
         distance = (here - torch.arange(past + steps, device=like.device)).to(like.dtype)
@@ -177,8 +168,8 @@ class Transformer(Trainable, SequenceLearner):
         return (-slopes[None, :, None, None] * distance).masked_fill(distance < 0, -math.inf)
 
 
-def _turned(x: Tensor, turns: Tensor) -> Tensor:
-    """x [B, H, S, D] with the first half of its last dimension turned, as D / 4 planes, by the given angles."""
-    cos, sin = turns
+def _rotated(x: Tensor, rotations: Tensor) -> Tensor:
+    """x [B, H, S, D] with the first half of its last dimension rotated, as D / 4 planes, by the given angles."""
+    cos, sin = rotations
     first, second, rest = x.split([x.shape[-1] // 4, x.shape[-1] // 4, x.shape[-1] // 2], -1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos, rest], -1)

@@ -3,11 +3,11 @@ it is used on CIFAR and in table 5 of Babu, Savarese and Maire 2021."""
 
 from __future__ import annotations
 
-from torch import Tensor, channels_last, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Task
-from methods.nn.classifier import Classifier, he_initialised, resized
+from methods.nn.classifier import Classifier, he_initialised
 
 WIDTHS = (64, 128, 256, 256, 512, 512, 512, 512)
 """Channels of the eight convolutions."""
@@ -29,20 +29,17 @@ class VGG11(Classifier):
     """
 
     def __init__(self, task: Task, resolution: int | None = None) -> None:
-        super().__init__(task)
-        self.resolution = resolution
+        super().__init__(task, resolution)
         before = (task.image_shape[0], *WIDTHS)
         self.convs = nn.ModuleList(nn.Conv2d(n, m, 3, padding=1) for n, m in zip(before, WIDTHS, strict=False))
         self.norms = nn.ModuleList(map(nn.BatchNorm2d, WIDTHS))
         self.classify = nn.Linear(WIDTHS[-1], task.ways)
         he_initialised(self)
 
-    def answers(self, x: Tensor) -> Tensor:
-        # Channels-last memory is what the convolutions of CPUs and tensor cores are fastest on.
-        maps = resized(x.contiguous(memory_format=channels_last), self.resolution)
+    def logits(self, x: Tensor) -> Tensor:
         for layer, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            maps = pooled(F.relu(norm(conv(maps)), inplace=True), layer)
-        return self.classify(maps.mean((2, 3)))
+            x = pooled(F.relu(norm(conv(x)), inplace=True), layer)
+        return self.classify(x.mean((2, 3)))
 
 
 def pooled(maps: Tensor, layer: int) -> Tensor:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from torch import Tensor, channels_last, nn
+from torch import Tensor, nn
 
 from harness.method.interface import Feedback, Method, State, Task
-from methods.nn.classifier import SUPERVISED, resized
+from methods.nn.classifier import SUPERVISED, pooled_images
 from methods.nn.conv_lstm import ConvLSTM
 
 Norm = Literal["gates", "outputs", "none"]
@@ -63,10 +63,10 @@ class CLClassifier(Method):
             after.append(memory)
             return layer.norm(maps)
 
-        image = resized(x.contiguous(memory_format=channels_last), self.resolution)
+        image = pooled_images(x, self.resolution)
         found = self.features(image if self.steps == 1 else image.repeat(self.steps, 1, 1, 1), through)
         return self.classify(found[-len(x) :]), {"cells": after}
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
-        """The one step of a supervised episode, whose state nobody asks for."""
+        """The one step of a supervised episode, whose state is not used."""
         return self.predict(self.start(x.shape[1]), x[0])[0].unsqueeze(0)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor, channels_last, nn
 from torch.nn import functional as F
 
-from harness.method.interface import Feedback, Method, State
+from harness.method.interface import Feedback, Method, State, Task
 
 SUPERVISED = ("supervised",)
 """Kinds of protocols whose classes are those of training, so that weights alone can tell them apart."""
 
 
 class Classifier(Method):
-    """The base of nets without memory. A subclass gives `answers`; the state is empty: [B, 0]."""
+    """The base of nets without memory: a subclass defines `logits`. The state is empty: [B, 0].
+
+    `resolution` is the side to which images are average-pooled first, or None for their own size.
+    """
 
     kinds = SUPERVISED
 
-    def answers(self, x: Tensor) -> Tensor:
-        """Logits [N, ways] of images [N, C, H, W], each by itself."""
-        raise TypeError(f"{type(self).__name__} does not define answers()")
+    def __init__(self, task: Task, resolution: int | None) -> None:
+        super().__init__(task)
+        self.resolution = resolution
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits [N, ways] of images [N, C, h, w] at the resolution, each by itself."""
+        raise TypeError(f"{type(self).__name__} does not define logits()")
 
     def start(self, episodes: int) -> State:
         return next(self.parameters()).new_zeros(episodes, 0)
@@ -27,14 +34,16 @@ class Classifier(Method):
         return state
 
     def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        return self.answers(x), state
+        return self.logits(pooled_images(x, self.resolution)), state
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
-        return self.answers(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return self.logits(pooled_images(x.flatten(0, 1), self.resolution)).unflatten(0, x.shape[:2])
 
 
-def resized(x: Tensor, resolution: int | None) -> Tensor:
-    """Images [N, C, H, W] average-pooled to `resolution` x `resolution`, or as they are."""
+def pooled_images(x: Tensor, resolution: int | None) -> Tensor:
+    """Images [N, C, H, W] average-pooled to `resolution` x `resolution`, or of their own size; in channels-last memory,
+    on which the convolutions of CPUs and tensor cores are fastest."""
+    x = x.contiguous(memory_format=channels_last)
     return x if resolution is None else F.adaptive_avg_pool2d(x, resolution)
 
 

@@ -11,13 +11,23 @@ from harness.method.interface import Feedback, Method, State
 class SequenceLearner(Method):
     """A method whose memory is driven by images, each with the label that was revealed before it.
 
-    A subclass has `start`, whose state holds the label [B] that enters with the next image under the key "label" (-1:
-    none), and `_run`, which takes any number of steps at once. Stepping, whole episodes and support sets follow.
+    The state is the memory, and "label" [B]: the label that enters with the next image (null: -1). A subclass defines
+    `initial`, its memory at first, and `run`, which takes any number of steps at once. Stepping, whole episodes and
+    support sets follow.
     """
 
-    def _run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
-        """Logits [T, B, ways] and the state after the steps x [T, B, C, H, W] with labels [T, B]."""
-        raise TypeError(f"{type(self).__name__} does not define _run()")
+    def initial(self, episodes: int) -> State:
+        """The entries of the state that are memory, at the beginning of `episodes` episodes: a dict."""
+        raise TypeError(f"{type(self).__name__} does not define initial()")
+
+    def run(self, x: Tensor, labels: Tensor, state: State) -> tuple[Tensor, State]:
+        """Logits [T, B, ways] and the memory after the steps x [T, B, C, H, W] with labels [T, B]."""
+        raise TypeError(f"{type(self).__name__} does not define run()")
+
+    def start(self, episodes: int) -> State:
+        """The memory at first, and a null label."""
+        device = next(self.parameters()).device
+        return {"label": torch.full((episodes,), -1, device=device), **self.initial(episodes)}
 
     def observe(self, state: State, feedback: Feedback) -> State:
         """Keeps the label; it enters with the next image. A support pair's image is seen first."""
@@ -27,17 +37,18 @@ class SequenceLearner(Method):
 
     def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
         """One step."""
-        logits, state = self._run(x.unsqueeze(0), state["label"].unsqueeze(0), state)
-        return logits.squeeze(0), state
+        label = state["label"]
+        logits, memory = self.run(x.unsqueeze(0), label.unsqueeze(0), state)
+        return logits.squeeze(0), {"label": torch.full_like(label, -1), **memory}
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
         """All steps in one call."""
-        return self._run(x, feedback.target, self.start(x.shape[1]))[0]
+        return self.run(x, feedback.target, self.start(x.shape[1]))[0]
 
     def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
         """All steps before the queries in one call."""
         labels, last = labels_with_images(feedback, state["label"])
-        return {**self._run(x, labels, state)[1], "label": last}
+        return {"label": last, **self.run(x, labels, state)[1]}
 
 
 def labels_with_images(feedback: Feedback, pending: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from harness.evaluation.operations import Operations
 from harness.method.interface import Feedback, Method, Task, leaves, state_bytes
-from methods.transformer import Transformer, _turned
+from methods.transformer import Transformer, _rotated
 from tests.helpers.stepping import normal_stream, seeded, stepped, stream_batch
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
@@ -153,8 +153,8 @@ def test_only_distances_between_steps_count(positions: str) -> None:
     tokens = torch.randn(1, 4, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     scores = []
     for past in (0, 37, 1000):
-        query, key, _ = method.blocks[0].projected(tokens, method._turns(past, 4, tokens))
-        scores.append(query @ key.transpose(-1, -2) + method._lowered(past, 4, tokens)[..., past:])
+        query, key, _ = method.blocks[0].projected(tokens, method._rotations(past, 4, tokens))
+        scores.append(query @ key.transpose(-1, -2) + method._bias(past, 4, tokens)[..., past:])
     torch.testing.assert_close(scores[0], scores[1])
     torch.testing.assert_close(scores[0], scores[2])
     moved = (query[..., 1:, :] @ key[..., :-1, :].transpose(-1, -2)).diagonal(dim1=-2, dim2=-1)
@@ -167,13 +167,13 @@ def test_rotary_positions_can_pick_out_one_distance_and_alibi_cannot() -> None:
     query = torch.zeros(1, 1, 1, 16, dtype=torch.float64)
     query[..., :4] = 1
     for wanted in (1, 2, 5):
-        past, now = rotary._turns(0, 30, query), rotary._turns(29 - wanted, 1, query)
+        past, now = rotary._rotations(0, 30, query), rotary._rotations(29 - wanted, 1, query)
         assert past is not None
         assert now is not None
-        keys, at = _turned(query.expand(1, 1, 30, 16), past), _turned(query, now)
+        keys, at = _rotated(query.expand(1, 1, 30, 16), past), _rotated(query, now)
         assert int((at @ keys.transpose(-1, -2)).argmax()) == 29 - wanted
-    lowered = tiny("alibi")._lowered(29, 1, query)[0, :, 0]
-    assert (lowered.diff(dim=-1) > 0).all()
+    bias = tiny("alibi")._bias(29, 1, query)[0, :, 0]
+    assert (bias.diff(dim=-1) > 0).all()
 
 
 def test_parameters_are_those_counted_by_hand() -> None:
