@@ -22,12 +22,12 @@ _VALUES_AT_ONCE = 100_000_000
 class MAML(Trainable, GradientLearner):
     """A net whose weights take a few steps of gradient descent in every episode, from a start that is trained for it.
 
-    With the support pairs (x_i, y_i) of an episode, and W_0 where every episode begins (equation 1 of the paper):
+    With the support pairs (x_i, y_i) of an episode, and W_0 where every episode begins (algorithm 2 of the paper):
 
         W_k+1 = W_k - rate * d/dW mean_i CE(f(x_i; W_k), y_i),  k = 0 .. steps - 1;   answers are f(x; W_steps).
 
-    Training minimises the loss of the answers over W_0 (and the rate) by its exact gradient through all steps
-    (algorithm 2). All weights learn, scales and shifts of the normalisation included, for all episodes at once.
+    Training minimises the loss of the answers over W_0 (and the rate) by its exact gradient through all steps.
+    All weights learn, scales and shifts of the normalisation included, for all episodes at once.
 
     Where there is a support set its pairs are stored in the state; `adapt` puts the adapted weights in their place.
     In streams every revealed label is one step on the image it belongs to, so that the label delay d must be given; the

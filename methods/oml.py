@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from harness.method.interface import Feedback, State, Task
-from harness.training.interface import Features, Trainable, features_of
 from methods.nn import label_pairing
 from methods.nn.backbones import Conv4
+from methods.nn.feature_net import FeatureNet
 from methods.nn.functional_linear import FunctionalLinear, Rows
 from methods.nn.gradient_learner import GradientLearner
 
 
-class OML(Trainable, GradientLearner):
+class OML(FeatureNet, GradientLearner):
     """A conv net that is fixed within an episode, under linear layers that take one SGD step a label.
 
     With features phi(x) of the representation net and the prediction net's weights W:
@@ -50,6 +50,7 @@ class OML(Trainable, GradientLearner):
     """
 
     kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
+    feature_net = "represent"
 
     def __init__(
         self,
@@ -81,7 +82,7 @@ class OML(Trainable, GradientLearner):
 
     def encode(self, x: Tensor) -> Tensor:
         """Features phi(x) [B, N, D]."""
-        return self.represent(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return self.features(x)
 
     def encode_stream(self, x: Tensor) -> Tensor:
         """In the order of time: sums over images, in gradients and batch statistics, round by their order."""
@@ -109,9 +110,6 @@ class OML(Trainable, GradientLearner):
             labelled, _ = label_pairing.pair(state["pending"], features)
             logits = self.learner.stream_logits(state["weights"], labelled, features, feedback.target.T)
             return logits.transpose(0, 1)
-
-    def memoryless_features(self) -> Features:
-        return features_of(self, "represent")
 
 
 class Strided(nn.Module):

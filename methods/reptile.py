@@ -22,7 +22,7 @@ class Reptile(MAML):
     """`MAML`'s net, whose start moves towards where plain learning of training tasks took it.
 
     From the start W every episode b takes k steps of Adam without momentum (beta1 = 0), each on a batch of its labelled
-    samples, and ends at W_b. An update is (the source's algorithm 1, over a batch of tasks)
+    samples, and ends at W_b. An update is (the source's batched version)
 
         W <- W + eps mean_b (W_b - W),
 

@@ -1,4 +1,4 @@
-"""What a learner with one memory over the whole image is fed: features of a conv net, or pixels."""
+"""The input of a learner with one memory over the whole image: features of a conv net, or pixels."""
 
 from __future__ import annotations
 

@@ -42,6 +42,6 @@ def loss_among_seen(logits: Tensor, batch: Batch, unknown: Tensor | None = None,
     total = (each * (seen & scored)).sum()
     if unknown is not None:
         some = logits.amax(-1) > UNSEEN / 2
-        told = F.binary_cross_entropy_with_logits(unknown, (~seen).to(unknown.dtype), reduction="none")
-        total = total + weight * torch.where(some & scored, told, 0.0).sum()
+        detection = F.binary_cross_entropy_with_logits(unknown, (~seen).to(unknown.dtype), reduction="none")
+        total = total + weight * torch.where(some & scored, detection, 0.0).sum()
     return total / target.shape[1]

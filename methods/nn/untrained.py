@@ -11,7 +11,7 @@ LABELLED = tuple(kind for kind in CLASSES if kind != "supervised")
 
 
 class Untrained(Method):
-    """A method with nothing to train, which must still know where its states belong.
+    """A method without parameters, whose states must still be on its device.
 
     An empty buffer moves with `.to(device)` in place of parameters; it is not saved.
     """

@@ -117,6 +117,13 @@ def test_scoring_learns_as_training_does_and_keeps_no_graph() -> None:
     assert not any(each.grad_fn for each in (answers, *pytree.tree_leaves(state)))
 
 
+def test_absorbing_a_stream_gives_the_state_of_stepping() -> None:
+    net, (x, masks) = a_net(2), a_stream(2)
+    first_part = net.absorb(net.start(EPISODES), x[:3], Feedback(masks[:3]))
+    whole = net.absorb(first_part, x[3:], Feedback(masks[3:]))
+    torch.testing.assert_close(whole, stepped(net, x, masks)[1])
+
+
 def test_the_state_is_the_weights_and_the_images_whose_masks_are_to_come() -> None:
     for delay in (1, 3):
         net = a_net(delay, resolution=16).float()

@@ -19,7 +19,7 @@ from methods.nn.functional_nets import Learner
 from methods.nn.passes import batches_over
 from methods.reptile import Reptile
 from tests.helpers.maml import EPISODES, STEPS, WAYS, k_shot_protocol, noisy_stream, source_for
-from tests.helpers.stepping import seeded
+from tests.helpers.stepping import seeded, stepped
 
 SMALL: dict[str, Any] = {"channels": 4, "inner_lr": 0.01, "inner_steps": 3, "inner_batch": 4, "resolution": 16}
 
@@ -146,6 +146,13 @@ def test_streams_take_one_step_a_label_on_the_image_it_belongs_to(delay: int) ->
         wanted = learner(F.adaptive_avg_pool2d(x[-1, b, None], 16), statistics)[0][0]
         torch.testing.assert_close(found[-1][b], wanted, rtol=1e-5, atol=1e-7)
         assert int(state["squares"]["count"]["body"][b]) == 7 + len(rows)
+
+
+def test_absorbing_a_stream_gives_the_state_of_stepping() -> None:
+    net, (x, feedback) = a_reptile("continual", 1).eval(), noisy_stream(1)
+    first_part = net.absorb(net.start(EPISODES), x[:3], Feedback(feedback[:3]))
+    whole = net.absorb(first_part, x[3:], Feedback(feedback[3:]))
+    torch.testing.assert_close(whole, stepped(net, x, feedback)[1])
 
 
 def test_batches_are_passes_laid_end_to_end() -> None:
