@@ -138,14 +138,7 @@ def best_published(protocol: AnyProtocol) -> str | None:
     Best by the metric that the board is ranked by, where it was printed or follows from what was printed, and
     otherwise by the metric that was printed most often.
     """
-    by, parts = protocol.ranking, _parts(protocol)
-    values: list[tuple[float, Published]] = []
-    for each in protocol.published:
-        numbers = {name: _first(value) for name, value in each.metrics.items()}
-        if by in numbers:
-            values.append((numbers[by], each))
-        elif parts and all(name in numbers for name in parts):
-            values.append((statistics.fmean(numbers[name] for name in parts), each))
+    values = [(found[0], each) for each in protocol.published if (found := published_ranking(protocol, each))]
     if values:
         value, best = max(values, key=lambda each: each[0])
         return f"{_titled(best)} {value:.1f} ({best.source})"
@@ -156,6 +149,20 @@ def best_published(protocol: AnyProtocol) -> str | None:
     having = [each for each in protocol.published if metric in each.metrics]
     best = max(having, key=lambda each: _first(each.metrics[metric]))
     return f"{_titled(best)} {_first(best.metrics[metric])} {metric} ({best.source})"
+
+
+def published_ranking(protocol: AnyProtocol, published: Published) -> tuple[float, float | None] | None:
+    """The metric that the board is ranked by, of a published result: its value and the spread printed with it.
+
+    Where only the metrics were printed whose mean it is, their mean without a spread; None where it does not follow.
+    """
+    by, parts, numbers = protocol.ranking, _parts(protocol), published.metrics
+    if by in numbers:
+        value = numbers[by]
+        return (value[0], value[1]) if isinstance(value, list) else (value, None)
+    if parts and all(name in numbers for name in parts):
+        return statistics.fmean(_first(numbers[name]) for name in parts), None
+    return None
 
 
 def _parts(protocol: AnyProtocol) -> tuple[str, ...]:

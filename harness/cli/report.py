@@ -1,0 +1,56 @@
+"""`harness report [BOARD...] --out DIR`: web pages of boards, each in one file that needs no network."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.cli.common import add_boards, boards_to_read
+from harness.util.errors import UserError
+from harness.util.shown_text import shown
+
+if TYPE_CHECKING:
+    from harness.boards.markdown import View
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "names", nargs="*", metavar="BOARD", help="a protocol's name or file; without any, all boards and tables"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder that pages are written to")
+    parser.add_argument(
+        "--data",
+        choices=("real", "stand-in"),
+        default="real",
+        help="the boards of real or of generated (stand-in) data",
+    )
+    add_boards(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    from harness.report.build import Site, write_all, write_some
+
+    if args.out.exists() and not args.out.is_dir():
+        raise UserError(f"--out {args.out} is a file; give a folder")
+    if not args.names:
+        written = write_all(Site(args.out, boards_to_read(args, args.data == "stand-in")))
+    else:
+        views = [_view(name, args) for name in args.names]
+        folders = {boards for boards, _ in views}
+        if len(folders) > 1:
+            raise UserError("boards of real and of generated data lie in two folders; report them one after the other")
+        written = write_some(Site(args.out, folders.pop()), [view for _, view in views])
+    print(shown(f"{len(written)} {'page' if len(written) == 1 else 'pages'}; open {written[0]}"))
+    return 0
+
+
+def _view(name: str, args: argparse.Namespace) -> tuple[Path, View]:
+    """A board and the folder that it is in."""
+    from harness.boards.markdown import on_data, view_board
+    from harness.protocol.load import load_protocol
+
+    loaded = load_protocol(name)
+    stand_in = args.data == "stand-in" or loaded.protocol.card.stand_in
+    boards = boards_to_read(args, stand_in, loaded.name)
+    return boards, view_board(loaded.name, on_data(loaded, stand_in), boards, stand_in)

@@ -1,0 +1,248 @@
+"""The page of one board: its rows as a table that can be sorted, what separates them, and what they cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.boards import intervals
+from harness.boards.artifacts import scores_of
+from harness.boards.columns import budget_of, marks_of, measured, options_of, published_ranking, why
+from harness.boards.legend import legend
+from harness.boards.markdown import View
+from harness.boards.standings import Entry
+from harness.evaluation.score import Scores
+from harness.protocol.episode_models import Published
+from harness.records.record import Record
+from harness.report.board_table import board_table
+from harness.report.curves import TITLES, WORDS, curve
+from harness.report.figure import Figure
+from harness.report.forest import Interval, forest
+from harness.report.lines import Series, lines
+from harness.report.marks import explained
+from harness.report.page import Pages, protocol_file, render, run_file
+from harness.report.scatter import Point, scatter
+from harness.util.errors import UserError
+
+CURVES, PAIRS, LINES = 8, 12, 60
+"""Methods with a curve, entries in the matrix of differences, and lines of an interval plot, at most: the best ones."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Differences of entries, row less column: `cells[i][j]` is (text, style, words), None where i is j."""
+
+    names: Sequence[str]
+    cells: Sequence[Sequence[tuple[str, str, str] | None]]
+    episodes: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a reader can do about one row: the command that makes it again, and how its claim can be checked."""
+
+    label: str
+    run: str
+    line: int
+    command: str
+    state: str
+
+
+def board_page(view: View, boards: Path, pages: Pages) -> str:
+    """HTML of a board, whose rows lie in the folder `boards`; it leads to those of `pages` that the report has."""
+    by, others = view.standings.ranking, view.protocol.reported if view.protocol else ()
+    ranked = [entry for _, entry in view.standings.ranked]
+    names = entry_names(ranked)
+    isolated = any(record.isolated for entry in ranked for record in entry.records)
+    apart = [entry for _, entries in view.standings.apart for entry in entries]
+    scores = {id(entry): _scores(entry, boards) for entry in _best_of_each_method(ranked)[:CURVES]}
+    marks = {each.anchor: each for entry in (*ranked, *apart) for each in map(explained, marks_of(entry))}
+    up = "../../" if view.stand_in else "../"
+
+    def run_page(record: Record) -> str | None:
+        return up + run_file(view.name, record.run) if (view.name, record.run) in pages.runs else None
+
+    return render(
+        "board.html",
+        up=up,
+        view=view,
+        title=view.protocol.title if view.protocol else view.name,
+        protocol=view.protocol,
+        protocol_page=protocol_file(view.name) if view.name in pages.protocols else None,
+        stand_in=view.stand_in,
+        by=by,
+        table=board_table(view.standings.ranked, by, others, run_page) if ranked else None,
+        apart=[
+            (heading, [(entry.newest.method, why(entry), measured(entry, by), entry.newest.run) for entry in entries])
+            for heading, entries in view.standings.apart
+        ],
+        legend=legend(view.protocol, by, isolated) if view.protocol else "",
+        forests=_forests(view, ranked, names, [by, *(name for name in others if name != by)]),
+        curves=[*_curves(ranked, scores)],
+        costs=_costs(ranked, names, by),
+        pairs=_pairs(ranked, by),
+        marks=[*sorted(marks.values(), key=lambda mark: mark.anchor)],
+        rows=[*_rows(view, names, boards)],
+        published=[] if view.stand_in or not view.protocol else view.protocol.published,
+    )
+
+
+def entry_names(entries: Sequence[Entry]) -> dict[int, str]:
+    """A name for each entry, by its `id`: its method's, with what tells it from others of the same method if there are
+    such: its budget, its options, or the end of its run's name."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.newest.method, []).append(entry)
+    names = {}
+    for method, group in groups.items():
+        texts = [(budget_of(each.newest), options_of(each.newest)) for each in group]
+        counts = [Counter(column) for column in zip(*texts, strict=True)]
+        for entry, words in zip(group, texts, strict=True):
+            own = next((word for word, count in zip(words, counts, strict=True) if count[word] == 1), None)
+            suffix = entry.newest.run.rpartition("-")[2][:6] if own is None else own or "default"
+            names[id(entry)] = method if len(group) == 1 else f"{method}, {suffix}"
+    return names
+
+
+def _forests(view: View, ranked: Sequence[Entry], names: dict[int, str], metrics: Sequence[str]) -> list[Figure]:
+    drawn = []
+    for metric in metrics:
+        found = [*_measured(ranked, names, metric), *_published(view, metric)]
+        if found:
+            best = sorted(found, key=lambda each: -each.mean)
+            more = f" (the best {LINES} of {len(found)})" if len(found) > LINES else ""
+            drawn.append(forest(f"{metric}: intervals of all entries{more}", f"{metric}, %", best[:LINES]))
+    return drawn
+
+
+def _measured(ranked: Sequence[Entry], names: dict[int, str], metric: str) -> Iterator[Interval]:
+    for entry in ranked:
+        summary = entry.summary(metric)
+        if summary:
+            seeds = [record.metrics[metric].mean for record in entry.records]
+            words = options_of(entry.newest)
+            yield Interval(names[id(entry)], summary.mean, summary.bounds, summary.text(), False, seeds, words)
+
+
+def _published(view: View, metric: str) -> Iterator[Interval]:
+    if view.protocol is None or view.stand_in:
+        return
+    for each in view.protocol.published:
+        value: tuple[float, float | None] | None
+        if metric == view.standings.ranking:
+            value = published_ranking(view.protocol, each)
+        else:
+            value = _as_pair(each, metric)
+        if value is not None:
+            label = each.method + (f", {each.variant}" if each.variant else "")
+            yield _printed(label, *value, "; ".join(filter(None, [each.source, each.note])))
+
+
+def _printed(label: str, mean: float, spread: float | None, note: str) -> Interval:
+    if spread is None:
+        return Interval(label, mean, None, f"{mean:.1f}", True, note=note)
+    return Interval(label, mean, (mean - spread, mean + spread), f"{mean:.1f} ± {spread}", True, note=note)
+
+
+def _as_pair(published: Published, metric: str) -> tuple[float, float | None] | None:
+    value = published.metrics.get(metric)
+    if value is None:
+        return None
+    return (value[0], value[1]) if isinstance(value, list) else (value, None)
+
+
+def _best_of_each_method(ranked: Sequence[Entry]) -> list[Entry]:
+    best: dict[str, Entry] = {}
+    for entry in ranked:
+        best.setdefault(entry.newest.method, entry)
+    return [*best.values()]
+
+
+def _scores(entry: Entry, boards: Path) -> Scores | None:
+    try:
+        return scores_of(entry.newest, boards)
+    except UserError:
+        return None
+
+
+def _curves(ranked: Sequence[Entry], scores: dict[int, Scores | None]) -> Iterator[Figure]:
+    best = _best_of_each_method(ranked)
+    for name, (x_label, y_label) in WORDS.items():
+        having = [entry for entry in best if entry.newest.curves.get(name)]
+        drawn: list[Series] = []
+        for number, entry in enumerate(having[:CURVES]):
+            one = curve(entry.newest, name, scores.get(id(entry)), entry.newest.method, number)
+            drawn += [one] if one else []
+        if drawn and max(len(each.x) for each in drawn) > 1:
+            more = f", the best {CURVES} methods" if len(having) > CURVES else ""
+            yield lines(
+                f"{TITLES[name]} (the best entry of each method{more})", x_label, y_label, drawn, bounds=(0, 100)
+            )
+
+
+def _costs(ranked: Sequence[Entry], names: dict[int, str], by: str) -> list[Figure]:
+    per = "GFLOP per query" if by == "query_accuracy" else "GFLOP per step"
+    costs: list[tuple[str, str, Callable[[Record], float | None]]] = [
+        ("parameters", "parameters", lambda record: record.cost.parameters),
+        ("state", "bytes of state", lambda record: record.cost.state_bytes),
+        (
+            "computation",
+            per,
+            lambda record: record.cost.gflop_per_query if "query" in per else record.cost.gflop_per_step,
+        ),
+        ("training", "training episodes", lambda record: record.train_episodes + record.init_episodes),
+    ]
+    drawn = []
+    for name, label, cost in costs:
+        points = [
+            Point(names[id(entry)], float(value), summary.mean)
+            for entry in ranked
+            if (summary := entry.summary(by)) and (value := cost(entry.newest)) is not None
+        ]
+        if len(points) > 1:
+            drawn.append(scatter(f"{by} against {name}", label, f"{by}, %", points))
+    return drawn
+
+
+def _pairs(ranked: Sequence[Entry], metric: str) -> Pairs | None:
+    """The best entry of each method whose scores of single episodes are stored, compared on the same episodes."""
+    best = [(entry, entry.by_episode(metric)) for entry in _best_of_each_method(ranked)]
+    found = [(entry.newest.method, values) for entry, values in best if values is not None][:PAIRS]
+    if len(found) < 2:
+        return None
+    episodes = min(values.shape[1] for _, values in found)
+
+    def cell(i: int, j: int) -> tuple[str, str, str] | None:
+        if i == j:
+            return None
+        (first, mine), (second, theirs) = found[i], found[j]
+        change, half = intervals.paired(mine[:, :episodes], theirs[:, :episodes])
+        style, words = "open", "the interval includes zero"
+        if abs(change) > half:
+            style, words = "better" if change > 0 else "worse", "the interval excludes zero"
+        return f"{change:+.1f} ± {half:.1f}", style, f"{first} less {second}: {words}"
+
+    numbers = range(len(found))
+    return Pairs([name for name, _ in found], [[cell(i, j) for j in numbers] for i in numbers], episodes)
+
+
+def _rows(view: View, names: dict[int, str], boards: Path) -> Iterator[Row]:
+    lines_of = {id(record): line for line, record in view.board.records}
+    for _, entry in view.standings.ranked:
+        for record in entry.records:
+            label = names[id(entry)] + (f", seed {record.seed}" if len(entry.records) > 1 else "")
+            yield Row(label, record.run, lines_of[id(record)], record.command, _state(record, boards))
+
+
+def _state(record: Record, boards: Path) -> str:
+    """How far the row's claim can be checked with what is kept; its line was found unchanged when it was read."""
+    if record.checkpoint is None:
+        weights = "it has no weights: verify scores it again"
+    elif record.kept:
+        weights = f"weights kept ({record.kept}): verify scores them again"
+    else:
+        weights = "weights not kept: the command makes them again"
+    there = record.scores is not None and (boards / "scores" / f"{record.scores}.npz").is_file()
+    return f"{weights}; scores of single episodes {'kept' if there else 'not kept'}"

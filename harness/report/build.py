@@ -1,0 +1,60 @@
+"""What a report is made of: which pages are asked for, and where each is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from harness.boards.markdown import View, view_all
+from harness.report.board_page import board_page
+from harness.report.index_page import index_page
+from harness.report.page import Pages, board_file, table_file, write
+from harness.report.table_page import Reached, reached, table_page
+from harness.tables.cells import fill
+from harness.tables.definition import all_tables
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where pages go, and where boards are read from."""
+
+    out: Path
+    boards: Path
+
+    def put(self, address: str, page: str) -> Path:
+        """Writes a page at its address from the index's folder, and returns its path."""
+        path = self.out / unquote(address)
+        write(path, page)
+        return path
+
+
+def write_boards(site: Site, views: Sequence[View], pages: Pages) -> list[Path]:
+    """A page for each board."""
+    return [site.put(board_file(view.name, view.stand_in), board_page(view, site.boards, pages)) for view in views]
+
+
+def write_tables(site: Site, boards: Sequence[str]) -> tuple[list[Reached], list[Path]]:
+    """A page for each table of a paper that is read from boards, and how far each is reached.
+
+    The tables whose costs are computed at once are left to `harness table`: that builds nets, which takes a while.
+    """
+    filled = [fill(each, site.boards) for each in all_tables() if not each.table.computed]
+    written = [site.put(table_file(each.printed.name), table_page(each, boards)) for each in filled]
+    return [reached(each) for each in filled], written
+
+
+def write_all(site: Site) -> list[Path]:
+    """The index, every board and every table; the paths written, the index first."""
+    views = view_all(site.boards)
+    boards = write_boards(site, views, Pages())
+    figures, tables = write_tables(site, [view.name for view in views if not view.stand_in])
+    index = site.put("index.html", index_page(views, [], figures))
+    return [index, *boards, *tables]
+
+
+def write_some(site: Site, views: Sequence[View]) -> list[Path]:
+    """The pages of these boards and an index of them; the paths written, the index first."""
+    boards = write_boards(site, views, Pages())
+    return [site.put("index.html", index_page(views, [], [])), *boards]

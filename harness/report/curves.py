@@ -1,0 +1,56 @@
+"""The curves of a record with their intervals, where the scores of its single episodes are at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.evaluation.score import Scores, mean
+from harness.records.record import Record
+from harness.report.lines import Series
+
+WORDS = {
+    "by_shot": ("shot (earlier presentations of the class)", "accuracy, %"),
+    "by_step": ("step", "accuracy, %"),
+    "by_subtask": ("subtask, in the order of the stream", "accuracy of its queries, %"),
+    "iou_by_shot": ("shot (earlier presentations)", "IoU on the target, %"),
+    "masking_by_shot": ("shot (earlier presentations)", "masking of the distractor, %"),
+}
+"""Curve to the labels of its two axes, in the order in which they are shown."""
+
+TITLES = {
+    "by_shot": "Accuracy by shot",
+    "by_step": "Accuracy by step",
+    "by_subtask": "Accuracy by subtask after the whole stream",
+    "iou_by_shot": "IoU by shot",
+    "masking_by_shot": "Masking by shot",
+}
+
+
+def curve(record: Record, name: str, scores: Scores | None, label: str, number: int | None = None) -> Series | None:
+    """A record's curve as a series with 95 % intervals over episodes; None if it has no such curve."""
+    values = record.curves.get(name)
+    if not values:
+        return None
+    first = 1 if name == "by_subtask" else 0
+    half = [] if scores is None else _halves(_episodes(name, scores), len(values))
+    return Series(label, [*range(first, first + len(values))], values, half, number)
+
+
+def _episodes(name: str, scores: Scores) -> np.ndarray | None:
+    """The values behind a curve in each episode, [E, K], as shares; NaN where an episode has none."""
+    if name == "by_shot" and {"right", "count"} <= scores.keys():
+        with np.errstate(invalid="ignore"):
+            return scores["right"] / scores["count"]
+    key = {"by_step": "by_step", "by_subtask": "by_subtask", "iou_by_shot": "iou", "masking_by_shot": "masking"}.get(
+        name
+    )
+    return scores.get(key) if key else None
+
+
+def _halves(values: np.ndarray | None, length: int) -> Sequence[float]:
+    if values is None or values.ndim != 2 or values.shape[1] < length:
+        return []
+    halves = [mean(values[:, place])[1] for place in range(length)]
+    return [] if np.isnan(halves).any() else halves

@@ -1,0 +1,116 @@
+"""Curves: series over a common axis, with bands for their intervals and shaded stages of training behind them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.report.figure import DASHES, Figure, line_key, shape
+from harness.report.svg import Scale, add, bottom_axis, drawing, left_axis, linear, markup, tick_text, tooltip
+
+_LEFT, _TOP = 52, 40
+
+
+@dataclass(frozen=True)
+class Series:
+    """Values `y` at `x`; `half` are the halves of their intervals, empty where they are not known."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    half: Sequence[float] = ()
+    number: int | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of the axis with a name."""
+
+    name: str
+    begin: float
+    end: float
+
+
+def lines(
+    caption: str,
+    x_label: str,
+    y_label: str,
+    series: Sequence[Series],
+    *,
+    stages: Sequence[Stage] = (),
+    bounds: tuple[float, float] | None = None,
+    width: float = 720,
+    height: float = 320,
+) -> Figure:
+    """The series, each with a colour, dashes and marks of its own."""
+    right, bottom = width - 18, height - 46
+    drawn = drawing(width, height, caption)
+    xs = [x for each in series for x in each.x] + [end for each in stages for end in (each.begin, each.end)]
+    ys = [y + sign * half for each in series for y, half in _with_half(each) for sign in (-1, 1)]
+    across = _tight(xs, _LEFT, right)
+    up = linear(ys, bottom, _TOP, bounds)
+    for number, stage in enumerate(stages):
+        left, end = across(stage.begin), across(stage.end)
+        group = add(drawn, "g", class_="stage")
+        tooltip(group, f"stage {stage.name}: {tick_text(stage.begin)} to {tick_text(stage.end)}")
+        place: dict[str, Any] = {"x": left, "y": _TOP, "width": max(0.0, end - left), "height": bottom - _TOP}
+        add(group, "rect", class_="odd" if number % 2 else "even", **place)
+        if end - left > 7 * len(stage.name):
+            add(group, "text", stage.name, x=(left + end) / 2, y=_TOP + 14, class_="stage-name", text_anchor="middle")
+    bottom_axis(drawn, across, _TOP, bottom, x_label)
+    left_axis(drawn, up, _LEFT, right, y_label)
+    for position, one in enumerate(series):
+        number = position if one.number is None else one.number
+        group = add(drawn, "g", class_="series")
+        tooltip(group, one.name)
+        points = [(across(x), up(y)) for x, y in zip(one.x, one.y, strict=True) if math.isfinite(y)]
+        if one.half:
+            low, high = (
+                [up(max(up.low, min(up.high, y + sign * half))) for y, half in _with_half(one)] for sign in (-1, 1)
+            )
+            edge = [
+                *zip(map(across, one.x), high, strict=True),
+                *reversed([*zip(map(across, one.x), low, strict=True)]),
+            ]
+            add(
+                group,
+                "path",
+                d=_path([point for point in edge if math.isfinite(point[1])]) + "Z",
+                class_=f"band s{number % 8}",
+            )
+        add(group, "path", d=_path(points), class_=f"line s{number % 8}", stroke_dasharray=DASHES[number % 8])
+        every = max(1, len(points) // 12)
+        for x, y in points[::every]:
+            shape(group, number, x, y, 3.5)
+    keys = [line_key(place if each.number is None else each.number, each.name) for place, each in enumerate(series)]
+    return Figure(caption, markup(drawn), keys, [x_label, *(each.name for each in series)], _rows(series))
+
+
+def _rows(series: Sequence[Series]) -> list[list[str]]:
+    """The numbers: a line for each place on the axis."""
+    at = [{x: (y, half) for x, (y, half) in zip(each.x, _with_half(each), strict=True)} for each in series]
+    places = sorted({x for each in at for x in each})
+    return [[f"{x:g}", *(_number(*each[x]) if x in each else "–" for each in at)] for x in places]
+
+
+def _number(value: float, half: float) -> str:
+    if not math.isfinite(value):
+        return "–"
+    text = f"{value:.4g}"
+    return f"{text} ± {half:.2g}" if half else text
+
+
+def _with_half(series: Series) -> list[tuple[float, float]]:
+    return [*zip(series.y, series.half or [0.0] * len(series.y), strict=True)]
+
+
+def _tight(values: Sequence[float], start: float, end: float) -> Scale:
+    """A scale that ends where the values do."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    return Scale(low, high if high > low else low + 1, start, end)
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points) if points else "M0 0"

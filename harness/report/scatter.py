@@ -1,0 +1,62 @@
+"""What accuracy costs: entries over a cost on a logarithmic axis, with those that no other beats in both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.report.figure import Figure, mark_key, shape
+from harness.report.svg import add, bottom_axis, drawing, left_axis, linear, markup, powers, tooltip
+
+_LEFT, _TOP, _WIDTH, _HEIGHT = 48, 40, 460, 320
+_NAMED = 6
+
+
+@dataclass(frozen=True)
+class Point:
+    """An entry: what it costs and what it scores, in per cent."""
+
+    label: str
+    cost: float
+    score: float
+
+
+def pareto(points: Sequence[Point]) -> list[Point]:
+    """The points that no other beats in one and equals or beats in the other, cheapest first."""
+    best: list[Point] = []
+    for each in sorted(points, key=lambda point: (point.cost, -point.score)):
+        if not best or each.score > best[-1].score:
+            best.append(each)
+    return best
+
+
+def scatter(caption: str, x_label: str, y_label: str, points: Sequence[Point]) -> Figure:
+    """The points; those on the frontier are drawn as triangles, joined by a line, and named where there is room."""
+    drawn = drawing(_WIDTH, _HEIGHT, caption)
+    right, bottom = _WIDTH - 14, _HEIGHT - 46
+    across = powers([each.cost for each in points], _LEFT, right)
+    up = linear([each.score for each in points], bottom, _TOP, (0, 100))
+    bottom_axis(drawn, across, _TOP, bottom, x_label)
+    left_axis(drawn, up, _LEFT, right, y_label)
+    front = pareto(points)
+    if len(front) > 1:
+        first, *others = front
+        steps = "".join(f"H{across(each.cost):.1f}V{up(each.score):.1f}" for each in others)
+        add(drawn, "path", d=f"M{across(first.cost):.1f} {up(first.score):.1f}{steps}", class_="frontier")
+    for each in points:
+        group = add(drawn, "g", class_="row")
+        tooltip(group, f"{each.label}: {each.score:.1f}, {x_label} {each.cost:,.4g}")
+        shape(group, 2 if each in front else 0, across(each.cost), up(each.score), 4.5)
+    taken: list[tuple[float, float]] = []
+    for each in reversed(front):
+        x, y = across(each.cost), up(each.score) - 9
+        if len(taken) < _NAMED and all(abs(y - other) > 13 or abs(x - at) > 90 for at, other in taken):
+            taken.append((x, y))
+            anchor = "end" if x > (_LEFT + right) / 2 else "start"
+            add(drawn, "text", each.label[:26], x=x, y=y, class_="tick", text_anchor=anchor)
+    keys = [
+        mark_key(2, "no other entry is cheaper and as good, or better at that cost"),
+        mark_key(0, "other entries"),
+    ]
+    rows = [[each.label, f"{each.cost:,.4g}", f"{each.score:.1f}"] for each in points]
+    return Figure(caption, markup(drawn), keys, ["entry", x_label, y_label], rows)

@@ -1,0 +1,85 @@
+"""Pages as a reader's program sees them: parsed by the rules of HTML, with what each may not hold."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import html5lib
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "'; alert(1); //",
+    "</style></title><svg onload=alert(1)>",
+    "{{ 7 * 7 }}{% raw %}",
+    "javascript:alert(1)",
+    "]]><!--",
+    "&lt;b&gt;",
+)
+"""Texts that would be markup, script or a template if they were not taken as text."""
+
+OWN = {"script", "style"}
+
+
+def parsed(page: str) -> Any:
+    """The tree of a page; a fault of its HTML fails the test, as a browser that mends it would hide it."""
+    parser = html5lib.HTMLParser(tree=html5lib.getTreeBuilder("etree"), namespaceHTMLElements=False)
+    tree = parser.parse(page)
+    faults = [each for each in parser.errors if each[1] not in {"non-void-element-with-trailing-solidus"}]
+    assert not faults, faults[:5]
+    return tree
+
+
+def text_of(page: str) -> str:
+    """What can be read on a page: text and the words of attributes, without its script and style."""
+    found: list[str] = []
+
+    def walk(node: Any) -> None:
+        if isinstance(node.tag, str) and node.tag.rpartition("}")[2] in OWN:
+            return
+        found.extend(str(value) for value in node.attrib.values())
+        found.append(node.text or "")
+        for child in node:
+            walk(child)
+            found.append(child.tail or "")
+
+    walk(parsed(page))
+    return "\n".join(found)
+
+
+def check_page(page: str, place: Path | None = None) -> None:
+    """Fails on what no page may have: foreign scripts or addresses, handlers, ids that repeat, links to nowhere,
+    figures without words, headings that skip a level."""
+    tree = parsed(page)
+    nodes = [node for node in tree.iter() if isinstance(node.tag, str)]
+    names = [node.tag.rpartition("}")[2] for node in nodes]
+    assert names.count("script") == names.count("style") == names.count("main") == names.count("h1") == 1
+    assert not {"iframe", "object", "embed", "form", "base", "link"} & set(names)
+    ids = [node.attrib["id"] for node in nodes if "id" in node.attrib]
+    assert len(ids) == len(set(ids)), sorted(each for each in ids if ids.count(each) > 1)
+    levels = [int(name[1]) for name in names if re.fullmatch(r"h[1-6]", name)]
+    assert all(b - a <= 1 for a, b in pairwise(levels))
+    for node, name in zip(nodes, names, strict=True):
+        assert not [key for key in node.attrib if str(key).startswith("on") or key == "style"]
+        if name == "svg":
+            assert node.attrib.get("aria-label") or node.attrib.get("aria-hidden") == "true"
+        if name in {"img", "image"}:
+            address = next(value for key, value in node.attrib.items() if str(key).endswith(("src", "href")))
+            assert address.startswith("data:image/png;base64,")
+            assert name == "image" or node.attrib.get("alt") is not None
+        if name == "a":
+            _check_link(str(node.attrib["href"]), set(ids), place)
+
+
+def _check_link(href: str, ids: set[str], place: Path | None) -> None:
+    parts = urlsplit(href)
+    assert not parts.scheme, href
+    assert not parts.netloc, href
+    if not parts.path:
+        assert parts.fragment in ids, href
+    elif place is not None:
+        assert (place.parent / unquote(parts.path)).is_file(), f"{place}: {href}"

@@ -1,0 +1,162 @@
+"""The page of a board: what it holds, that all of it is text, that it stays small and leads nowhere else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness import cli
+from harness.boards import store
+from harness.boards.markdown import view_board
+from harness.protocol.models import PROTOCOL
+from harness.records.record import Record
+from harness.report.board_page import board_page
+from harness.report.page import Pages, file_name
+from harness.runs.folder import write_scores
+from harness.util.tensor_files import sha256_of
+from tests.helpers.boards import LOADED, PROTOCOL_TEXT, record
+from tests.helpers.pages import HOSTILE, check_page, text_of
+
+OWN = Path(__file__).parents[2] / "leaderboards"
+
+
+def with_scores(boards: Path, share: float, **changes: Any) -> Record:
+    """A record whose scores of 1000 episodes of 50 steps lie beside the board."""
+    right = (np.random.default_rng(0).random((1000, 50)) < share).astype(np.float64)
+    scores = {
+        "right": np.repeat(right[:, :10], 5, 1), "count": np.ones((1000, 50)), "revealed_right": right,
+        "revealed_count": np.ones((1000, 50)), "by_step": right,
+    }  # fmt: skip
+    folder = boards / "scores"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_scores(folder / "new.npz", scores)
+    digest = sha256_of(folder / "new.npz")
+    (folder / "new.npz").rename(folder / f"{digest}.npz")
+    return record(100 * share, scores=digest, **changes)
+
+
+def page(boards: Path, records: list[Record], pages: Pages = Pages()) -> str:  # noqa: B008
+    for each in records:
+        store.append_record(each, boards)
+    return board_page(view_board(LOADED.name, LOADED.protocol, boards, stand_in=False), boards, pages)
+
+
+def test_a_board_without_rows_says_so(tmp_path: Path) -> None:
+    text = page(tmp_path, [])
+    check_page(text)
+    assert "Nothing measured yet" in text
+
+
+def test_a_board_shows_entries_seeds_intervals_costs_and_commands(tmp_path: Path) -> None:
+    records = [
+        record(90.0, run="opn-0"),
+        record(92.0, run="opn-1", seed=1),
+        record(70.0, run="other", method="count", options={}, marks=["label delay told", "my own mark"]),
+        record(60.0, run="part", method="count", options={}, test_episodes=10),
+    ]
+    found = page(tmp_path, records)
+    check_page(found)
+    text = text_of(found)
+    for part in ("70.0 ± 0.5", "label delay told", "must infer it", "10 of 1000 test episodes", "std over 3 runs",
+                 "accuracy against parameters", "harness run tiny_online --method opn", "91.2 ± 1.1"):  # fmt: skip
+        assert part in text, part
+    assert found.count('class="seed"') == 2 * 3, "two seeds in the plots of three metrics"
+
+
+def test_paired_differences_are_of_the_same_episodes(tmp_path: Path) -> None:
+    found = page(
+        tmp_path, [with_scores(tmp_path, 0.9, run="a"), with_scores(tmp_path, 0.5, run="b", method="count", options={})]
+    )
+    check_page(found)
+    assert re.search(r'class="better" title="opn less count: the interval excludes zero">\+[34]\d\.\d ± \d', found)
+    assert re.search(r'class="worse" title="count less opn: the interval excludes zero">-[34]\d\.\d', found)
+
+
+def test_a_run_page_is_led_to_where_the_report_has_it(tmp_path: Path) -> None:
+    found = page(tmp_path, [record(run="../../x")], Pages(runs={(LOADED.name, "../../x")}))
+    (href,) = re.findall(r'<th scope=row><a href="([^"]+)"', found)
+    assert href.startswith("../runs/tiny_online--.._.._x-")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_whatever_comes_from_files_is_text(text: str, tmp_path: Path) -> None:
+    protocol = PROTOCOL.validate_python(
+        {**PROTOCOL_TEXT, "title": text, "notes": text, "published": [
+            {"method": text, "variant": text, "source": text, "note": text, "metrics": {"accuracy@shot=1": 50}}]}
+    )  # fmt: skip
+    for number, method in enumerate((text, "opn")):
+        store.append_record(
+            record(50 + number, run=text, method=method, options={text: text}, recipe=text, marks=[text], command=text,
+                   budget=text, hardware=record().hardware.model_copy(update={"cpu": text})),
+            tmp_path,
+        )  # fmt: skip
+    found = board_page(view_board(LOADED.name, protocol, tmp_path, stand_in=False), tmp_path, Pages())
+    check_page(found)
+    assert text_of(found).count(text) > 10
+
+
+def test_control_and_direction_characters_are_spelt_out(tmp_path: Path) -> None:
+    found = page(
+        tmp_path, [record(run="a", recipe="x\x1b[2J\u202ey\ud800".replace("\ud800", ""), options={"a": "\u202e"})]
+    )
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", found)
+    assert "\\u202e" in found
+
+
+def test_a_thousand_rows_stay_below_three_megabytes(tmp_path: Path) -> None:
+    tmp_path.joinpath("tiny_online.jsonl").write_text(
+        "".join(
+            store.line_of(
+                record(50 + n / 50, run=f"method-quick-s0-{n:08x}", method=f"method{n % 40}", options={"width": n},
+                       marks=["label delay told", "features pre-trained on classes"], curves={"by_step": [20.0] * 50})
+            ) + "\n"
+            for n in range(1000)
+        )
+    )  # fmt: skip
+    found = page(tmp_path, [])
+    assert found.count("<tr data-budget") == 1000
+    assert len(found.encode()) < 3_000_000
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "é", "a b", "x" * 300, "con<script>", ""])
+def test_names_of_files_are_of_safe_characters_and_differ(name: str) -> None:
+    found = file_name(name)
+    assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,120}\.html", found)
+    assert found != file_name(name + "?")
+
+
+def test_the_projects_own_boards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", "--boards", str(OWN), "--out", str(tmp_path / "site")]) == 0
+    assert "open" in capsys.readouterr().out
+    written = sorted((tmp_path / "site").rglob("*.html"))
+    assert len(written) == 1 + len([*OWN.rglob("*.jsonl")]) + 9
+    for path in written:
+        assert path.stat().st_size < 1_000_000
+        if path.name in {
+            "index.html",
+            "cifarfs_delay5.html",
+            "fss1000_distractors.html",
+            "omniglot_continual20.html",
+        } or (path.parent.name == "tables"):
+            check_page(path.read_text(encoding="utf-8"), path)
+    index = text_of((tmp_path / "site" / "index.html").read_text(encoding="utf-8"))
+    assert "reached" in index
+    (figure,) = (tmp_path / "site" / "tables").glob("*figure_4*")
+    assert "<svg" in figure.read_text(encoding="utf-8")
+
+
+def test_named_boards_and_files_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["report", "cifarfs_delay5", "--boards", str(OWN), "--out", "site"]
+    assert cli.main(words) == 0
+    assert cli.main(words) == 0, "pages of a report are written again"
+    assert {path.name for path in Path("site").rglob("*.html")} == {"index.html", "cifarfs_delay5.html"}
+    Path("mine").mkdir()
+    Path("mine/index.html").write_text("my own")
+    assert cli.main([*words[:-1], "mine"]) == 2
+    assert Path("mine/index.html").read_text() == "my own"
+    assert cli.main([*words[:-1], "mine/index.html"]) == 2

@@ -1,0 +1,91 @@
+"""The parts of figures: scales with round ticks, intervals best first, the frontier, words that are text."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.report.forest import Interval, forest
+from harness.report.histogram import histogram
+from harness.report.lines import Series, Stage, lines
+from harness.report.scatter import Point, pareto, scatter
+from harness.report.svg import linear, powers, tick_text
+from tests.helpers.pages import HOSTILE
+
+NUMBERS = st.floats(-1e6, 1e6)
+
+
+@given(st.lists(NUMBERS, min_size=1, max_size=20))
+def test_a_scale_has_room_for_all_values_and_few_ticks(values: list[float]) -> None:
+    scale = linear(values, 10, 110)
+    assert all(10 - 1e-6 <= scale(value) <= 110 + 1e-6 for value in values)
+    assert 1 <= len(scale.ticks) <= 12
+
+
+@given(st.lists(st.floats(0, 1e12).filter(lambda x: x == 0 or x > 1e-6), min_size=1, max_size=20))
+def test_powers_have_room_for_all_values_zeros_apart(values: list[float]) -> None:
+    scale = powers(values, 0, 100)
+    assert all(-1e-6 <= scale(value) <= 100 + 1e-6 for value in values)
+    assert all(scale(0) < scale(value) for value in values if value > 0 and 0 in values)
+    assert all(value > 0 and math.isclose(math.log10(value), round(math.log10(value))) for value in scale.ticks)
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0, "0"), (0.5, "0.5"), (20, "20"), (12_000, "12k"), (3e6, "3M")])
+def test_ticks_are_short(value: float, text: str) -> None:
+    assert tick_text(value) == text
+
+
+def test_intervals_are_best_first_and_published_ones_have_a_shape_of_their_own() -> None:
+    found = forest(
+        "f",
+        "accuracy, %",
+        [Interval("a", 40, (39.5, 40.5), "40.0 ± 0.5", False, [39, 41]), Interval("b", 50, None, "50.0", True)],
+    )
+    assert [row[0] for row in found.rows] == ["b", "a"]
+    assert found.rows[1] == ["a", "40.0 ± 0.5", "measured", "39.0, 41.0"]
+    picture = str(found.picture)
+    assert picture.count('class="seed"') == 2
+    assert 'class="mark s3"' in picture
+    assert 'class="mark s0"' in picture
+    assert len(found.keys) == 3
+
+
+def test_the_frontier_is_what_no_other_beats() -> None:
+    points = [Point("a", 0, 20), Point("b", 10, 50), Point("c", 10, 60), Point("d", 20, 60), Point("e", 30, 70)]
+    assert [each.label for each in pareto(points)] == ["a", "c", "e"]
+    assert str(scatter("s", "parameters", "accuracy, %", points).picture).count("<g ") == 5
+
+
+def test_a_curve_with_a_gap_a_band_and_stages() -> None:
+    found = lines(
+        "c",
+        "step",
+        "loss",
+        [Series("one", [0, 1, 2], [1.0, float("nan"), 3.0], [0.1, 0.1, 0.1]), Series("two", [1], [2.0])],
+        stages=[Stage("warm start of this run", 0, 1), Stage("episodes", 1, 2)],
+    )
+    assert "nan" not in str(found.picture)
+    assert found.rows[1] == ["1", "–", "2"]
+    assert found.rows[0] == ["0", "1 ± 0.1", "–"]
+
+
+def test_a_histogram_counts_every_episode() -> None:
+    found = histogram("h", "accuracy, %", np.array([0.0, 20, 20, 100]))
+    assert sum(int(row[1]) for row in found.rows) == 4
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_words_in_a_picture_are_text(text: str) -> None:
+    pictures = [
+        forest(text, text, [Interval(text, 50, (49, 51), text, False, note=text)]),
+        lines(text, text, text, [Series(text, [0, 1], [0, 1])], stages=[Stage(text, 0, 1)]),
+        scatter(text, text, text, [Point(text, 1, 1)]),
+    ]
+    for each in pictures:
+        assert "<script" not in each.picture
+        assert "<img" not in each.picture
+        assert "<svg onload" not in each.picture
