@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from harness.method.registry import build_method, load_method, method_names, task_for
     from harness.protocol.load import for_data
     from harness.records.record import Record
+    from harness.training.callbacks import Callback, Event
     from harness.training.interface import Batch, Features, Trainable, features_of
     from harness.util.errors import HarnessError, RunError, UserError
 
@@ -48,6 +49,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Batch": "training.interface",
+    "Callback": "training.callbacks",
     "Comparison": "api.leaderboards",
     "Dataset": "data.dataset",
     "EpisodePlan": "episodes.plan",
@@ -55,6 +57,7 @@ _HOME = {
     "EpisodeStream": "episodes.stream",
     "Episodes": "episodes.source",
     "Features": "training.interface",
+    "Event": "training.callbacks",
     "Feedback": "method.interface",
     "HarnessError": "util.errors",
     "Method": "method.interface",
@@ -94,12 +97,14 @@ _HOME = {
 
 __all__ = [
     "Batch",
+    "Callback",
     "Comparison",
     "Dataset",
     "EpisodePlan",
     "EpisodeSource",
     "EpisodeStream",
     "Episodes",
+    "Event",
     "Features",
     "Feedback",
     "HarnessError",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from harness.method.interface import Method
 from harness.records.provenance import cores
 from harness.runs.resolve import Prepared, Request, prepare, with_seed
 from harness.runs.run import run as run_prepared
+from harness.tracking import tracker
+from harness.training.callbacks import Callback
 from harness.training.recipe import BUDGETS
 from harness.util.atomic_files import check_writable
 from harness.util.errors import UserError, unknown
@@ -57,6 +59,8 @@ def run(
     check: bool = True,
     resume: bool = False,
     fresh: bool = False,
+    callbacks: Sequence[Callback] = (),
+    log: str | Sequence[str] = (),
     quiet: bool = False,
 ) -> Result:
     """Trains a method on a protocol by its recipe, scores it, and puts its row on the board: `harness run`.
@@ -91,6 +95,8 @@ def run(
         check: whether the method is checked; without that its row is not ranked.
         resume: go on with an unfinished run.
         fresh: set an earlier run folder aside and begin again.
+        callbacks: objects derived from `harness.Callback`, called at updates, validations, stages and the end.
+        log: trackers to log to: tensorboard, wandb, trackio or mlflow (each an extra of the package).
         quiet: print nothing about progress.
 
     Returns:
@@ -119,6 +125,7 @@ def run(
         raise unknown("budget", budget, BUDGETS)
     if seconds is not None and not seconds > 0:
         raise UserError(f"seconds is {seconds}; it must be more than 0")
+    trackers = [tracker(name) for name in ([log] if isinstance(log, str) else log)]
     request = Request(
         protocol=loaded.name,
         method=found.name,
@@ -148,10 +155,16 @@ def run(
     for note in first.resolved.notes:
         LOG.info(note)
     where = boards_to_write(_path(boards), first.stand_in) if board else None
-    return finished([with_seed(first, seed) for seed in wanted], where, check, quiet)
+    return finished([with_seed(first, seed) for seed in wanted], where, check, quiet, [*callbacks, *trackers])
 
 
-def finished(runs: list[Prepared], boards: Path | None, check: bool = True, quiet: bool = False) -> Result:
+def finished(
+    runs: list[Prepared],
+    boards: Path | None,
+    check: bool = True,
+    quiet: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> Result:
     """The result of prepared runs of one protocol and method, run one after another; rows go to `boards` (None: none).
 
     Where some of them resume, those that were not begun begin, unless none was begun.
@@ -162,7 +175,7 @@ def finished(runs: list[Prepared], boards: Path | None, check: bool = True, quie
         runs = [each if each.folder.is_dir() else _begun_anew(each) for each in runs]
     records = []
     for prepared in runs:
-        record = run_prepared(prepared, quiet)
+        record = run_prepared(prepared, quiet, callbacks)
         records.append(record if boards is None else publish_run(record, prepared, boards, check))
     last = runs[-1]
     outcome = None

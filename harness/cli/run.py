@@ -54,6 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
     parser.add_argument("--isolated", action="store_true", help="score the method in a process of its own")
     add_fresh_workers(parser)
+    parser.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        choices=("tensorboard", "wandb", "trackio", "mlflow"),
+        help="also log to this tracker (an extra of the package); may be repeated",
+    )
     parser.add_argument("--no-check", action="store_true", help="leave out the conformance check: not ranked")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with an unfinished run")
@@ -125,15 +132,16 @@ def execute(args: argparse.Namespace) -> int:
 def _run_all(runs: list[Prepared], args: argparse.Namespace) -> int:
     from harness.boards.row import publish_run
     from harness.runs.run import run
+    from harness.tracking import tracker
     from harness.util.atomic_files import check_writable
 
     boards = None if args.no_board else boards_to_write(args, runs[0].stand_in)
     if boards is not None:
         check_writable(boards, f"{runs[0].loaded.name}.jsonl.lock")  # now, and not after training
-    records = []
+    records, trackers = [], [tracker(name) for name in args.log]
     for prepared in _resumed(runs):
         try:
-            record = run(prepared, quiet=args.quiet)
+            record = run(prepared, args.quiet, trackers)
         except KeyboardInterrupt:
             print(f"\nstopped; go on with: {shlex.join(['harness', *_resuming(sys.argv[1:])])}", file=sys.stderr)
             return 130

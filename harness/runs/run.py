@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -39,11 +39,13 @@ from harness.runs.folder import (
 )
 from harness.runs.resolve import Prepared, weights_file
 from harness.runs.run_errors import file_error, folder_error, memory_error, out_of_memory
+from harness.training.callbacks import Callback, reporting_to
 from harness.training.feature_cache import FeatureCache
 from harness.training.loop import train
 from harness.training.reporter import Reporter
+from harness.training.run_log import RunLog
 from harness.training.selection import validation_protocol
-from harness.training.state import Limits, Training
+from harness.training.state import Limits, Progress, Training
 from harness.util import progress as screen
 from harness.util.allocator import keep_freed_memory
 from harness.util.atomic_files import check_writable
@@ -57,11 +59,11 @@ WITHOUT_FEEDBACK = 200
 """Test episodes at most that a learner of masks also lives without feedback, for the curves of its record."""
 
 
-def run(prepared: Prepared, quiet: bool = False) -> Record:
+def run(prepared: Prepared, quiet: bool = False, callbacks: Sequence[Callback] = ()) -> Record:
     """Trains (or resumes), scores, and writes the record into the run folder, which is returned.
 
-    A finished run is not repeated: its record is read and returned. Raises UserError if the folder holds an
-    unfinished run and neither `resume` nor `fresh` was asked for, or a run of something else, or nothing to resume.
+    A finished run is not repeated: its record is read and returned, and no callback called. Raises UserError if the
+    folder holds an unfinished run and neither `resume` nor `fresh` was asked for, or a run of something else, or nothing to resume.
     """
     from filelock import FileLock, Timeout
 
@@ -82,17 +84,17 @@ def run(prepared: Prepared, quiet: bool = False) -> Record:
             LOG.info(f"the run in {folder} was finished on {finished.when:%Y-%m-%d at %H:%M} UTC and is not repeated")
             if prepared.request.isolated and finished.isolated is None:
                 LOG.warning(f"the run in {folder} was scored in the harness's own process; --fresh scores it isolated")
-        return finished or _watched(prepared, quiet)
+        return finished or _watched(prepared, quiet, callbacks)
     finally:
         lock.release()
 
 
-def _watched(prepared: Prepared, quiet: bool) -> Record:
+def _watched(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback]) -> Record:
     """Runs; whatever ends it is noted in its folder, where that can be written, and told in words."""
     checkpoint = prepared.folder / CHECKPOINT
     try:
         with nothing_to_save(), screen.shown(screen.QUIET if quiet else max(screen.level(), screen.NORMAL)):
-            return _run(prepared, Reporter(prepared.folder / TRAINING_LOG))
+            return _called_back(prepared, [RunLog(prepared.folder / TRAINING_LOG), *callbacks])
     except KeyboardInterrupt:
         _note_end(prepared, "interrupted")
         raise
@@ -105,6 +107,21 @@ def _watched(prepared: Prepared, quiet: bool) -> Record:
         if out_of_memory(error):
             raise memory_error(error, checkpoint) from error
         raise
+
+
+def _called_back(prepared: Prepared, callbacks: Sequence[Callback]) -> Record:
+    """Runs, from the callbacks' `on_start` to their `on_end`."""
+    started: list[Callback] = []
+    record: Record | None = None
+    try:
+        for each in callbacks:
+            each.on_start(prepared.identity, prepared.folder)
+            started.append(each)
+        record = _run(prepared, Reporter(), callbacks)
+        return record
+    finally:
+        for each in started:
+            each.on_end(record)
 
 
 def _note_end(prepared: Prepared, status: str) -> None:
@@ -141,7 +158,7 @@ def training_of(prepared: Prepared, say: Callable[[str], None]) -> Training:
     )
 
 
-def _run(prepared: Prepared, reporter: Reporter) -> Record:
+def _run(prepared: Prepared, reporter: Reporter, callbacks: Sequence[Callback]) -> Record:
     request, protocol, folder = prepared.request, prepared.protocol, prepared.folder
     training = training_of(prepared, screen.say)
     method, source = training.method, training.source
@@ -151,7 +168,13 @@ def _run(prepared: Prepared, reporter: Reporter) -> Record:
         screen.say(said)
     note(prepared, "training")
     try:
-        progress = train(training, reporter.training)
+        tell = reporting_to(callbacks)
+
+        def report(progress: Progress, training: Training, event: str) -> None:
+            reporter.training(progress, training, event)
+            tell(progress, training, event)
+
+        progress = train(training, report)
     finally:
         reporter.close()
     header = {

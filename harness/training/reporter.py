@@ -1,26 +1,18 @@
-"""What a running job tells: progress with speed, loss and time left, and a log of one JSON object a line."""
+"""What a training shows to people: progress with speed, loss and time left, validations and stages."""
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from harness.training.state import Progress, Training
 from harness.util import progress as screen
 
-_SECONDS_BETWEEN_ENTRIES = 15.0
-
 
 class Reporter:
-    """Reports on a training to people, and keeps a log of one JSON object a line."""
+    """Reports on a training to people."""
 
-    def __init__(self, log: Path) -> None:
-        self._log = log
+    def __init__(self) -> None:
         self._task: screen.Task | None = None
-        self._last = 0.0
 
     def training(self, progress: Progress, training: Training, event: str) -> None:
         """Called by `train` after each event."""
@@ -28,21 +20,6 @@ class Reporter:
             return
         stage = training.budget.stages[progress.stage]
         self._show(progress, training, stage.name)
-        due = time.monotonic() - self._last >= _SECONDS_BETWEEN_ENTRIES
-        if event == "update" and not due:
-            return
-        self._last = time.monotonic()
-        entry = {
-            "event": event,
-            "stage": stage.name,
-            "episodes": progress.episodes,
-            "updates": progress.updates,
-            "loss": progress.loss,
-            "seconds": round(progress.seconds, 1),
-        }
-        if event == "validation":
-            entry["validation"] = progress.history[-1]["score"]
-        self._write(entry)
         if event == "validation":
             screen.say(
                 f"{progress.episodes} episodes: validation {training.protocol.ranking} "
@@ -72,7 +49,3 @@ class Reporter:
             self._task = screen.begin("training", training.total, "episodes", progress.episodes, left)
         loss = "–" if progress.loss is None else f"{progress.loss:.3f}"
         self._task.reach(progress.episodes, f"stage '{stage}', loss {loss}")
-
-    def _write(self, entry: dict[str, Any]) -> None:
-        with self._log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, allow_nan=False) + "\n")

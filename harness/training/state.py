@@ -23,7 +23,7 @@ class Progress:
     `smoothed` and `smoothed_weight` are of the present stage. `pretrained` tells of each stage that trained shared
     features under which key they are kept, whether they were reused, and the episodes, updates and seconds that they
     cost whoever trained them (0 episodes: not at its end). `selecting` tells that validation episodes are being scored:
-    a training that was stopped then begins with them again.
+    a training that was stopped then begins with them again. `last_loss` is that of the last update.
     """
 
     stage: int = 0
@@ -37,6 +37,7 @@ class Progress:
     seconds: float = 0.0
     done: bool = False
     selecting: bool = False
+    last_loss: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     pretrained: list[dict[str, Any]] = field(default_factory=list)
 
@@ -48,6 +49,7 @@ class Progress:
     def count(self, episodes: int, loss: float) -> None:
         """Counts one update on so many episodes, whose loss per scored step was `loss`."""
         self.updates += 1
+        self.last_loss = loss
         self.episodes += episodes
         self.stage_episodes += episodes
         self.smoothed = SMOOTHING * self.smoothed + (1 - SMOOTHING) * loss
