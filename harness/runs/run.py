@@ -63,7 +63,8 @@ def run(prepared: Prepared, quiet: bool = False, callbacks: Sequence[Callback] =
     """Trains (or resumes), scores, and writes the record into the run folder, which is returned.
 
     A finished run is not repeated: its record is read and returned, and no callback called. Raises UserError if the
-    folder holds an unfinished run and neither `resume` nor `fresh` was asked for, or a run of something else, or nothing to resume.
+    folder holds an unfinished run and neither `resume` nor `fresh` was asked for, or a run of something else, or
+    nothing to resume.
     """
     from filelock import FileLock, Timeout
 
