@@ -42,8 +42,8 @@ def stepped_logits(method: Method, x: Tensor, feedback: Tensor) -> Tensor:
     return stepped(method, x, feedback)[0]
 
 
-def late(target: Tensor, delay: int) -> Tensor:
-    """Feedback [T, B] that reveals target [T, B] `delay` steps late."""
+def delayed(target: Tensor, delay: int) -> Tensor:
+    """Feedback [T, B] that reveals target [T, B] `delay` steps later."""
     null = torch.full_like(target[:delay], -1)
     return torch.cat([null, target[: max(0, len(target) - delay)]])
 
@@ -53,7 +53,7 @@ def noise_stream(delay: int, steps: int, ways: int, episodes: int) -> tuple[Tens
     random = torch.Generator().manual_seed(delay)
     x = torch.rand(steps, episodes, 1, 16, 16, generator=random).double()
     target = torch.randint(0, ways, (steps, episodes), generator=random)
-    return x, target, late(target, delay)
+    return x, target, delayed(target, delay)
 
 
 def normal_stream(
@@ -63,7 +63,7 @@ def normal_stream(
     random = torch.Generator().manual_seed(5)
     x = torch.randn(steps, episodes, *shape, generator=random)
     target = torch.randint(0, 5, (steps, episodes), generator=random)
-    return x, target, late(target, delay)
+    return x, target, delayed(target, delay)
 
 
 def stream_batch(target: Tensor, scored: Tensor | None = None) -> Batch:

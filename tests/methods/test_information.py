@@ -25,6 +25,7 @@ from harness.method.registry import load_method, task_for
 from harness.protocol.load import load_protocol
 from harness.protocol.models import DelayedLabel, OnlineFewShot, StreamProtocol
 from harness.util.shipped_files import protocol_files
+from tests.helpers.built_in import UNTRAINED_CLASSES
 from tests.helpers.protocols import validated_as
 
 pytestmark = pytest.mark.slow
@@ -34,7 +35,6 @@ Earned = list[Fraction]
 
 EPISODES = 3000
 SIGMAS = 4.5
-WITHOUT_PARAMETERS = ("chance", "majority", "copy_last", "count", "nearest_pixel")
 SHIPPED: dict[str, StreamProtocol] = {
     name: protocol
     for name in sorted(protocol_files())
@@ -212,7 +212,7 @@ def test_chance_scores_exactly_one_in_ways_at_every_shot(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*SHIPPED, "drawn"])
-@pytest.mark.parametrize("method", WITHOUT_PARAMETERS)
+@pytest.mark.parametrize("method", UNTRAINED_CLASSES)
 def test_every_learner_without_parameters_earns_what_its_information_is_worth(method: str, name: str) -> None:
     protocol = protocol_named(name)
     earned, expected = earned_on(method, name), expected_by_shot(method, *shape_of(protocol))
@@ -223,13 +223,13 @@ def test_every_learner_without_parameters_earns_what_its_information_is_worth(me
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-@pytest.mark.parametrize("method", WITHOUT_PARAMETERS)
+@pytest.mark.parametrize("method", UNTRAINED_CLASSES)
 def test_nothing_beats_counting_over_a_whole_episode_when_images_say_nothing(method: str, name: str) -> None:
     ceiling = sum(expected_by_shot("count", *shape_of(SHIPPED[name])))
     assert departure(earned_on(method, name).sum(1), float(ceiling)) < SIGMAS
 
 
-@pytest.mark.parametrize("method", WITHOUT_PARAMETERS)
+@pytest.mark.parametrize("method", UNTRAINED_CLASSES)
 def test_labels_are_worth_nothing_over_an_episode_whose_classes_are_drawn_independently(method: str) -> None:
     worth = Fraction(DRAWN.steps, DRAWN.episode.ways)
     assert sum(expected_by_shot(method, *shape_of(DRAWN)), Fraction()) == worth

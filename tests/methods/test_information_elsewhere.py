@@ -21,11 +21,19 @@ from harness.evaluation.rollout import score_batch
 from harness.evaluation.score import Scores, metrics, score
 from harness.method.registry import load_method, task_for
 from harness.protocol.load import load_protocol
-from harness.protocol.models import AnyProtocol, Continual, SegmentationDistractors
+from harness.protocol.models import (
+    KINDS,
+    AnyProtocol,
+    Continual,
+    DelayedLabel,
+    OnlineFewShot,
+    SegmentationDistractors,
+)
 from harness.util.errors import UserError
 from harness.util.shipped_files import protocol_files
 from methods import BUILT_IN
 from methods.nn.untrained import Untrained
+from tests.helpers.built_in import LABELS_ALONE
 from tests.helpers.protocols import protocol_as
 
 pytestmark = pytest.mark.slow
@@ -36,7 +44,6 @@ CONTINUAL = [name for name, each in SHIPPED.items() if each.kind == "continual"]
 K_SHOT = [name for name, each in SHIPPED.items() if each.kind == "n_way_k_shot"]
 SUPERVISED = [name for name, each in SHIPPED.items() if each.kind == "supervised"]
 MASKS = [name for name, each in SHIPPED.items() if each.kind == "segmentation_distractors"]
-LABELS_ALONE = ("chance", "majority", "copy_last", "count")
 
 
 @cache
@@ -71,8 +78,10 @@ def departure(earned: np.ndarray, expected: float) -> float:
     return (earned.mean() - expected) / (earned.var(ddof=1) / len(earned) + len(earned) ** -2.0) ** 0.5
 
 
-def test_every_kind_is_covered() -> None:
-    assert all((CONTINUAL, K_SHOT, SUPERVISED, MASKS))
+def test_every_kind_without_a_stream_of_scored_steps_is_covered() -> None:
+    listed = {*CONTINUAL, *K_SHOT, *SUPERVISED, *MASKS}
+    assert listed == {name for name, each in SHIPPED.items() if not isinstance(each, OnlineFewShot | DelayedLabel)}
+    assert {SHIPPED[name].kind for name in listed} == set(KINDS) - {"online_few_shot", "delayed_label"}
 
 
 # Queries

@@ -20,6 +20,7 @@ from harness.method.registry import load_method, task_for
 from harness.protocol.models import PROTOCOL, AnyProtocol
 from harness.testing.tiny import tiny_source
 from harness.util.errors import UserError
+from tests.helpers.built_in import UNTRAINED_MASKS
 
 Mask = list[list[int]]
 SHOWINGS = 4
@@ -69,6 +70,10 @@ ORACLES: dict[str, Callable[[int, list[Mask]], Mask]] = {
     "copy_last_mask": copy_last_mask,
     "mean_mask": mean_mask,
 }
+
+
+def test_every_method_without_parameters_has_an_oracle() -> None:
+    assert sorted(ORACLES) == sorted(UNTRAINED_MASKS)
 
 
 @pytest.mark.parametrize("distractor", [False, True])

@@ -27,20 +27,8 @@ from harness.training.recipe_file import load_budget, recipe_path
 from harness.training.state import Training
 from harness.util.shipped_files import protocol_files
 from methods import BUILT_IN
+from tests.helpers.built_in import TRAINED, UNTRAINED_CLASSES, UNTRAINED_MASKS
 
-STREAMED = (
-    *("anml", "apl", "cl_lstm", "cnn_lstm", "cpm", "lstm", "maml"),
-    *("matching_online", "meta_learner_lstm", "norml", "ntm", "oml", "opn", "reptile", "transformer"),
-)
-SEGMENTING = ("cl_unet", "finetuned_cnn")
-SUPERVISED = ("cl_resnet20", "cl_vgg11", "resnet20", "vgg11")
-PRETRAINED = (*("bauer", "csn", "deml", "gidaris"), *("matching_net", "ppa", "protonet", "snail"))
-ADAPTED = ("llama", "platipus")
-TRAINED, PLAIN = (
-    (*STREAMED, *ADAPTED, *PRETRAINED, *SEGMENTING, *SUPERVISED),
-    ("chance", "majority", "copy_last", "count", "nearest_pixel"),
-)
-MASKED = ("all_foreground", "all_background", "copy_last_mask", "mean_mask")
 SHIPPED: dict[str, Loaded] = {name: load_protocol(name) for name in protocol_files()}
 ONE_EACH = {loaded.protocol.kind: name for name, loaded in reversed(SHIPPED.items())}
 """One shipped protocol of each kind."""
@@ -103,7 +91,7 @@ def test_trained_methods_run_on_every_protocol_of_their_kinds(method: str, name:
     assert 0 <= smoke_run(found.cls, recipe_path(method, found.own_file), SHIPPED[name], tmp_path, whole) <= 100
 
 
-@pytest.mark.parametrize(("method", "name"), first_alone_is_fast((*PLAIN, *MASKED)))
+@pytest.mark.parametrize(("method", "name"), first_alone_is_fast((*UNTRAINED_CLASSES, *UNTRAINED_MASKS)))
 def test_methods_without_parameters_run_on_every_protocol_of_their_kinds(method: str, name: str) -> None:
     protocol, cls = for_data(SHIPPED[name], "stand-in"), load_method(method).cls
     card = source_of(protocol).dataset.card
@@ -140,7 +128,6 @@ def test_the_general_recipe_trains_a_method_of_ones_own_on_every_kind(tmp_path: 
         assert 0 <= smoke_run(Plain, path, SHIPPED[name], folder) <= 100
 
 
-def test_every_built_in_method_is_in_one_of_the_lists() -> None:
-    listed = [*TRAINED, *PLAIN, *MASKED]
-    assert len(listed) == len(set(listed))
-    assert set(listed) == set(BUILT_IN)
+def test_every_built_in_method_is_run_on_every_protocol_of_its_kinds() -> None:
+    run = {*pairs(TRAINED), *pairs((*UNTRAINED_CLASSES, *UNTRAINED_MASKS))}
+    assert {method for method, _ in run} == set(BUILT_IN)

@@ -24,11 +24,13 @@ from harness.testing import tiny_dataset
 from harness.training.loop import train
 from harness.training.recipe import Budget
 from harness.training.state import Training
+from methods.nn.classifier import SUPERVISED
+from tests.helpers.built_in import names_of
 from tests.helpers.cifar import parquet
 
 pytestmark = pytest.mark.slow
 
-METHODS = ("cl_resnet20", "cl_vgg11", "resnet20", "vgg11")
+METHODS = names_of(lambda cls: cls.kinds == SUPERVISED)
 
 
 def ran(folder: Path, *words: str) -> Record:

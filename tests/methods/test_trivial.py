@@ -17,9 +17,9 @@ from harness.method.interface import Feedback, Method, Task, leaves, state_bytes
 from harness.method.registry import load_method, task_for
 from harness.protocol.models import PROTOCOL
 from harness.util.errors import UserError
+from tests.helpers.built_in import UNTRAINED_CLASSES
 from tests.helpers.stepping import stepped_logits
 
-WITHOUT_PARAMETERS = ("chance", "majority", "copy_last", "count", "nearest_pixel")
 Images = list[list[float]]
 Labels = list[int]
 """What is revealed before each step of one episode; -1 is null."""
@@ -81,12 +81,16 @@ ORACLES: dict[str, Callable[[int, int, Images, Labels], list[float]]] = {
 }
 
 
+def test_every_method_without_parameters_has_an_oracle() -> None:
+    assert sorted(ORACLES) == sorted(UNTRAINED_CLASSES)
+
+
 def ranks(values: list[float]) -> list[int]:
     return [sorted(set(values)).index(value) for value in values]
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("name", WITHOUT_PARAMETERS)
+@pytest.mark.parametrize("name", UNTRAINED_CLASSES)
 def test_answers_rank_the_classes_as_plain_python_does(name: str, seed: int) -> None:
     ways, delay, x, feedback = random_life(seed)
     logits = stepped_logits(built(name, ways, delay=delay), x, feedback)
@@ -111,7 +115,7 @@ def test_nearest_pixel_answers_minus_the_squared_distance() -> None:
     assert seen > 9
 
 
-@pytest.mark.parametrize("name", WITHOUT_PARAMETERS)
+@pytest.mark.parametrize("name", UNTRAINED_CLASSES)
 def test_states_are_tensors_of_all_episodes_and_are_never_edited(name: str) -> None:
     ways, delay, x, feedback = random_life(2)
     method = built(name, ways, delay=delay)
@@ -129,7 +133,7 @@ def test_states_are_tensors_of_all_episodes_and_are_never_edited(name: str) -> N
         state = after
 
 
-@pytest.mark.parametrize("name", WITHOUT_PARAMETERS)
+@pytest.mark.parametrize("name", UNTRAINED_CLASSES)
 def test_an_episode_does_not_know_its_batch(name: str) -> None:
     ways, delay, x, feedback = random_life(3)
     method = built(name, ways, delay=delay)
@@ -138,7 +142,7 @@ def test_an_episode_does_not_know_its_batch(name: str) -> None:
     assert torch.equal(together, alone)
 
 
-@pytest.mark.parametrize("name", WITHOUT_PARAMETERS)
+@pytest.mark.parametrize("name", UNTRAINED_CLASSES)
 def test_queries_are_answered_as_steps_of_their_own(name: str) -> None:
     ways, delay, x, feedback = random_life(4)
     method = built(name, ways, delay=delay)
@@ -152,7 +156,7 @@ def test_queries_are_answered_as_steps_of_their_own(name: str) -> None:
     assert torch.equal(answers[:, 3], method.predict(state, queries[:, 3])[0])
 
 
-@pytest.mark.parametrize("name", WITHOUT_PARAMETERS)
+@pytest.mark.parametrize("name", UNTRAINED_CLASSES)
 def test_there_is_nothing_to_train_or_to_save_and_states_follow_the_module(name: str) -> None:
     method = built(name, 5)
     assert not list(method.parameters())
@@ -161,7 +165,7 @@ def test_there_is_nothing_to_train_or_to_save_and_states_follow_the_module(name:
 
 
 def test_only_nearest_pixel_is_told_the_delay() -> None:
-    assert [name for name in WITHOUT_PARAMETERS if load_method(name).cls.needs_label_delay] == ["nearest_pixel"]
+    assert [name for name in UNTRAINED_CLASSES if load_method(name).cls.needs_label_delay] == ["nearest_pixel"]
 
 
 def test_nearest_pixel_pays_for_every_image_it_keeps() -> None:
@@ -207,7 +211,7 @@ def test_nearest_pixel_on_a_support_set_is_the_nearest_neighbour() -> None:
     np.testing.assert_array_equal(score_batch(method, episodes)[12:], answers.numpy() == target[12:])
 
 
-@pytest.mark.parametrize("name", WITHOUT_PARAMETERS)
+@pytest.mark.parametrize("name", UNTRAINED_CLASSES)
 def test_learners_from_labels_are_refused_where_none_are_ever_revealed(name: str) -> None:
     protocol = PROTOCOL.validate_python({"kind": "supervised", "title": "tiny", "dataset": "objects_supervised"})
     cls = load_method(name).cls
