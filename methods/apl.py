@@ -30,10 +30,10 @@ class APL(FeatureNet, Method):
 
     With fewer than k entries, empty ones (a zero embedding, a label of their own) are in their place. Stored embeddings
     and distances are detached, as in the source: training reaches the encoder through the query's embedding alone.
-    (Its pretext, a stage that recipes may have, trains the encoder under prototypes, which do reach it by distances.)
+    (Pretraining, a stage that recipes may have, trains the encoder under prototypes, which do reach it by distances.)
     Of equal distances that of the first slot comes first.
 
-    It must be told the label delay d, and keeps the last d embeddings in its state. The memory begins with k slots and
+    It needs the label delay d, and keeps the last d embeddings in its state. The memory begins with k slots and
     gets one more a step, whether something is stored or not (episodes of a batch store different things), up to
     `memory`; then the oldest entry makes room. So nothing is lost before, and the state grows with t up to that size.
 
@@ -45,9 +45,9 @@ class APL(FeatureNet, Method):
     channels : width of the encoder; 64 in the source, as is then the embedding of images of up to 32x32.
     neighbours : k.
     sigma : the threshold of surprise, in parts of ln(ways).
-    memory : entries that are kept at most.
+    memory : entries at most.
     surprise : 'current' (as above) or 'cached' (p is the answer that was given for the image). At a delay of 1 both
-        are the same. On support pairs nothing was answered, and p is always from the current memory.
+        are the same. On support pairs there was no answer, and p is always from the current memory.
     label : size of a label's embedding.
     blocks, heads, key, value : of the relational self-attention.
     """
@@ -169,7 +169,7 @@ class APL(FeatureNet, Method):
         return near, labels.expand(*order.shape[:-1], labels.shape[-1]).gather(-1, order), distance
 
     def _stored(self, state: State, embedding: Tensor, target: Tensor, answer: Tensor | None) -> State:
-        """The memory after labels [B] of embeddings [B, E], answered log p [B, ways] (None: to be answered now)."""
+        """The memory after labels [B] of embeddings [B, E], answers log p [B, ways] (None: to be computed now)."""
         with torch.no_grad():
             if answer is None:
                 answer = self._answer(state, embedding).log_softmax(-1)

@@ -24,11 +24,11 @@ class Bauer(MemoryBank):
         argmin over w of  sum_i -log softmax(w h_i)[y_i]  +  1 / (2 sigma^2) sum_k |w_k - mu|^2
 
     over all labelled images i so far: a convex problem, solved anew (`fitted`) whenever an answer is wanted. Since mu
-    is the same for all classes, it moves all logits alike and no answer; so w_k - mu is what is kept. Only classes that
-    have labels are part of the softmax. There is nothing to train on episodes. (The source knows other priors, which it
+    is the same for all classes, it moves all logits alike and no answer; so w_k - mu is stored. Only classes that have
+    labels are part of the softmax. There is nothing to train on episodes. (The source knows other priors, which it
     finds no better, and sampling in place of the maximum; both are left out.)
 
-    The features of all labelled images are kept: its state grows with t. It must be told the label delay d.
+    The features of all labelled images are stored: its state grows with t. It needs the label delay d.
 
     Options
     -------
@@ -65,7 +65,7 @@ class Bauer(MemoryBank):
         return (weight - weight.mean(0)).square().mean()
 
     def adapt(self, state: State) -> State:
-        """Fits the weights [B, ways, D] of which all queries are asked."""
+        """Fits the weights [B, ways, D] from which all queries are answered."""
         return {**state, "weights": self.weights(state)}
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -36,7 +36,7 @@ class CLUNet(Trainable, Method):
     What the backward pass through 18 steps of 8 episodes keeps at width 1, in GB:
 
         images       plainly   with `checkpoint`
-        64x64            1.5   0.9 (0.5 kept, 0.4 of the largest layer while it is computed again)
+        64x64            1.5   0.9 (0.5 stored, 0.4 of the largest layer while it is computed again)
         128x128          6.2   3.6 (2.1, 1.5)
         224x224         18.9   11.1 (6.5, 4.6)
 
@@ -130,7 +130,7 @@ class CLUNet(Trainable, Method):
         return self.walked(x, planes, None, 1, _BOTTOM + 1)[0].flatten(1)
 
     def pretraining_method(self, task: Task) -> Method:
-        """The coarsest layer that masks reach, asked only whether it is the target that is shown."""
+        """The coarsest layer that masks reach, trained to tell only whether it is the target that is shown."""
         return _Which(task, self)
 
     def _run(

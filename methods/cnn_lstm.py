@@ -22,15 +22,15 @@ class CNNLSTM(LSTM):
     support sets had on average. Features are batch-normalised without scale or shift on their way into the LSTM, as
     `LSTM` has it; those statistics belong to the LSTM and follow the features while it trains.
 
-    MAML is the pretext of a recipe's first stage: its own linear layer is thrown away after, and no gradient is taken
-    when streams are scored. The state is the LSTM's: constant, and the label delay need not be told.
+    MAML is the pretraining method of a recipe's first stage: its own linear layer is thrown away after, and no gradient
+    is taken when streams are scored. The state is the LSTM's: constant, and the label delay is not needed.
 
     Options
     -------
-    frozen : the conv net stays as the pretext left it (CNN-F in the paper), or is trained with the LSTM.
+    frozen : the conv net stays as pretraining left it (CNN-F in the paper), or is trained with the LSTM.
     channels : width of the conv net; the paper does not say. 64 is customary, 256 has the 0.30 GFLOP that it prints.
     units, layers, layer_norm, resolution : as `LSTM` has them.
-    inner_lr, inner_steps : of the pretext; one learned rate for each parameter tensor, from `inner_lr` on.
+    inner_lr, inner_steps : of MAML; one learned rate for each parameter tensor, from `inner_lr` on.
     """
 
     kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
@@ -64,14 +64,14 @@ class CNNLSTM(LSTM):
 
     @property
     def conv(self) -> FunctionalConv4:
-        """The conv net that the pretext trains."""
+        """The conv net that MAML trains."""
         features = self.encode.get_submodule("0")
         assert isinstance(features, _Features)
         return features.net
 
 
 class _Features(nn.Module):
-    """The features [N, D] of images [N, C, H, W], pooled to a resolution if given, normalised by the usual moments."""
+    """The features [N, D] of images [N, C, H, W], pooled to a resolution if given, by running statistics."""
 
     def __init__(self, net: FunctionalConv4, resolution: int | None) -> None:
         super().__init__()

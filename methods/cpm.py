@@ -44,7 +44,7 @@ class CPM(FeatureNet, Method):
     every class was seen, there is no u_t and they are not moved. Writes by the model's own guesses (the source's
     semi-supervised mode) do not exist here.
 
-    It must be told the label delay d, and keeps g of the last d samples in its state beside the prototypes and the
+    It needs the label delay d, and keeps g of the last d samples in its state beside the prototypes and the
     LSTM's memory: a constant size. On support pairs images enter the LSTM in turn, and a pair's label is written at
     once; each query is the LSTM's next step. The conv net's last ReLU is off, as in the source.
 

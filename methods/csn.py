@@ -23,7 +23,7 @@ class CSN(MemoryBank):
     """A conv net whose neurons are shifted by what a memory of the labelled images holds for images like this one.
 
     Each labelled image i leaves a key k_i and, for every neuron j, a value V_ij = v_l(I_ij), where v_l is a net of its
-    layer l and I_ij the conditioning information. With the key k of the image x that is asked about:
+    layer l and I_ij the conditioning information. With the key k of the image x:
 
         alpha_i = softmax_i(tau cos(k, k_i)),   beta_j = sum_i alpha_i V_ij
         conv layers: h = relu(a) + relu(beta);   answer: softmax(a + beta)
@@ -34,8 +34,8 @@ class CSN(MemoryBank):
     nothing is trained. At the logits it is delta_j or that pair of it. All neurons of a layer share v_l. With direct
     feedback it has thus but two values for an image in a conv layer: of active neurons and of the others.
 
-    In a stream the memory is of the images whose labels are revealed by now, and the state grows with t. It must be
-    told the label delay d, and keeps the last d images. An image whose label is null is not remembered. Without memory
+    In a stream the memory is of the images whose labels are revealed by now, and the state grows with t. It needs
+    the label delay d, and keeps the last d images. An image whose label is null is not remembered. Without memory
     nothing is shifted. Layers that follow a shift are normalised by statistics of their own.
 
     Options

@@ -28,7 +28,7 @@ class DEML(FeatureNet, Method):
     the recipe's: `classes_weight` of the stage.
 
     Support pairs are learned from together, in `steps` steps, before the queries; in a stream each label is a step of
-    its own when it is revealed. It must be told the label delay d, and keeps the concepts of the last d samples.
+    its own when it is revealed. It needs the label delay d, and keeps the concepts of the last d samples.
 
     Options
     -------

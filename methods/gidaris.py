@@ -42,10 +42,10 @@ class Gidaris(ClassMeans):
     a log-probability among all classes, of which the training classes are never an answer. The training classes that
     pass for new in an episode are no b in it: else attention would look up the answer. As in the source, phi_avg and
     phi_att begin at 1, Q as the identity with noise, keys from N(0, 2 / D), and tau and gamma, learned, at 10. Unlike
-    there, no queries of training classes are asked in the second stage (no protocol here has them), hence the w_b
+    there, there are no queries of training classes in the second stage (no protocol here has them), hence the w_b
     stay as the first stage leaves them.
 
-    Its means are of constant size in a stream. It must be told the label delay d, and keeps the features of the last d
+    Its means are of constant size in a stream. It needs the label delay d, and keeps the features of the last d
     samples in its state.
 
     Options
@@ -114,8 +114,8 @@ class Gidaris(ClassMeans):
         z = F.normalize(features, dim=-1)
         if not self.attention:
             return z
-        asked, keys = F.normalize(self.ask(z), dim=-1), F.normalize(self.keys, dim=-1)
-        weights = self._without_own(self.sharpness * asked @ keys.T).softmax(-1)
+        queries, keys = F.normalize(self.ask(z), dim=-1), F.normalize(self.keys, dim=-1)
+        weights = self._without_own(self.sharpness * queries @ keys.T).softmax(-1)
         return torch.cat([z, weights @ self._base_weights()], -1)
 
     def logits(self, features: Tensor, means: Tensor, counts: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class Gidaris(ClassMeans):
         return F.normalize(self.base.weight.detach(), dim=-1)
 
     def _without_own(self, logits: Tensor) -> Tensor:
-        """Logits [..., B, C] with those of the training classes that pass for new in episode B out of the running."""
+        """Logits [..., B, C] with those of the training classes that pass for new in episode B masked out."""
         if self._excluded is None:
             return logits
         own = torch.zeros_like(logits[(0,) * (logits.dim() - 2)], dtype=torch.bool)

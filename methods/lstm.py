@@ -27,7 +27,7 @@ class LSTM(FeatureNet, SequenceLearner):
     - `features='pixels'`: the image pooled to 20x20 and flattened, then 200 units (Santoro et al.).
 
     The forget gate's bias starts at 1. The state is (h, c) of each layer and the pending label: its size is
-    constant, and the label delay need not be told.
+    constant, and the label delay is not needed.
 
     Options
     -------

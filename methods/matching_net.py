@@ -28,8 +28,8 @@ class MatchingNet(MemoryBank):
 
     In a stream the labelled images are those whose labels have been revealed by now. Full context is read causally:
     at each step both LSTMs go over these images and no others, so that g of an image changes when later labels arrive,
-    and a step costs as much as there are images. Features of all images are kept, and the state grows with t. It must
-    be told the label delay d. An image whose label is null is never attended to nor part of a context.
+    and a step costs as much as there are images. Features of all images are stored, and the state grows with t. It
+    needs the label delay d. An image whose label is null is never attended to nor part of a context.
 
     `MatchingOnline` is the plain one with a loss for telling new classes, which this one has not.
 

@@ -1,4 +1,4 @@
-"""Online matching network: every revealed image is kept, and attention over all of them answers.
+"""Online matching network: every revealed image is stored, and attention over all of them answers.
 
 Vinyals et al., "Matching networks for one shot learning", NeurIPS 2016, without full context embeddings; its online
 form by Ren et al., "Wandering within a world: online contextualized few-shot learning", ICLR 2021.
@@ -31,7 +31,7 @@ class MatchingOnline(MemoryBank):
     tell first presentations, as in `OPN`, and never answers. Logits are moved alike until the largest is -u; where
     queries follow, which is after every class was seen, there is no u and they are not moved.
 
-    It must be told the label delay d, and keeps the features of all images: its state grows with t. On support
+    It needs the label delay d, and keeps the features of all images: its state grows with t. On support
     pairs it is a matching network. An image whose label is null is never attended to.
 
     Options

@@ -100,7 +100,7 @@ class NTM(FeatureNet, SequenceLearner):
     The controller is fed the image's features, the one-hot newest label (null: zeros) and the last reads; then the
     memory is accessed once (`Access`), and the logits are W [h, r]. The LSTM's forget bias starts at 1. The state is
     (h, c), the memory with its read weights and usage, the last reads and the pending label: its size is constant,
-    and the label delay need not be told.
+    and the label delay is not needed.
 
     The source feeds 20x20 pixels and has no sharpness: `features='pixels', sharpness=None`. The default is over the
     same conv features as `lstm`, so that the two differ by the memory alone, and because such features can first be

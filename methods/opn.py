@@ -24,7 +24,7 @@ class OPN(ClassMeans):
     its loss and never answers, since protocols here have no "unknown" class. Queries come after every class was
     seen, so that there it has nothing to learn and is left out.
 
-    It must be told the label delay d, and keeps the features of the last d samples in its state. On support pairs,
+    It needs the label delay d, and keeps the features of the last d samples in its state. On support pairs,
     which need no delay, it is a prototypical network (Snell, Swersky and Zemel, NeurIPS 2017).
 
     Options

@@ -24,7 +24,7 @@ class PPA(ClassMeans):
     classes, over as many of them as the protocol has ways. (The source also trains on the validation classes and
     averages over ten crops; nothing here does.)
 
-    It must be told the label delay d, and keeps the features of the last d samples in its state.
+    It needs the label delay d, and keeps the features of the last d samples in its state.
 
     Options
     -------

@@ -28,7 +28,7 @@ class ProtoNet(ClassMeans):
 
     Snell et al. train with more ways than they test (60 for 5 and 20 on Omniglot, 30 and 20 for 5 on mini-ImageNet),
     which they find better. Here a stage has at most the protocol's ways: what a row is compared with was trained for as
-    many classes as it is asked about, and the harness leaves stages with more of them out.
+    many classes as it is tested with, and the harness leaves stages with more of them out.
 
     Options
     -------

@@ -15,7 +15,7 @@ from methods.nn.memory_bank import MemoryBank
 
 
 class SNAIL(MemoryBank):
-    """A causal net over the labelled images [f(x_i), y_i] in order, whose last item is the one asked about, [f(x), 0].
+    """A causal net over the labelled images [f(x_i), y_i] in order, whose last item is the query, [f(x), 0].
 
         Attn(64, 32) -> TC(T, 128) -> Attn(256, 128) -> TC(T, 128) -> Attn(512, 256) -> linear, N logits
 
@@ -23,12 +23,11 @@ class SNAIL(MemoryBank):
     (`Attention`). TC(T, F) is ceil(log2 T) blocks of dilations 1, 2, 4, ..., each of which puts F more channels beside
     each item (`Dense`). Attention has no bounds; T bounds what the convolutions see.
 
-    In a stream the labelled images come in the order of their labels, and an image is asked about as the item after
+    In a stream the labelled images come in the order of their labels, and a query is the item after
     all that are labelled by then; once its own label is revealed it is seen again with it. So a stream is the same
     sequence as a support set, and weights carry over from one to the other. Nothing is recomputed: the state keeps the
-    keys and values of every item, which grow with t, and for the convolutions the last items of each block. It must be
-    told the label delay d, and keeps the features of the last d samples. An image whose label is null enters like one
-    that is asked about.
+    keys and values of every item, which grow with t, and for the convolutions the last items of each block. It needs
+    the label delay d, and keeps the features of the last d samples. An image whose label is null enters like a query.
 
     Options
     -------
@@ -50,7 +49,7 @@ class SNAIL(MemoryBank):
     ) -> None:
         super().__init__(task)
         if length < 2:
-            raise ValueError(f"length must be at least 2, an image and the one asked about, found {length}")
+            raise ValueError(f"length must be at least 2, an image and the query, found {length}")
         if width <= 0:
             raise ValueError(f"width must be above 0, found {width}")
 
@@ -88,7 +87,7 @@ class SNAIL(MemoryBank):
         return self._logits(samples, state["past"])
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
-        """The net over all labelled images at once, and over all that are asked about, each beside those before it."""
+        """The net over all labelled images at once, and over all queries, each after those before it."""
         features, start = self.stream_samples(x), self.start(x.shape[1])
         shown, labels, _ = label_pairing.pair_labels(start["pending"], features, feedback.target.T, self.delay)
         lines = self._lines(shown, labels, start["past"])

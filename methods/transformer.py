@@ -57,7 +57,7 @@ class Transformer(FeatureNet, SequenceLearner):
     later one can compare images.
 
     The state is every token's keys and values in every layer, [B, layers, t, width] each, and the pending label. It
-    grows by 8 x layers x width bytes a step, and nothing is forgotten. The label delay need not be told.
+    grows by 8 x layers x width bytes a step, and nothing is forgotten. The label delay is not needed.
 
     Options
     -------

@@ -14,7 +14,7 @@ import torch
 from harness.episodes.plan import NULL, STREAM, EpisodePlan
 from harness.episodes.source import Episodes
 from harness.evaluation.operations import Operations
-from harness.evaluation.rollout import asked, steps
+from harness.evaluation.rollout import query_logits, steps
 from harness.method.interface import MASKS, Method, State, state_bytes
 from harness.records.record import Cost
 
@@ -34,7 +34,7 @@ def measured_cost(method: Method, plan: EpisodePlan, later: Method | None = None
     gflop_per_query = None
     if plan.first_query < plan.steps:
         with _counting(method) as queries:
-            asked(probe, episodes, state)
+            query_logits(probe, episodes, state)
         gflop_per_query = queries.total / (plan.steps - plan.first_query) / 1e9
     half, count = len(sizes) // 2, len(sizes)
     per_delay = None

@@ -18,8 +18,8 @@ from harness.evaluation.answers import plain, well_formed
 from harness.evaluation.score.credit import credit, overlap
 from harness.method.interface import Feedback, Method, State
 
-ASKED_AT_ONCE = 1000
-"""Queries (of all episodes together) that a method is asked at once while it is scored; bounds their forked states."""
+QUERIES_AT_ONCE = 1000
+"""Queries (of all episodes together) that a method is given at once while it is scored; bounds their forked states."""
 
 
 def feedback_of(episodes: Episodes) -> Feedback:
@@ -34,7 +34,7 @@ def feedback_of(episodes: Episodes) -> Feedback:
 
 
 def without_feedback(episodes: Episodes) -> Episodes:
-    """The same episodes with null revealed before every step: what is answered then is answered without feedback."""
+    """The same episodes with null revealed before every step: its answers are those without feedback."""
     nothing = np.full_like(episodes.plan.feedback_step, NULL)
     return replace(episodes, plan=replace(episodes.plan, feedback_step=nothing))
 
@@ -55,7 +55,7 @@ def steps(method: Method, episodes: Episodes) -> Iterator[tuple[Tensor | None, S
             yield well_formed(method, "predict", logits, x, 1), state
 
 
-def asked(method: Method, episodes: Episodes, state: State) -> Tensor:
+def query_logits(method: Method, episodes: Episodes, state: State) -> Tensor:
     """Logits [Q, B, ways] of the queries, from the state after the last step before them."""
     return torch.cat(list(_answers_to_queries(method, episodes, state)), 1).transpose(0, 1)
 
@@ -64,7 +64,7 @@ def _answers_to_queries(method: Method, episodes: Episodes, state: State) -> Ite
     """Logits [B, q, ways] of one part of the queries after the other.
 
     What is still due then (the label of a stream's last step) is revealed first, once. While a method is scored it is
-    asked a bounded number of queries at once; in training, or if it is transductive, all, since normalisation may look
+    given a bounded number of queries at once; in training, or if it is transductive, all, since normalisation may look
     at them together.
     """
     plan = episodes.plan
@@ -74,7 +74,7 @@ def _answers_to_queries(method: Method, episodes: Episodes, state: State) -> Ite
     state = method.adapt(state)
     x = episodes.x[plan.first_query :].transpose(0, 1)
     whole = method.training or method.transductive
-    at_once = x.shape[1] if whole else max(1, ASKED_AT_ONCE // len(x))
+    at_once = x.shape[1] if whole else max(1, QUERIES_AT_ONCE // len(x))
     for part in x.split(at_once, dim=1):
         yield well_formed(method, "query", method.query(state, part.clone()), part, 2)
 
@@ -85,14 +85,14 @@ def step_through(method: Method, episodes: Episodes) -> tuple[Tensor, State]:
     By stepping: one observe and one predict a step of the stream, one observe a support pair.
     """
     answers, state = [], None
-    for logits, after in steps(method, episodes):
+    for answer, after in steps(method, episodes):
         state = after
-        if logits is not None:
-            answers.append(logits)
-    told = [torch.stack(answers)] if answers else []
+        if answer is not None:
+            answers.append(answer)
+    logits = [torch.stack(answers)] if answers else []
     if episodes.plan.first_query < episodes.plan.steps:
-        told.append(asked(method, episodes, state))
-    return torch.cat(told), state
+        logits.append(query_logits(method, episodes, state))
+    return torch.cat(logits), state
 
 
 def score_batch(method: Method, episodes: Episodes) -> np.ndarray:
@@ -126,7 +126,7 @@ def training_logits(method: Method, episodes: Episodes) -> Tensor:
     if plan.first_query == plan.steps:
         fast = method.rollout(episodes.x, feedback)
         return step_through(method, episodes)[0] if fast is None else fast
-    return asked(method, episodes, absorbed(method, episodes))
+    return query_logits(method, episodes, absorbed(method, episodes))
 
 
 def absorbed(method: Method, episodes: Episodes) -> State:

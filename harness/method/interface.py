@@ -1,4 +1,4 @@
-"""The interface that every method implements, and what a method is told."""
+"""The interface that every method implements, and what a method is built for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ State = Any
 
 @dataclass(frozen=True)
 class Task:
-    """What a method is told when it is built.
+    """What a method is built for.
 
     `ways` is the number of classes that it tells apart (the most of any stage of training), 1 where it answers with
     masks. `image_shape` is (C, H, W). `label_delay` is d for methods that declare `needs_label_delay` on kinds with
@@ -70,7 +70,7 @@ class Method(nn.Module):
     """Raise it when what the method computes changes: seeds of different versions are never one entry of a board."""
 
     needs_label_delay: ClassVar[bool] = False
-    """Must be told d; keeps its pending samples in its state; marked on every board."""
+    """Needs the label delay d; keeps its pending samples in its state; marked on every board."""
 
     learns_by_gradient: bool = False
     """Needs autograd while it is scored; an option may set it on an instance. Marked on every board."""

@@ -1,4 +1,4 @@
-"""Where shared features are kept: `<cache>/pretrained/<key>.safetensors`, the features and the layer over them."""
+"""Where shared features are stored: `<cache>/pretrained/<key>.safetensors`, the features and the layer over them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _silent(_: str) -> None:
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """The folder of features trained before, and who is told in words what becomes of them."""
+    """The folder of features trained before; `say` is called with messages about them."""
 
     folder: Path
     say: Callable[[str], None] = _silent
@@ -30,7 +30,7 @@ class FeatureCache:
         return self.folder / f"{key}.safetensors"
 
     def find(self, key: str, like: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The tensors and the header kept under a key, alike in names and shapes to `like`; None without.
+        """The tensors and the header stored under a key, alike in names and shapes to `like`; None without.
 
         What is damaged is set aside under another name, which is said.
         """
@@ -65,17 +65,17 @@ class FeatureCache:
         """
         from filelock import FileLock, Timeout
 
-        told = False
+        waiting = False
         while True:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                held.enter_context(FileLock(self.folder / f".{key}.lock", timeout=1 if told else 0))
+                held.enter_context(FileLock(self.folder / f".{key}.lock", timeout=1 if waiting else 0))
                 return
             except Timeout:
                 if stop():
                     return
-                if not told:
+                if not waiting:
                     self.say(f"features: another run is training them ({key[:16]}); waiting for it")
-                    told = True
+                    waiting = True
             except OSError:
                 return

@@ -54,8 +54,8 @@ def objective_of_stage(
         return HeadObjective(method, features.rest, draws, frozen)
     if stage.objective == "classes":
         last = before if isinstance(before, ClassesObjective) and features.shared is not None else None
-        kept = last.temporary if last and last.features.shared is features.shared else None
-        return _classes(training, number, draws, features, kept)
+        layer = last.temporary if last and last.features.shared is features.shared else None
+        return _classes(training, number, draws, features, layer)
     # Beside episodes the whole method is trained, its features with it.
     classes = _classes(training, number, draws, dataclasses.replace(features, shared=None))
     assert stage.classes_weight is not None
@@ -63,14 +63,14 @@ def objective_of_stage(
 
 
 def _classes(
-    training: Training, number: int, draws: Draws, features: Features, kept: nn.Module | None = None
+    training: Training, number: int, draws: Draws, features: Features, layer: nn.Module | None = None
 ) -> ClassesObjective:
-    """The objective on classes by the method's own layer, or else the one `kept` from before, or else a new one."""
+    """The objective on classes by the method's own layer, or else that of the stage before, or else a new one."""
     if features.class_head is not None:
         return ClassesObjective(training.method, draws, features, features.class_head, None)
     classes = len(training.source.dataset.tables["train"].names)
     width = _width(training, features)
-    layer = kept or class_layer(width, classes, training.seed, number).to(training.source.device)
+    layer = layer or class_layer(width, classes, training.seed, number).to(training.source.device)
     return ClassesObjective(training.method, draws, features, layer, layer)
 
 

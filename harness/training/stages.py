@@ -141,7 +141,7 @@ def learning_rate(stage: Stage, optimizer: Optimizer, done: int, batch: int) -> 
 
 
 def stage_protocol(training: Training, stage: Stage) -> AnyProtocol:
-    """The protocol of a stage; UserError if it changes a delay that the method was told."""
+    """The protocol of a stage; UserError if it changes the label delay of a method that needs it."""
     protocol = staged(training.protocol, stage.episode, stage.kind)
     if stage.objective == "pretext":
         return protocol

@@ -1,7 +1,7 @@
-"""The layers of SNAIL (Mishra et al., ICLR 2018): causal, over items kept from before, and each step costs one step.
+"""The layers of SNAIL (Mishra et al., ICLR 2018): causal, over stored items, and each step costs one step.
 
 A layer runs over items that come one after another. What it keeps of them is its past; its past and what it needs of
-the items that follow make a line. Something that is asked about is seen as the item that would come next, and leaves
+the items that follow make a line. A query is seen as the item that would come next, and leaves
 nothing behind: `next_item`. Items are [B, S, C]; what layers give is what they were given with more channels beside it.
 """
 
@@ -34,7 +34,7 @@ class Layer(Protocol):
         ...
 
     def next_item(self, queries: Tensor, line: Tensor, items: int, before: Tensor) -> Tensor:
-        """What is asked about [B, N, width], from [B, N, C], as if it came after `before` [N] of a line's `items`."""
+        """Queries [B, N, width], from [B, N, C], as if each came after `before` [N] of a line's `items`."""
         ...
 
     def past(self, line: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class Attention(nn.Module):
 class Dense(nn.Module):
     """An item x_t beside tanh(F) * sigmoid(G), two causal convolutions of kernel 2 over x_t and x_(t - dilation).
 
-    Before the first item there are zeros. What is kept is the last `dilation` items.
+    Before the first item there are zeros. The past is the last `dilation` items.
     """
 
     def __init__(self, channels: int, filters: int, dilation: int) -> None:

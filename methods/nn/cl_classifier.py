@@ -25,7 +25,7 @@ class Layer(nn.Module):
 
 
 Through = Callable[[Layer, Tensor], Tensor]
-"""Sends maps through a layer, whose memory is kept; layers are to be gone through in the same order always."""
+"""Sends maps through a layer, whose memory it stores; layers must always be used in the same order."""
 
 
 class CLClassifier(Method):

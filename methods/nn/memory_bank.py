@@ -60,8 +60,8 @@ class MemoryBank(FeatureNet, Method):
     def answer(self, state: State, samples: Tensor, known: Tensor | None = None) -> Tensor:
         """Logits [B, N, ways] of samples [B, N, ...].
 
-        `known` bool [N, M] says which of the M stored samples are known to which of those asked about; None: all to
-        all.
+        `known` bool [N, M] says which of the M stored samples are known to which of those to be answered;
+        None: all to all.
         """
         raise TypeError(f"{type(self).__name__} does not define answer()")
 
@@ -84,7 +84,7 @@ class MemoryBank(FeatureNet, Method):
         return logits, {**state, "pending": torch.cat([state["pending"], sample], 1)}
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
-        """All images at once, each answered from those that were labelled before it."""
+        """All images at once, each with logits from those that were labelled before it."""
         samples, start = self.stream_samples(x), self.start(x.shape[1])
         known = label_pairing.labelled_by_step(len(x), self.delay, x.device)
         paired = label_pairing.pair_labels(start["pending"], samples, feedback.target.T, self.delay)

@@ -33,11 +33,11 @@ def fitted(features: Tensor, target: Tensor, ways: int, precision: Tensor | floa
         at = ahead = torch.zeros_like(own)
         time = own.new_ones(len(own), 1, 1)
         for _ in range(steps):
-            chance = (ahead @ gram).masked_fill(unseen, _ABSENT).softmax(1).masked_fill(unseen, 0.0)
-            slope = (chance - own) * known.unsqueeze(1) + precision * ahead
-            after = ahead - slope @ inverse
+            probability = (ahead @ gram).masked_fill(unseen, _ABSENT).softmax(1).masked_fill(unseen, 0.0)
+            gradient = (probability - own) * known.unsqueeze(1) + precision * ahead
+            after = ahead - gradient @ inverse
             moved = after - at
-            uphill = (slope * (moved @ gram)).sum((1, 2), keepdim=True) > 0
+            uphill = (gradient * (moved @ gram)).sum((1, 2), keepdim=True) > 0
             later = torch.where(uphill, 1.0, (1 + (1 + 4 * time.square()).sqrt()) / 2)
             ahead = after + torch.where(uphill, 0.0, (time - 1) / later) * moved
             at, time = after, later

@@ -41,14 +41,14 @@ def walk(x: Tensor, sizes: list[Size], layer: Callable[[int, Tensor], Tensor], l
     Between them: 2x2 max-pooling down, bilinear upsampling up, and a skip connection by concatenation from each layer
     going down to the one going up at its size.
     """
-    maps, kept = x, list[Tensor]()
+    maps, skips = x, list[Tensor]()
     for number, size in enumerate(sizes[:layers]):
         if 0 < number < 5:
             maps = F.max_pool2d(maps, 2)
         elif 5 <= number < 9:
             maps = F.interpolate(maps, size, mode="bilinear", align_corners=False)
-            maps = torch.cat([maps, kept.pop()], 1)
+            maps = torch.cat([maps, skips.pop()], 1)
         maps = layer(number, maps)
         if number < 4:
-            kept.append(maps)
+            skips.append(maps)
     return maps

@@ -125,7 +125,7 @@ def test_an_answer_that_is_corrected_later_earns_what_it_earned_when_it_was_give
 
 
 def test_queries_are_copied_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.evaluation.rollout.ASKED_AT_ONCE", 16)
+    monkeypatch.setattr("harness.evaluation.rollout.QUERIES_AT_ONCE", 16)
     CorrectsItsQueries.kept.zero_()
     once = earned(CorrectsItsQueries, QUERIED)
     assert np.nanmean(once) == pytest.approx(1 / 3), "class 0 is favoured, and right a third of the time"

@@ -14,7 +14,7 @@ from torch import Tensor
 from harness.episodes.plan import NULL, QUERY, STREAM
 from harness.episodes.source import Episodes
 from harness.evaluation import rollout
-from harness.evaluation.rollout import absorbed, asked, step_through, training_logits
+from harness.evaluation.rollout import absorbed, query_logits, step_through, training_logits
 from harness.method.interface import Feedback, Method, State, Task, one_hot
 from harness.method.registry import build_method, load_method, task_for
 from harness.testing import episodes_of, protocols, tiny_episodes
@@ -135,7 +135,7 @@ def check_independence(method: Method, episodes: Episodes, data: st.DataObject) 
     assert_same(everyone, answers(method, with_strangers)[1:-1])
     with pytest.MonkeyPatch.context() as patch:
         for at_once in (1, data.draw(st.integers(2, 2 * queries.shape[0] * queries.shape[1])), 10**9):
-            patch.setattr(rollout, "ASKED_AT_ONCE", at_once)
+            patch.setattr(rollout, "QUERIES_AT_ONCE", at_once)
             assert_same(everyone, answers(method, episodes))
 
 
@@ -212,7 +212,7 @@ def test_a_query_is_one_step_on_from_the_adapted_state_which_it_leaves_as_it_was
     with torch.no_grad():
         *_, (_, state) = rollout.steps(method, episodes)
         kept = {name: leaf.clone() for name, leaf in state.items()}
-        found = asked(method, episodes, state)
+        found = query_logits(method, episodes, state)
         assert all(torch.equal(state[name], leaf) for name, leaf in kept.items())
         if protocol.kind == "continual":
             state = method.observe(state, Feedback(episodes.target[first - 1]))
@@ -265,7 +265,7 @@ class Transductive(Counting):
 def test_queries_are_asked_in_bounded_lots_but_all_at_once_in_training_or_of_a_transductive_method(
     cls: type[Counting], scored: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rollout, "ASKED_AT_ONCE", 5)  # of two episodes, two queries each
+    monkeypatch.setattr(rollout, "QUERIES_AT_ONCE", 5)  # of two episodes, two queries each
     episodes = tiny_episodes(PROTOCOLS["continual"])
     method: Any = built(cls, PROTOCOLS["continual"], episodes)
     answers(method, episodes)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from harness.method.interface import Feedback, State, Task
 from methods.nn.gradient_learner import GradientLearner, pool, stream_logits
-from tests.helpers.stepping import late, stepped
+from tests.helpers.stepping import delayed, stepped
 
 STEPS, EPISODES = 6, 2
 
@@ -63,7 +63,7 @@ def by_hand(x: Tensor, target: Tensor) -> list[float]:
 @pytest.mark.parametrize("delay", [1, 2, 4])
 def test_every_label_is_a_step_on_the_sample_of_delay_steps_ago(delay: int) -> None:
     net, (x, target) = Decaying(delay), pixels()
-    logits, state = stepped(net, x, late(target, delay))
+    logits, state = stepped(net, x, delayed(target, delay))
     for b in range(EPISODES):
         weights = by_hand(x[:, b], target[:, b])
         wanted = [weights[max(0, t + 1 - delay)] * float(x[t, b]) for t in range(STEPS)]
@@ -75,7 +75,7 @@ def test_every_label_is_a_step_on_the_sample_of_delay_steps_ago(delay: int) -> N
 @pytest.mark.parametrize("first", [1, 3, STEPS])
 def test_absorbing_a_stream_in_parts_gives_the_state_of_stepping(delay: int, first: int) -> None:
     net, (x, target) = Decaying(delay), pixels()
-    feedback = late(target, delay)
+    feedback = delayed(target, delay)
     state = net.absorb(net.start(EPISODES), x[:first], Feedback(feedback[:first]))
     state = net.absorb(state, x[first:], Feedback(feedback[first:])) if first < STEPS else state
     torch.testing.assert_close(state, stepped(net, x, feedback)[1])
@@ -109,8 +109,8 @@ def test_a_support_set_is_stored_and_then_fitted_a_few_episodes_at_a_time() -> N
 
 def test_a_graph_through_the_steps_is_recorded_in_training_alone() -> None:
     net, (x, target) = Decaying(1), pixels()
-    assert stepped(net.train(), x, late(target, 1))[0].requires_grad
-    assert not stepped(net.eval(), x, late(target, 1))[0].requires_grad
+    assert stepped(net.train(), x, delayed(target, 1))[0].requires_grad
+    assert not stepped(net.eval(), x, delayed(target, 1))[0].requires_grad
 
 
 @pytest.mark.parametrize(("delay", "passes"), [(1, STEPS), (2, 2 * STEPS - 2), (STEPS, STEPS)])
