@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.data.dataset import ClassTable
-from harness.episodes.plan import EpisodePlan, plan_episodes
+from harness.episodes.plan import EpisodePlan
 from harness.lint.finding import ERROR, NOTE, WARNING, Finding
+from harness.lint.planned import planned
 from harness.protocol.models import AnyProtocol, DelayedLabel, OnlineFewShot
 from harness.util.progress import tracked
 
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     from harness.episodes.source import Episodes
     from harness.method.interface import Method
 
-EPISODES = 400
 MASKED_EPISODES = 60
 BLIND = ("majority", "copy_last", "count")
 """Methods that look at labels alone."""
 
 BLIND_MASKS = ("all_foreground", "all_background", "copy_last_mask", "mean_mask")
 """Methods that look at masks alone."""
+
+_TRIED = 8  # candidates of a kind for the period of a class order
 
 SOLVED = 0.9
 TOO_MUCH = 0.25
@@ -42,16 +44,19 @@ def learner_findings(protocol: AnyProtocol, table: ClassTable, dataset: Dataset 
         if dataset is not None:
             yield from _on_masks(protocol, dataset)
         return
-    plan = plan_episodes(protocol, table, "test", 0, range(EPISODES))
-    ways = plan.classes.shape[1]
+    plans = list(planned(protocol, table))
+    ways = plans[0].classes.shape[1]
     if ways == 1:
         yield Finding(ERROR, "learners", f"{protocol.needs.classes_key}: with one class every answer is right")
         return
-    earned = {name: _earned(name, protocol, plan) for name in tracked(BLIND, "playing label-only learners", "learners")}
+    earned = {
+        name: _metric(protocol, plans, _credit(name, protocol))
+        for name in tracked(BLIND, "playing label-only learners", "learners")
+    }
     if isinstance(protocol, OnlineFewShot | DelayedLabel):
-        back = _best_period(plan, protocol.label_delay)
+        back = _best_period(plans, protocol.label_delay)
         if back is not None and back != protocol.label_delay:
-            earned[f"the label of {back} steps ago"] = _accuracy(protocol, plan, _ago(plan, back))
+            earned[f"the label of {back} steps ago"] = _metric(protocol, plans, lambda plan: _ago(plan, back))
     guessing = 1 / ways
     for name, accuracy in sorted(earned.items(), key=lambda pair: -pair[1]):
         share = (accuracy - guessing) / (1 - guessing)
@@ -71,12 +76,11 @@ def label_only_metrics(protocol: AnyProtocol, table: ClassTable, episodes: int) 
     """
     if protocol.supervised or protocol.masks:
         return {}
-    from harness.evaluation.score import metrics, score
-
-    plan = plan_episodes(protocol, table, "test", 0, range(episodes))
-    found = {}
-    for name in tracked(BLIND, "playing label-only baselines", "baselines"):
-        found[name] = metrics(protocol, score(protocol, _credit(name, protocol, plan), plan))[protocol.ranking]
+    plans = list(planned(protocol, table, episodes))
+    found = {
+        name: _metrics(protocol, plans, _credit(name, protocol))
+        for name in tracked(BLIND, "playing label-only baselines", "baselines")
+    }
     return dict(sorted(found.items(), key=lambda pair: -pair[1][0]))
 
 
@@ -88,25 +92,31 @@ def _hint(name: str, protocol: AnyProtocol, severity: str) -> str:
     return ": the order of classes gives the answers away"
 
 
-def _earned(name: str, protocol: AnyProtocol, plan: EpisodePlan) -> float:
-    """The ranking metric, as a share, of a registered method on episodes with empty images."""
-    return _metric(protocol, plan, _credit(name, protocol, plan))
+Credit = Callable[[EpisodePlan], np.ndarray]
+"""What is earned, [T, B], on the episodes of a plan."""
 
 
-def _credit(name: str, protocol: AnyProtocol, plan: EpisodePlan) -> np.ndarray:
-    """Credit [T, B] of a registered method on episodes with empty images."""
+def _credit(name: str, protocol: AnyProtocol) -> Credit:
+    """What a registered method earns on episodes with empty images."""
     from harness.evaluation.rollout import score_batch
     from harness.method.registry import build_method, load_method, task_for
 
     cls = load_method(name).cls
     method = build_method(cls, task_for(cls, protocol, (1, 1, 1)), {}, 0).eval()
-    return score_batch(method, _unseen(plan))
+    return lambda plan: score_batch(method, _unseen(plan))
 
 
-def _metric(protocol: AnyProtocol, plan: EpisodePlan, earned: np.ndarray) -> float:
-    from harness.evaluation.score import metrics, score
+def _metric(protocol: AnyProtocol, plans: Sequence[EpisodePlan], credit: Credit) -> float:
+    """The ranking metric, as a share."""
+    return _metrics(protocol, plans, credit)[0] / 100
 
-    return metrics(protocol, score(protocol, earned, plan))[protocol.ranking][0] / 100
+
+def _metrics(protocol: AnyProtocol, plans: Sequence[EpisodePlan], credit: Credit) -> tuple[float, float, int]:
+    """The ranking metric: mean and half-width of its 95 % interval, per cent, and episodes."""
+    from harness.evaluation.score import joined, metrics, score
+
+    scores = joined([score(protocol, credit(plan), plan) for plan in plans])
+    return metrics(protocol, scores)[protocol.ranking]
 
 
 def _unseen(plan: EpisodePlan) -> Episodes:
@@ -126,14 +136,30 @@ def _ago(plan: EpisodePlan, back: int) -> np.ndarray:
     return credit
 
 
-def _accuracy(protocol: AnyProtocol, plan: EpisodePlan, credit: np.ndarray) -> float:
-    return _metric(protocol, plan, credit)
+def _best_period(plans: Sequence[EpisodePlan], delay: int) -> int | None:
+    """The p >= d for which the label of p steps ago, which is known, is right most often; None in short episodes.
+
+    Looked for among the commonest distances between a step and earlier ones of its class, and their multiples: time
+    grows with the steps and not with their square.
+    """
+    steps = plans[0].steps
+    counts = np.sum([_distances(plan) for plan in plans], axis=0)
+    common = [each for each in np.argsort(-counts, kind="stable")[:_TRIED].tolist() if each]
+    known = np.argsort(-counts[delay:], kind="stable")[:_TRIED] + delay
+    periods = {*known.tolist(), *(-(-delay // each) * each for each in common)}
+    possible = sorted(each for each in periods if delay <= each <= steps // 2)
+    return max(possible, key=lambda back: np.mean([_ago(plan, back)[back:].mean() for plan in plans]), default=None)
 
 
-def _best_period(plan: EpisodePlan, delay: int) -> int | None:
-    """The p >= d for which the label of p steps ago, which is known, is right most often; None in short episodes."""
-    periods = range(delay, plan.steps // 2 + 1)
-    return max(periods, key=lambda back: _ago(plan, back)[back:].mean(), default=None)
+def _distances(plan: EpisodePlan) -> np.ndarray:
+    """How often a step lies so many steps [T] behind one of the last few of its class."""
+    order = np.argsort(plan.target, axis=1, kind="stable")
+    classes = np.take_along_axis(plan.target, order, axis=1)
+    counts = np.zeros(plan.steps, np.int64)
+    for back in range(1, min(_TRIED, plan.steps - 1) + 1):
+        same = classes[:, back:] == classes[:, :-back]
+        counts += np.bincount((order[:, back:] - order[:, :-back])[same], minlength=plan.steps)
+    return counts
 
 
 def _on_masks(protocol: AnyProtocol, dataset: Dataset) -> Iterator[Finding]:

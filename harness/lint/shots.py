@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from harness.data.dataset import ClassTable
-from harness.episodes.plan import NULL, plan_episodes
+from harness.episodes.plan import NULL
 from harness.lint.finding import ERROR, NOTE, WARNING, Finding
+from harness.lint.planned import planned
 from harness.protocol.models import AnyProtocol, DelayedLabel, OnlineFewShot, SegmentationDistractors, StreamProtocol
 
-EPISODES = 400
 FEW = 100
 """With fewer test episodes, a 95 % interval of accuracy is wider than the differences that boards are for."""
 
@@ -38,8 +38,8 @@ def shot_findings(protocol: AnyProtocol, table: ClassTable) -> Iterator[Finding]
 
 
 def _of_stream(protocol: StreamProtocol, table: ClassTable) -> Iterator[Finding]:
-    plan = plan_episodes(protocol, table, "test", 0, range(EPISODES))
-    if (plan.feedback_step == NULL).all():
+    plans = list(planned(protocol, table))
+    if (plans[0].feedback_step == NULL).all():
         yield Finding(
             ERROR,
             "shots",
@@ -47,16 +47,19 @@ def _of_stream(protocol: StreamProtocol, table: ClassTable) -> Iterator[Finding]
             f"an episode has {protocol.steps} steps",
         )
         return
+    shot, revealed = (
+        np.concatenate(parts) for parts in zip(*((each.shot, each.revealed) for each in plans), strict=True)
+    )
     for k in protocol.scoring.shots:
-        at = plan.shot == k
+        at = shot == k
         share = float(at.any(1).mean())
         if k == 0:
             yield _zero_shot("what it measures is telling new classes from old ones and counting")
         elif not at.any():
-            yield Finding(ERROR, "shots", f"scoring.shots: {k}-shot did not occur in {EPISODES} episodes")
+            yield Finding(ERROR, "shots", f"scoring.shots: {k}-shot did not occur in {len(shot)} episodes")
         elif share < 0.5:
             yield Finding(WARNING, "shots", f"scoring.shots: {k}-shot occurs in only {100 * share:.0f} % of episodes")
-        elif not (known := plan.revealed[at]).any():
+        elif not (known := revealed[at]).any():
             yield Finding(
                 ERROR,
                 "shots",

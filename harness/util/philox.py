@@ -59,7 +59,8 @@ def distinct(bits: np.ndarray, limit: np.ndarray | int) -> np.ndarray:
 
     `bits` is [..., k]; `limit` broadcasts against its leading axes. Every ordered choice is equally likely.
     Draw j picks a rank among the numbers not yet taken, which is then counted up past those taken.
-    Where `limit` is below k, only the first `limit` draws mean anything.
+    Where `limit` is below k, only the first `limit` draws mean anything. Time grows with the square of k (classes of an
+    episode, or images of a class): about half a second a row for ten thousand.
     """
     count = bits.shape[-1]
     # Draws first: the loop then works on whole contiguous planes, which is several times faster.

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from harness.data.dataset import ClassTable
 from harness.episodes.episode_plan import NULL, ORDER, STREAM, EpisodePlan
-from harness.episodes.plans.drawing import drawn_classes, drawn_images, presentations_until
+from harness.episodes.plans.drawing import drawn_classes, drawn_images, earlier_presentations
 from harness.evaluation.kinds import Kind
 from harness.evaluation.score import Each, Scorer, Scores
 from harness.protocol.base import Needs, Protocol, refuse, too_many
@@ -94,8 +94,7 @@ def plan(protocol: Revisit, table: ClassTable, split: str, key: philox.Key, epis
     classes = drawn_classes(table, key, episodes, ways, shots + 1)
     order, again = (philox.shuffled(philox.words(key, episodes, each, ways)) for each in (ORDER, RETURN_ORDER))
     target = np.concatenate([np.repeat(order, shots, axis=1), again], axis=1)
-    shown = presentations_until(target, ways)
-    shot = np.take_along_axis(shown, target[:, None], axis=1)[:, 0].astype(np.int64) - 1
+    shot, _ = earlier_presentations(target, ways)
     return EpisodePlan(
         episode=episodes,
         classes=classes,

@@ -21,12 +21,33 @@ def drawn_classes(table: ClassTable, key: philox.Key, episodes: np.ndarray, ways
     return philox.distinct(philox.words(key, episodes, CLASSES, ways), size)
 
 
-def presentations_until(target: np.ndarray, ways: int) -> np.ndarray:
-    """Presentations of each class up to and including each step, int32 [B, ways, T].
+def earlier_presentations(target: np.ndarray, ways: int, delay: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """How often the class of step t was shown before it, and by step t - delay; int64 [B, T] each.
 
-    int32 halves the time of the sum.
+    `target` are class numbers [B, T] below `ways`. Time and memory grow with the steps, whatever the number of classes.
     """
-    return np.cumsum(target[:, None] == np.arange(ways)[:, None], axis=2, dtype=np.int32)
+    count, steps = target.shape
+    # NumPy sorts 16 bits in linear time.
+    time = np.argsort(target.astype(np.uint16 if ways <= 2**16 else np.int64), axis=1, kind="stable")
+    rows = np.arange(count)[:, None]
+    flat = time + rows * steps
+    classes = np.take(target, flat)  # in order of class, then time
+    first = np.zeros((count, steps), np.int64)  # the place in that order where the class begins
+    np.multiply(classes[:, 1:] != classes[:, :-1], np.arange(1, steps), out=first[:, 1:])
+    np.maximum.accumulate(first, axis=1, out=first)
+    shown = np.empty((count, steps), np.int64)
+    shown.ravel()[flat] = np.arange(steps) - first
+    if delay == 1:
+        return shown, shown.copy()
+    known = np.zeros_like(shown)
+    if delay < steps:
+        keys = (rows * ways + classes) * steps + time
+        wanted = (rows * ways + target[:, delay:]) * steps + np.arange(steps - delay)
+        begins = np.empty((count, steps), np.int64)
+        begins.ravel()[flat] = first + rows * steps
+        known[:, delay:] = np.searchsorted(keys.ravel(), wanted.ravel(), "right").reshape(wanted.shape)
+        known[:, delay:] -= begins[:, delay:]
+    return shown, known
 
 
 def drawn_images(

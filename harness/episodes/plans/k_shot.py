@@ -6,7 +6,7 @@ import numpy as np
 
 from harness.data.dataset import ClassTable
 from harness.episodes.episode_plan import NULL, ORDER, SUPPORT, EpisodePlan
-from harness.episodes.plans.drawing import presentations_until
+from harness.episodes.plans.drawing import earlier_presentations
 from harness.episodes.plans.queries import then_queries
 from harness.protocol.models import NWayKShot
 from harness.util import philox
@@ -16,6 +16,6 @@ def plan(protocol: NWayKShot, table: ClassTable, split: str, key: philox.Key, ep
     """`ways` x `shots` pairs in random order."""
     ways, shots, queries = protocol.episode.ways, protocol.episode.shots, protocol.episode.queries
     support = philox.shuffled(philox.words(key, episodes, ORDER, ways * shots)) // shots
-    place = np.take_along_axis(presentations_until(support, ways), support[:, None], axis=1)[:, 0].astype(np.int64) - 1
+    place, _ = earlier_presentations(support, ways)
     feedback_step = np.concatenate([np.arange(ways * shots), np.full(ways * queries, NULL)])
     return then_queries(table, key, episodes, ways, shots, queries, support, place, feedback_step, SUPPORT)

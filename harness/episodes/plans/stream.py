@@ -6,7 +6,7 @@ import numpy as np
 
 from harness.data.dataset import ClassTable
 from harness.episodes.episode_plan import NULL, ORDER, STREAM, EpisodePlan
-from harness.episodes.plans.drawing import drawn_classes, drawn_images, presentations_until
+from harness.episodes.plans.drawing import drawn_classes, drawn_images, earlier_presentations
 from harness.protocol.models import StreamProtocol
 from harness.util import philox
 
@@ -27,7 +27,7 @@ def streamed(
     order: str = "balanced",
 ) -> EpisodePlan:
     """Streams of `presentations` x `ways` steps whose labels are `delay` steps late."""
-    steps, count = ways * presentations, len(episodes)
+    steps = ways * presentations
     classes = drawn_classes(table, key, episodes, ways, presentations)
     available = table.sizes[classes]
     most = presentations
@@ -39,13 +39,7 @@ def streamed(
         # Of the split, not of the classes drawn: else an episode would depend on the others of its batch.
         most = int(min(steps, table.sizes.max()))
         target = _drawn(philox.words(key, episodes, ORDER, steps), available)
-    shown = presentations_until(target, ways)
-    # Flat positions, for np.take: of each step's own class in `shown`.
-    at = (np.arange(count)[:, None] * ways + target) * steps + np.arange(steps)
-    shot = np.take(shown, at).astype(np.int64) - 1
-    known = np.zeros_like(shot)
-    if delay < steps:
-        known[:, delay:] = np.take(shown, at[:, delay:] - delay)
+    shot, known = earlier_presentations(target, ways, delay)
     return EpisodePlan(
         episode=episodes,
         classes=classes,
