@@ -116,8 +116,8 @@ def run(
             raise UserError("an instance of a method brings its own weights: leave out init, or give the class")
         init = _weights_of(method, store or default_cache())
     wanted = [seeds] if isinstance(seeds, int) else list(seeds)
-    if not wanted or any(isinstance(each, bool) or not 0 <= each < 2**64 for each in wanted):
-        raise UserError(f"seeds are {wanted}; a seed is a whole number from 0 to 2^64 - 1, and there must be one")
+    if not wanted or any(isinstance(each, bool) or not 0 <= each < 2**63 for each in wanted):
+        raise UserError(f"seeds are {wanted}; a seed is a whole number from 0 to 2^63 - 1, and there must be one")
     for name, value in (("episodes", episodes), ("test_episodes", test_episodes), ("threads", threads)):
         if value is not None and value < 1:
             raise UserError(f"{name} is {value}; it must be at least 1")

@@ -164,6 +164,8 @@ def _run(prepared: Prepared, reporter: Reporter, callbacks: Sequence[Callback]) 
     training = training_of(prepared, screen.say)
     method, source = training.method, training.source
     before = _load_init(method, request.init)
+    if request.options:
+        _check_options(prepared, method, source)
     screen.say(f"{prepared.loaded.name} with {prepared.method.name} on {prepared.dataset.name}, run folder {folder}")
     if any(True for _ in method.parameters()) and prepared.budget.stages and (said := _selection(prepared)):
         screen.say(said)
@@ -198,6 +200,24 @@ def _run(prepared: Prepared, reporter: Reporter, callbacks: Sequence[Callback]) 
     write_text(folder / RECORD, record.model_dump_json(indent=1))
     note(prepared, "done")
     return record
+
+
+def _check_options(prepared: Prepared, method: Method, source: EpisodeSource) -> None:
+    """Raises UserError if the method with the given options raises in its first episode, as layers without channels do;
+    the generators of random numbers are left as they were."""
+    try:
+        with torch.random.fork_rng(devices=[source.device] if source.device.type == "cuda" else []):
+            evaluate(method, source, prepared.protocol, "train", 1)
+    except HarnessError:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        given = ", ".join(f"{name}={value}" for name, value in prepared.request.options.items())
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{type(method).__name__} with {given} cannot play an episode: {said} (--debug shows where)"
+        ) from error
 
 
 def _scored(prepared: Prepared, method: Method, source: EpisodeSource) -> tuple[Scores, Isolated | None]:

@@ -39,7 +39,7 @@ def _as_value_errors(function: Any) -> Any:
 
 
 Names = Literal["all"] | Annotated[list[str], Field(min_length=1)]
-Seed = Annotated[int, Field(strict=True, ge=0, lt=2**64)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 Seeds = Annotated[
     list[Seed],
     Field(min_length=1),

@@ -26,8 +26,8 @@ def seed_numbers(text: str, name: str) -> list[int]:
         if not match:
             raise UserError(f"{name} is '{text}'; write 0, 0-2 or 0,3,7")
         first, last = match[1], match[2] or match[1]
-        if max(len(first), len(last)) > 20 or int(last) >= 2**64:
-            raise UserError(f"{name} is '{text}'; a seed is a whole number below 2^64")
+        if max(len(first), len(last)) > 20 or int(last) >= 2**63:
+            raise UserError(f"{name} is '{text}'; a seed is a whole number below 2^63")
         seeds += range(int(first), min(int(last), int(first) + MOST_SEEDS) + 1)
         if len(seeds) > MOST_SEEDS:
             raise UserError(f"{name} is '{text}', which names more than {MOST_SEEDS} seeds")
