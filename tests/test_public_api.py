@@ -140,4 +140,6 @@ def test_one_run_through_the_public_names(tmp_path: Path, cache: Path) -> None:
     method = harness.build_method(cls, task, {}, 0, "cpu")
     scores = harness.evaluate(method, stream.source, protocol, "test", 4)
     mean, interval, _ = harness.metrics(protocol, scores)["accuracy"]
-    assert (mean, interval) == (result.metrics["accuracy"].mean, result.metrics["accuracy"].interval)
+    recorded = result.record.metrics["accuracy"]
+    assert (mean, interval) == (recorded.mean, recorded.interval)
+    assert result.metrics["accuracy"].mean == mean
