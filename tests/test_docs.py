@@ -20,7 +20,16 @@ from harness.training.recipe import Stage
 from harness.util.shipped_files import protocol_files
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/glossary.md", "docs/walkthrough.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/glossary.md",
+    "docs/tutorial.md",
+    "docs/how_to.md",
+    "docs/index.md",
+    "docs/walkthrough.md",
+)
 TOP = {path.name for path in ROOT.iterdir() if path.is_dir()} & {"harness", "methods", "protocols", "tests", "docs"}
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
 
