@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli.text_table import terminal_width, wrap
 from harness.util.shown_text import in_line
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ def outcome_lines(
     if outcome:
         rows += [("rank", _rank(outcome, board)), *_against(outcome)]
     rows += [("record", str(folder / "record.json")) for folder in folders]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join([in_line(head), *(f"  {name:<{width}}  {in_line(text)}" for name, text in rows)])
+    width, room = max(len(name) for name, _ in rows), terminal_width()
+    lines = (wrap(f"  {name:<{width}}  {in_line(text)}", room, " " * (width + 4)) for name, text in rows)
+    return "\n".join([wrap(in_line(head), room), *lines])
 
 
 def outcome_as_json(

@@ -33,7 +33,9 @@ def rows(text: str) -> dict[str, str]:
     return dict(re.split(r" {2,}", line.strip(), maxsplit=1) for line in text.splitlines()[1:])
 
 
-def test_the_last_lines_tell_metrics_seeds_rank_difference_and_record(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_last_lines_tell_metrics_seeds_rank_difference_and_record(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ["run", "six.yaml", "--threads", "1"]
     first = rows(printed(capsys, *words, "--method", "chance", "--seeds", "0,3"))
     assert first["accuracy"].endswith("%, 6 test episodes")
@@ -48,6 +50,8 @@ def test_the_last_lines_tell_metrics_seeds_rank_difference_and_record(capsys: py
     assert second["against"].startswith("chance, the best before it: ")
     assert re.search(r": [+-]\d+\.\d\d ± \d+\.\d\d, paired on the same 6 episodes", second["against"])
     assert Path(second["record"]).is_file()
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, printed(capsys, *words, "--method", "count", "-q").splitlines())) <= 80
     assert "57.4" not in text, "the published rows are on the board, which is printed with --show-board alone"
 
 
