@@ -51,7 +51,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         def stopping(stage: RunningStage, progress: Progress) -> bool:
             updated = advance(stage, progress)
             if progress.updates == 6:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGTERM)
             return updated
 
         with pytest.MonkeyPatch.context() as inner:
