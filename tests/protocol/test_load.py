@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from harness.protocol.models import DelayedLabel
 from harness.util import shipped_files
 from harness.util.errors import UserError
 from harness.yaml_files.document import YamlError
+from tests.helpers.commands import within_seconds
 from tests.helpers.protocols import protocol_as
 
 GOOD = """\
@@ -140,6 +142,18 @@ def test_a_parent_that_cannot_be_taken_is_reported_at_extends(tmp_path: Path, ex
     (problem,) = refused(written(tmp_path, f"title: x\nextends: {extends}\n"))
     assert problem.removeprefix(f"{tmp_path}/").startswith(("a.yaml:2:10: extends: ", "circle.yaml:2:10: extends: "))
     assert said.format(tmp_path) in problem
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no such files")
+@pytest.mark.parametrize("how", ["itself", "extends"])
+def test_a_file_without_an_end_is_refused(tmp_path: Path, how: str) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "zeros.yaml").symlink_to("/dev/zero")
+    for name in ("pipe.yaml", "zeros.yaml"):
+        path = tmp_path / name if how == "itself" else written(tmp_path, f"extends: {name}\n", "child.yaml")
+        with within_seconds(busy=5, idle=60), pytest.raises(UserError) as caught:
+            load_protocol(path)
+        assert name in str(caught.value)
 
 
 def test_a_parent_that_is_not_yaml_is_reported_in_the_parent(tmp_path: Path) -> None:

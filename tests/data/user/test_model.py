@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from harness.protocol.load import Loaded, for_data, load_protocol
 from harness.protocol.models import PROTOCOL
 from harness.training.recipe import When
 from harness.yaml_files.document import YamlError
+from tests.helpers.commands import within_seconds
 from tests.helpers.own_images import LISTS, model, protocol_text
 
 GOOD = """\
@@ -207,6 +209,26 @@ def test_a_file_that_is_no_list_is_told_at_its_line_and_not_shown(tmp_path: Path
     (problem,) = refused(written(tmp_path, changed("[robin, wren, kite]", "train.txt")))
     said = "line 2 of 'train.txt' has more than 255 characters; expected one class a line"
     assert problem == f"a.yaml:8:12: dataset.classes.train: {said}"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no such files")
+@pytest.mark.parametrize("kind", ["pipe", "device", "large", "folder"])
+def test_a_class_list_without_an_end_is_refused(tmp_path: Path, kind: str) -> None:
+    """Nothing is waited for, and no more is read than a list may have."""
+    path = tmp_path / "train.txt"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"robin\n" * 2**20)
+    with within_seconds(busy=5, idle=60):
+        (problem,) = refused(written(tmp_path, changed("[robin, wren, kite]", "train.txt")))
+    assert problem.startswith("a.yaml:8:12: dataset.classes.train: ")
+    said = {"pipe": "not a regular file", "device": "not a regular file", "folder": "it is a directory"}
+    assert said.get(kind, "'train.txt' is larger than 4 MiB") in problem
 
 
 @pytest.mark.parametrize("count", ["10000001", "1000000000000"])
