@@ -27,7 +27,7 @@ notes: "→ \u202e"
 dataset:
   name: own_x
   folder: photos
-  size: 8
+  size: 16
   classes: {train: [ant, bee, cat], validation: [dog, eel, fox], test: [犬, Łódź, naïve]}
 stand_in: glyphs
 episode: {ways: 3, presentations: 3}
@@ -50,6 +50,12 @@ class Ответ(Method):
     def start(self, episodes):
         raise ValueError("犬 bellt")
 '''
+SWEEP = """\
+title: 犬 → Łódź
+budgets: [smoke]
+seeds: 0-1
+runs: [{protocols: [犬.yaml], methods: [majority]}]
+"""
 SURROGATE = os.fsdecode(b"caf\xe9.png")
 
 
@@ -65,6 +71,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "犬.yaml").write_text(PROTOCOL, encoding="utf-8")
     (folder / "bad.yaml").write_text(PROTOCOL.replace("ways: 3", "wäys: 犬"), encoding="utf-8")
     (folder / "missing.yaml").write_text(PROTOCOL.replace("犬, Łódź, naïve", "猫, Lodz, naive"), encoding="utf-8")
+    (folder / "sweep.yaml").write_text(SWEEP, encoding="utf-8")
     (folder / "eigen.py").write_text(METHOD, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -104,9 +111,17 @@ COMMANDS: list[tuple[int, list[str]]] = [
     (0, ["new-method", "neu", "--into", "ordner-犬-{encoding}"]),
     (2, ["new-method", "猫"]),
     (3, ["check", "eigen.py:Ответ", "--protocol", "犬.yaml"]),
+    (0, ["sweep", "sweep.yaml", "--dry-run", "--cache", "cache"]),
+    (2, ["sweep", "bad.yaml"]),
+    (0, ["report", "犬.yaml", "--out", "seiten-犬-{encoding}"]),
+    (0, ["completion", "bash"]),
     (2, ["--猫"]),
     (0, ["--help"]),
 ]
+
+
+def test_every_command_is_tried() -> None:
+    assert {words[0] for _, words in COMMANDS} >= cli.COMMANDS.keys()
 
 
 class Console(io.TextIOWrapper):
