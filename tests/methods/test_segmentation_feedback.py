@@ -1,4 +1,4 @@
-"""CL U-Net uses the masks that are revealed: a small one trained here beats whatever cannot, and loses that without them."""
+"""CL U-Net uses revealed masks: a small one trained here beats whatever cannot, and loses that without them."""
 
 from __future__ import annotations
 
