@@ -40,7 +40,7 @@ class NORML(Trainable, GradientLearner):
     d samples.
 
     Where the paper leaves things open or contradicts itself: the step is subtracted; g and h are those of the layer
-    below and above the same weights throughout; the loss is the usual cross-entropy. The text has a hidden state, the
+    below and above the same weights throughout; the loss is the softmax cross-entropy. The text has a hidden state, the
     equations have none, and name three gates: here the gates also take tanh(c) of the step before, and `zero_hidden`
     gives the equations to the letter. With a fourth, output gate, the meta-learner is 5.3 times the size of one layer
     of 512 inputs and 5 classes, without it 4.3 times; the paper says that it is below 5.

@@ -21,8 +21,8 @@ class Normalise(nn.Module):
 
     Mean and variance are taken over what `norm` says: 'batch' all N items and their pixels, for each channel;
     'support' likewise, unless they are given; 'instance' the pixels of one item, for each channel; 'layer' all values
-    of one item. Vectors have no pixels, so that 'instance' is 'layer' there. The buffer `usual` [2, C] (saved weights
-    know it by that name) holds running statistics of support sets, for streams, which have none: 0 and 1 at first.
+    of one item. Vectors have no pixels, so that 'instance' is 'layer' there. The buffer `usual` [2, C] (its name
+    in saved weights) holds running statistics of support sets, for streams, which have none: 0 and 1 at first.
     """
 
     usual: Tensor
