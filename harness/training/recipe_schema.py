@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.training.curriculum import BINDING, UNTIL
 from harness.training.recipe import BUDGETS, Recipe
-from harness.training.recipe_library import BINDING, FAMILIES, LIKE, UNTIL
+from harness.training.recipe_library import FAMILIES, LIKE
 from harness.yaml_files.extends import EXTENDS
 
 _TEXT = {"type": "string", "minLength": 1}

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from harness.protocol.load import load_protocol
+from harness.training.curriculum import binding_loss
 from harness.training.recipe import Budget
 from harness.training.recipe_file import load_budget, read_recipe, recipe_files, resolve_budget
-from harness.training.recipe_library import binding_loss
 from harness.util.errors import UserError
 
 PROTOCOL = load_protocol("omniglot_5way_online")
@@ -135,6 +135,7 @@ def test_a_shipped_recipe_can_be_extended_by_name(tmp_path: Path) -> None:
             "episodes: has 1 entries, but 'episode.ways' has 2",
         ),
         ("parts: [{quick: {stages: [{name: a, episodes: 1, until: soon}]}}]", "found 'soon', expected binding"),
+        ("parts: [{quick: a}]\nbudgets: 5", ":3:10: budgets: expected a mapping of named budgets"),
         ("families: [nowhere.yaml]", ":2:12: families[0]: there is no file"),
         ("families: nowhere.yaml", ":2:11: families: expected a list of recipe files"),
         ("parts: [{when: {kind: [continual]}}]", ":2:9: parts[0]: this part has no budget; write at least one of"),
