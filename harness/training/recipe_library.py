@@ -8,7 +8,7 @@ A recipe file may have, besides its parts,
 - `families`: files beside it whose parts follow its own, in this order. Its named things go over theirs.
 
 A stage in which keys have lists (`episode: {ways: [2, 3, 5]}, episodes: [64000, 32000, 16000]`) stands for as many
-stages, in whose names `{ways}` is replaced; `until: binding` ends each at the loss where labels are bound (`curriculum`).
+stages, in whose names `{ways}` is replaced; `until: binding` ends each at the loss where labels are bound.
 
 All of this is written out here, before a recipe is checked and hashed: what it means is all that counts.
 """
