@@ -49,7 +49,7 @@ class Summary:
             return f"{self.mean:.{digits}f}"
         below, above = self.mean - self.bounds[0], self.bounds[1] - self.mean
         half = (below + above) / 2
-        even = abs(above - below) <= _EVEN * half
+        even = f"{below:.{digits}f}" == f"{above:.{digits}f}" or abs(above - below) <= _EVEN * half
         sides = f" ± {half:.{digits}f}" if even else f" +{above:.{digits}f} -{below:.{digits}f}"
         return f"{self.mean:.{digits}f}{sides}"
 
