@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import posixpath
 import re
 from collections.abc import Callable, Iterable
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from mkdocs.structure.pages import Page
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -20,9 +22,21 @@ from harness.training.recipe import Budget, EpisodeChange, Optimizer, Part, Reci
 from harness.util.shipped_files import protocol_files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Called by MkDocs for the text of every page. Raises KeyError for a part that is not known."""
-    return re.sub(r"^<!-- made: ([\w-]+) -->$", lambda found: MADE[found[1]](), markdown, flags=re.MULTILINE)
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Called by MkDocs for the text of every page. Raises KeyError for a part that is not known.
+
+    Links to files of the repository outside of docs/ lead nowhere on the site: their paths are written out instead.
+    """
+    markdown = re.sub(r"^<!-- made: ([\w-]+) -->$", lambda found: MADE[found[1]](), markdown, flags=re.MULTILINE)
+    folder = posixpath.dirname(page.file.src_uri)
+
+    def written_out(link: re.Match[str]) -> str:
+        path = posixpath.normpath(posixpath.join("docs", folder, link[2]))
+        if path.startswith("docs/"):
+            return link[0]
+        return f"`{path}`" if link[1].strip("`") == posixpath.basename(path) else f"{link[1]} (`{path}`)"
+
+    return re.sub(r"(?<!!)\[([^\]]+)\]\((\.\./[^)#]+)\)", written_out, markdown)
 
 
 def _protocol_keys() -> str:
