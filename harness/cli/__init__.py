@@ -31,7 +31,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("harness.cli.export", "write the episodes of a protocol to a file, for use elsewhere"),
     "board": ("harness.cli.board", "show the leaderboard of a protocol, or of all"),
     "table": ("harness.cli.table", "show a table of a paper, measured beside published numbers"),
-    "report": ("harness.cli.report", "write web pages of boards, to be opened from disk, mailed or put on a server"),
+    "report": (
+        "harness.cli.report",
+        "write web pages of boards and runs, to be opened from disk, mailed or put on a server",
+    ),
+    "view": ("harness.cli.view", "show boards and runs in a browser, as they are now"),
     "compare": ("harness.cli.compare", "compare two methods of a board on the same episodes (paired)"),
     "verify": ("harness.cli.verify", "re-score rows of a board from their weights, and compare"),
     "submit": ("harness.cli.submit", "verify a finished run and add it to the board"),

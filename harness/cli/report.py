@@ -1,4 +1,4 @@
-"""`harness report [BOARD...] --out DIR`: web pages of boards, each in one file that needs no network."""
+"""`harness report [BOARD or RUN...] --out DIR`: web pages of boards and runs, each in one file without network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "names", nargs="*", metavar="BOARD", help="a protocol's name or file; without any, all boards and tables"
+        "names",
+        nargs="*",
+        metavar="BOARD|RUN",
+        help="a protocol's name or file, or the folder of a run; without any, all boards and tables",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder that pages are written to")
     parser.add_argument(
@@ -36,11 +39,12 @@ def execute(args: argparse.Namespace) -> int:
     if not args.names:
         written = write_all(Site(args.out, boards_to_read(args, args.data == "stand-in")))
     else:
-        views = [_view(name, args) for name in args.names]
-        folders = {boards for boards, _ in views}
+        runs = [Path(name) for name in args.names if Path(name).is_dir()]
+        found = [_view(name, args) for name in args.names if not Path(name).is_dir()]
+        folders = {boards for boards, _ in found} or {boards_to_read(args, args.data == "stand-in")}
         if len(folders) > 1:
             raise UserError("boards of real and of generated data lie in two folders; report them one after the other")
-        written = write_some(Site(args.out, folders.pop()), [view for _, view in views])
+        written = write_some(Site(args.out, folders.pop()), [view for _, view in found], runs)
     print(shown(f"{len(written)} {'page' if len(written) == 1 else 'pages'}; open {written[0]}"))
     return 0
 

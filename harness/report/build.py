@@ -9,8 +9,10 @@ from urllib.parse import unquote
 
 from harness.boards.markdown import View, view_all
 from harness.report.board_page import board_page
-from harness.report.index_page import index_page
-from harness.report.page import Pages, board_file, table_file, write
+from harness.report.index_page import RunLine, index_page
+from harness.report.page import Pages, board_file, run_file, table_file, write
+from harness.report.run_log import RunFolder, read_run
+from harness.report.run_page import run_page
 from harness.report.table_page import Reached, reached, table_page
 from harness.tables.cells import fill
 from harness.tables.definition import all_tables
@@ -54,7 +56,16 @@ def write_all(site: Site) -> list[Path]:
     return [index, *boards, *tables]
 
 
-def write_some(site: Site, views: Sequence[View]) -> list[Path]:
-    """The pages of these boards and an index of them; the paths written, the index first."""
-    boards = write_boards(site, views, Pages())
-    return [site.put("index.html", index_page(views, [], [])), *boards]
+def write_some(site: Site, views: Sequence[View], folders: Sequence[Path]) -> list[Path]:
+    """The pages of these boards and of the runs in these folders, and an index of them; the paths, the index first."""
+    found = [read_run(folder) for folder in folders]
+    pages = Pages(runs={(run.protocol, run.name) for run in found})
+    boards = write_boards(site, views, pages)
+    runs = [site.put(run_file(run.protocol, run.name), run_page(run)) for run in found]
+    index = site.put("index.html", index_page(views, [], [], [run_line(run) for run in found]))
+    return [index, *boards, *runs]
+
+
+def run_line(run: RunFolder) -> RunLine:
+    """A run's line of the index."""
+    return RunLine(f"{run.protocol}: {run.name}", run_file(run.protocol, run.name), run.status, run.at)

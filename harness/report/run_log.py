@@ -1,0 +1,131 @@
+"""What a run's folder says, in whatever state it is: how far it got, its log, its record and scores once it is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from harness.evaluation.score import Scores
+from harness.records.record import Record
+from harness.report.lines import Stage
+from harness.runs.folder import NOTED, RECORD, SCORES, TRAINING_LOG, read_record, read_scores
+from harness.util.errors import UserError
+
+RUNNING = ("training", "scoring")
+
+
+@dataclass(frozen=True)
+class Logged:
+    """One entry of a log: episodes trained on so far, seconds of training, the stage, and loss or validation."""
+
+    stage: str
+    episodes: float
+    seconds: float
+    loss: float | None
+    validation: float | None
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run as its folder has it. `status` is training, scoring, done, interrupted or failed; `identity` is what the
+    run is a function of; `problems` are files that could not be read."""
+
+    folder: Path
+    status: str
+    at: str
+    command: str
+    identity: dict[str, Any]
+    log: Sequence[Logged]
+    record: Record | None
+    scores: Scores | None
+    problems: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def protocol(self) -> str:
+        return str(self.identity.get("protocol", ""))
+
+    @property
+    def running(self) -> bool:
+        """Whether its last note says that it goes on; one that was killed says so too."""
+        return self.status in RUNNING
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (folder / NOTED).is_file()
+
+
+def read_run(folder: Path) -> RunFolder:
+    """A run's folder; UserError if it is none. Files in it that are damaged are problems, the rest is read."""
+    path = folder / NOTED
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        status, identity = str(noted["status"]), dict(noted["identity"])
+        at, command = str(noted.get("at", "")), str(noted.get("command", ""))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{path} is missing or damaged: not the folder of a run") from None
+    problems: list[str] = []
+    record, scores = None, None
+    try:
+        record = read_record(folder) if (folder / RECORD).is_file() else None
+        scores = read_scores(folder / SCORES) if record else None
+    except UserError as error:
+        problems.append(str(error))
+    log = [*_logged(folder / TRAINING_LOG)]
+    return RunFolder(folder, status, at, command, identity, log, record, scores, problems)
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """The folders of runs below `folder`, as `harness run` lays them out: PROTOCOL/RUN."""
+    return sorted(path.parent for path in folder.glob(f"*/*/{NOTED}"))
+
+
+def stages(log: Sequence[Logged]) -> list[Stage]:
+    """The stages of a training, by the episodes at which entries of each were written."""
+    found: list[Stage] = []
+    for each in log:
+        if found and found[-1].name == each.stage:
+            found[-1] = Stage(each.stage, found[-1].begin, each.episodes)
+        else:
+            begin = found[-1].end if found else 0.0
+            found.append(Stage(each.stage, begin, each.episodes))
+    return found
+
+
+def throughput(log: Sequence[Logged]) -> tuple[list[float], list[float]]:
+    """Episodes a second between entries of one session, at the episodes of the later one."""
+    at, rates = [], []
+    for before, after in pairwise(log):
+        if after.episodes > before.episodes and after.seconds > before.seconds:
+            at.append(after.episodes)
+            rates.append((after.episodes - before.episodes) / (after.seconds - before.seconds))
+    return at, rates
+
+
+def _logged(path: Path) -> Iterator[Logged]:
+    """Entries of a log; a line that is cut short (the run goes on, or was killed) is left out."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            loss, validation = entry.get("loss"), entry.get("validation")
+            yield Logged(
+                str(entry["stage"]),
+                float(entry["episodes"]),
+                float(entry["seconds"]),
+                None if loss is None else float(loss),
+                None if validation is None else float(validation),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue

@@ -1,0 +1,167 @@
+"""The page of one run, finished or not: how it was trained, how its scores are distributed, what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.evaluation.score import each
+from harness.protocol.load import load_protocol
+from harness.protocol.models import AnyProtocol
+from harness.records.record import Record
+from harness.report.curves import TITLES, WORDS, curve
+from harness.report.figure import Figure
+from harness.report.histogram import histogram
+from harness.report.lines import Series, lines
+from harness.report.page import render
+from harness.report.run_log import RunFolder, stages, throughput
+from harness.util.errors import UserError
+from harness.util.shipped_files import protocol_files
+
+EXTREMES = 8
+"""Worst and best episodes that are listed."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A test episode: its number, what it earned in per cent, and the command that shows it."""
+
+    number: int
+    score: float
+    command: str
+
+
+def run_page(run: RunFolder, live: bool = False) -> str:
+    """HTML of a run; a live page of a running one fetches itself again."""
+    protocol = _protocol(run)
+    values = _values(run, protocol)
+    record = run.record
+    return render(
+        "run.html",
+        up="../",
+        live=live and run.running,
+        run=run,
+        record=record,
+        title=f"{run.identity.get('method', run.name)} on {run.protocol or 'a protocol'}",
+        facts=[*_facts(run)],
+        training=[*_training(run)],
+        metrics=[] if record is None else [(name, _number(record, name)) for name in record.metrics],
+        curves=[] if record is None else [*_curves(run, record)],
+        distribution=_distribution(protocol, values),
+        extremes=_extremes(run, values),
+        cost=[] if record is None else [*_cost(record)],
+    )
+
+
+def _protocol(run: RunFolder) -> AnyProtocol | None:
+    """The shipped protocol that the run was scored on; None if there is none of that digest."""
+    if run.protocol not in protocol_files():
+        return None
+    try:
+        loaded = load_protocol(protocol_files()[run.protocol])
+        digest = run.identity.get("digest")
+        if loaded.protocol.digest == digest:
+            return loaded.protocol
+        return loaded.on_stand_in if loaded.on_stand_in.digest == digest else None
+    except UserError:
+        return None
+
+
+def _values(run: RunFolder, protocol: AnyProtocol | None) -> np.ndarray | None:
+    """The score of each test episode in per cent, [E]; None where it is not known."""
+    if protocol is None or run.scores is None:
+        return None
+    try:
+        values = each(protocol, run.scores).get(protocol.ranking)
+    except (KeyError, IndexError, ValueError):
+        return None
+    return None if values is None or not len(values) or np.isnan(values).any() else 100 * values
+
+
+def _facts(run: RunFolder) -> Iterator[tuple[str, str]]:
+    yield "state", run.status
+    yield "last note", run.at.replace("T", " ").replace("Z", " UTC")
+    for name, key in (("protocol", "protocol"), ("method", "method"), ("budget", "budget"), ("seed", "seed")):
+        if run.identity.get(key) not in (None, ""):
+            yield name, str(run.identity[key])
+    if run.identity.get("budget_cut"):
+        yield "cut short by", str(run.identity["budget_cut"])
+    if run.log:
+        yield "training episodes", f"{run.log[-1].episodes:,.0f}"
+        yield "training time", _clock(run.log[-1].seconds)
+
+
+def _training(run: RunFolder) -> Iterator[Figure]:
+    shaded = stages(run.log)
+    loss = [(each.episodes, each.loss) for each in run.log if each.loss is not None]
+    if len(loss) > 1:
+        series = Series("loss", [x for x, _ in loss], [y for _, y in loss], number=0)
+        yield lines("Training loss, smoothed; stages shaded", "training episodes", "loss, nats a step", [series],
+                    stages=shaded)  # fmt: skip
+    scored = [(each.episodes, each.validation) for each in run.log if each.validation is not None]
+    if scored:
+        series = Series("validation", [x for x, _ in scored], [y for _, y in scored], number=2)
+        yield lines("Validation on classes of its own; stages shaded", "training episodes", "score, %", [series],
+                    stages=shaded, bounds=(0, 100))  # fmt: skip
+    at, rates = throughput(run.log)
+    if len(at) > 1:
+        yield lines("Throughput, validation included", "training episodes", "episodes a second",
+                    [Series("episodes a second", at, rates, number=4)], stages=shaded, height=240)  # fmt: skip
+
+
+def _curves(run: RunFolder, record: Record) -> Iterator[Figure]:
+    for name, (x_label, y_label) in WORDS.items():
+        own = curve(record, name, run.scores, record.method, 0)
+        alone = curve(record, f"{name}, null feedback", None, "the same without any feedback", 3)
+        drawn = [each for each in (own, alone) if each]
+        if drawn and len(drawn[0].x) > 1:
+            yield lines(TITLES[name], x_label, y_label, drawn, bounds=(0, 100))
+
+
+def _distribution(protocol: AnyProtocol | None, values: np.ndarray | None) -> Figure | None:
+    if protocol is None or values is None or protocol.supervised or len(values) < 2:
+        return None
+    return histogram(f"{protocol.ranking} of single test episodes", f"{protocol.ranking}, %", values)
+
+
+def _extremes(run: RunFolder, values: np.ndarray | None) -> list[tuple[str, list[Episode]]]:
+    if values is None or len(values) < 2 * EXTREMES:
+        return []
+    order = np.argsort(values, kind="stable")
+    data = " --data stand-in" if run.record and run.record.data.stand_in else ""
+
+    def episode(number: int) -> Episode:
+        return Episode(number, float(values[number]), f"harness show {run.protocol} --episode {number}{data}")
+
+    return [
+        ("Worst", [episode(number) for number in order[:EXTREMES].tolist()]),
+        ("Best", [episode(number) for number in order[::-1][:EXTREMES].tolist()]),
+    ]
+
+
+def _number(record: Record, name: str) -> str:
+    metric = record.metrics[name]
+    return f"{metric.mean:.2f}" + ("" if metric.interval is None else f" ± {metric.interval:.2f}")
+
+
+def _cost(record: Record) -> Iterator[tuple[str, str]]:
+    cost, machine = record.cost, record.hardware
+    yield "parameters", f"{cost.parameters:,}"
+    yield "GFLOP per step", "not counted" if cost.gflop_per_step is None else f"{cost.gflop_per_step:.3g}"
+    if cost.gflop_per_query is not None:
+        yield "GFLOP per query", f"{cost.gflop_per_query:.3g}"
+    yield "bytes of state", f"{cost.state_bytes:,}, {cost.state_growth}"
+    yield (
+        "training",
+        f"{record.train_episodes:,} episodes, {record.train_updates:,} updates, {_clock(record.train_seconds)}",
+    )
+    yield "scoring", f"{record.test_episodes:,} episodes, {_clock(record.score_seconds)}"
+    yield "machine", machine.gpu or f"{machine.cpu}, {machine.threads} threads"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"

@@ -1,0 +1,99 @@
+"""The pages of a report over HTTP, made when they are asked for, to this machine alone: nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from harness.boards.markdown import view_all
+from harness.report.board_page import board_page
+from harness.report.build import run_line
+from harness.report.index_page import index_page
+from harness.report.page import Pages, board_file, run_file
+from harness.report.run_log import RunFolder, find_runs, read_run
+from harness.report.run_page import run_page
+from harness.util.errors import HarnessError
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where boards and runs are read from."""
+
+    boards: Path
+    runs: Path
+
+
+def page_at(address: str, sources: Sources) -> str | None:
+    """The page at an address, as it is now; None if there is none."""
+    if address in {"", "index.html"}:
+        runs = sorted(_runs(sources), key=lambda run: run.at, reverse=True)
+        return index_page(view_all(sources.boards), [], [], [run_line(run) for run in runs], live=True)
+    if address.startswith("runs/"):
+        found = next((run for run in _runs(sources) if run_file(run.protocol, run.name) == address), None)
+        return None if found is None else run_page(found, live=True)
+    if address.startswith("boards/"):
+        pages = Pages(runs={(run.protocol, run.name) for run in _runs(sources)})
+        for view in view_all(sources.boards):
+            if board_file(view.name, view.stand_in) == address:
+                return board_page(view, sources.boards, pages)
+    return None
+
+
+def server(sources: Sources, port: int = 0) -> ThreadingHTTPServer:
+    """A server of the pages on a port of this machine (0: any free one), not yet serving."""
+    return ThreadingHTTPServer((HOST, port), _handler(lambda address: page_at(address, sources)))
+
+
+def _runs(sources: Sources) -> Iterator[RunFolder]:
+    """The runs that can be read; a damaged one must not hide the others."""
+    for folder in find_runs(sources.runs):
+        try:
+            yield read_run(folder)
+        except HarnessError:
+            continue
+
+
+def _handler(page: Callable[[str], str | None]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        server_version = "harness"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            self._answer(body=True)
+
+        def do_HEAD(self) -> None:
+            self._answer(body=False)
+
+        def _answer(self, body: bool) -> None:
+            # A page elsewhere may have a name of its own lead to this machine; its requests say that name.
+            if (self.headers.get("Host") or "").rpartition(":")[0] not in {HOST, "localhost"}:
+                return self.send_error(HTTPStatus.FORBIDDEN)
+            try:
+                text = page(urlsplit(self.path).path.removeprefix("/"))
+            except HarnessError as error:
+                return self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, explain=str(error))
+            if text is None:
+                return self.send_error(HTTPStatus.NOT_FOUND)
+            content = text.encode()
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Cache-Control", "no-store")
+            self.send_header("X-Content-Type-Options", "nosniff")
+            self.send_header("Referrer-Policy", "no-referrer")
+            self.end_headers()
+            if body:
+                self.wfile.write(content)
+            return None
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Requests are not logged: a live page asks every few seconds."""
+
+    return Handler

@@ -1,0 +1,146 @@
+"""The page of a run: finished, interrupted, running, damaged; what its folder says is text."""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import cli
+from harness.boards import store
+from harness.report.run_log import read_run, stages, throughput
+from harness.report.run_page import run_page
+from harness.report.server import HOST, Sources, server
+from harness.runs import resolve
+from harness.testing import tiny_dataset
+from harness.util.errors import UserError
+from tests.helpers.boards import record
+from tests.helpers.pages import HOSTILE, check_page, text_of
+
+LOG = [
+    {"event": "update", "stage": "warm start", "episodes": 10, "updates": 1, "loss": 2.5, "seconds": 1.0},
+    {"event": "update", "stage": "warm start", "episodes": 30, "updates": 3, "loss": 2.0, "seconds": 2.0},
+    {"event": "validation", "stage": "the protocol", "episodes": 50, "updates": 5, "loss": 1.5, "seconds": 4.0,
+     "validation": 41.5},
+]  # fmt: skip
+
+
+def write_run(folder: Path, status: str = "training", word: str = "opn") -> Path:
+    folder.mkdir(parents=True)
+    identity = {"protocol": word, "method": word, "options": {word: word}, "budget": "quick", "seed": 0, "digest": "0"}
+    noted = {"status": status, "identity": identity, "command": f"harness run {word}", "at": "2026-01-01T12:00:00Z"}
+    (folder / "run.json").write_text(json.dumps(noted))
+    lines = [json.dumps({**each, "stage": f"{word} {each['stage']}"}) for each in LOG]
+    (folder / "log.jsonl").write_text("\n".join([*lines, "[1]", "", '{"event": "upd']))
+    return folder
+
+
+@pytest.fixture
+def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(resolve, "load_dataset", lambda name, **_: tiny_dataset(name, classes=8, images=10))
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "cifarfs_delay5", "--method", "count", "--test-episodes", "20", "--threads", "1", "--no-board"]
+    assert cli.main(words) == 0
+    (noted,) = tmp_path.glob("runs/*/*/run.json")
+    return noted.parent
+
+
+@pytest.mark.parametrize("status", ["training", "interrupted", "failed"])
+def test_an_unfinished_run_shows_how_far_it_got(tmp_path: Path, status: str) -> None:
+    run = read_run(write_run(tmp_path / "x", status))
+    assert [(each.name, each.begin, each.end) for each in stages(run.log)] == [
+        ("opn warm start", 0, 30),
+        ("opn the protocol", 30, 50),
+    ]
+    assert throughput(run.log) == ([30, 50], [20, 10])
+    for live in (False, True):
+        page = run_page(run, live)
+        check_page(page)
+        assert ('<main id="main" data-live>' in page) == (live and status == "training")
+        text = text_of(page)
+        for part in (status, "Training loss", "Validation", "opn warm start", "50", "harness run opn"):
+            assert part in text, part
+
+
+def test_a_finished_run_shows_scores_distribution_and_episodes(finished: Path) -> None:
+    page = run_page(read_run(finished))
+    check_page(page)
+    text = text_of(page)
+    for part in ("accuracy@shot=6", "partial test", "of single test episodes", "harness show cifarfs_delay5 --episode",
+                 "Accuracy by shot", "GFLOP per step", "Nothing was trained"):  # fmt: skip
+        assert part in text, part
+
+
+def test_a_damaged_run_is_said(tmp_path: Path, finished: Path) -> None:
+    (finished / "record.json").write_text("{")
+    page = run_page(read_run(finished))
+    check_page(page)
+    assert "damaged" in text_of(page)
+    (finished / "run.json").write_text("[]")
+    with pytest.raises(UserError, match="damaged"):
+        read_run(finished)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_a_folder_says_is_text(tmp_path: Path, text: str) -> None:
+    page = run_page(read_run(write_run(tmp_path / "x", word=text)))
+    check_page(page)
+    assert text_of(page).count(text) > 4
+
+
+def test_runs_are_reported_by_their_folders(finished: Path) -> None:
+    assert cli.main(["report", str(finished), "--out", "site"]) == 0
+    index, page = Path("site/index.html"), next(Path("site/runs").iterdir())
+    for each in (index, page):
+        check_page(each.read_text(), each)
+    assert cli.main(["report", "site", "--out", "other"]) == 2
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    write_run(tmp_path / "runs" / "p" / "r")
+    (tmp_path / "runs" / "p" / "damaged").mkdir()
+    (tmp_path / "runs" / "p" / "damaged" / "run.json").write_text("{")
+    store.append_record(record(), tmp_path / "boards")
+    served = server(Sources(tmp_path / "boards", tmp_path / "runs"))
+    thread = threading.Thread(target=served.serve_forever)
+    thread.start()
+    yield f"http://{HOST}:{served.server_port}"
+    served.shutdown()
+    thread.join()
+    served.server_close()
+
+
+def fetched(address: str, **headers: str) -> str:
+    with urllib.request.urlopen(urllib.request.Request(address, headers=headers)) as answer:
+        return str(answer.read().decode())
+
+
+def test_the_server_makes_pages_of_what_is_there_now(address: str, tmp_path: Path) -> None:
+    index = fetched(f"{address}/")
+    check_page(index)
+    assert "data-live" in index
+    assert "boards/tiny_online.html" in index
+    assert "tiny_online" in fetched(f"{address}/boards/tiny_online.html")
+    run = tmp_path / "runs" / "p" / "r"
+    assert "data-live" in fetched(f"{address}/runs/opn--r.html")
+    (run / "run.json").write_text((run / "run.json").read_text().replace("training", "interrupted"))
+    assert '<main id="main" data-live>' not in fetched(f"{address}/runs/opn--r.html")
+
+
+@pytest.mark.parametrize("path", ["../run.json", "%2e%2e/run.json", "runs/p/r/run.json", "boards/no.html", "x"])
+def test_the_server_gives_nothing_else(address: str, path: str) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        fetched(f"{address}/{path}")
+
+
+def test_the_server_takes_requests_to_this_machine_alone_and_only_reads(address: str) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        fetched(f"{address}/", Host="elsewhere.example:80")
+    with pytest.raises(urllib.error.HTTPError, match="501"):
+        urllib.request.urlopen(address, data=b"x")
