@@ -57,6 +57,8 @@ def run(
     board: bool = True,
     boards: str | Path | None = None,
     check: bool = True,
+    isolated: bool = False,
+    fresh_workers: bool = False,
     resume: bool = False,
     fresh: bool = False,
     callbacks: Sequence[Callback] = (),
@@ -93,6 +95,8 @@ def run(
         board: whether the row goes to a board.
         boards: the folder of boards, by default `leaderboards`, for stand-in data `runs/boards`.
         check: whether the method is checked; without that its row is not ranked.
+        isolated: score the method in a process of its own.
+        fresh_workers: score each batch of episodes in a process that has seen no other.
         resume: go on with an unfinished run.
         fresh: set an earlier run folder aside and begin again.
         callbacks: objects derived from `harness.Callback`, called at updates, validations, stages and the end.
@@ -143,6 +147,8 @@ def run(
         out=Path(out),
         folder=_path(folder),
         init=_path(init),
+        isolated=isolated or fresh_workers,
+        fresh_workers=fresh_workers,
         resume=resume,
         fresh=fresh,
         device=device,

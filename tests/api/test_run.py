@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import torch
 import harness as h
 from harness import cli
 from harness.boards.store import read_board
+from harness.runs.resolve import Request
 from tests.helpers.runs import written
 
 OWN = """
@@ -58,6 +61,12 @@ def test_a_run_is_the_run_of_the_command_line(here: Path) -> None:
     assert ours == own
     assert result.boards == Path("own")
     assert result.rank == "1"
+
+
+def test_every_field_of_a_request_is_an_argument() -> None:
+    """Of the command line and of the call: what one can ask for, so can the other."""
+    fields = {each.name for each in dataclasses.fields(Request)}
+    assert fields - set(inspect.signature(h.run).parameters) == {"seed", "changes", "command"}  # seeds; lr, batch, ...
 
 
 def test_a_result_gives_numbers_tables_and_plots(here: Path) -> None:
