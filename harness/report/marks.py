@@ -1,4 +1,4 @@
-"""What each mark on a row means, in the words of docs/glossary.md (tests/report/test_marks.py compares the two)."""
+"""What each mark on a row means, in the words of docs/glossary.md where it has them (tests/report/test_marks.py)."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ MEANINGS = {
     "partial test": "fewer test episodes than the protocol has; listed apart, not ranked",
     "uncommitted code": "the working tree had uncommitted changes during the run",
     "older not shown": "rows of the same setting and seed that a newer one replaces",
+    "isolated in a process alone": "while it was scored, or scored again, the method was in a process without targets "
+    "and data, which the system did not confine further",
+    "isolated": "while it was scored, or scored again, the method was in a confined process without targets and data",
     "validated in fewer ways": "the validation split has fewer classes than an episode, so weights were selected by "
     "episodes with fewer",
     "not validated": "the validation split has too few classes for any episode; the last weights were scored",
@@ -42,4 +45,4 @@ def explained(name: str) -> Mark:
     for place, (known, meaning) in enumerate(MEANINGS.items()):
         if name.startswith(known) or name.endswith(known):
             return Mark(name, known, meaning, f"mark-{place}")
-    return Mark(name, "others", "a mark of the method's own", "mark-other")
+    return Mark(name, "others", "a mark that this page has no words for", "mark-other")
