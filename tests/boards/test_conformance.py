@@ -100,7 +100,19 @@ def test_only_what_passed_is_ranked(
     monkeypatch.chdir(tmp_path)
     text = "extends: omniglot_delay2\nepisode: {presentations: 3}\nscoring: {shots: [1, 2], test_episodes: 12}\n"
     Path("tiny.yaml").write_text(text)
-    run = ["run", "tiny.yaml", "--method", "majority", "--budget", "smoke", "--threads", "1", "--cache", "cache"]
+    run = [
+        "run",
+        "tiny.yaml",
+        "--method",
+        "majority",
+        "--budget",
+        "smoke",
+        "--threads",
+        "1",
+        "--cache",
+        "cache",
+        "--show-board",
+    ]
     assert cli.main([*run, *words]) == 0
     printed = capsys.readouterr().out
     assert ("Nothing measured yet" in printed) == (heading is not None)

@@ -131,6 +131,13 @@ def test_what_is_kept_or_taken_for_a_class_is_found(cls: type[Method], check: st
     assert (found.outcome, reason in found.reason) == ("failed", True), found.reason
 
 
+@pytest.mark.parametrize(("kind", "delay"), [("delayed_label", 3), ("continual", None)])
+def test_null_taken_for_a_class_is_found_on_other_kinds(kind: str, delay: int | None) -> None:
+    report = check_method(broken.TakesNullForTheLastClass, kinds=[kind], delays=[delay] if delay else None)
+    found = report.result("null is no class")
+    assert (found.outcome, "is taken for class 2" in found.reason) == ("failed", True), report.text()
+
+
 def test_a_cache_of_queries_is_found_since_each_asking_has_a_fresh_instance() -> None:
     report = check_method(broken.RemembersQueries, kinds=["n_way_k_shot"])
     assert report.result("queries are independent").outcome == "failed", report.text()
