@@ -114,6 +114,7 @@ COMMANDS: list[tuple[int, list[str]]] = [
     (0, ["sweep", "sweep.yaml", "--dry-run", "--cache", "cache"]),
     (2, ["sweep", "bad.yaml"]),
     (0, ["report", "犬.yaml", "--out", "seiten-犬-{encoding}"]),
+    (2, ["view", "--port", "99999", "--runs", "猫"]),
     (0, ["completion", "bash"]),
     (2, ["--猫"]),
     (0, ["--help"]),

@@ -53,7 +53,7 @@ def test_an_image_folder_runs_through_a_protocol_of_any_kind(name: str, capsys: 
     record = ran(name, "--method", "opn")
     assert (record.data.name, record.data.stand_in, record.train_episodes) == ("garden_birds", False, 8)
     assert record.data.source == "the user's own, an image folder"
-    assert "data set `garden_birds`" in capsys.readouterr().out
+    assert ", data garden_birds, " in capsys.readouterr().out
     assert cli.main(["validate", f"{name}.yaml"]) == 0
     assert "on garden_birds, " in capsys.readouterr().out
 
