@@ -45,6 +45,7 @@ from harness.training.recipe import staged
 from harness.training.recipe_file import load_budget, recipe_path
 from harness.util.allocator import keep_freed_memory
 from harness.util.shipped_files import protocol_files
+from methods.nn.gradient_learner import pool
 
 ONLINE, CONTINUAL, SUPPORT_SETS = "omniglot_5way_online", "omniglot_continual5", "omniglot_20way_1shot"
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -174,7 +175,7 @@ def maml_loop(method: Any, episodes: Episodes) -> Tensor:
     net = method.learner
     names = [name for name, _ in net.named_parameters()]
     first = first_scored(episodes)
-    x = method._seen(episodes.x.transpose(0, 1))
+    x = pool(episodes.x.transpose(0, 1), method.resolution)
     total = torch.zeros(())
     for b in range(len(x)):
         weights: list[Tensor] = list(net.parameters())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -27,6 +28,26 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c_is_heard() -> None:
+    """A shell that runs the tests in the background has SIGINT ignored, and with it all processes that they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _output_of_any_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is printed is as wide as in a pipe, whatever terminal the tests run in."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_data_set_stays_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data sets that a test registers are gone after it."""
+    from harness.data import registered
+
+    monkeypatch.setattr(registered, "_REGISTERED", dict(registered._REGISTERED))
 
 
 @pytest.fixture(autouse=True, scope="session")

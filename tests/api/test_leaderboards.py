@@ -33,7 +33,7 @@ def test_every_row_of_the_boards_is_a_row_of_a_table(here: Path) -> None:
     assert not found.problems
     assert len(h.results(protocol="late.yaml", data="stand-in")) == 2
     assert len(h.results(protocol="late.yaml", data="real")) == 0
-    assert len(h.results(data="real")) == 0
+    assert len(h.results("runs/boards", data="real")) == 0
 
 
 def test_a_comparison_is_that_of_the_command_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

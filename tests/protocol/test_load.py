@@ -286,8 +286,8 @@ def test_the_wheel_is_told_to_carry_the_protocols_where_they_are_looked_for() ->
     if not pyproject.is_file():
         pytest.skip("not a checkout")
     wheel = tomllib.loads(pyproject.read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert wheel["force-include"] == {"protocols": "harness/shipped_files/protocols"}
-    assert {"harness", "methods"} <= set(wheel["packages"])
+    assert wheel["force-include"] == {name: f"harness/shipped_files/{name}" for name in ("protocols", "sweeps")}
+    assert {"harness/**", "methods/**"} <= set(wheel["include"])
 
 
 def test_reading_for_a_list_does_not_need_the_models() -> None:
