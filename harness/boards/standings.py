@@ -47,7 +47,7 @@ class Summary:
         """'97.1 ± 0.2', or where the sides differ '99.8 +0.1 −0.4'."""
         if self.bounds is None:
             return f"{self.mean:.{digits}f}"
-        below, above = self.mean - self.bounds[0], self.bounds[1] - self.mean
+        below, above = (max(0.0, each) for each in (self.mean - self.bounds[0], self.bounds[1] - self.mean))
         half = (below + above) / 2
         even = f"{below:.{digits}f}" == f"{above:.{digits}f}" or abs(above - below) <= _EVEN * half
         sides = f" ± {half:.{digits}f}" if even else f" +{above:.{digits}f} -{below:.{digits}f}"

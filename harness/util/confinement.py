@@ -84,7 +84,17 @@ def wrapped(program: str, hidden: Sequence[Path]) -> list[str]:
         word for path in hidden for word in (("--tmpfs", path) if path.is_dir() else ("--ro-bind", "/dev/null", path))
     ]
     command = [program, "--ro-bind", "/", "/", "--dev-bind", "/dev", "/dev", "--proc", "/proc", "--tmpfs", SCRATCH]
-    return [*command, *map(str, covers), "--unshare-all", "--die-with-parent", "--new-session", "--"]
+    # Started by root, bubblewrap leaves the process all of root's privileges, with which it could undo the mounts.
+    return [
+        *command,
+        *map(str, covers),
+        "--cap-drop",
+        "ALL",
+        "--unshare-all",
+        "--die-with-parent",
+        "--new-session",
+        "--",
+    ]
 
 
 def confine(hidden: Sequence[str]) -> str | None:

@@ -109,6 +109,7 @@ def test_scores_of_single_episodes_separate_what_their_intervals_do_not() -> Non
         ((96.89, 97.3), "97.1 ± 0.2"),
         ((97.1, 97.1 + 1e-14), "97.1 ± 0.0"),
         (None, "97.1"),
+        ((97.1 + 1e-13, 97.1 + 1e-13), "97.1 ± 0.0"),
     ],
 )
 def test_an_interval_whose_sides_differ_is_printed_with_both(bounds: tuple[float, float] | None, text: str) -> None:
