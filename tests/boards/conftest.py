@@ -7,19 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from harness.api import verify
 from harness.boards import submit
-from harness.data import open_dataset as data_load
 from harness.runs import resolve
 from harness.testing import tiny_dataset
-from tests.helpers.submissions import (
-    PROTOCOL,
-    finished,
-)
+from tests.helpers.submissions import PROTOCOL, finished
 
 
 @pytest.fixture
 def tiny_board(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for module in (resolve, submit, data_load):
+    for module in (resolve, submit, verify):
         monkeypatch.setattr(module, "load_dataset", lambda name, *_, **__: tiny_dataset(name, classes=8, images=10))
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text(PROTOCOL)

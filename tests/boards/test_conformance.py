@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from harness import cli
+from harness.api import verify
 from harness.boards import conformance
 from harness.boards.conformance import check_marks, checked, unchecked
 from harness.boards.store import read_board
 from harness.check.report import CheckResult, Report
-from harness.data import open_dataset
 from harness.method.registry import LoadedMethod, load_method
 from harness.protocol.load import load_protocol
 from harness.runs import resolve
@@ -95,7 +95,7 @@ def test_only_what_passed_is_ranked(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     ran = outcomes(*failures)
-    for module in (resolve, open_dataset):
+    for module in (resolve, verify):
         monkeypatch.setattr(module, "load_dataset", lambda name, *_, **__: tiny_dataset(name, classes=8, images=10))
     monkeypatch.chdir(tmp_path)
     text = "extends: omniglot_delay2\nepisode: {presentations: 3}\nscoring: {shots: [1, 2], test_episodes: 12}\n"
