@@ -142,4 +142,4 @@ def test_a_spoilt_recipe_is_used_or_refused_at_its_line(text: str, protocol: str
     except UserError as error:
         refusal = re.sub(r"^\d+ problems\n", "", str(error))
     # What is wrong may only show where a file that it extends takes something over.
-    assert not refusal or re.match(r"(recipe|\S*/recipes/shared/\w+)\.yaml:[1-9]\d*:[1-9]\d*: ", refusal), refusal
+    assert not refusal or re.match(r"(recipe|\S*/recipes/common/\w+)\.yaml:[1-9]\d*:[1-9]\d*: ", refusal), refusal
