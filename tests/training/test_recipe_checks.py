@@ -31,7 +31,7 @@ def test_the_shipped_recipes_hold_and_fit_the_schema(name: str) -> None:
     """A file in a folder is a family or the library of the recipe of that name, or one that several recipes extend."""
     path, folder = recipe_files()[name], name.rpartition("/")[0]
     SCHEMA.validate(read_yaml(path).data)
-    if folder != "shared":
+    if folder != "common":
         found = check_recipe(path)
         assert found.path == recipe_files()[folder or name]
         assert (found.method is None) == (name == "default")
