@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import gc
 import inspect
-import json
 import random
 import re
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,16 +17,12 @@ import pytest
 import torch
 
 from harness.check import CHECKS, Report, check_method, subject
-from harness.check.compare import first_change
-from harness.check.settings import STREAMS, Setting, settings_for, streamed
+from harness.check.settings import STREAMS, settings_for
 from harness.check.skips import SKIPPABLE
 from harness.check.state import memory
 from harness.check.subject import Subject, random_states
-from harness.check.tasks import assemble, changed, draw
-from harness.cli import main
 from harness.evaluation import rollout
 from harness.evaluation.evaluate import evaluate
-from harness.evaluation.rollout import feedback_of
 from harness.method.interface import MASKS, Method
 from harness.method.registry import build_method, load_method, method_names
 from harness.protocol.load import load_protocol
@@ -421,65 +415,3 @@ def test_the_check_puts_scorings_own_names_on_the_stack() -> None:
 def test_an_unknown_option_is_the_users_error_and_no_finding() -> None:
     with pytest.raises(UserError, match="units"):
         check_method(methods.Honest, options={"unit": 3})
-
-
-def test_changed_episodes_have_other_labels_and_inputs_exactly_where_asked() -> None:
-    setting = Setting(3, (1, 4, 4), "delayed_label", 3)
-    episodes, others = draw(setting, "a"), draw(setting, "b")
-    time = torch.arange(setting.steps)[:, None]
-    after = changed(episodes, others, inputs=time > 5, labels=time == 4)
-    assert torch.equal((after.target != episodes.target).any(1).nonzero().flatten(), torch.tensor([4]))
-    assert bool((after.target[4] != episodes.target[4]).all())
-    assert torch.equal(after.x[:6], episodes.x[:6])
-    assert bool((after.x[6:] != episodes.x[6:]).flatten(2).any(2).all())
-    # The label of step 4 is revealed before step 7, and nothing else of the feedback moved.
-    told = (feedback_of(after).target != feedback_of(episodes).target).any(1)
-    assert told.nonzero().flatten().tolist() == [7]
-
-
-def test_the_plan_of_made_up_episodes_counts_shots_and_reveals() -> None:
-    target = torch.tensor([[0], [1], [0], [0], [1]])
-    plan = assemble(torch.zeros(5, 1, 1, 2, 2), target, 2, streamed(5, 2)).plan
-    assert plan.shot.tolist() == [[0, 0, 1, 2, 1]]
-    assert plan.revealed.tolist() == [[0, 0, 1, 1, 1]]
-    assert plan.feedback.tolist() == [[-1, -1, 0, 1, 0]]
-
-
-def test_the_first_change_is_found_at_any_size_and_within_a_tolerance_only_beyond_it() -> None:
-    before = torch.tensor([[[1.0, -1e6]], [[1.0, -1e6]], [[1.0, -1e6]]])
-    after = before.clone()
-    after[1, 0, 0] += 1e-6
-    exact = first_change(before, after)
-    assert exact is not None
-    assert exact.step == 1
-    assert first_change(before, after, 1e-6) is None
-    after[2, 0, 0] += 0.5  # small beside the other class's -1e6, which must not excuse it
-    beyond = first_change(before, after, 1e-6)
-    assert beyond is not None
-    assert (beyond.step, beyond.size) == (2, 0.5)
-    after[2, 0, 0] = torch.nan
-    unreal = first_change(before, after, 1e-6)
-    assert unreal is not None
-    assert (unreal.step, unreal.size) == (2, torch.inf)
-
-
-def test_the_command_prints_a_table_and_exits_0_for_a_method_that_passes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "majority"]) == 0
-    shown = capsys.readouterr().out
-    assert shown.startswith("majority on random tasks: 3 ways, 1x28x28 images, label delays 1 and 3, continual")
-    for check in CHECKS:
-        assert check.name in shown
-
-
-def test_the_command_exits_3_with_the_reason_for_a_method_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    file = Path(methods.__file__)
-    assert main(["check", f"{file}:PairsTooLate", "--protocol", "omniglot_5way_online", "--json"]) == 3
-    report = json.loads(capsys.readouterr().out)
-    assert report["passed"] is False
-    (failed,) = [each for each in report["results"] if each["outcome"] == "failed"]
-    assert (failed["name"], failed["delay"]) == ("pairing", 3)
-
-
-def test_the_command_exits_2_for_an_unknown_method(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "onp"]) == 2
-    assert "opn" in capsys.readouterr().err
