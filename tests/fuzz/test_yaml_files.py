@@ -8,7 +8,6 @@ Some thousand cases in CI, the same ones every time. On demand many more, new on
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,14 +51,11 @@ CHILD = "extends: {parent}.yaml\ntitle: another\nepisode: {{ways: 3}}\nscoring:\
 LOADED = {name: load_protocol(name) for name in PROTOCOLS}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _somewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A working directory without data, where no data set can be found."""
-    folder = tmp_path_factory.mktemp("fuzz")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("HARNESS_CACHE", str(folder / "cache"))
-        yield
+@pytest.fixture(autouse=True)
+def _somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working directory without data or files of another test, where no data set can be found."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
 
 
 def told(*words: str) -> tuple[int, str]:
