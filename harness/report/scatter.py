@@ -9,7 +9,8 @@ from harness.report.figure import Figure, mark_key, shape
 from harness.report.svg import add, bottom_axis, drawing, left_axis, linear, markup, powers, tooltip
 
 _LEFT, _TOP, _WIDTH, _HEIGHT = 48, 40, 460, 320
-_NAMED = 6
+_NAMED, _LISTED = 6, 60
+"""Points that are named in the picture at most; points up to which all are listed below it, else the frontier alone."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,14 @@ def scatter(caption: str, x_label: str, y_label: str, points: Sequence[Point]) -
     bottom_axis(drawn, across, _TOP, bottom, x_label)
     left_axis(drawn, up, _LEFT, right, y_label)
     front = pareto(points)
+    best = set(front)
     if len(front) > 1:
         first, *others = front
         steps = "".join(f"H{across(each.cost):.1f}V{up(each.score):.1f}" for each in others)
         add(drawn, "path", d=f"M{across(first.cost):.1f} {up(first.score):.1f}{steps}", class_="frontier")
     for each in points:
-        group = add(drawn, "g", class_="row")
-        tooltip(group, f"{each.label}: {each.score:.1f}, {x_label} {each.cost:,.4g}")
-        shape(group, 2 if each in front else 0, across(each.cost), up(each.score), 4.5)
+        mark = shape(drawn, 2 if each in best else 0, across(each.cost), up(each.score), 4.5)
+        tooltip(mark, f"{each.label}: {each.score:.1f}, {x_label} {each.cost:,.4g}")
     taken: list[tuple[float, float]] = []
     for each in reversed(front):
         x, y = across(each.cost), up(each.score) - 9
@@ -58,5 +59,6 @@ def scatter(caption: str, x_label: str, y_label: str, points: Sequence[Point]) -
         mark_key(2, "no other entry is cheaper and as good, or better at that cost"),
         mark_key(0, "other entries"),
     ]
-    rows = [[each.label, f"{each.cost:,.4g}", f"{each.score:.1f}"] for each in points]
+    listed = points if len(points) <= _LISTED else front
+    rows = [[each.label, f"{each.cost:,.4g}", f"{each.score:.1f}"] for each in listed]
     return Figure(caption, markup(drawn), keys, ["entry", x_label, y_label], rows)

@@ -57,7 +57,7 @@ def test_intervals_are_best_first_and_published_ones_have_a_shape_of_their_own()
 def test_the_frontier_is_what_no_other_beats() -> None:
     points = [Point("a", 0, 20), Point("b", 10, 50), Point("c", 10, 60), Point("d", 20, 60), Point("e", 30, 70)]
     assert [each.label for each in pareto(points)] == ["a", "c", "e"]
-    assert str(scatter("s", "parameters", "accuracy, %", points).picture).count("<g ") == 5
+    assert str(scatter("s", "parameters", "accuracy, %", points).picture).count("<title>") == 5
 
 
 def test_a_curve_with_a_gap_a_band_and_stages() -> None:

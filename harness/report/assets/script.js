@@ -39,18 +39,26 @@
       // What has no value stays at the end in either direction; equal values stay as they were.
       rows.sort(([a, i], [b, j]) => (a === "" || b === "" ? compare(a, b) : (down ? -1 : 1) * compare(a, b)) || i - j);
       body.append(...rows.map(([, , row]) => row));
+      filter();
     }));
     const search = box.querySelector("input[type=search]"), kind = box.querySelector("select");
-    const words = [...body.rows].map((row) => [row, row.textContent.toLowerCase()]);
+    const every = box.querySelector("[data-all]");
+    const words = new Map([...body.rows].map((row) => [row, row.textContent.toLowerCase()]));
+    let most = Number(table.dataset.first);
     const filter = () => {
       const wanted = (search?.value || "").toLowerCase().split(/\s+/).filter(Boolean), chosen = kind?.value || "";
       let left = 0;
-      for (const [row, text] of words) {
+      for (const row of body.rows) {
+        const text = words.get(row);
         row.hidden = !(wanted.every((word) => text.includes(word)) && (!chosen || row.dataset.budget === chosen));
         left += !row.hidden;
+        row.classList.toggle("over", left > most);  // fit, but are not shown before the reader asks for all
       }
-      if (status) status.textContent = `${left} of ${words.length} shown`;
+      if (status) status.textContent = `${Math.min(left, most)} of ${words.size} shown`;
+      if (every) every.hidden = left <= most;
     };
+    every?.addEventListener("click", () => { most = Infinity; filter(); });
+    table.classList.add("ready");
     search?.addEventListener("input", filter);
     kind?.addEventListener("change", filter);
     for (const box_ of all("input[data-column]", box)) {
