@@ -12,7 +12,8 @@ from harness.boards.defaults import changed_options
 from harness.boards.standings import Entry
 from harness.protocol.episode_models import Published
 from harness.protocol.models import AnyProtocol
-from harness.records.record import Cost, Record
+from harness.records.parts import Cost
+from harness.records.record import Record
 from harness.util.shown_text import in_markdown
 
 NOTHING = "–"

@@ -14,10 +14,10 @@ from harness.check.settings import settings_for
 from harness.data.open_dataset import default_cache
 from harness.method.registry import LoadedMethod, resolved_options
 from harness.protocol.models import AnyProtocol
+from harness.records.canonical import sha256_of as json_hash
 from harness.records.marks import FAILED_CHECK, NOT_CHECKED
 from harness.records.provenance import versions
 from harness.records.record import Record
-from harness.records.record import sha256_of as json_hash
 from harness.util.atomic_files import replacing
 from harness.util.errors import HarnessError
 from harness.util.tensor_files import sha256_of

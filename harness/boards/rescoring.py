@@ -26,7 +26,8 @@ from harness.method.registry import (
     task_of,
 )
 from harness.protocol.models import AnyProtocol
-from harness.records.record import Isolated, Record
+from harness.records.parts import Isolated
+from harness.records.record import Record
 from harness.util.aside import aside
 from harness.util.errors import UserError
 from harness.util.tensor_files import load_tensors, load_weights, sha256_of

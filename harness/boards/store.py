@@ -1,38 +1,31 @@
 """Board files: records are appended so that none is lost, and read so that no faulty line goes unseen.
 
-A board is a text file of lines, one record each: the record's canonical JSON with one more key, `sha256`, the
-SHA-256 of the canonical JSON of all other keys. It tells a line that was edited or cut short from one that is
-as it was written; it is no signature, since whoever edits a line can compute it again.
+A board is a text file of lines, one record each (`harness.boards.lines`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import glob
-import json
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
+from harness.boards.lines import is_whole, line_of, record_in, run_of
 from harness.boards.places import STAND_IN_FOLDER
-from harness.records.record import SCHEMA_VERSION, Record, canonical_json, sha256_of
+from harness.records.canonical import canonical_json
+from harness.records.record import Record
 from harness.util.errors import RunError
 
 LOCK_SECONDS = 120.0
 TRIES = 20
 SETTLING_SECONDS = 0.05
 """How long a last line without its end must stay as it is to count as torn, where locks do not work."""
-
-AHEAD = timedelta(days=1)
-"""How far in the future a run may seem to have finished: clocks go wrong, but not by more."""
 
 LOG = logging.getLogger(__name__)
 
@@ -50,12 +43,6 @@ class Board:
 def board_path(boards: Path, protocol: str, stand_in: bool) -> Path:
     """The file of a protocol's board."""
     return (boards / STAND_IN_FOLDER if stand_in else boards) / f"{protocol}.jsonl"
-
-
-def line_of(record: Record) -> str:
-    """The line of a record, without its line end."""
-    content = record.model_dump(mode="json")
-    return canonical_json({**content, "sha256": sha256_of(content)})
 
 
 def append_record(record: Record, boards: Path, report: Report = LOG.warning) -> Path:
@@ -79,7 +66,7 @@ def append_record(record: Record, boards: Path, report: Report = LOG.warning) ->
                         return path
                     # Looked for as text first: to parse a long board for every append takes seconds.
                     name = canonical_json(record.run).encode()
-                    others = sum(_run_of(each) == record.run for each in lines if name in each)
+                    others = sum(run_of(each) == record.run for each in lines if name in each)
                     if others:
                         report(
                             f"{path.name} has {others} of run {record.run} with other content, which stay; "
@@ -122,9 +109,9 @@ def read_board(path: Path) -> Board:
             if line in seen:
                 raise ValueError(f"the same as line {seen[line]}; counted once")
             seen[line] = number
-            records.append((number, _on_this_board(_record_of(line), path)))
+            records.append((number, _on_this_board(record_in(line), path)))
         except (ValueError, RecursionError) as error:
-            torn = number == len(lines) and not ended and not _is_whole(line)
+            torn = number == len(lines) and not ended and not is_whole(line)
             what = f"torn: the line ends after {len(line)} bytes; the next append sets it aside" if torn else error
             problems.append(f"{path.name}:{number}: {what}")
     for tail in sorted(path.parent.glob(f"{glob.escape(path.name)}.torn-*")):
@@ -178,7 +165,7 @@ def _mended(file: FileIO, path: Path, report: Report) -> list[bytes]:
     time.sleep(SETTLING_SECONDS)
     if os.fstat(file.fileno()).st_size != len(content):
         return _mended(file, path, report)  # no torn tail: somebody without the lock was in the middle of it
-    if _is_whole(tail):
+    if is_whole(tail):
         _append(file, b"\n")
         report(f"{place}: the line was whole but for its line end, which was added")
         return lines
@@ -230,54 +217,6 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _record_of(line: bytes) -> Record:
-    """The record of a line; ValueError that says what is wrong with it."""
-    content = _parsed(line)
-    version = content.get("schema_version")
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise ValueError(f"schema_version is {version!r}; this harness reads {SCHEMA_VERSION}")
-    claimed = content.pop("sha256", None)
-    if claimed is None:
-        raise ValueError("no sha256: not written by the harness")
-    if claimed != sha256_of(content):
-        raise ValueError("sha256 does not fit: the line was changed after it was written")
-    try:
-        record = Record.model_validate(content)
-    except ValidationError as error:
-        found = error.errors(include_url=False)
-        told = [f"{'.'.join(map(str, each['loc'])) or 'record'}: {each['msg']}" for each in found[:3]]
-        more = [f"and {len(found) - 3} more"] if len(found) > 3 else []
-        raise ValueError("; ".join([*told, *more])) from None
-    if record.when > datetime.now(UTC) + AHEAD:
-        raise ValueError(f"finished is in the future ({record.finished})")
-    return record
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    """The JSON object of a line; ValueError for anything else, for a key given twice, and for NaN."""
-    try:
-        content = json.loads(line.decode(), object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 at byte {error.start + 1}") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from None
-    if not isinstance(content, dict):
-        raise ValueError("not a JSON object")
-    return content
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"key '{next(name for name in names if names.count(name) > 1)}' is given twice")
-    return content
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a number that a board may hold")
-
-
 def _on_this_board(record: Record, path: Path) -> Record:
     if record.protocol != path.stem:
         raise ValueError(f"the record is of protocol '{record.protocol}', which has a board of its own")
@@ -285,19 +224,3 @@ def _on_this_board(record: Record, path: Path) -> Record:
         where = f"{STAND_IN_FOLDER}/" if record.data.stand_in else "the boards of real data"
         raise ValueError(f"data.stand_in is {str(record.data.stand_in).lower()}: the record belongs to {where}")
     return record
-
-
-def _is_whole(line: bytes) -> bool:
-    """Whether a line is as it was written, to the last byte."""
-    try:
-        content = _parsed(line)
-        return content.pop("sha256", None) == sha256_of(content)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _run_of(line: bytes) -> str | None:
-    try:
-        return _parsed(line).get("run")
-    except (ValueError, RecursionError):
-        return None

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from harness.boards.claims import identity_of, wrong_numbers
+from harness.boards.lines import AHEAD
 from harness.boards.rescoring import Bench, Inspected, inspected, method_of, rescored
 from harness.boards.standings import standings
-from harness.boards.store import AHEAD, board_path, read_board
+from harness.boards.store import board_path, read_board
 from harness.boards.verify import Verdict, compared, why_not
 from harness.data.open_dataset import load_dataset
 from harness.data.places import data_places
@@ -26,7 +27,8 @@ from harness.evaluation.score import Scores
 from harness.method.registry import resolved_options
 from harness.protocol.load import Loaded, for_data, load_protocol
 from harness.protocol.models import AnyProtocol
-from harness.records.record import Isolated, Record
+from harness.records.parts import Isolated
+from harness.records.record import Record
 from harness.runs.folder import NOTED, RECORD, SCORES, differences, read_scores, untouched
 from harness.util.aside import aside
 from harness.util.errors import UserError, VerificationError

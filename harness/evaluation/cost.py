@@ -16,7 +16,7 @@ from harness.episodes.source import Episodes
 from harness.evaluation.operations import Operations
 from harness.evaluation.rollout import query_logits, steps
 from harness.method.interface import MASKS, Method, State, state_bytes
-from harness.records.record import Cost
+from harness.records.parts import Cost
 
 
 def measured_cost(method: Method, plan: EpisodePlan, later: Method | None = None) -> Cost:

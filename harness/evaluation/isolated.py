@@ -33,7 +33,7 @@ from harness.method.interface import MASKS, Feedback, Method, State, Task
 from harness.method.registry import LoadedMethod
 from harness.method.source import source_files
 from harness.protocol.models import AnyProtocol
-from harness.records.record import Isolated
+from harness.records.parts import Isolated
 from harness.util.confinement import BUBBLEWRAP, bubblewrap, environment, import_paths, uncovered, wrapped
 from harness.util.errors import RunError, UserError
 from harness.util.shown_text import in_line

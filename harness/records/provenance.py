@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from harness.records.record import Code, Hardware
+from harness.records.parts import Code, Hardware
 
 _PACKAGES = ("episode-harness", "torch", "torchvision", "numpy", "pydantic", "datasets")
 

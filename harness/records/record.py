@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
+from harness.records.canonical import sha256_of
 from harness.records.marks import (
     CUSTOM_RECIPE,
     FAILED_CHECK,
@@ -22,6 +22,24 @@ from harness.records.marks import (
     STAND_IN,
     TRANSDUCTIVE,
 )
+from harness.records.parts import (
+    MOST,
+    Code,
+    Cost,
+    DataInfo,
+    FileStem,
+    Hardware,
+    Isolated,
+    Line,
+    Metric,
+    NonNegative,
+    Part,
+    Percent,
+    Positive,
+    Pretrained,
+    Sha256,
+    Whole,
+)
 
 SCHEMA_VERSION = 1
 """Raised when a field without a default is added, or one is removed or comes to mean something else."""
@@ -30,116 +48,8 @@ BESIDE, HUB = "checkpoints", "hf://"
 KEPT = r"^(checkpoints|hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)$"
 """Where weights are kept: in this folder beside the boards, or in a repository on the Hugging Face hub."""
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Percent = Annotated[float, Field(ge=0, le=100)]
-MOST = 2**63 - 1
-"""The largest whole number in a record: the largest that every reader of JSON, and torch, can hold."""
-Whole = Annotated[int, Field(ge=0, le=MOST)]
-Positive = Annotated[int, Field(ge=1, le=MOST)]
-Processors = Annotated[int, Field(ge=1, le=65_536)]
-"""Threads or cores: more than any machine has makes the libraries of whoever scores again give up the process."""
-NonNegative = Annotated[float, Field(ge=0)]
-Line = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
-FileStem = Annotated[str, Field(pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$")]
-"""A name that is also the name of a file, and so can lead to no other folder."""
 
-
-class _Model(BaseModel):
-    """Frozen, takes no value of another type, no unknown key, and neither NaN nor infinity."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Metric(_Model):
-    """A mean over test episodes, in per cent."""
-
-    mean: Percent = Field(description="mean over the test episodes, per cent")
-    interval: Percent | None = Field(
-        description="half-width of the 95 % interval over episodes, per cent; null if only one was scored"
-    )
-    episodes: Positive = Field(description="episodes that the mean is over")
-
-    @model_validator(mode="after")
-    def _interval_needs_two(self) -> Self:
-        if (self.interval is None) != (self.episodes == 1):
-            raise ValueError("interval is null exactly when episodes is 1")
-        return self
-
-
-class DataInfo(_Model):
-    """The data set that a run was trained and scored on."""
-
-    name: Line = Field(description="a name from `harness list datasets`")
-    fingerprint: Sha256 = Field(description="SHA-256 over the pixels and the class tables")
-    source: str = Field(description="where the data came from, in words")
-    stand_in: bool = Field(description="whether the data were generated; such rows have boards of their own")
-
-
-class Cost(_Model):
-    """What a method costs while it is scored, for one episode."""
-
-    parameters: Whole = Field(description="numbers in the module's parameters")
-    gflop_per_step: NonNegative | None = Field(
-        description="10^9 floating-point operations of one step (observe and predict; for a support pair observe "
-        "alone); null if not counted"
-    )
-    gflop_per_query: NonNegative | None = Field(
-        None, description="10^9 floating-point operations of a query, its share of adapting included; null without"
-    )
-    state_bytes: Whole = Field(description="bytes of the state after the last step")
-    state_growth: Literal["constant", "with t"] = Field(description="whether the state grows from step to step")
-    growth_bytes_per_step: float = Field(description="bytes that a step adds to the state; 0 if constant")
-    growth_bytes_per_delay: NonNegative | None = Field(
-        None, description="bytes that a further step of label delay adds to the state; null without a stream"
-    )
-
-    @model_validator(mode="after")
-    def _growth_agrees(self) -> Self:
-        if (self.state_growth == "constant") != (self.growth_bytes_per_step == 0):
-            raise ValueError(
-                f"state_growth is '{self.state_growth}', but growth_bytes_per_step is {self.growth_bytes_per_step}"
-            )
-        return self
-
-
-class Hardware(_Model):
-    """The machine that a run was scored on."""
-
-    device: Line = Field(description="device the tensors were on: cpu, cuda, ...")
-    cpu: str = Field(description="name of the processor")
-    gpu: str | None = Field(description="name of the accelerator, null if none was used")
-    threads: Processors = Field(description="threads that one operation may use")
-    cores: Processors = Field(description="cores that the process may use")
-
-
-class Isolated(_Model):
-    """How the method was kept apart from targets and data while its scores were made, or made again."""
-
-    confined: Literal["bubblewrap", "user namespace"] | None = Field(
-        description="what kept network, data and files from the worker; null: a process of its own and nothing more"
-    )
-    episodes: Positive = Field(description="test episodes that were scored so")
-    fresh: bool = Field(description="whether each batch of episodes was played by a worker that had seen no other")
-
-
-class Code(_Model):
-    """The revision of the code."""
-
-    revision: str | None = Field(description="git commit; null outside a checkout")
-    dirty: bool | None = Field(description="whether files differed from that commit; null outside a checkout")
-
-
-class Pretrained(_Model):
-    """Shared features that a stage trained on the training classes, or took from the cache."""
-
-    key: Sha256 = Field(description="SHA-256 over everything that the features are a function of")
-    reused: bool = Field(description="whether another run had trained them")
-    episodes: Positive = Field(description="images that they were trained on; part of train_episodes")
-    updates: Positive = Field(description="optimiser steps; part of train_updates")
-    seconds: NonNegative = Field(description="wall time of that; part of train_seconds unless they were reused")
-
-
-class Record(_Model):
+class Record(Part):
     """One finished run: one training and one scoring. One line of a board."""
 
     schema_version: Literal[1] = Field(description="version of this schema")
@@ -313,16 +223,6 @@ def _largest(value: Any) -> int:
 def utc_now() -> str:
     """The present time as `Record.finished` wants it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def canonical_json(data: Any) -> str:
-    """One line of JSON that is the same for the same data: sorted keys, no spaces, no NaN."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def sha256_of(data: Any) -> str:
-    """SHA-256 (hex) of the canonical JSON of `data`."""
-    return hashlib.sha256(canonical_json(data).encode()).hexdigest()
 
 
 def json_schema() -> dict[str, Any]:

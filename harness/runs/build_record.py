@@ -29,7 +29,8 @@ from harness.records.marks import (
     STAND_IN,
     TRANSDUCTIVE,
 )
-from harness.records.record import Cost, DataInfo, Isolated, Metric, Pretrained, Record, utc_now
+from harness.records.parts import Cost, DataInfo, Isolated, Metric, Pretrained
+from harness.records.record import Record, utc_now
 from harness.runs.folder import SCORES
 from harness.runs.resolve import Prepared
 from harness.training.cached_stage import finished_pretraining

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.evaluation.evaluate import evaluate
-from harness.records.record import Hardware, Record
+from harness.records.parts import Hardware
+from harness.records.record import Record
 from harness.runs.folder import RECORD, TRAINING_LOG, read_record
 from harness.runs.resolve import Prepared
 from harness.runs.run import training_of

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from harness.evaluation.score import Scores
-from harness.records.record import Record, canonical_json, utc_now
+from harness.records.canonical import canonical_json
+from harness.records.record import Record, utc_now
 from harness.runs.resolve import CUT, Prepared
 from harness.util.atomic_files import leftovers, replacing
 from harness.util.errors import UserError

@@ -14,7 +14,7 @@ from harness.method.registry import LoadedMethod, check_kind, load_method, resol
 from harness.protocol.feasibility import check_possible
 from harness.protocol.load import Loaded, for_data, load_protocol
 from harness.protocol.models import AnyProtocol
-from harness.records.record import sha256_of as json_hash
+from harness.records.canonical import sha256_of as json_hash
 from harness.training.interface import check_hooks
 from harness.training.recipe import Budget, budget_hash
 from harness.training.recipe_file import Resolved, resolve_for

@@ -23,7 +23,8 @@ from harness.evaluation.isolated import Bounds, player_of, scored
 from harness.evaluation.score import Scores, curves
 from harness.method.interface import Method
 from harness.method.registry import build_method, task_for
-from harness.records.record import MOST, Isolated, Record
+from harness.records.parts import MOST, Isolated
+from harness.records.record import Record
 from harness.runs.build_record import FOREIGN, OF_RECIPE, OF_TRAINING, Before, record_of, training_marks
 from harness.runs.folder import (
     CHECKPOINT,

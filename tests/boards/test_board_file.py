@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from harness.boards import store as board_module
+from harness.boards.lines import line_of
 from harness.boards.markdown import write_index
-from harness.boards.store import append_record, line_of, read_board
-from harness.records.record import canonical_json, sha256_of
+from harness.boards.store import append_record, read_board
+from harness.records.canonical import canonical_json, sha256_of
 from harness.util.errors import RunError
 from tests.helpers.boards import append_many_at_once, board_file, record
 

@@ -15,7 +15,7 @@ from harness.boards.standings import standings
 from harness.boards.store import append_record
 from harness.protocol.load import Loaded
 from harness.protocol.models import PROTOCOL, AnyProtocol
-from harness.records.record import Metric
+from harness.records.parts import Metric
 from tests.helpers.boards import PROTOCOL_TEXT, record_of
 
 TEXTS: dict[str, dict[str, Any]] = {

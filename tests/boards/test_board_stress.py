@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.boards.store import append_record, line_of, read_board
+from harness.boards.lines import line_of
+from harness.boards.store import append_record, read_board
 from tests.helpers.boards import (
     append_and_be_killed,
     append_many_at_once,

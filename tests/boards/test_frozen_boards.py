@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from harness import cli
-from harness.boards.store import line_of, read_board
-from harness.records.record import SCHEMA_VERSION, canonical_json, sha256_of
+from harness.boards.lines import line_of
+from harness.boards.store import read_board
+from harness.records.canonical import canonical_json, sha256_of
+from harness.records.record import SCHEMA_VERSION
 
 FROZEN = Path(__file__).with_name("frozen")
 FILES = sorted(str(path.relative_to(FROZEN)) for path in FROZEN.rglob("*.jsonl"))

@@ -13,12 +13,14 @@ from harness import cli
 from harness.boards import defaults, markdown
 from harness.boards.columns import options_of
 from harness.boards.defaults import default_options
+from harness.boards.lines import line_of
 from harness.boards.markdown import MADE, publish, render_board, render_index, view_board, write_board, write_index
 from harness.boards.standings import Standings, Summary, standings
-from harness.boards.store import append_record, line_of, read_board
+from harness.boards.store import append_record, read_board
 from harness.protocol.load import Loaded
 from harness.protocol.models import PROTOCOL
-from harness.records.record import Metric, Record
+from harness.records.parts import Metric
+from harness.records.record import Record
 from harness.util.errors import UserError
 from tests.helpers.boards import DIGEST, LOADED, PROTOCOL_TEXT, board_file, record
 

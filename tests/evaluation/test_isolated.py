@@ -19,7 +19,7 @@ from harness.evaluation.evaluate import evaluate, sampled
 from harness.evaluation.isolated import Bounds, Player, played, player_of, scored
 from harness.method.interface import Task
 from harness.method.registry import build_method, load_method, task_for
-from harness.records.record import Isolated
+from harness.records.parts import Isolated
 from harness.testing import tiny_dataset
 from harness.util.confinement import BUBBLEWRAP, NAMESPACE, bubblewrap, uncovered
 from harness.util.errors import RunError, UserError

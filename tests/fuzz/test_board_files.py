@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.boards.store import append_record, board_path, read_board
-from harness.records.record import canonical_json, sha256_of
+from harness.records.canonical import canonical_json, sha256_of
 from tests.helpers.boards import record
 from tests.helpers.commands import ended
 from tests.helpers.mutations import AWKWARD, mutated_bytes, settings

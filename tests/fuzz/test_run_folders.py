@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from harness.evaluation import evaluate
 from harness.records import provenance
-from harness.records.record import Code
+from harness.records.parts import Code
 from harness.runs import resolve, run
 from harness.runs.folder import read_record, read_scores
 from harness.testing import tiny_dataset

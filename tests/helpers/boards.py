@@ -12,7 +12,8 @@ from typing import Any
 from harness.boards import store as board
 from harness.protocol.load import Loaded, load_protocol
 from harness.protocol.models import PROTOCOL, AnyProtocol
-from harness.records.record import Code, Cost, DataInfo, Hardware, Metric, Record
+from harness.records.parts import Code, Cost, DataInfo, Hardware, Metric
+from harness.records.record import Record
 from harness.util.shipped_files import protocol_files
 
 PROTOCOL_TEXT: dict[str, Any] = {

@@ -35,7 +35,7 @@ from harness import cli
 from harness.boards import store
 from harness.evaluation import evaluate
 from harness.records import provenance
-from harness.records.record import Code
+from harness.records.parts import Code
 from harness.runs import resolve, run
 from harness.testing import tiny_dataset
 from harness.training import stages

@@ -21,7 +21,7 @@ import torch
 from harness import cli
 from harness.evaluation import evaluate
 from harness.records import provenance
-from harness.records.record import Code
+from harness.records.parts import Code
 from harness.runs import resolve, run
 from harness.testing import tiny_dataset
 from harness.training import selection

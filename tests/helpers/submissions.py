@@ -13,8 +13,9 @@ from harness.boards.artifacts import keep
 from harness.boards.store import append_record, read_board
 from harness.evaluation.score import curves, metrics
 from harness.protocol.load import load_protocol
-from harness.records.record import Record, canonical_json
-from harness.records.record import sha256_of as json_hash
+from harness.records.canonical import canonical_json
+from harness.records.canonical import sha256_of as json_hash
+from harness.records.record import Record
 from harness.runs.folder import NOTED, RECORD, SCORES, read_record, read_scores, write_scores
 from harness.util.tensor_files import WEIGHTS, load_tensors, save_tensors, sha256_of
 

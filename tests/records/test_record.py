@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.records.record import Record, canonical_json, json_schema, sha256_of
+from harness.records.canonical import canonical_json, sha256_of
+from harness.records.record import Record, json_schema
 from tests.helpers.boards import record
 
 

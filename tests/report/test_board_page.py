@@ -11,6 +11,7 @@ import pytest
 
 from harness import cli
 from harness.boards import store
+from harness.boards.lines import line_of
 from harness.boards.markdown import view_board
 from harness.protocol.models import PROTOCOL
 from harness.records.record import Record
@@ -110,7 +111,7 @@ def test_control_and_direction_characters_are_spelt_out(tmp_path: Path) -> None:
 def test_a_thousand_rows_stay_below_three_megabytes(tmp_path: Path) -> None:
     tmp_path.joinpath("tiny_online.jsonl").write_text(
         "".join(
-            store.line_of(
+            line_of(
                 record(50 + n / 50, run=f"method-quick-s0-{n:08x}", method=f"method{n % 40}", options={"width": n},
                        marks=["label delay told", "features pre-trained on classes"], curves={"by_step": [20.0] * 50})
             ) + "\n"

@@ -28,7 +28,7 @@ from harness.method.registry import build_method, load_method, resolved_options,
 from harness.protocol.load import load_protocol
 from harness.protocol.models import AnyProtocol
 from harness.records import provenance
-from harness.records.record import Code
+from harness.records.parts import Code
 from harness.runs import resolve
 from harness.testing import tiny_dataset
 from harness.training.recipe import budget_hash
