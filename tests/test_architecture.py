@@ -33,3 +33,13 @@ def test_no_module_of_the_harness_goes_through_its_public_names() -> None:
         for alias in node.names
     }
     assert through == {"harness/cli/__init__.py: __version__"}
+
+
+def test_no_module_is_longer_than_can_be_read_at_one_sitting() -> None:
+    """300 lines; a longer one has two subjects."""
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for package in ("harness", "methods")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    assert {name: length for name, length in lengths.items() if length > 300} == {}

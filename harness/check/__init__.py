@@ -17,11 +17,12 @@ from typing import Any
 import torch
 
 from harness.check.catalogue import CHECKS, Check
+from harness.check.conditions import poisoned
 from harness.check.report import GRAVITY, CheckResult, Finding, Memory, Report
 from harness.check.settings import STREAMS, Setting, described, settings_for
 from harness.check.skips import declared_skips
 from harness.check.state import memory, memory_result
-from harness.check.subject import Subject, poisoned
+from harness.check.subject import Subject
 from harness.method.interface import Method
 from harness.protocol.models import KINDS, AnyProtocol
 from harness.util.errors import HarnessError

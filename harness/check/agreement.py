@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from harness.check.compare import first_change
+from harness.check.conditions import poisoned
 from harness.check.report import Finding
-from harness.check.subject import Subject, poisoned
+from harness.check.subject import Subject
 from harness.check.tasks import uniform
 from harness.episodes.source import Episodes
 from harness.evaluation.rollout import step_through, training_logits

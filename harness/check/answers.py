@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from harness.check.compare import Change, first_change
+from harness.check.conditions import scoring
 from harness.check.report import Finding
 from harness.check.settings import Setting
-from harness.check.subject import Subject, scoring
+from harness.check.subject import Subject
 from harness.check.tasks import BATCH, relabelled, revealing
 from harness.check.walk import adapted, life_of, moments, walked
 from harness.episodes.plan import NULL

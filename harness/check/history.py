@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from harness.check.compare import first_change
+from harness.check.conditions import jitter
 from harness.check.isolation import contents, frozen
 from harness.check.report import Finding
-from harness.check.subject import Subject, jitter
+from harness.check.subject import Subject
 from harness.check.walk import life_of, walked
 from harness.episodes.plan import NULL
 from harness.method.interface import Method

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.check.compare import Change, first_change
+from harness.check.conditions import scoring
 from harness.check.report import Finding
-from harness.check.subject import Subject, scoring
+from harness.check.subject import Subject
 from harness.check.tasks import BATCH, changed, draw, only
 from harness.evaluation.rollout import step_through
 from harness.method.interface import Method

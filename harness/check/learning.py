@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from harness.check.compare import first_change
+from harness.check.conditions import poisoned
 from harness.check.report import Finding
-from harness.check.subject import Subject, poisoned
+from harness.check.subject import Subject
 from harness.check.tasks import numbers
 from harness.training.episode_loss import class_loss, episode_loss
 from harness.training.interface import check_hooks, training_hooks

@@ -7,9 +7,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from harness.check.conditions import scoring
 from harness.check.report import Finding
 from harness.check.settings import paired, streamed
-from harness.check.subject import Subject, scoring
+from harness.check.subject import Subject
 from harness.check.tasks import assemble, draw, numbers, revealing
 from harness.check.walk import Life, adapted, ask, informed, joined, life_of, walked
 from harness.episodes.source import Episodes

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from harness.check.compare import Change, first_change
+from harness.check.conditions import scoring
 from harness.check.report import Finding
-from harness.check.subject import Subject, scoring
+from harness.check.subject import Subject
 from harness.check.walk import Life, adapted, ask, asked_state, life_of, walked
 from harness.method.interface import Method, State
 

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from harness.check.compare import first_change, same
+from harness.check.conditions import scoring
 from harness.check.report import CheckResult, Finding, Memory
 from harness.check.settings import STREAMS
-from harness.check.subject import Subject, scoring
+from harness.check.subject import Subject
 from harness.check.tasks import BATCH, draw
 from harness.check.walk import adapted, informed, life_of, moments, walked
 from harness.method.interface import Feedback, State, state_bytes

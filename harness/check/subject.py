@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import random
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,15 +14,15 @@ import torch
 from torch import Tensor
 
 from harness.check.compare import AGREEMENT, ROUNDING, Change, first_change, same
+from harness.check.conditions import POISON, jitter, random_states, scoring
 from harness.check.report import Finding
 from harness.check.settings import Setting
-from harness.check.tasks import draw, in_double, uniform
+from harness.check.tasks import draw, in_double
 from harness.episodes.plan import QUERY, SUPPORT
 from harness.episodes.source import Episodes
 from harness.evaluation.rollout import before_queries, feedback_of, step_through, steps, training_logits
 from harness.method.interface import Method, State, leaves
 
-_POISON = 20211
 EVERY = slice(None)
 Run = Callable[..., Tensor]
 """`Subject.stepped` or `Subject.rolled`: called without episodes, it answers the usual ones."""
@@ -36,35 +34,6 @@ class Leak:
 
     change: Change | None
     moved: bool
-
-
-@contextmanager
-def poisoned(seed: int = _POISON) -> Iterator[None]:
-    """Python's, NumPy's and torch's global random states set from `seed`, and put back afterwards.
-
-    Every run of a check starts from the same poison: a method that draws from global randomness then fails
-    the check of that name, and not every other one.
-    """
-    kept = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(kept[0])
-        np.random.set_state(kept[1])
-        torch.default_generator.set_state(kept[2])
-
-
-def random_states() -> dict[str, object]:
-    """The global random states, by the name of their owner, in a form that compares with ==."""
-    name, keys, *rest = np.random.get_state()
-    return {
-        "torch": torch.default_generator.get_state().numpy().tobytes(),
-        "numpy": (name, np.asarray(keys).tobytes(), *rest),
-        "random": random.getstate(),
-    }
 
 
 class Subject:
@@ -126,7 +95,7 @@ class Subject:
         method: Method | None = None,
         *,
         double: bool = False,
-        poison: int = _POISON,
+        poison: int = POISON,
     ) -> Tensor:
         """Answers [T, B, ...] from stepping as scoring does it; NaN at support pairs."""
         return self._run("stepped", evaluate, episodes, method, double, poison)
@@ -137,7 +106,7 @@ class Subject:
         method: Method | None = None,
         *,
         double: bool = False,
-        poison: int = _POISON,
+        poison: int = POISON,
     ) -> Tensor:
         """Answers [T, B, ...] by the method's `rollout`, or NaN up to the queries and those to queries by its `absorb`.
 
@@ -155,7 +124,7 @@ class Subject:
         poison: int,
     ) -> Tensor:
         # Most checks compare with the unchanged episodes, so those answers are kept.
-        usual = episodes is None and method is None and poison == _POISON
+        usual = episodes is None and method is None and poison == POISON
         if usual and (name, double) in self._baseline:
             return self._baseline[name, double]
         episodes = self.episodes if episodes is None else episodes
@@ -295,27 +264,9 @@ def evaluate(method: Method, batch: Episodes) -> Tensor:
     return score_batch(method, batch)
 
 
-@contextmanager
-def scoring(method: Method, poison: int = _POISON) -> Iterator[None]:
-    """The conditions of scoring: poisoned randomness, and autograd only for methods that declare it."""
-    with poisoned(poison), torch.set_grad_enabled(method.learns_by_gradient):
-        yield
-
-
 def _at_steps(logits: Tensor, episodes: Episodes) -> Tensor:
     """Answers [T, B, ...] in the places of their steps; where they are to queries only, NaN before those."""
     plan = episodes.plan
     if len(logits) == plan.steps or plan.first_query == plan.steps:
         return logits
     return torch.cat([logits.new_full((plan.first_query, *logits.shape[1:]), torch.nan), logits])
-
-
-def jitter(method: Method) -> None:
-    """Moves every parameter by up to a tenth of its root mean square (by up to 0.02 where that is zero)."""
-    block = uniform((1 << 14,), "jitter").numpy()
-    with torch.no_grad():
-        for parameter in method.parameters():
-            if parameter.is_floating_point() and parameter.numel():
-                size = float(parameter.square().mean().sqrt())
-                noise = torch.from_numpy(np.resize(block, tuple(parameter.shape))).to(parameter)
-                parameter.add_(noise * (0.1 * size if size else 0.02))

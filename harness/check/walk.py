@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from harness.check.subject import scoring
+from harness.check.conditions import scoring
 from harness.episodes.plan import NULL, SUPPORT
 from harness.episodes.source import Episodes
 from harness.evaluation.rollout import feedback_of

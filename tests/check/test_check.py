@@ -17,10 +17,11 @@ import pytest
 import torch
 
 from harness.check import CHECKS, Report, check_method, subject
+from harness.check.conditions import random_states
 from harness.check.settings import STREAMS, settings_for
 from harness.check.skips import SKIPPABLE
 from harness.check.state import memory
-from harness.check.subject import Subject, random_states
+from harness.check.subject import Subject
 from harness.evaluation import rollout
 from harness.evaluation.evaluate import evaluate
 from harness.method.interface import MASKS, Method
