@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 
+from harness.cli.common import add_json
 from harness.util.errors import VerificationError
 
 
@@ -14,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--protocol", metavar="P", help="check on this protocol's kind only, with its ways, image shape and label delay"
     )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the method")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_json(parser)
 
 
 def execute(args: argparse.Namespace) -> int:

@@ -64,7 +64,12 @@ def add_formats(parser: argparse.ArgumentParser, *, markdown: bool = False) -> N
     if markdown:
         formats.add_argument("--md", action="store_true", help="print Markdown")
     formats.add_argument("--csv", action="store_true", help="print comma-separated values")
-    formats.add_argument("--json", action="store_true", help="print JSON, with every field, unrounded")
+    add_json(formats)
+
+
+def add_json(parser: argparse._ActionsContainer) -> None:
+    """--json: the same facts for programs."""
+    parser.add_argument("--json", action="store_true", help="print JSON, with every field, unrounded")
 
 
 def table_width(args: argparse.Namespace) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.cli.common import add_data_arguments, whole_number
+from harness.cli.common import add_data_arguments, add_json, whole_number
 from harness.cli.parser import RawDefaults
 from harness.util.errors import UserError
+from harness.util.shown_text import in_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seed of the episodes; scoring uses seed 0",
     )
     add_data_arguments(parser)
+    add_json(parser)
     parser.formatter_class = RawDefaults
     parser.epilog = _columns_help()
 
@@ -47,6 +49,23 @@ def execute(args: argparse.Namespace) -> int:
     images = int(dataset.table(args.split).offsets[-1])
     episodes = args.episodes or protocol.test_episodes or images
     rows = export_episodes(protocol, dataset, args.split, args.seed, episodes, args.out)
+    if args.json:
+        print(
+            in_json(
+                {
+                    "file": str(args.out),
+                    "split": args.split,
+                    "seed": args.seed,
+                    "episodes": episodes,
+                    "steps": rows,
+                    "protocol": loaded.name,
+                    "digest": protocol.digest,
+                    "data": dataset.name,
+                    "fingerprint": dataset.fingerprint,
+                }
+            )
+        )
+        return 0
     print(
         f"wrote {episodes} episodes ({rows} steps) of the {args.split} split to {args.out}\n"
         f"protocol {loaded.name}, digest {protocol.digest}\n"

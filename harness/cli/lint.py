@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
-from harness.cli.common import add_data_arguments
+from harness.cli.common import add_data_arguments, add_json
 from harness.util.errors import MissingData, VerificationError
+from harness.util.shown_text import in_json
 
 if TYPE_CHECKING:
     from harness.lint import Finding
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("protocol", help="a protocol file, or the name of a shipped protocol")
-    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    add_json(parser)
     add_data_arguments(parser)
 
 
@@ -29,7 +29,7 @@ def execute(args: argparse.Namespace) -> int:
     loaded = load_protocol(args.protocol)
     findings = linted(loaded, args)
     if args.json:
-        print(json.dumps([dataclasses.asdict(each) for each in findings], indent=2, ensure_ascii=False))
+        print(in_json([dataclasses.asdict(each) for each in findings]))
     else:
         print(*findings, sep="\n")
     failed = any(each.severity == "error" for each in findings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from harness.cli.common import add_formats, table_width
 from harness.cli.text_table import csv_table, text_table
 from harness.util.errors import known_name, unknown
+from harness.util.shown_text import in_json
 
 TOPICS = ("protocols", "methods", "datasets")
 Rows = list[dict[str, Any]]
@@ -35,7 +35,7 @@ def execute(args: argparse.Namespace) -> int:
     else:
         rows = {topic: _ROWS[topic]() for topic in topics}
     if args.json:
-        print(json.dumps(rows[args.topic] if args.topic else rows, indent=2, ensure_ascii=False))
+        print(in_json(rows[args.topic] if args.topic else rows))
         return 0
     parts = []
     for topic in topics:

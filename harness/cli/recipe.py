@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.common import add_data_arguments
+from harness.cli.common import add_data_arguments, add_json
 from harness.cli.notices import notice
 from harness.cli.recipe_options import add_recipe_arguments, changes_of
+from harness.util.shown_text import in_json
 from harness.yaml_files.source_location import Place, shown
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser)
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
     parser.add_argument("--threads", type=int, metavar="N", help="torch threads (default: the cores at hand)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -58,7 +59,7 @@ def execute(args: argparse.Namespace) -> int:
     if resolved.budget.stages and parameters != 0:
         time = _time(args, resolved, loaded, method, options)
     found = _described(resolved, options, parameters, time)
-    print(json.dumps(found, indent=2, ensure_ascii=False) if args.json else "\n".join(_lines(found)))
+    print(in_json(found) if args.json else "\n".join(_lines(found)))
     return 0
 
 

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.common import add_boards, boards_to_read
+from harness.cli.common import add_boards, add_json, boards_to_read
 from harness.util.errors import UserError
-from harness.util.shown_text import shown
+from harness.util.shown_text import in_json, shown
 
 if TYPE_CHECKING:
     from harness.boards.markdown import View
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the boards of real or of generated (stand-in) data",
     )
     add_boards(parser)
+    add_json(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -45,6 +46,9 @@ def execute(args: argparse.Namespace) -> int:
         if len(folders) > 1:
             raise UserError("boards of real and of generated data lie in two folders; report them one after the other")
         written = write_some(Site(args.out, folders.pop()), [view for _, view in found], runs)
+    if args.json:
+        print(in_json({"pages": [str(page) for page in written]}))
+        return 0
     print(shown(f"{len(written)} {'page' if len(written) == 1 else 'pages'}; open {written[0]}"))
     return 0
 

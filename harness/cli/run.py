@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.common import add_boards, add_data_arguments, add_fresh_workers, boards_to_write
+from harness.cli.common import add_boards, add_data_arguments, add_fresh_workers, add_json, boards_to_write
 from harness.cli.notices import notice
 from harness.cli.recipe_options import add_recipe_arguments, changes_of
 from harness.util.errors import UserError
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-board", action="store_true", help="write the run folder only")
     parser.add_argument("--show-board", action="store_true", help="print the whole board at the end")
     parser.add_argument("--dry-run", action="store_true", help="print what would be run, and on what; run nothing")
-    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    add_json(parser)
     parser.add_argument("--isolated", action="store_true", help="score the method in a process of its own")
     add_fresh_workers(parser)
     parser.add_argument(

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.common import BOARDS, add_data_arguments, whole_number
+from harness.cli.common import BOARDS, add_data_arguments, add_json, whole_number
 from harness.cli.text_table import terminal_width, wrap
 from harness.util.errors import MissingData, known_name, unknown
 from harness.util.shown_text import in_json
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="seed of the episodes; scoring uses seed 0",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
     add_data_arguments(parser)
     parser.epilog = (
         "Without the data, classes are shown by number instead of by name; for a data set of your own, no episode is "

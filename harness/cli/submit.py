@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.cli.common import add_places, add_scoring
-from harness.util.shown_text import in_line
+from harness.cli.common import add_json, add_places, add_scoring
+from harness.util.shown_text import in_json, in_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_scoring(parser)
     parser.add_argument("--full", action="store_true", help="score all test episodes again, not random batches of them")
     add_places(parser)
+    add_json(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -44,12 +45,23 @@ def execute(args: argparse.Namespace) -> int:
         full=args.full,
         in_process=args.in_process,
     )
-    isolated = examined(submission, lambda line: print(f"ok  {in_line(line)}", flush=True))
+    checks: list[str] = []
+
+    def holds(line: str) -> None:
+        checks.append(line)
+        if not args.json:
+            print(f"ok  {in_line(line)}", flush=True)
+
+    isolated = examined(submission, holds)
+    found = {"run": record.run, "method": record.method, "seed": record.seed, "checks": checks, "board": None}
     if args.dry_run:
-        print("nothing was appended (--dry-run)")
+        print(in_json(found) if args.json else "nothing was appended (--dry-run)")
         return 0
     # What was seen here counts, whatever the record says of its own scoring.
     row = keep(record, args.run, args.boards, args.store).model_copy(update={"isolated": isolated})
     path = publish(row, submission.loaded, args.boards)
-    print(in_line(f"{record.method}, seed {record.seed}, is on {path}"))
+    if args.json:
+        print(in_json({**found, "board": str(path)}))
+    else:
+        print(in_line(f"{record.method}, seed {record.seed}, is on {path}"))
     return 0

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.common import BOARDS, LOCAL_BOARDS, add_boards, add_places
+from harness.cli.common import BOARDS, LOCAL_BOARDS, add_boards, add_json, add_places
 from harness.cli.notices import notice
 from harness.util.errors import UserError
 from harness.util.quantities import duration
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time", metavar="2h", help="stop after so long; unfinished runs go on next time")
     parser.add_argument("--dry-run", action="store_true", help="print the runs and how far each is; run nothing")
     parser.add_argument("--status", action="store_true", help="print how far a sweep is that runs or has ended")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="where run folders go (default: runs)")
     add_places(parser)
     add_boards(parser)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.cli.common import add_data_arguments
+from harness.cli.common import add_data_arguments, add_json
 from harness.util.errors import UserError, VerificationError
+from harness.util.shown_text import in_json
 from harness.yaml_files.source_location import YamlError, shown
 
 if TYPE_CHECKING:
+    from harness.lint import Finding
     from harness.method.registry import LoadedMethod
+    from harness.yaml_files.source_location import Problem
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,38 +30,79 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--strict", action="store_true", help="also run 'harness lint'; its errors and warnings count")
     add_data_arguments(parser)
+    add_json(parser)
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """What came of one file: `facts` of a valid one and `line`, these in words; or else what is wrong with it."""
+
+    file: str
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    line: str = ""
+    findings: tuple[Finding, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    error: str = ""
+
+    @property
+    def valid(self) -> bool:
+        return bool(self.line)
 
 
 def execute(args: argparse.Namespace) -> int:
     from harness.method.registry import load_method
-    from harness.training.recipe_checks import recipe_named
 
     method = load_method(args.method) if args.method else None
-    refused = spoiled = 0
+    files = []
     for file in args.files:
-        try:
-            recipe = recipe_named(file)
-            if recipe is not None:
-                print(_recipe(recipe, method))
-            else:
-                spoiled += _protocol(file, args)
-        except YamlError as error:
-            refused += 1
-            print(*error.problems, sep="\n", file=sys.stderr)
-        except UserError as error:
-            refused += 1
-            print(f"{file}: {error}", file=sys.stderr)
+        files.append(_checked(file, method, args))
+        if not args.json:
+            _show(files[-1])
+    if args.json:
+        print(in_json([_as_json(each) for each in files]))
+    refused = sum(not each.valid for each in files)
+    spoiled = sum(bool(each.findings) for each in files)
+    sys.stdout.flush()
     if refused:
-        sys.stdout.flush()
-        print(f"harness: {refused} of {len(args.files)} files cannot be used", file=sys.stderr)
+        print(f"harness: {refused} of {len(files)} files cannot be used", file=sys.stderr)
     if spoiled:
-        sys.stdout.flush()
-        print(f"harness: {spoiled} of {len(args.files)} files have findings ('harness lint' explains)", file=sys.stderr)
+        print(f"harness: {spoiled} of {len(files)} files have findings ('harness lint' explains)", file=sys.stderr)
     return UserError.exit_code if refused else VerificationError.exit_code if spoiled else 0
 
 
-def _recipe(path: Path, method: LoadedMethod | None) -> str:
-    """What a valid recipe is, in a line."""
+def _checked(file: str, method: LoadedMethod | None, args: argparse.Namespace) -> Checked:
+    from harness.training.recipe_checks import recipe_named
+
+    try:
+        recipe = recipe_named(file)
+        return _recipe(file, recipe, method) if recipe is not None else _protocol(file, args)
+    except YamlError as error:
+        return Checked(file, problems=error.problems)
+    except UserError as error:
+        return Checked(file, error=str(error))
+
+
+def _show(checked: Checked) -> None:
+    if checked.valid:
+        print(checked.line)
+    for each in (*checked.problems, *(f"{checked.facts['path']}: {finding}" for finding in checked.findings)):
+        print(each, file=sys.stderr)
+    if checked.error:
+        print(f"{checked.file}: {checked.error}", file=sys.stderr)
+
+
+def _as_json(checked: Checked) -> dict[str, Any]:
+    problems = [{**dataclasses.asdict(each), "path": shown(each.path)} for each in checked.problems]
+    return {
+        "file": checked.file,
+        "valid": checked.valid,
+        **checked.facts,
+        "findings": [dataclasses.asdict(each) for each in checked.findings],
+        "problems": problems or ([{"message": checked.error}] if checked.error else []),
+    }
+
+
+def _recipe(file: str, path: Path, method: LoadedMethod | None) -> Checked:
     from harness.training.recipe import BUDGETS
     from harness.training.recipe_checks import check_recipe
 
@@ -68,15 +113,25 @@ def _recipe(path: Path, method: LoadedMethod | None) -> str:
     options = "options checked" if found.method else "no options"
     if not found.method and any(budget.options for each in parts for budget in each.budgets.values()):
         options = "options not checked (--method names what it is for)"
+    facts = {
+        "path": shown(path),
+        "what": "recipe",
+        "method": found.recipe.method,
+        "parts": len(parts),
+        "budgets": budgets,
+        "options": options,
+        "tried_on": found.protocols,
+    }
     count = "1 part" if len(parts) == 1 else f"{len(parts)} parts"
-    return (
+    line = (
         f"{shown(path)}: ok{whole}: recipe of {found.recipe.method}, {count}, budgets {', '.join(budgets)}, "
         f"{options}, tried on {found.protocols} shipped protocols"
     )
+    return Checked(file, facts, line)
 
 
-def _protocol(file: str, args: argparse.Namespace) -> bool:
-    """Prints what a valid protocol is, in a line; returns whether --strict finds anything, which is printed too."""
+def _protocol(file: str, args: argparse.Namespace) -> Checked:
+    """A protocol, with what lint finds in it if --strict is given."""
     from harness.cli.lint import linted
     from harness.lint.finding import NOTE
     from harness.protocol.describe import summary
@@ -84,8 +139,13 @@ def _protocol(file: str, args: argparse.Namespace) -> bool:
 
     loaded = load_protocol(file)
     protocol, where = loaded.protocol, shown(loaded.path)
-    print(f"{where}: ok: {protocol.kind}, digest {protocol.digest[:12]}, {summary(protocol)}")
+    facts = {
+        "path": where,
+        "what": "protocol",
+        "kind": protocol.kind,
+        "digest": protocol.digest,
+        "summary": summary(protocol),
+    }
+    line = f"{where}: ok: {protocol.kind}, digest {protocol.digest[:12]}, {summary(protocol)}"
     found = [each for each in linted(loaded, args) if each.severity != NOTE] if args.strict else []
-    for each in found:
-        print(f"{where}: {each}", file=sys.stderr)
-    return bool(found)
+    return Checked(file, facts, line, tuple(found))

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.cli.common import (
     add_boards,
     add_data_arguments,
     add_fresh_workers,
+    add_json,
     add_scoring,
     boards_to_read,
     whole_number,
 )
 from harness.cli.notices import notice
 from harness.util.errors import UserError, VerificationError
-from harness.util.shown_text import in_line
+from harness.util.shown_text import in_json, in_line
 
 if TYPE_CHECKING:
     from harness.boards.rescoring import Bench
@@ -46,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_fresh_workers(parser)
     add_data_arguments(parser)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or auto")
+    add_json(parser)
     parser.add_argument(
         "--threads", type=whole_number, metavar="N", help="torch threads (default: as recorded on the row)"
     )
@@ -62,10 +66,16 @@ def execute(args: argparse.Namespace) -> int:
 
     from harness.protocol.load import load_protocol
 
-    counts: Counter[str] = Counter()
+    rows = []
     for name in [args.board] if args.board else _all_boards(args):
-        counts += _board(name, load_protocol(name), args)
-    if not args.list:
+        for row in _rows(name, load_protocol(name), args):
+            rows.append(row)
+            if not args.json:
+                _show(row)
+    counts = Counter(row.verdict.outcome for row in rows if row.verdict)
+    if args.json:
+        print(in_json([_as_json(row) for row in rows]))
+    elif not args.list:
         print(", ".join(f"{number} {outcome}" for outcome, number in counts.items()))
     wrong = counts["differs"] or (args.row and counts["not re-scored"])
     return VerificationError.exit_code if wrong else 0
@@ -86,8 +96,22 @@ def _all_boards(args: argparse.Namespace) -> list[str]:
     return sorted(names & set(protocol_files()))
 
 
-def _board(name: str, loaded: Loaded, args: argparse.Namespace) -> Counter[str]:
-    """Prints the verdict on each row that was asked for, and counts them by outcome."""
+@dataclass(frozen=True)
+class Row:
+    """A row of a board, what it allows to be checked, and the verdict on it (None with --list)."""
+
+    board: str
+    file: str
+    line: int
+    record: Record
+    allows: str
+    verdict: Verdict | None
+    repeatable: bool
+    """Whether only a repetition of the run could show more."""
+
+
+def _rows(name: str, loaded: Loaded, args: argparse.Namespace) -> Iterator[Row]:
+    """Each row that was asked for, once the verdict on it is there."""
     from harness.boards.store import board_path, read_board
     from harness.boards.verify import allows
 
@@ -103,18 +127,36 @@ def _board(name: str, loaded: Loaded, args: argparse.Namespace) -> Counter[str]:
         known = ", ".join(str(line) for line, _ in board.records) or "none"
         raise UserError(f"{path} has no row in line {', '.join(map(str, missing)) or '1'}; rows are in lines: {known}")
     bench = None if args.list else _bench(loaded, args)
-    counts: Counter[str] = Counter()
     for line, record in rows:
-        print(f"{in_line(path.name)}:{line}  {in_line(f'{record.method}, seed {record.seed}, run {record.run}')}")
-        if bench is None:
-            print(f"  {in_line(allows(record))}")
-            continue
-        verdict = _verdict(record, bench, boards, args)
-        print(f"  {verdict.outcome}: {in_line(verdict.said)}", flush=True)
-        if record.checkpoint is not None and not record.kept and not args.run:
-            print(f"  and compare: harness verify {name} --row {line} --run RUN")
-        counts[verdict.outcome] += 1
-    return counts
+        verdict = None if bench is None else _verdict(record, bench, boards, args)
+        repeatable = verdict is not None and record.checkpoint is not None and not record.kept and not args.run
+        yield Row(name, path.name, line, record, allows(record), verdict, repeatable)
+
+
+def _show(row: Row) -> None:
+    record = row.record
+    print(f"{in_line(row.file)}:{row.line}  {in_line(f'{record.method}, seed {record.seed}, run {record.run}')}")
+    if row.verdict is None:
+        print(f"  {in_line(row.allows)}")
+        return
+    print(f"  {row.verdict.outcome}: {in_line(row.verdict.said)}", flush=True)
+    if row.repeatable:
+        print(f"  and compare: harness verify {row.board} --row {row.line} --run RUN")
+
+
+def _as_json(row: Row) -> dict[str, Any]:
+    found = {
+        "board": row.board,
+        "file": row.file,
+        "row": row.line,
+        "method": row.record.method,
+        "seed": row.record.seed,
+        "run": row.record.run,
+        "allows": row.allows,
+    }
+    if row.verdict is not None:
+        found |= {"outcome": row.verdict.outcome, "message": row.verdict.said, "episodes": row.verdict.episodes}
+    return found
 
 
 def _bench(loaded: Loaded, args: argparse.Namespace) -> Bench:

@@ -96,8 +96,11 @@ def test_new_method_overwrites_nothing(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_submit_tells_over_how_many_episodes_the_metric_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert submitted(run, "--dry-run") == 0
-    assert "over 12 episodes, as the scores say" in capsys.readouterr().out
+    capsys.readouterr()
+    assert submitted(run, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "over 12 episodes, as the scores say" in " ".join(found["checks"])
+    assert (found["method"], found["board"]) == ("opn", str(BOARD.with_suffix(".md")))
 
 
 def _better_mean(folder: Path) -> None:

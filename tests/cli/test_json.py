@@ -1,0 +1,82 @@
+"""`--json`: every command that prints facts has it, and prints one JSON document on stdout and nothing beside it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import cli
+from harness.cli.parser import Parser
+
+WITHOUT = {
+    "schema": "prints JSON and nothing else",
+    "completion": "prints a script",
+    "view": "serves pages until it is stopped",
+}
+"""Commands without --json, and why."""
+
+BOARD = "cifarfs_delay5"
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> Any:
+    capsys.readouterr()
+    assert cli.main([*words, "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", sorted(cli.COMMANDS.keys() - WITHOUT))
+def test_every_command_that_prints_facts_prints_them_as_json(name: str) -> None:
+    module, line = cli.COMMANDS[name]
+    parser = Parser(prog=name, description=line)
+    importlib.import_module(module).add_arguments(parser)
+    assert "--json" in {option for action in parser._actions for option in action.option_strings}
+
+
+def test_validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(f"extends: {BOARD}\nepisode: {{ways: 0}}\nscoring: {{shots: [1], shot: 2}}\n")
+    protocol, recipe, missing, broken = printed(capsys, "validate", BOARD, "opn", "nope", str(wrong), code=2)
+    assert (protocol["what"], protocol["kind"], protocol["valid"]) == ("protocol", "delayed_label", True)
+    assert (recipe["what"], recipe["method"], recipe["problems"]) == ("recipe", "opn", [])
+    assert missing["problems"][0]["message"].startswith("there is no protocol 'nope'")
+    assert [(each["line"], each["key"]) for each in broken["problems"]] == [(2, "episode.ways"), (3, "scoring.shot")]
+
+
+def test_validate_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cyclic.yaml").write_text(
+        "extends: omniglot_delay5\nepisode: {ways: 5, label_delay: 5, order: cyclic}\nscoring: {test_episodes: 50}\n"
+    )
+    words = ("--strict", "--cache", str(tmp_path), "--data-root", str(tmp_path))
+    (found,) = printed(capsys, "validate", str(tmp_path / "cyclic.yaml"), *words, code=3)
+    assert "copy_last" in " ".join(each["message"] for each in found["findings"])
+
+
+def test_export(tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "episodes.jsonl"
+    words = ("--out", str(out), "--episodes", "2", "--data", "stand-in", "--cache", str(cache))
+    found = printed(capsys, "export", BOARD, *words)
+    assert (found["episodes"], found["steps"], found["file"]) == (2, 100, str(out))
+    assert found["digest"].startswith(json.loads(out.read_text().splitlines()[0])["digest"])
+
+
+def test_verify_lists_what_rows_allow(capsys: pytest.CaptureFixture[str]) -> None:
+    (found,) = printed(capsys, "verify", BOARD, "--list", "--row", "1")
+    assert (found["method"], found["row"]) == ("chance", 1)
+    assert "no weights" in found["allows"]
+    assert "outcome" not in found
+
+
+def test_new_method(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = printed(capsys, "new-method", "fast_weights", "--into", str(tmp_path))
+    assert found["method"] == f"{tmp_path / 'fast_weights.py'}:FastWeights"
+    assert Path(found["test"]).is_file()
+
+
+def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pages = printed(capsys, "report", BOARD, "--out", str(tmp_path))["pages"]
+    assert any(BOARD in page for page in pages)
+    assert all(Path(page).is_file() for page in pages)
