@@ -28,6 +28,7 @@ PAGES = (
     "docs/tutorial.md",
     "docs/how_to.md",
     "docs/index.md",
+    "docs/scoring.md",
     "docs/walkthrough.md",
 )
 TOP = {path.name for path in ROOT.iterdir() if path.is_dir()} & {"harness", "methods", "protocols", "tests", "docs"}
@@ -61,6 +62,13 @@ def test_every_path_that_a_page_names_exists(page: str) -> None:
     missing = [each for each in named if not (ROOT / each).exists() and "fast_weights" not in each]
     assert not missing
     assert len(named) > 20 or page != "docs/architecture.md"
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    named = [each.split("::") for page in PAGES for each in quoted(page) if "::" in each]
+    missing = [name for file, name in named if f"def {name}(" not in (ROOT / file).read_text(encoding="utf-8")]
+    assert not missing
+    assert len(named) > 15
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -7,6 +7,7 @@ import shutil
 
 from harness.cli.common import add_json
 from harness.util.errors import VerificationError
+from harness.util.shown_text import shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,5 +25,5 @@ def execute(args: argparse.Namespace) -> int:
     from harness.method.registry import parse_options
 
     report = check(args.method, args.protocol, parse_options(args.set))
-    print(report.as_json() if args.json else report.text(shutil.get_terminal_size((100, 24)).columns))
+    print(report.as_json() if args.json else shown(report.text(shutil.get_terminal_size((100, 24)).columns)))
     return 0 if report.passed else VerificationError.exit_code

@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.cli.common import add_data_arguments, add_json, whole_number
 from harness.cli.parser import RawDefaults
 from harness.util.errors import UserError
-from harness.util.shown_text import in_json
+from harness.util.shown_text import in_json, shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,11 +66,12 @@ def execute(args: argparse.Namespace) -> int:
             )
         )
         return 0
-    print(
+    wrote = (
         f"wrote {episodes} episodes ({rows} steps) of the {args.split} split to {args.out}\n"
         f"protocol {loaded.name}, digest {protocol.digest}\n"
         f"data {dataset.name}, fingerprint {dataset.fingerprint}"
     )
+    print(shown(wrote))
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli.common import add_data_arguments, add_json
 from harness.util.errors import MissingData, VerificationError
-from harness.util.shown_text import in_json
+from harness.util.shown_text import in_json, in_line
 
 if TYPE_CHECKING:
     from harness.lint import Finding
@@ -31,10 +31,11 @@ def execute(args: argparse.Namespace) -> int:
     if args.json:
         print(in_json([dataclasses.asdict(each) for each in findings]))
     else:
-        print(*findings, sep="\n")
+        print(*(in_line(str(each)) for each in findings), sep="\n")
     failed = any(each.severity == "error" for each in findings)
     if not args.json:
-        print(f"{loaded.name}: {'this protocol measures something else than it says' if failed else 'no errors'}")
+        said = "this protocol measures something else than it says" if failed else "no errors"
+        print(f"{in_line(loaded.name)}: {said}")
     return VerificationError.exit_code if failed else 0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from harness.cli.common import add_formats, table_width
 from harness.cli.text_table import csv_table, text_table
 from harness.util.errors import known_name, unknown
-from harness.util.shown_text import in_json
+from harness.util.shown_text import in_json, shown
 
 TOPICS = ("protocols", "methods", "datasets")
 Rows = list[dict[str, Any]]
@@ -46,7 +46,7 @@ def execute(args: argparse.Namespace) -> int:
         indent = "" if args.topic else "  "
         lines = _lines(cells, topic, table_width(args) - len(indent))
         parts.append("\n".join(["" if args.topic else f"{topic}:\n", *(indent + line for line in lines)]).lstrip("\n"))
-    print("\n\n".join(parts))
+    print(shown("\n\n".join(parts)))
     return 0
 
 

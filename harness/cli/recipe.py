@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.cli.common import add_data_arguments, add_json
 from harness.cli.notices import notice
 from harness.cli.recipe_options import add_recipe_arguments, changes_of
-from harness.util.shown_text import in_json
+from harness.util import shown_text
 from harness.yaml_files.source_location import Place, shown
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def execute(args: argparse.Namespace) -> int:
     if resolved.budget.stages and parameters != 0:
         time = _time(args, resolved, loaded, method, options)
     found = _described(resolved, options, parameters, time)
-    print(in_json(found) if args.json else "\n".join(_lines(found)))
+    print(shown_text.in_json(found) if args.json else shown_text.shown("\n".join(_lines(found))))
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.cli.common import BOARDS, add_data_arguments, add_json, whole_number
 from harness.cli.text_table import terminal_width, wrap
 from harness.util.errors import MissingData, known_name, unknown
-from harness.util.shown_text import in_json
+from harness.util.shown_text import in_json, shown
 
 if TYPE_CHECKING:
     from harness.data.dataset import ClassTable
@@ -53,7 +53,7 @@ def _method(args: argparse.Namespace) -> int:
     from harness.cli.method_card import card, card_text
 
     found = card(args.name, BOARDS)
-    print(in_json(found) if args.json else card_text(found, terminal_width()))
+    print(in_json(found) if args.json else shown(card_text(found, terminal_width())))
     return 0
 
 
@@ -77,7 +77,7 @@ def _episode(args: argparse.Namespace) -> int:
                 print(in_json(_as_json(loaded.name, protocol)))
                 return 0
             missing = f"No episode is shown: the classes of {protocol.data_name} are known once it is loaded.\n{error}"
-            print(f"{wrap(heading, width)}\n\n{wrap(missing, width)}")
+            print(shown(f"{wrap(heading, width)}\n\n{wrap(missing, width)}"))
             return 0
         table = card_table(protocol.card, args.split)
         reason = str(error).splitlines()[0].rstrip(".")
@@ -88,10 +88,10 @@ def _episode(args: argparse.Namespace) -> int:
     if args.json:
         print(in_json({**_as_json(loaded.name, protocol), "episode": _steps(plan, table, args)}))
         return 0
-    print(wrap(heading, width))
+    print(shown(wrap(heading, width)))
     print(f"\nEpisode {args.episode} of the {args.split} split under seed {args.seed}.")
-    print(wrap(f"{note}{class_list(protocol, plan, table)}\n{protocol.words.legend}", width) + "\n")
-    print(timeline(protocol, plan, table))
+    print(shown(wrap(f"{note}{class_list(protocol, plan, table)}\n{protocol.words.legend}", width)) + "\n")
+    print(shown(timeline(protocol, plan, table)))
     return 0
 
 

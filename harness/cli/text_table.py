@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 
+from harness.util import shown_text
+
 Rows = Sequence[dict[str, str]]
 """Rows that share their columns: name of the column to the text of the cell."""
 
@@ -53,7 +55,7 @@ def csv_table(rows: Rows) -> str:
     writer = csv.DictWriter(out, [*dict.fromkeys(name for row in rows for name in row)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return out.getvalue()
+    return shown_text.shown(out.getvalue())
 
 
 def wrap(text: str, width: int, indent: str = "") -> str:

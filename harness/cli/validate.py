@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.common import add_data_arguments, add_json
+from harness.util import shown_text
 from harness.util.errors import UserError, VerificationError
-from harness.util.shown_text import in_json
 from harness.yaml_files.source_location import YamlError, shown
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def execute(args: argparse.Namespace) -> int:
         if not args.json:
             _show(files[-1])
     if args.json:
-        print(in_json([_as_json(each) for each in files]))
+        print(shown_text.in_json([_as_json(each) for each in files]))
     refused = sum(not each.valid for each in files)
     spoiled = sum(bool(each.findings) for each in files)
     sys.stdout.flush()
@@ -84,11 +84,11 @@ def _checked(file: str, method: LoadedMethod | None, args: argparse.Namespace) -
 
 def _show(checked: Checked) -> None:
     if checked.valid:
-        print(checked.line)
+        print(shown_text.in_line(checked.line))
     for each in (*checked.problems, *(f"{checked.facts['path']}: {finding}" for finding in checked.findings)):
-        print(each, file=sys.stderr)
+        print(shown_text.shown(str(each)), file=sys.stderr)
     if checked.error:
-        print(f"{checked.file}: {checked.error}", file=sys.stderr)
+        print(shown_text.shown(f"{checked.file}: {checked.error}"), file=sys.stderr)
 
 
 def _as_json(checked: Checked) -> dict[str, Any]:

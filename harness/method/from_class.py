@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import linecache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
 
 from harness.method.interface import Method
 from harness.method.registry import GROUP, LoadedMethod, built_in, load_method
+from harness.method.source import files_of_code, source_text
 from harness.records.provenance import public
 from harness.util.atomic_files import replacing
 from harness.util.errors import UserError
@@ -45,7 +44,7 @@ def load_class(cls: type[Method], cache: Path) -> LoadedMethod:
 
 def _file_of(cls: type[Method]) -> Path | None:
     """The file of a class; None of one from a notebook, a prompt, or a text that was executed."""
-    names = _files_of_code(cls)
+    names = files_of_code(cls)
     if not names:
         try:
             names = [inspect.getfile(cls)]  # of the module, which for __main__ need not be where the class is
@@ -55,12 +54,6 @@ def _file_of(cls: type[Method]) -> Path | None:
     return path if path.is_file() else None
 
 
-def _files_of_code(cls: type[Method]) -> list[str]:
-    """The file names of the functions of a class, which in a notebook are those of its cells."""
-    members: list[Any] = [getattr(each, "__func__", each) for each in vars(cls).values()]
-    return list(dict.fromkeys(each.__code__.co_filename for each in members if inspect.isfunction(each)))
-
-
 def _from_here(path: Path) -> Path:
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
@@ -68,19 +61,12 @@ def _from_here(path: Path) -> Path:
 
 def _written(cls: type[Method], folder: Path) -> Path:
     """The file with the source in which a class was defined, named after its content."""
-    text = _source_of(cls)
+    text = source_text(cls)
+    if not text:
+        raise UserError(f"the source of {cls.__qualname__} cannot be read; define it in a file or in a notebook")
     path = folder / f"{cls.__name__}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.py"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return path
-
-
-def _source_of(cls: type[Method]) -> str:
-    """The text of the cell that defines a class: Python keeps it under the file name of the code of its functions."""
-    for name in _files_of_code(cls):
-        text = "".join(linecache.getlines(name))
-        if text:
-            return text
-    raise UserError(f"the source of {cls.__qualname__} cannot be read; define it in a file or in a notebook")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import inspect
+import linecache
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 
 def source_files(own: Path, module: str = "") -> dict[str, Path]:
@@ -38,6 +42,29 @@ def source_hash(own: Path, module: str = "") -> str:
     for name, path in source_files(own, module).items():
         total.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()
+
+
+def class_hash(cls: type) -> str:
+    """`source_hash` of the file that a class is defined in; of a class without a file (of a notebook), SHA-256 over the
+    text of its cell, or over its name where there is no text."""
+    module = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    file = next((Path(each) for each in (*files_of_code(cls), module) if each and Path(each).is_file()), None)
+    if file is not None:
+        own = module is not None and Path(module) == file and "." in cls.__module__
+        return source_hash(file, cls.__module__ if own else "")
+    return hashlib.sha256((source_text(cls) or cls.__qualname__).encode()).hexdigest()
+
+
+def source_text(cls: type) -> str:
+    """The text of the cell or file that defines a class, which Python keeps under the file name of the code of its
+    functions; '' where it cannot be read."""
+    return next(filter(None, ("".join(linecache.getlines(name)) for name in files_of_code(cls))), "")
+
+
+def files_of_code(cls: type) -> list[str]:
+    """The file names of the functions of a class, which in a notebook are those of its cells."""
+    members: list[Any] = [getattr(each, "__func__", each) for each in vars(cls).values()]
+    return list(dict.fromkeys(each.__code__.co_filename for each in members if inspect.isfunction(each)))
 
 
 def _imported(path: Path, module: str, package: bool) -> Iterator[str]:

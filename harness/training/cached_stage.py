@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.method.source import class_hash
 from harness.training.feature_cache import FeatureCache
 from harness.training.objectives import ClassesObjective
 from harness.training.stages import RunningStage
@@ -108,6 +109,7 @@ class CachedStage:
             "data": [dataset.fingerprint, dataset.card.mean, dataset.card.std],
             "features": repr(self.shared),
             "head": repr(self.objective.head),
+            "code": _code_of(self.shared),
             "start": content_of(start),
             "stage": spec.model_dump(mode="json", include={"episodes", "until_loss", "schedule", "warmup"}),
             "batch": self.running.batch,
@@ -139,6 +141,13 @@ class CachedStage:
             for mode in (True, False):
                 outputs[str(mode)] = net.train(mode)(x)
         return content_of(outputs)
+
+
+def _code_of(net: nn.Module) -> dict[str, str]:
+    """SHA-256 (hex) over the source of each module class of a net but torch's own, with what its file imports from the
+    same package: two nets may compute the same and differ in gradients, or in training alone."""
+    classes = {type(each) for each in net.modules() if type(each).__module__.partition(".")[0] != "torch"}
+    return {f"{each.__module__}.{each.__qualname__}": class_hash(each) for each in classes}
 
 
 AnyStage = RunningStage | CachedStage

@@ -1,12 +1,14 @@
 """Every command on consoles that lack characters: cp1252 (a redirect on Windows) and ASCII. Never a traceback.
 
-Titles, classes, files and notes here hold what neither encoding has, and file names that are not even UTF-8.
+Titles, classes, files and notes here hold what neither encoding has, and file names that are not even UTF-8. Some also
+hold escapes that would steer a terminal: none is ever written (S10 in docs/scoring.md).
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,20 +21,20 @@ from tests.helpers.own_images import picture
 
 pytestmark = pytest.mark.slow
 
-CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "犬", "Łódź", "naïve")
+CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "犬", "Łódź", "naïve\x1b[7m")
 PROTOCOL = """\
 kind: online_few_shot
-title: 犬 と Łódź
-notes: "→ \u202e"
+title: "犬 と Łódź \\e[31m\\x9b2J"
+notes: "→ \u202e \\e]0;owned\\a"
 dataset:
   name: own_x
   folder: photos
   size: 16
-  classes: {train: [ant, bee, cat], validation: [dog, eel, fox], test: [犬, Łódź, naïve]}
+  classes: {train: [ant, bee, cat], validation: [dog, eel, fox], test: [犬, Łódź, "naïve\\e[7m"]}
 stand_in: glyphs
 episode: {ways: 3, presentations: 3}
 scoring: {shots: [1, 2], test_episodes: 4}
-published: [{method: 猫, source: Müller ½, metrics: {accuracy: 50.0}}]
+published: [{method: "猫\\e[5m", source: "Müller ½ \\x07\\u2028", metrics: {accuracy: 50.0}}]
 """
 METHOD = '''\
 """Ответ наугад."""
@@ -40,7 +42,7 @@ from harness.method.interface import Method
 
 
 class Ответ(Method):
-    """犬"""
+    """犬 \\x1b[31m"""
 
     kinds = ("online_few_shot",)
 
@@ -48,14 +50,15 @@ class Ответ(Method):
         super().__init__(task)
 
     def start(self, episodes):
-        raise ValueError("犬 bellt")
+        raise ValueError("犬 bellt \\x1b[31m")
 '''
 SWEEP = """\
-title: 犬 → Łódź
+title: "犬 → Łódź \\e[31m"
 budgets: [smoke]
 seeds: 0-1
 runs: [{protocols: [犬.yaml], methods: [majority]}]
 """
+STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 SURROGATE = os.fsdecode(b"caf\xe9.png")
 
 
@@ -70,7 +73,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "photos/ant/0.png").rename(folder / "photos/ant" / SURROGATE)
     (folder / "犬.yaml").write_text(PROTOCOL, encoding="utf-8")
     (folder / "bad.yaml").write_text(PROTOCOL.replace("ways: 3", "wäys: 犬"), encoding="utf-8")
-    (folder / "missing.yaml").write_text(PROTOCOL.replace("犬, Łódź, naïve", "猫, Lodz, naive"), encoding="utf-8")
+    (folder / "missing.yaml").write_text(PROTOCOL.replace("犬, Łódź, ", "猫, Lodz, "), encoding="utf-8")
     (folder / "sweep.yaml").write_text(SWEEP, encoding="utf-8")
     (folder / "eigen.py").write_text(METHOD, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
@@ -151,6 +154,7 @@ def test_a_command_writes_what_the_console_lacks_as_escapes(
     text = (out.bytes.getvalue() + err.bytes.getvalue()).decode(encoding)
     assert found == code, text
     assert "Traceback" not in text
+    assert not STEERING.search(text), repr(text)
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])

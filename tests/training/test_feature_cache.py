@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -127,6 +128,73 @@ CHANGED: dict[str, dict[str, Any]] = {
 def test_whatever_changes_the_features_changes_the_key(tmp_path: Path, what: str) -> None:
     train(trained_on(tmp_path / "first", stages=[CLASSES]))
     progress = train(trained_on(tmp_path / "second", **{"stages": [CLASSES], **CHANGED[what]}))
+    assert not finished_pretraining(progress)[0]["reused"]
+    assert len(entries(tmp_path)) == 2
+
+
+ALIKE = """\
+from methods.nn.backbones import Backbone as Shipped
+
+class Backbone(Shipped):
+    def forward(self, x):
+        {first}
+        return super().forward(x)
+"""
+
+
+def alike(folder: Path, first: str) -> type[Any]:
+    """A class of the shipped net's name and layers in a module `alike`, which does something `first`."""
+    folder.mkdir()
+    (folder / "alike.py").write_text(ALIKE.format(first=first))
+    spec = importlib.util.spec_from_file_location("alike", folder / "alike.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: type[Any] = module.Backbone
+    return found
+
+
+@pytest.mark.parametrize(
+    ("first", "reused"),
+    [
+        ("x = x", True),
+        ("x = x.flip(-2)", False),
+        ("[each.requires_grad_(False) for each in list(self.parameters())[:2]]", False),  # the same features, at first
+    ],
+)
+def test_nets_that_look_alike_share_features_only_if_their_code_is_the_same(
+    first: str, reused: bool, tmp_path: Path
+) -> None:
+    """S4 of docs/scoring.md: the same repr, shapes and starting weights do not make the same features."""
+    runs = []
+    for name, said in (("one", "x = x"), ("two", first)):
+        runs.append(trained_on(tmp_path / name, stages=[CLASSES]))
+        net: Any = runs[-1].method.backbone
+        net.__class__ = alike(tmp_path / f"code-{name}", said)
+    assert repr(runs[0].method.backbone) == repr(runs[1].method.backbone)
+    assert_same(weights(runs[0]), weights(runs[1]))
+    train(runs[0])
+    assert finished_pretraining(train(runs[1]))[0]["reused"] == reused
+    assert len(entries(tmp_path)) == (1 if reused else 2)
+
+
+@pytest.mark.parametrize("arithmetic", ["threads", "precision", "capability"])
+def test_other_arithmetic_shares_no_features(arithmetic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S4: what rounds otherwise ends with other bits, whatever ran before."""
+    train(trained_on(tmp_path / "first", stages=[CLASSES]))
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    try:
+        if arithmetic == "threads":
+            torch.set_num_threads(threads + 1)
+        elif arithmetic == "precision":
+            torch.set_float32_matmul_precision("medium" if precision != "medium" else "high")
+        else:
+            monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "another")
+        progress = train(trained_on(tmp_path / "second", stages=[CLASSES]))
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
     assert not finished_pretraining(progress)[0]["reused"]
     assert len(entries(tmp_path)) == 2
 
