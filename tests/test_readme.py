@@ -1,4 +1,4 @@
-"""README and CONTRIBUTING say what is so: code runs as written, and commands are ones the parser takes."""
+"""README, CONTRIBUTING and docs/ say what is so: code runs as written, and commands are ones the parser takes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from harness import cli
 from harness.cli.parser import Parser
 from harness.protocol.load import load_protocol
+from tests.helpers.readme_results import in_readme, results_table
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,18 +25,24 @@ def blocks(file: str) -> list[tuple[str, str]]:
     return re.findall(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-BLOCKS = blocks("README.md")
+METHODS = "docs/methods_of_your_own.md"
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/data.md", "docs/how_to.md", METHODS, "docs/protocols.md", "docs/runs.md")
 
 
-def block(kind: str, first_line: str) -> str:
-    (found,) = [text for language, text in BLOCKS if language == kind and text.startswith(first_line)]
+def block(file: str, kind: str, first_line: str) -> str:
+    (found,) = [text for language, text in blocks(file) if language == kind and text.startswith(first_line)]
     return found
 
 
-def test_the_method_in_the_readme_passes_the_checks(
+def test_the_readme_is_short_and_has_the_results_of_the_boards_as_they_are() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) < 1200
+    assert in_readme() == results_table(), "python -m tests.helpers.readme_results writes the table again"
+
+
+def test_the_method_on_the_page_of_methods_passes_the_checks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "mine.py").write_text(block("python", "# mine.py"))
+    (tmp_path / "mine.py").write_text(block(METHODS, "python", "# mine.py"))
     monkeypatch.chdir(tmp_path)
     assert cli.main(["check", "mine.py:NewestMean"]) == 0
     assert "failed" not in capsys.readouterr().out
@@ -46,7 +53,7 @@ def test_the_run_in_the_readme_goes_through_from_python(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HARNESS_CACHE", str(cache))
-    exec(compile(block("python", "# one_run.py"), "one_run.py", "exec"), {})
+    exec(compile(block("README.md", "python", "# one_run.py"), "one_run.py", "exec"), {})
     accuracy, *shapes, passed = capsys.readouterr().out.splitlines()
     mean, interval = map(float, accuracy.split())
     assert 20 < mean < 60
@@ -55,8 +62,8 @@ def test_the_run_in_the_readme_goes_through_from_python(
     assert passed == "True"
 
 
-def test_the_property_test_in_the_readme_passes_and_can_fail(tmp_path: Path) -> None:
-    text = block("python", "# test_mine.py")
+def test_the_property_test_on_that_page_passes_and_can_fail(tmp_path: Path) -> None:
+    text = block(METHODS, "python", "# test_mine.py")
     assert len(text.splitlines()) <= 22
     broken = text.replace("protocol.label_delay)", "protocol.label_delay + 1)")
     assert broken != text
@@ -71,9 +78,10 @@ def test_the_property_test_in_the_readme_passes_and_can_fail(tmp_path: Path) -> 
         assert done.returncode == code, done.stdout
 
 
-def test_the_protocol_in_the_readme_is_the_shipped_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/protocols.md"])
+def test_the_protocol_that_is_shown_is_the_shipped_one(page: str, tmp_path: Path) -> None:
     path = tmp_path / "shown.yaml"
-    path.write_text(block("yaml", "# protocols/cifarfs_delay5.yaml"))
+    path.write_text(block(page, "yaml", "# protocols/cifarfs_delay5.yaml"))
     shown, shipped = load_protocol(path).protocol, load_protocol("cifarfs_delay5").protocol
     assert shown.model_dump(exclude={"published", "notes"}) == shipped.model_dump(exclude={"published", "notes"})
 
@@ -81,12 +89,12 @@ def test_the_protocol_in_the_readme_is_the_shipped_one(tmp_path: Path) -> None:
 def commands(file: str) -> list[str]:
     lines = [line for language, text in blocks(file) if language == "bash" for line in text.splitlines()]
     found = [part.split("#")[0].strip() for line in lines for part in re.split(r"&&|>", line) if "harness " in part]
-    return [re.sub(r"^\S*harness ", "", part) for part in found]
+    return [re.sub(r"^.*?\S*harness ", "", part) for part in found if part]
 
 
-@pytest.mark.parametrize("words", [*commands("README.md"), *commands("CONTRIBUTING.md")])
+@pytest.mark.parametrize("words", dict.fromkeys(words for page in PAGES for words in commands(page)))
 def test_every_command_that_is_shown_is_one_the_parser_takes(words: str) -> None:
-    name, *rest = shlex.split(words)
+    name, *rest = shlex.split(words.replace("$SLURM_ARRAY_TASK_ID $RESUME", "0"))
     module, line = cli.COMMANDS[name]
     parser = Parser(prog=name, description=line)
     importlib.import_module(module).add_arguments(parser)
@@ -94,10 +102,6 @@ def test_every_command_that_is_shown_is_one_the_parser_takes(words: str) -> None
 
 
 def test_there_are_commands_to_check() -> None:
-    assert len(commands("README.md")) >= 9
-    assert len(commands("CONTRIBUTING.md")) >= 7
-    for file, names in (
-        ("README.md", {"run", "list", "validate", "schema", "export", "check", "submit", "verify", "compare"}),
-        ("CONTRIBUTING.md", {"new-method", "check", "run", "submit", "verify", "compare"}),
-    ):
-        assert names <= {words.split()[0] for words in commands(file)}
+    shown = {words.split()[0] for page in PAGES for words in commands(page)}
+    assert shown >= {"run", "list", "show", "validate", "lint", "schema", "export", "board"}
+    assert shown >= {"new-method", "check", "submit", "verify", "compare"}

@@ -29,7 +29,7 @@ KINDS = {
     "late": "kind: delayed_label\nepisode: {ways: 3, presentations: 3, label_delay: 2}\nscoring: {shots: [1, 2]}\n",
     "few_shot": "kind: n_way_k_shot\nepisode: {ways: 3, shots: 1, queries: 2}\n",
 }
-README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)
@@ -108,8 +108,8 @@ def test_a_protocol_that_the_folder_cannot_hold_is_refused_before_anything_is_tr
     assert not Path("runs").exists()
 
 
-def test_the_example_in_the_readme_runs(tmp_path: Path) -> None:
-    (block,) = re.findall(r"^```yaml\n(# garden_online\.yaml\n.*?)^```", README, re.MULTILINE | re.DOTALL)
+def test_the_example_on_the_page_of_data_runs(tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```yaml\n(# garden_online\.yaml\n.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     Path("garden_online.yaml").write_text(block)
     image_folder(tmp_path / "photos/birds", (*BIRDS, "dodo"), images=6)
     assert ran("garden_online", "--method", "count", "--test-episodes", "3").data.name == "garden_birds"
