@@ -45,10 +45,14 @@ def state_is_batched(subject: Subject) -> Finding:
 
 
 def nothing_in_place(subject: Subject) -> Finding:
-    """No call changes the states, feedback, inputs or answers that it or an earlier call was given or gave."""
+    """No call changes the states, feedback, inputs or answers that it or an earlier call was given or gave.
+
+    An answer that shares memory with the state, so that a call may correct it later, is noted where no call does so.
+    """
     setting, method, life = subject.setting, subject.fresh(), life_of(subject.episodes)
     kept: list[_Copy] = []
     recent: list[_Copy] = []
+    shared: Finding | None = None
     with scoring(method):
         state = method.start(BATCH)
         for t in range(len(life.feedback)):
@@ -64,6 +68,7 @@ def nothing_in_place(subject: Subject) -> Finding:
             if not life.pairs:
                 recent += _copies(x, f"the input of {step}")
                 logits, state = method.predict(state, x)
+                shared = shared or _shared(logits, state, step, t)
                 edited = _edited(recent)
                 if edited:
                     return Finding("failed", f"predict at {step} edited {edited} in place", t)
@@ -83,7 +88,7 @@ def nothing_in_place(subject: Subject) -> Finding:
             if edited:
                 return Finding("failed", f"query edited {edited} in place")
     edited = _edited(kept)
-    return Finding("failed", f"a later call edited {edited} in place") if edited else Finding()
+    return Finding("failed", f"a later call edited {edited} in place") if edited else shared or Finding()
 
 
 def state_is_all(subject: Subject) -> Finding:
@@ -194,6 +199,16 @@ def _copies(state: State, name: str) -> list[_Copy]:
 
 def _edited(copies: list[_Copy]) -> str | None:
     return next((each.name for each in copies if not same(each.tensor.detach(), each.held)), None)
+
+
+def _shared(logits: Tensor, state: State, step: str, number: int) -> Finding | None:
+    """A note if an answer shares memory with the state after it: an edit of the one would be an edit of the other."""
+    place = logits.untyped_storage().data_ptr() if logits.numel() else 0
+    for path, leaf in pytree.tree_leaves_with_path(state):
+        if place and isinstance(leaf, Tensor) and leaf.untyped_storage().data_ptr() == place:
+            said = f"the answer of {step} shares memory with state{_spelled(path)}; return a copy of it (clone())"
+            return Finding("note", said, number)
+    return None
 
 
 def _problem(state: State, batch: int) -> str | None:

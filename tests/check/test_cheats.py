@@ -147,6 +147,74 @@ def checked(cls: type[Method]) -> Report:
     return check_method(cls, kinds=["online_few_shot"], delays=[1])
 
 
+class _SharesItsAnswers(Honest):
+    """Its answer is a view of what its state has of it; `correct` is what it does once the label comes."""
+
+    def start(self, episodes: int) -> State:
+        return {**super().start(episodes), "given": self.scale.new_zeros(episodes, self.task.ways)}
+
+    def observe(self, state: State, feedback: Feedback) -> State:
+        self.correct(state["given"], feedback.target)
+        return super().observe(state, feedback)
+
+    def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        logits, after = super().predict(state, x)
+        given = logits.clone()
+        return given[:], {**after, "given": given}
+
+    def correct(self, given: Tensor, label: Tensor) -> None:
+        return
+
+    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
+        return None
+
+
+class CorrectsThroughItsState(_SharesItsAnswers):
+    """Writes the label into the view."""
+
+    def correct(self, given: Tensor, label: Tensor) -> None:
+        given.scatter_(1, label.clamp(min=0)[:, None], 9.0)
+
+
+class CorrectsBehindItsState(_SharesItsAnswers):
+    """Writes it through NumPy, where torch's counts of versions see nothing."""
+
+    def correct(self, given: Tensor, label: Tensor) -> None:
+        np.put_along_axis(given.detach().numpy(), label.clamp(min=0)[:, None].numpy(), 9.0, 1)
+
+
+class CorrectsLargeBatches(_SharesItsAnswers):
+    """Writes it where a batch is larger than those of a check."""
+
+    def correct(self, given: Tensor, label: Tensor) -> None:
+        if len(given) > 16:
+            given.scatter_(1, label.clamp(min=0)[:, None], 9.0)
+
+
+@pytest.mark.parametrize(
+    ("cls", "outcome", "reason"),
+    [
+        (CorrectsThroughItsState, "failed", "edited the state before step 0['given'] in place"),
+        (CorrectsBehindItsState, "failed", "edited the state before step 0['given'] in place"),
+        (CorrectsLargeBatches, "note", "the answer of step 0 shares memory with state['given']; return a copy"),
+        (_SharesItsAnswers, "note", "the answer of step 0 shares memory with state['given']; return a copy"),
+        (Honest, "passed", ""),
+    ],
+)
+def test_a_state_that_shares_memory_with_answers_is_found(cls: type[Method], outcome: str, reason: str) -> None:
+    report = checked(cls)
+    found = report.result("nothing in place")
+    assert (found.outcome, reason in found.reason) == (outcome, True), report.text()
+    assert report.passed == (outcome != "failed"), report.text()
+
+
+@pytest.mark.parametrize("cls", [CorrectsThroughItsState, CorrectsBehindItsState, CorrectsLargeBatches])
+def test_answers_that_are_corrected_through_the_state_earn_what_they_did(cls: type[Method]) -> None:
+    task = task_for(Honest, PROTOCOL, (1, 28, 28), 30)
+    found, honest = (evaluate(each(task), SOURCE, PROTOCOL, "test", 20)["by_step"] for each in (cls, Honest))
+    assert np.array_equal(found, honest)
+
+
 class WithoutShelter:
     """A name of its own for each test, so that what one remembers is not the other's."""
 
