@@ -18,7 +18,7 @@ from harness.evaluation import evaluate as module
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.isolated import Bounds, Player, Remote, played
 from harness.method.interface import Feedback, Method, State
-from harness.method.registry import task_for
+from harness.method.registry import build_method, task_for
 from harness.testing import tiny_dataset
 from tests.check.cheats import medley, rememberers, thieves
 from tests.check.cheats.base import hashed
@@ -211,7 +211,9 @@ def test_a_state_that_shares_memory_with_answers_is_found(cls: type[Method], out
 @pytest.mark.parametrize("cls", [CorrectsThroughItsState, CorrectsBehindItsState, CorrectsLargeBatches])
 def test_answers_that_are_corrected_through_the_state_earn_what_they_did(cls: type[Method]) -> None:
     task = task_for(Honest, PROTOCOL, (1, 28, 28), 30)
-    found, honest = (evaluate(each(task), SOURCE, PROTOCOL, "test", 20)["by_step"] for each in (cls, Honest))
+    found, honest = (
+        evaluate(build_method(each, task, {}, 0), SOURCE, PROTOCOL, "test", 20)["by_step"] for each in (cls, Honest)
+    )
     assert np.array_equal(found, honest)
 
 
