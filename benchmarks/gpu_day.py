@@ -106,7 +106,7 @@ def checked(day: Day) -> dict[str, Any]:
         folder = day.out / "checks" / f"{method}-{device}"
         words = ["run", protocol, "--method", method, "--budget", "smoke", "--data", "stand-in", "--no-board"]
         words += ["--device", device, "--threads", "1", "--run", str(folder), "--test-episodes", "20", "--fresh"]
-        begun = time.monotonic()
+        start = time.monotonic()
         try:
             done = subprocess.run(
                 day.harness(*words), env=day.environment, capture_output=True, text=True, timeout=max(30, day.left)
@@ -116,7 +116,7 @@ def checked(day: Day) -> dict[str, Any]:
         if done.returncode:
             return {"error": done.stderr.strip().splitlines()[-3:]}
         metrics = json.loads((folder / "record.json").read_text(encoding="utf-8"))["metrics"]
-        return {"score": next(iter(metrics.values()))["mean"], "seconds": round(time.monotonic() - begun, 1)}
+        return {"score": next(iter(metrics.values()))["mean"], "seconds": round(time.monotonic() - start, 1)}
 
     def both(name: str) -> tuple[str, dict[str, Any]]:
         module, _, attribute = BUILT_IN[name][0].partition(":")

@@ -55,14 +55,14 @@ def view_board(name: str, protocol: AnyProtocol | None, boards: Path, stand_in: 
     """Reads and ranks a board. Without its protocol, rows are compared with the one finished last, and ranked by
     the metric that boards of its kind are ranked by."""
     board = read_board(board_path(boards, name, stand_in))
-    asked = None
+    wanted = None
     if protocol is None:
         own, by = usual_digest(board.records), usual_ranking(board.records)
     else:
         own, by = protocol.digest, protocol.ranking
-        asked = protocol.test_episodes
-    found = standings(board.records, own, asked, by, lambda record: stored_values(protocol, record, boards))
-    return View(name, stand_in, protocol, own, asked, board, found)
+        wanted = protocol.test_episodes
+    found = standings(board.records, own, wanted, by, lambda record: stored_values(protocol, record, boards))
+    return View(name, stand_in, protocol, own, wanted, board, found)
 
 
 def stored_values(protocol: AnyProtocol | None, record: Record, boards: Path) -> Each | None:

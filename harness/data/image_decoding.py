@@ -54,7 +54,9 @@ def decoded(
     with file.open("wb") as out, ThreadPoolExecutor(threads()) as pool, track("decoding", count, "images") as task:
         size = int(np.prod(shape))
         for batch in batches(pictures, _BATCH):
-            for picture, image in zip(batch, pool.map(lambda each: _tried(each, shape, stretch), batch), strict=True):
+            for picture, image in zip(
+                batch, pool.map(lambda each: _decode_or_error(each, shape, stretch), batch), strict=True
+            ):
                 if isinstance(image, str):
                     problems.append(image)
                 elif not problems:
@@ -126,7 +128,7 @@ def unreadable(error: Exception) -> str:
     return f"cannot be read as an image: {without_addresses(error)}"
 
 
-def _tried(picture: Picture, shape: tuple[int, int, int], stretch: bool) -> np.ndarray | str:
+def _decode_or_error(picture: Picture, shape: tuple[int, int, int], stretch: bool) -> np.ndarray | str:
     """The pixels, or in words why there are none."""
     if picture.content is None:
         return f"{picture.called}: there is no image"

@@ -137,17 +137,17 @@ class Remote(Method):
 
     def __init__(self, worker: _Worker, task: Task, fresh: bool = False) -> None:
         super().__init__(task)
-        self.fresh, self.lived = fresh, False
+        self.fresh, self.used = fresh, False
         self.worker = worker
         self.confined, self.why_not = worker.facts["confined"], worker.facts["why_not"]
         self.learns_by_gradient = worker.facts["learns_by_gradient"]
         self.transductive = worker.facts["transductive"]
 
     def start(self, episodes: int) -> State:
-        if self.fresh and self.lived:
+        if self.fresh and self.used:
             self.worker.end()
             self.worker.begin()
-        self.lived = True
+        self.used = True
         self.worker.call("start", episodes=episodes)
         return 0
 

@@ -39,14 +39,14 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 28,) * 2)
     try:
-        player = _told(channel, "its construction", partial(Player, first, channel))
+        player = _answer_or_error(channel, "its construction", partial(Player, first, channel))
         if player is None:
             return
         facts = {"learns_by_gradient": player.method.learns_by_gradient, "transductive": player.method.transductive}
         channel.send({"confined": how, "why_not": why_not, **{name: bool(value) for name, value in facts.items()}})
         while True:
             message = channel.receive()
-            reply = _told(channel, message["do"], partial(player.does, message))
+            reply = _answer_or_error(channel, message["do"], partial(player.does, message))
             if reply is not None:
                 channel.send(reply)
     except Closed:
@@ -109,7 +109,7 @@ def _tensor(raw: np.ndarray, dtype: str, shape: list[int]) -> Tensor:
     return (torch.from_numpy(raw).view(kind) if len(raw) else torch.empty(0, dtype=kind)).reshape(shape)
 
 
-def _told(channel: Channel, what: str, call: Callable[[], Any]) -> Any:
+def _answer_or_error(channel: Channel, what: str, call: Callable[[], Any]) -> Any:
     """What the call gives; None if it failed, after the scorer was told how."""
     from harness.util.errors import UserError
 

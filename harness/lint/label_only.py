@@ -26,7 +26,7 @@ BLIND = ("majority", "copy_last", "count")
 BLIND_MASKS = ("all_foreground", "all_background", "copy_last_mask", "mean_mask")
 """Methods that look at masks alone."""
 
-_TRIED = 8  # candidates of a kind for the period of a class order
+_CANDIDATES = 8  # candidates of a kind for the period of a class order
 
 SOLVED = 0.9
 TOO_MUCH = 0.25
@@ -63,9 +63,9 @@ def learner_findings(protocol: AnyProtocol, table: ClassTable, dataset: Dataset 
         if share <= 0.01:
             continue
         severity = ERROR if share >= SOLVED else WARNING if share >= TOO_MUCH else NOTE
-        told = f"'{name}', which sees labels but no image, earns {100 * accuracy:.1f} % of {protocol.ranking}"
+        message = f"'{name}', which sees labels but no image, earns {100 * accuracy:.1f} % of {protocol.ranking}"
         yield Finding(
-            severity, "learners", f"{told} (guessing: {100 * guessing:.1f} %){_hint(name, protocol, severity)}"
+            severity, "learners", f"{message} (guessing: {100 * guessing:.1f} %){_hint(name, protocol, severity)}"
         )
 
 
@@ -144,8 +144,8 @@ def _best_period(plans: Sequence[EpisodePlan], delay: int) -> int | None:
     """
     steps = plans[0].steps
     counts = np.sum([_distances(plan) for plan in plans], axis=0)
-    common = [each for each in np.argsort(-counts, kind="stable")[:_TRIED].tolist() if each]
-    known = np.argsort(-counts[delay:], kind="stable")[:_TRIED] + delay
+    common = [each for each in np.argsort(-counts, kind="stable")[:_CANDIDATES].tolist() if each]
+    known = np.argsort(-counts[delay:], kind="stable")[:_CANDIDATES] + delay
     periods = {*known.tolist(), *(-(-delay // each) * each for each in common)}
     possible = sorted(each for each in periods if delay <= each <= steps // 2)
     return max(possible, key=lambda back: np.mean([_ago(plan, back)[back:].mean() for plan in plans]), default=None)
@@ -156,7 +156,7 @@ def _distances(plan: EpisodePlan) -> np.ndarray:
     order = np.argsort(plan.target, axis=1, kind="stable")
     classes = np.take_along_axis(plan.target, order, axis=1)
     counts = np.zeros(plan.steps, np.int64)
-    for back in range(1, min(_TRIED, plan.steps - 1) + 1):
+    for back in range(1, min(_CANDIDATES, plan.steps - 1) + 1):
         same = classes[:, back:] == classes[:, :-back]
         counts += np.bincount((order[:, back:] - order[:, :-back])[same], minlength=plan.steps)
     return counts

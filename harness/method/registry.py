@@ -113,13 +113,15 @@ def task_for(cls: type[Method], protocol: AnyProtocol, image_shape: Sequence[int
     return task_of(protocol, (channels, height, width), classes, cls.needs_label_delay)
 
 
-def task_of(protocol: AnyProtocol, image_shape: tuple[int, int, int], classes: int | None, delay_told: bool) -> Task:
+def task_of(
+    protocol: AnyProtocol, image_shape: tuple[int, int, int], classes: int | None, with_label_delay: bool
+) -> Task:
     """What there is to know of a protocol before its episodes begin, with or without its label delay."""
     from harness.method.interface import Task
 
     ways = classes if protocol.ways is None else protocol.ways
     assert ways is not None, "the protocol asks for all classes of its data set"
-    return Task(ways, image_shape, protocol.task_kind, protocol.label_delay if delay_told else None, classes or 0)
+    return Task(ways, image_shape, protocol.task_kind, protocol.label_delay if with_label_delay else None, classes or 0)
 
 
 def resolved_options(cls: type[Method], given: dict[str, Any]) -> dict[str, Any]:

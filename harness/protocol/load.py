@@ -90,8 +90,8 @@ def find_protocol(name_or_path: str | Path) -> Path:
         raise UserError(f"'{name}' is a directory; name a protocol file. It has: {', '.join(inside) or 'none'}.")
     if path.stem in shipped and path.suffix in {".yaml", ".yml"}:
         raise UserError(f"there is no file '{name}'. The shipped protocol of that name is called '{path.stem}'.")
-    beside = [str(each) for each in path.parent.glob("*.yaml")] if is_folder(path.parent) else []
-    guess = nearest(name, [*shipped, *beside])
+    siblings = [str(each) for each in path.parent.glob("*.yaml")] if is_folder(path.parent) else []
+    guess = nearest(name, [*shipped, *siblings])
     hint = f" Did you mean '{guess}'?" if guess else ""
     raise UserError(f"there is no protocol '{name}'.{hint} Give a file, or one of: {some_of([*shipped], name)}.")
 

@@ -98,7 +98,7 @@ def method_marks(method: Method) -> list[str]:
 def cost_of(method: Method, protocol: AnyProtocol, dataset: Dataset, options: Mapping[str, Any], seed: int) -> Cost:
     """The cost of a method, built with these options and this seed, on the first test episode."""
     plan = plan_episodes(protocol, dataset.tables["test"], "test", EVALUATION_SEED, [0])
-    return measured_cost(method, plan, _told_later(method, options, seed))
+    return measured_cost(method, plan, _with_label_delay(method, options, seed))
 
 
 def record_of(
@@ -184,7 +184,7 @@ def _defaults(prepared: Prepared) -> list[str]:
     )
 
 
-def _told_later(method: Method, options: Mapping[str, Any], seed: int) -> Method:
+def _with_label_delay(method: Method, options: Mapping[str, Any], seed: int) -> Method:
     """The method as it would be if labels came a step later: itself, unless it was told the delay."""
     told = method.task.label_delay
     if told is None:

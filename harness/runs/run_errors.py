@@ -27,7 +27,7 @@ def memory_error(error: BaseException, checkpoint: Path) -> RunError:
     said = (str(error).strip() or type(error).__name__).splitlines()[0]
     return RunError(
         f"out of memory: {said}\n"
-        f"{_kept(checkpoint)} Where more memory is free (other jobs stopped, another --device), go on with --resume.\n"
+        f"{_saved(checkpoint)} Where more memory is free (other jobs stopped, another --device), go on with --resume.\n"
         "To need less, which makes it another run: a smaller 'batch' in the recipe (--recipe FILE), smaller options of "
         "the method (--set NAME=VALUE), a protocol with fewer ways or steps; where it ran out while scoring, fewer "
         "--test-episodes."
@@ -38,7 +38,7 @@ def file_error(error: OSError, checkpoint: Path) -> RunError:
     """The RunError in place of a file or folder that could not be read or written."""
     where = error.filename or checkpoint.parent
     advice = " Make room there, then" if error.errno in _FULL else " Once that is mended,"
-    return RunError(f"{where}: {error.strerror or error}. {_kept(checkpoint)}{advice} go on with --resume.")
+    return RunError(f"{where}: {error.strerror or error}. {_saved(checkpoint)}{advice} go on with --resume.")
 
 
 def folder_error(error: OSError, folder: Path) -> UserError | RunError:
@@ -49,7 +49,7 @@ def folder_error(error: OSError, folder: Path) -> UserError | RunError:
     return RunError(f"{said}. Nothing was begun; give the same command again once that is mended")
 
 
-def _kept(checkpoint: Path) -> str:
+def _saved(checkpoint: Path) -> str:
     if checkpoint.is_file():
         return f"The last good checkpoint is kept ({checkpoint})."
     return "No checkpoint was written yet."

@@ -61,8 +61,8 @@ def drive(
         sweep.write_status()
         while sweep.waiting or sweep.active:
             late = deadline is not None and time.monotonic() >= deadline
-            if stop.asked or late:
-                sweep.halt("stopping" if stop.asked else "the time of the sweep is over")
+            if stop.requested or late:
+                sweep.halt("stopping" if stop.requested else "the time of the sweep is over")
                 break
             sweep.step()
             time.sleep(pause)

@@ -151,8 +151,8 @@ def _protocols(grid: Grid, at: Loc, document: Document, problems: list[Problem])
     found = []
     for name, loc in _named(grid.protocols, list(protocol_files()), (*at, "protocols")):
         try:
-            beside = document.path.parent / name
-            found.append(load_protocol(beside if beside.is_file() else name))
+            near = document.path.parent / name
+            found.append(load_protocol(near if near.is_file() else name))
         except YamlError as error:
             problems += error.problems
         except UserError as error:
@@ -165,8 +165,8 @@ def _methods(grid: Grid, at: Loc, document: Document, problems: list[Problem]) -
     for name, loc in _named(grid.methods, method_names(), (*at, "methods")):
         try:
             file, _, cls = name.rpartition(":")
-            beside = document.path.parent / file
-            found.append(_loaded(f"{beside}:{cls}" if file and beside.is_file() else name))
+            near = document.path.parent / file
+            found.append(_loaded(f"{near}:{cls}" if file and near.is_file() else name))
         except UserError as error:
             problems.append(problem_at(document.place(loc), str(error), loc))
     return found

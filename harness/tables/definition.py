@@ -145,8 +145,8 @@ def find_table(name: str) -> Printed:
     left must mean one table. Raises UserError with the nearest name, or with all that are meant.
     """
     tables = all_tables()
-    asked = _words(name)
-    found = [each for each in tables if _means(asked, each)]
+    wanted = _words(name)
+    found = [each for each in tables if _means(wanted, each)]
     if len(found) == 1:
         return found[0]
     names = ", ".join(each.name for each in found or tables)
@@ -158,11 +158,11 @@ def find_table(name: str) -> Printed:
     raise UserError(f"unknown table '{name}'.{hint} Known: {names}.")
 
 
-def _means(asked: set[str], printed: Printed) -> bool:
+def _means(wanted: set[str], printed: Printed) -> bool:
     """Whether the words name the table (all of its own words but 'table') and beyond that only its paper."""
     own = _words(printed.table.name)
     paper = _words(" ".join([printed.paper.name, *printed.paper.also]))
-    return asked >= own - {"table"} and asked - own <= paper
+    return wanted >= own - {"table"} and wanted - own <= paper
 
 
 def _words(text: str) -> set[str]:

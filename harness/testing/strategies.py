@@ -120,7 +120,7 @@ def tasks(kinds: Sequence[str] = tuple(KINDS), max_ways: int = 5) -> SearchStrat
     from harness.method.registry import task_of
 
     return st.builds(
-        lambda protocol, classes, told: task_of(protocol, CARDS[protocol.dataset].image_shape, classes, told),
+        lambda protocol, classes, delay: task_of(protocol, CARDS[protocol.dataset].image_shape, classes, delay),
         protocols(kinds, max_ways),
         st.integers(1, max_ways),
         st.booleans(),

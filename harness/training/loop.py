@@ -43,7 +43,7 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
         return limits.seconds is not None and time.monotonic() - began >= limits.seconds
 
     def stopping() -> bool:
-        return stop.asked or out_of_time()
+        return stop.requested or out_of_time()
 
     def save() -> None:
         nonlocal saved
@@ -58,7 +58,7 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
         report(progress, training, "validation")
 
     def between_batches(_: int) -> None:
-        if stop.asked or stop.save:
+        if stop.requested or stop.save:
             save()
         stop.check()
 
@@ -84,7 +84,7 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
             progress.done = progress.done or progress.episodes >= training.total or out_of_time()
             if progress.done and selection.is_missing(progress):
                 select()
-            if progress.done or stop.asked or stop.save or time.monotonic() - saved >= limits.checkpoint_seconds:
+            if progress.done or stop.requested or stop.save or time.monotonic() - saved >= limits.checkpoint_seconds:
                 save()
             stop.check()
     if selection.best is not None:

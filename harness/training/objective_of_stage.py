@@ -77,7 +77,7 @@ def _classes(
 def _pretraining_method(training: Training, protocol: AnyProtocol, number: int) -> Method:
     """The method's pretraining method; UserError if it has none."""
     method, card, stage = training.method, training.source.dataset.card, training.budget.stages[number]
-    task = task_of(protocol, card.image_shape, card.classes["train"], delay_told=True)
+    task = task_of(protocol, card.image_shape, card.classes["train"], with_label_delay=True)
     found = seeded(lambda: training_hooks(method).pretraining_method(task), "pretext", training.seed, number)
     if found is None:
         raise UserError(f"stage '{stage.name}' has the objective 'pretext', but {type(method).__name__} has none")

@@ -160,12 +160,12 @@ class When(Strict):
         return within and self.init in (None, other.init)
 
     def matches(self, loaded: Loaded, init: bool) -> bool:
-        asked = (
+        requested = (
             (self.dataset, loaded.protocol.data_name),
             (self.kind, loaded.protocol.kind),
             (self.protocol, loaded.name),
         )
-        fits = all(allowed is None or value in allowed for allowed, value in asked)
+        fits = all(allowed is None or value in allowed for allowed, value in requested)
         return fits and self.init in (None, init)
 
 

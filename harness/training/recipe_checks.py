@@ -88,9 +88,9 @@ def _is_recipe(path: Path, depth: int) -> bool:
     parent = data.get(EXTENDS)
     if not isinstance(parent, str) or depth > 10:
         return False
-    beside = path.parent / parent
-    if is_file(beside):
-        return _is_recipe(beside, depth + 1)
+    near = path.parent / parent
+    if is_file(near):
+        return _is_recipe(near, depth + 1)
     return parent in recipe_files() and parent not in protocol_files()
 
 

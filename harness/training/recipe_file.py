@@ -179,15 +179,15 @@ def resolve_in(
     if whole.stages and all(reasons):
         message = f"{loaded.name} gets no stage of '{used}': {'; '.join(dict.fromkeys(reasons))}"
         raise YamlError(problem_at(document.place((*loc, "stages")), message, (*loc, "stages")))
-    kept = [each for each, reason in enumerate(reasons) if not reason]
-    for each in kept:
+    chosen = [each for each, reason in enumerate(reasons) if not reason]
+    for each in chosen:
         _check_stage(whole.stages[each], protocol or loaded.protocol, places[each], (*loc, "stages", each))
-    budget = whole.model_copy(update={"stages": [whole.stages[each] for each in kept]})
+    budget = whole.model_copy(update={"stages": [whole.stages[each] for each in chosen]})
     left_out = tuple(LeftOut(stage.name, why) for stage, why in zip(whole.stages, reasons, strict=True) if why)
     budget, effective = changed(budget, changes or {}, {each.name: each.reason for each in left_out})
     if effective:
         _check_changed(budget, loaded.protocol, protocol or loaded.protocol)
-    part, stages = document.place(("parts", number)), tuple(places[each] for each in kept)
+    part, stages = document.place(("parts", number)), tuple(places[each] for each in chosen)
     return Resolved(document.path, name, used, budget, part, stages, options, left_out, effective)
 
 

@@ -29,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
         raise UserError(f"'{path}' is a directory; name a file")
     if not is_folder(path.parent):
         raise UserError(f"there is no folder '{path.parent}' to write '{path.name}' into")
-    temporary = path.with_name(f"{_beside(path)}{os.getpid()}")
+    temporary = path.with_name(f"{_temporary_name(path)}{os.getpid()}")
     try:
         temporary.touch()
         mode = stat.S_IMODE(temporary.stat().st_mode)
@@ -71,7 +71,7 @@ def is_folder(path: Path) -> bool:
 
 def leftovers(path: Path) -> list[Path]:
     """What writers of `path` that were killed left beside it; not for use while somebody may be writing."""
-    return sorted(path.parent.glob(f"{glob.escape(_beside(path))}*"))
+    return sorted(path.parent.glob(f"{glob.escape(_temporary_name(path))}*"))
 
 
 def read_limited(path: Path, most: int) -> bytes:
@@ -138,5 +138,5 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _beside(path: Path) -> str:
+def _temporary_name(path: Path) -> str:
     return f".{path.name}.tmp-"

@@ -106,7 +106,7 @@ def confine(hidden: Sequence[str]) -> str | None:
     """
     if not sys.platform.startswith("linux"):
         return f"user namespaces are a feature of Linux, this is {sys.platform}"
-    why_not = _tried_in_child(hidden)
+    why_not = _try_in_child(hidden)
     if why_not is not None:
         return why_not
     libc = ctypes.CDLL(None, use_errno=True)
@@ -119,7 +119,7 @@ def confine(hidden: Sequence[str]) -> str | None:
     return None
 
 
-def _tried_in_child(hidden: Sequence[str]) -> str | None:
+def _try_in_child(hidden: Sequence[str]) -> str | None:
     """Why a child of this process cannot be confined, or None: what fails halfway leaves this process as it was."""
     reading, writing = os.pipe()
     child = os.fork()

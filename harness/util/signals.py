@@ -18,12 +18,12 @@ SAVING = tuple(getattr(signal, name) for name in ("SIGUSR1",) if hasattr(signal,
 class Stop:
     """What the process was asked for by signals: to stop (`asked`), or to save and go on (`save`, by SIGUSR1)."""
 
-    asked: bool = False
+    requested: bool = False
     save: bool = False
 
     def check(self) -> None:
         """Raises KeyboardInterrupt if a stop was asked for."""
-        if self.asked:
+        if self.requested:
             raise KeyboardInterrupt
 
 
@@ -37,9 +37,9 @@ def deferred() -> Iterator[Stop]:
     stop = Stop()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if stop.asked:
+        if stop.requested:
             raise KeyboardInterrupt
-        stop.asked = True
+        stop.requested = True
 
     def note_save(number: int, frame: FrameType | None) -> None:
         stop.save = True

@@ -58,8 +58,8 @@ def _parent(document: Document, chain: list[Path], shipped: Mapping[str, Path], 
         raise _refused(document, f"'{given}' does not end in .yaml or .yml, as the name of a {what} file does")
     if not is_file(parent):
         if given not in shipped:
-            beside = [each.name for each in document.path.parent.glob("*.yaml") if each != document.path]
-            guess = nearest(given, [*beside, *shipped])
+            siblings = [each.name for each in document.path.parent.glob("*.yaml") if each != document.path]
+            guess = nearest(given, [*siblings, *shipped])
             hint = f"; did you mean '{guess}'?" if guess else ""
             raise _refused(document, f"there is no file '{shown(parent)}' and no shipped {what} '{given}'{hint}")
         parent = shipped[given]

@@ -109,9 +109,9 @@ def _no_such_kind(
     given = at(data, spot.loc)
     found = given.get(tag) if isinstance(given, dict) else None
     named = nearest(found, known) if isinstance(found, str) else None
-    tried = {each: _errors_as(adapter, data, spot.loc, tag, each) for each in ([named] if named else known)}
-    fewest = min(len(each) for each in tried.values())
-    fitting = [each for each, errors in tried.items() if len(errors) == fewest]
+    attempts = {each: _errors_as(adapter, data, spot.loc, tag, each) for each in ([named] if named else known)}
+    fewest = min(len(each) for each in attempts.values())
+    fitting = [each for each, errors in attempts.items() if len(errors) == fewest]
     guess = fitting[0] if len(fitting) == 1 else None
     hint = f" Did you mean '{guess}'?" if guess else ""
     loc = (*spot.loc, tag)
@@ -119,7 +119,7 @@ def _no_such_kind(
         yield Finding(loc, f"found {_found(found)}, which is not a {tag}.{hint} Known: {', '.join(known)}", loc)
     else:
         yield Finding(loc, f"missing.{hint} Known: {', '.join(known)}", spot.loc, at_key=bool(spot.loc))
-    if named and tried[named]:
+    if named and attempts[named]:
         # Its other errors are told too, so that they need not wait for a second try.
         try:
             adapter.validate_python(_with(data, spot.loc, tag, named))

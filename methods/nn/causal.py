@@ -95,14 +95,14 @@ class Dense(nn.Module):
         return torch.cat([past, items], 1)
 
     def after(self, items: Tensor, line: Tensor) -> Tensor:
-        return self._beside(items, line[:, : items.shape[1]])
+        return self._attention_to_both(items, line[:, : items.shape[1]])
 
     def next_item(self, queries: Tensor, line: Tensor, items: int, before: Tensor) -> Tensor:
-        return self._beside(queries, line[:, before])
+        return self._attention_to_both(queries, line[:, before])
 
     def past(self, line: Tensor) -> Tensor:
         return line[:, line.shape[1] - self.dilation :]
 
-    def _beside(self, items: Tensor, earlier: Tensor) -> Tensor:
+    def _attention_to_both(self, items: Tensor, earlier: Tensor) -> Tensor:
         signal, gate = self.both(torch.cat([earlier, items], -1)).chunk(2, -1)
         return torch.cat([items, signal.tanh() * gate.sigmoid()], -1)

@@ -57,7 +57,7 @@ class ConvLSTM(nn.Module):
         Maps are kept in channels-last memory, which the convolutions of the CPU run up to twice as fast on small maps.
         """
         if state is None and steps == 1:
-            state = self._begun(x)
+            state = self._first_state(x)
             return state[0], state
         driven = self._driven(x)
         h, c = state if state is not None else self.start(len(x) // steps, *driven.shape[2:])
@@ -72,7 +72,7 @@ class ConvLSTM(nn.Module):
 
     def first(self, x: Tensor) -> Tensor:
         """h' [N, channels, H, W] of inputs [N, in_channels, H, W] seen with empty memory: no hidden convolution."""
-        return self._begun(x)[0]
+        return self._first_state(x)[0]
 
     def apart(self, x: Tensor, state: tuple[Tensor, Tensor]) -> Tensor:
         """Outputs h' [B * Q, channels, H, W] of inputs [B * Q, ...], each seen next after the state of its episode.
@@ -101,7 +101,7 @@ class ConvLSTM(nn.Module):
         scale, shift = norm.weight[gates], norm.bias[gates]
         return F.batch_norm(maps, mean[gates], variance[gates], scale, shift, norm.training, 0.1, norm.eps)
 
-    def _begun(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _first_state(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """h and c after inputs seen with empty memory, which there is nothing to forget of: three gates of the four."""
         i = self._driven(x, slice(self.channels)).sigmoid()
         o, candidate = self._driven(x, slice(2 * self.channels, None)).chunk(2, 1)

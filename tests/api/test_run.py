@@ -171,8 +171,8 @@ def test_a_class_of_a_notebook_is_known_by_the_source_of_its_cell(here: Path, ca
     exec(compile(OWN, "<cell 7>", "exec"), space)
     record = h.run("late.yaml", space["Bias"], data="stand-in", budget="smoke", quiet=True, board=False).record  # type: ignore[arg-type]
     assert record.target == "interactive:Bias"
-    (kept,) = (cache / "interactive").glob("Bias-*.py")
-    assert kept.read_text() == OWN
+    (file,) = (cache / "interactive").glob("Bias-*.py")
+    assert file.read_text() == OWN
 
 
 def test_a_recipe_is_changed_by_a_call_as_by_the_command_line(here: Path) -> None:

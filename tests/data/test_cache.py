@@ -175,7 +175,7 @@ def test_a_flipped_byte_is_found_wherever_it_is(tmp_path: Path) -> None:
         for place in range(len(good)):
             bad = good[:place] + bytes([good[place] ^ 0x11]) + good[place + 1 :]
             file.write_bytes(bad)
-            found = opened_or_told(folder(tmp_path))
+            found = opened_or_message(folder(tmp_path))
             if isinstance(found, str):
                 assert str(folder(tmp_path)) in found
                 assert "delete this folder" in found
@@ -190,7 +190,7 @@ def test_a_flipped_byte_is_found_wherever_it_is(tmp_path: Path) -> None:
     assert harmless < 10
 
 
-def opened_or_told(where: Path) -> Dataset | str:
+def opened_or_message(where: Path) -> Dataset | str:
     try:
         return cache.opened(MASKED, where)
     except UserError as error:
@@ -342,8 +342,8 @@ def test_what_another_process_is_building_is_not_cleaned_away(tmp_path: Path) ->
         assert (heard(process), heard(process)) == ("locking", "decoding")
         # Another version of the same data set does not share the lock, and must not take the other's folder.
         cache.load(CARD, 2, SOURCE, tmp_path)
-        told, _ = process.communicate("go on\n", timeout=60)
-    assert "refused" not in told
+        message, _ = process.communicate("go on\n", timeout=60)
+    assert "refused" not in message
     assert left_in(tmp_path) == [folder(tmp_path).name, f"tiny-v2-{'0' * 16}"]
 
 
@@ -351,6 +351,6 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     pytest.importorskip("resource")
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
     with builder(tmp_path, before=limit) as process:
-        told, _ = process.communicate("go on\n", timeout=60)
-    assert "refused: cannot write decoded data sets into" in told
+        message, _ = process.communicate("go on\n", timeout=60)
+    assert "refused: cannot write decoded data sets into" in message
     assert left_in(tmp_path) == []

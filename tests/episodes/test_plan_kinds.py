@@ -77,9 +77,9 @@ def test_the_order_of_queries_is_uniform_and_tells_nothing_of_what_came_before(k
     orders, surprising = arrangements(found.target[:, first:])
     assert orders == set(itertools.permutations([0, 0, 1, 1, 2, 2]))
     assert abs(surprising) < 4
-    for asked, shown in itertools.product((first, found.steps - 1), (0, first - 1)):
-        counts = together(found.target[:, asked], 3, found.target[:, shown], 3)
-        assert dependence(counts) < 4.5, f"query {asked} goes with step {shown}"
+    for queried, shown in itertools.product((first, found.steps - 1), (0, first - 1)):
+        counts = together(found.target[:, queried], 3, found.target[:, shown], 3)
+        assert dependence(counts) < 4.5, f"query {queried} goes with step {shown}"
 
 
 def test_the_order_of_subtasks_is_uniform() -> None:

@@ -113,11 +113,11 @@ class CorrectsItsAnswers(Equal):
 class CorrectsItsQueries(Equal):
     """Gives one tensor for every part of the queries, and fills it in when it has seen the last."""
 
-    kept = torch.zeros(4, 12, 3)
+    buffer = torch.zeros(4, 12, 3)
 
     def query(self, state: State, x: Tensor) -> Tensor:
-        self.kept.add_(1.0)[..., 0] += 7
-        return self.kept[:, : x.shape[1]]
+        self.buffer.add_(1.0)[..., 0] += 7
+        return self.buffer[:, : x.shape[1]]
 
 
 def test_an_answer_that_is_corrected_later_earns_what_it_earned_when_it_was_given() -> None:
@@ -126,7 +126,7 @@ def test_an_answer_that_is_corrected_later_earns_what_it_earned_when_it_was_give
 
 def test_queries_are_copied_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.evaluation.rollout.QUERIES_AT_ONCE", 16)
-    CorrectsItsQueries.kept.zero_()
+    CorrectsItsQueries.buffer.zero_()
     once = earned(CorrectsItsQueries, QUERIED)
     assert np.nanmean(once) == pytest.approx(1 / 3), "class 0 is favoured, and right a third of the time"
 

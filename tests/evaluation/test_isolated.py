@@ -75,7 +75,7 @@ def test_a_worker_earns_the_bits_that_the_method_earns_here(name: str, monkeypat
     assert any(len(np.unique(values)) > 1 for values in here.values())
 
 
-def test_failures_are_told_in_sentences_and_noise_is_thrown_away() -> None:
+def test_failures_are_reported_in_sentences_and_noise_is_thrown_away() -> None:
     task = Task(2, (1, 4, 4), "online_few_shot")
     with played(player("Trouble", task), bounds=Bounds(memory=8 << 30)) as remote:
         with pytest.raises(
@@ -105,7 +105,7 @@ def test_a_method_that_hangs_is_ended() -> None:
     assert remote.worker.process.returncode is not None
 
 
-def test_what_cannot_be_built_is_told_in_the_words_of_building() -> None:
+def test_what_cannot_be_built_is_reported_in_the_words_of_building() -> None:
     with pytest.raises(UserError, match=r"Sums has no option 'unit'\. Did you mean 'units'"):  # noqa: SIM117
         with played(player("Sums", Task(2, (1, 4, 4), "online_few_shot"), unit=3)):
             pass

@@ -45,10 +45,10 @@ class Toy(Method):
         return {"mind": torch.zeros(episodes, self.task.ways), "steps": torch.zeros(episodes, dtype=torch.int64)}
 
     def observe(self, state: State, feedback: Feedback) -> State:
-        told = one_hot(feedback.target, self.task.ways)
+        label = one_hot(feedback.target, self.task.ways)
         if feedback.x is not None:
-            told = told * self.seen(feedback.x)
-        return {**state, "mind": torch.tanh(0.9 * state["mind"] + told + 0.1)}
+            label = label * self.seen(feedback.x)
+        return {**state, "mind": torch.tanh(0.9 * state["mind"] + label + 0.1)}
 
     def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
         mind = torch.tanh(state["mind"] + self.seen(x) * self.mix)
@@ -106,10 +106,12 @@ def answers(method: Method, episodes: Episodes) -> Tensor:
 def with_queries(episodes: Episodes, x: Tensor) -> Episodes:
     """The same episodes with other queries, x [Q, B, C, H, W]."""
     plan, first = episodes.plan, episodes.plan.first_query
-    kept = {name: getattr(plan, name)[:first] for name in ("feedback_step", "phase")}
+    before = {name: getattr(plan, name)[:first] for name in ("feedback_step", "phase")}
     longer = {
-        name: torch.cat([torch.from_numpy(kept[name]), torch.full((len(x),), int(getattr(plan, name)[first]))]).numpy()
-        for name in kept
+        name: torch.cat(
+            [torch.from_numpy(before[name]), torch.full((len(x),), int(getattr(plan, name)[first]))]
+        ).numpy()
+        for name in before
     }
     return dataclasses.replace(episodes, x=torch.cat([episodes.x[:first], x]), plan=dataclasses.replace(plan, **longer))
 
@@ -211,9 +213,9 @@ def test_a_query_is_one_step_on_from_the_adapted_state_which_it_leaves_as_it_was
     method, first = built(Toy, protocol, episodes), episodes.plan.first_query
     with torch.no_grad():
         *_, (_, state) = rollout.steps(method, episodes)
-        kept = {name: leaf.clone() for name, leaf in state.items()}
+        before = {name: leaf.clone() for name, leaf in state.items()}
         found = query_logits(method, episodes, state)
-        assert all(torch.equal(state[name], leaf) for name, leaf in kept.items())
+        assert all(torch.equal(state[name], leaf) for name, leaf in before.items())
         if protocol.kind == "continual":
             state = method.observe(state, Feedback(episodes.target[first - 1]))
         state = method.adapt(state)

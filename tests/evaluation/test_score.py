@@ -127,11 +127,11 @@ def test_continual_scores_are_what_counting_query_by_query_gives(subtasks: int) 
     by_subtask = []
     for b in range(30):
         order = list(dict.fromkeys(plan.target[b, :first_query].tolist()))  # numbers in the order of the stream
-        told: dict[int, list[float]] = {number: [] for number in order}
+        per_order: dict[int, list[float]] = {number: [] for number in order}
         for t in range(first_query, plan.steps):
-            told[int(plan.target[b, t])].append(earned[t, b])
-        assert [len(each) for each in told.values()] == [5] * subtasks
-        means = [float(np.mean(each)) for each in told.values()]
+            per_order[int(plan.target[b, t])].append(earned[t, b])
+        assert [len(each) for each in per_order.values()] == [5] * subtasks
+        means = [float(np.mean(each)) for each in per_order.values()]
         by_subtask.append(means)
         expected["query_accuracy"].append(float(np.mean(means)))
         if subtasks > 1:

@@ -119,7 +119,7 @@ def test_a_spoilt_run_goes_on_to_the_same_scores_or_is_refused(home: Path, harm:
 
 @settings(200)
 @given(harms())
-def test_a_spoilt_finished_run_is_told_or_refused(home: Path, harm: Callable[[Path], None]) -> None:
+def test_a_spoilt_finished_run_is_reported_or_refused(home: Path, harm: Callable[[Path], None]) -> None:
     spoilt(home, "whole", harm)
     code, said = told("--out", "now")
     assert code in (0, 1, 2), said

@@ -58,7 +58,7 @@ def _somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
 
 
-def told(*words: str) -> tuple[int, str]:
+def ending(*words: str) -> tuple[int, str]:
     """The exit code of a command in this process and what it said on stderr."""
     code, _, err = ended(*words)
     return code, err
@@ -70,7 +70,7 @@ def write(text: str, name: str = "mine.yaml") -> None:
 
 def check_validate(file: str) -> bool:
     """Validates a file: whether it can be used. If not, every line that is said begins with a file and a line."""
-    code, said = told("validate", file)
+    code, said = ending("validate", file)
     assert code in (0, 2), said
     if code == 0:
         assert said == ""
@@ -95,7 +95,7 @@ def test_a_spoilt_protocol_on_ones_own_data_is_used_or_refused_at_its_line(text:
     write(text)
     if check_validate("mine.yaml"):
         for command in ("show", "lint"):
-            code, said = told(command, "mine.yaml")
+            code, said = ending(command, "mine.yaml")
             assert code in (0, 2, 3), said
 
 
@@ -119,7 +119,7 @@ def test_a_spoilt_protocol_is_shown_and_linted_without_a_traceback(text: str) ->
     write(text)
     usable = check_validate("mine.yaml")
     for command in ("show", "lint"):
-        code, said = told(command, "mine.yaml")
+        code, said = ending(command, "mine.yaml")
         assert code in ((0, 2, 3) if usable else (2,)), said
 
 

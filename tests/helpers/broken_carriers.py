@@ -55,10 +55,10 @@ class CountsItsCalls(_Steps):
 class KeepsWhatItSawFirst(Honest):
     """Makes a table on first use in its fast path, from the images of that batch."""
 
-    def answered(self, features: Tensor, told: Tensor) -> Tensor:
+    def answers(self, features: Tensor, label: Tensor) -> Tensor:
         if not hasattr(self, "_mean"):
             self._mean = features.detach().mean((0, 1))
-        return super().answered(features - self._mean, told)
+        return super().answers(features - self._mean, label)
 
 
 class RemembersInAGlobal(_Steps):

@@ -46,7 +46,7 @@ class TakesNullForTheLastClass(Honest):
 class RemembersQueries(Honest):
     """Compares a query with all that this instance was ever asked, and favours what is new."""
 
-    asked: Tensor
+    queries: Tensor
 
     def start(self, episodes: int) -> State:
         self.__dict__["asked"] = torch.zeros(0)
@@ -54,5 +54,5 @@ class RemembersQueries(Honest):
 
     def query(self, state: State, x: Tensor) -> Tensor:
         new = x.flatten(2).mean(2)
-        self.asked = torch.unique(torch.cat([self.asked, new.flatten().float()]))
-        return super().query(state, x) - self.asked.mean()
+        self.queries = torch.unique(torch.cat([self.queries, new.flatten().float()]))
+        return super().query(state, x) - self.queries.mean()

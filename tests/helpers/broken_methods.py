@@ -47,7 +47,7 @@ class Honest(Method):
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
         features = self.features(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        return self.answered(features, feedback.target)
+        return self.answers(features, feedback.target)
 
     def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State | None:
         features = self.features(x.flatten(0, 1)).unflatten(0, x.shape[:2])
@@ -62,8 +62,8 @@ class Honest(Method):
     def features(self, x: Tensor) -> Tensor:
         return self.encode(x.flatten(1)).tanh()
 
-    def answered(self, features: Tensor, told: Tensor) -> Tensor:
-        hit = one_hot(told, self.task.ways).to(features.dtype)
+    def answers(self, features: Tensor, label: Tensor) -> Tensor:
+        hit = one_hot(label, self.task.ways).to(features.dtype)
         waiting = torch.cat([torch.zeros_like(features[: self.late]), features[: -self.late]])
         sums = (hit.unsqueeze(-1) * waiting.unsqueeze(-2)).cumsum(0)
         return self.logits(features, sums, hit.cumsum(0))
@@ -83,8 +83,8 @@ class PeeksAtTheNextLabel(Honest):
 class NormalisesOverTime(Honest):
     """Scales the features of an episode in its fast path: by their spread over steps to come as well."""
 
-    def answered(self, features: Tensor, told: Tensor) -> Tensor:
-        return super().answered(features / features.std(0), told)
+    def answers(self, features: Tensor, label: Tensor) -> Tensor:
+        return super().answers(features / features.std(0), label)
 
 
 class CountsLabelsToCome(Honest):
@@ -98,9 +98,9 @@ class CountsLabelsToCome(Honest):
 class ShiftsItsRollout(Honest):
     """Puts an input a step too late in its fast path: it sees nothing early, and pairs labels with other inputs."""
 
-    def answered(self, features: Tensor, told: Tensor) -> Tensor:
+    def answers(self, features: Tensor, label: Tensor) -> Tensor:
         late = torch.cat([features[:1], features[:-1]])
-        hit = one_hot(told, self.task.ways).to(features.dtype)
+        hit = one_hot(label, self.task.ways).to(features.dtype)
         waiting = torch.cat([torch.zeros_like(late[: self.late]), late[: -self.late]])
         sums = (hit.unsqueeze(-1) * waiting.unsqueeze(-2)).cumsum(0)
         return self.logits(features, sums, hit.cumsum(0))
@@ -223,8 +223,8 @@ class ExpectsALabelOnceTheyCome(Honest):
 
     def observe(self, state: State, feedback: Feedback) -> State:
         after = super().observe(state, feedback)
-        begun = state["counts"].sum(1) > 0
-        weight = torch.where(begun, 1 / (feedback.target >= 0).to(self.scale.dtype), 1.0)
+        counted = state["counts"].sum(1) > 0
+        weight = torch.where(counted, 1 / (feedback.target >= 0).to(self.scale.dtype), 1.0)
         return {**after, "sums": after["sums"] * weight[:, None, None]}
 
 
@@ -279,9 +279,9 @@ class CachesAMask(Honest):
 class RoundsWithTheFuture(Honest):
     """Honest up to rounding: adds and takes away a number that depends on the whole episode."""
 
-    def answered(self, features: Tensor, told: Tensor) -> Tensor:
+    def answers(self, features: Tensor, label: Tensor) -> Tensor:
         whole = features.sum(0)
-        return super().answered((features + whole) - whole, told)
+        return super().answers((features + whole) - whole, label)
 
 
 class TiesItsWeights(Honest):

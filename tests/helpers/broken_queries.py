@@ -166,8 +166,8 @@ class ReadsTheTargetsOfQueries(Honest):
         if "method" not in found:
             return logits
         episodes = found["episodes"]
-        asked = episodes.target[episodes.plan.first_query :]
-        return logits + one_hot(asked, self.task.ways).transpose(0, 1)
+        queried = episodes.target[episodes.plan.first_query :]
+        return logits + one_hot(queried, self.task.ways).transpose(0, 1)
 
 
 class ReadsTheNextPair(Honest):

@@ -116,8 +116,8 @@ class ReadsFeedbackToCome(_Cheat):
     def found(self, x: Tensor, step: int) -> Tensor | None:
         for frame in _frames():
             if "feedback" in frame.f_locals and "plan" in frame.f_locals:
-                told, later = frame.f_locals["feedback"], step + self.late
-                return told[later] if later < len(told) else None
+                stolen, later = frame.f_locals["feedback"], step + self.late
+                return stolen[later] if later < len(stolen) else None
         return None
 
 

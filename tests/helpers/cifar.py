@@ -42,8 +42,8 @@ def parquet(root: Path, seed: int = 0, shards: int = 2, archive: Archive = CIFAR
     ]
     where = root / archive.parquet
     where.mkdir(parents=True)
-    kept = np.array([row for row in range(len(images)) if row not in changes.get("left_out", ())])
-    order = np.random.default_rng(seed).permutation(kept)
+    chosen = np.array([row for row in range(len(images)) if row not in changes.get("left_out", ())])
+    order = np.random.default_rng(seed).permutation(chosen)
     train = order[order % PER_CLASS != 2]
     parts = [("train", part) for part in np.array_split(train, shards)] + [("test", order[order % PER_CLASS == 2])]
     for number, (split, rows) in enumerate(parts):

@@ -161,8 +161,8 @@ def main(root: Path, kills: int, seed: int) -> dict[str, Any]:
             # What is saved is not seen again, so a resumed run has fewer moments. The first run of all has but one.
             last = 1 if len(chains) == 1 else moments // 2 if again else moments
             at = drawn.randint(1, last) if killing and not clock else None
-            begun = any(each.is_dir() for each in folder.glob("runs/*/*"))  # else there is nothing to resume
-            child = forked(folder, protocol, save_seconds, again and begun, at)
+            exists = any(each.is_dir() for each in folder.glob("runs/*/*"))  # else there is nothing to resume
+            child = forked(folder, protocol, save_seconds, again and exists, at)
             if clock:
                 time.sleep(drawn.uniform(0, seconds))
                 os.kill(child, signal.SIGKILL)

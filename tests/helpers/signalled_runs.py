@@ -155,7 +155,7 @@ def main(root: Path) -> dict[str, Any]:
     replaced(resolve, "load_dataset", lambda name, **_: tiny_dataset(name))
     replaced(provenance, "code", lambda: Code(revision=None, dirty=None))
     replaced(evaluate, "BATCH", 1)
-    told: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for words in ((), CUT):
         folder = tiny_runs.written(root / f"whole{len(words)}")
         if code := forked(folder, None, words, False):
@@ -166,12 +166,12 @@ def main(root: Path) -> dict[str, Any]:
         found = {"code": code, "after": json.loads((folder / "after").read_text()), "folder": str(folder)}
         found["checkpoint"] = (tiny_runs.run_folder(folder) / "checkpoint.safetensors").is_file()
         found["resumed"] = forked(folder, None, case.words, True) if code else None
-        told[case.name] = {
+        results[case.name] = {
             **found,
             "whole": str(root / f"whole{len(case.words)}"),
             "said": (folder / "said").read_text(),
         }
-    return told
+    return results
 
 
 if __name__ == "__main__":

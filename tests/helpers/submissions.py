@@ -89,11 +89,11 @@ def better_scores(folder: Path, coherent: bool) -> None:
     rewritten(folder, scores=sha256_of(folder / SCORES))
     if coherent:
         protocol = load_protocol("tiny.yaml").protocol
-        told = {
+        fields = {
             name: {"mean": mean, "interval": interval, "episodes": episodes}
             for name, (mean, interval, episodes) in metrics(protocol, scores).items()
         }
-        rewritten(folder, metrics=told, curves=curves(protocol, scores))
+        rewritten(folder, metrics=fields, curves=curves(protocol, scores))
 
 
 def edit_row(change: Any) -> None:

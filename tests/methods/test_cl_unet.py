@@ -67,9 +67,9 @@ def plain(net: CLUNet, x: Tensor, masks: Tensor, label_layer: int, size: tuple[i
             if layer in (1, 2, 3, 4):
                 maps = F.max_pool2d(maps, 2, 2)
             if layer in (5, 6, 7, 8):
-                beside = down[8 - layer]
-                up = F.interpolate(maps[None], size=beside.shape[1:], mode="bilinear", align_corners=False)[0]
-                maps = torch.cat([up, beside])
+                skip = down[8 - layer]
+                up = F.interpolate(maps[None], size=skip.shape[1:], mode="bilinear", align_corners=False)[0]
+                maps = torch.cat([up, skip])
             if layer + 1 == label_layer:
                 maps = torch.cat([maps, planes])
             count = cell.channels
@@ -131,9 +131,9 @@ def test_masks_reach_the_layers_from_the_one_they_enter() -> None:
     x, masks = a_life()
     for layer in (1, 9):
         net = a_net(label_layer=layer)
-        told = stepped(net, x[:2], masks[:2])[1]["cells"]
+        expected_cells = stepped(net, x[:2], masks[:2])[1]["cells"]
         silent = stepped(net, x[:2], torch.full_like(masks[:2], -1))[1]["cells"]
-        moved = [not torch.equal(ours[0], theirs[0]) for ours, theirs in zip(told, silent, strict=True)]
+        moved = [not torch.equal(ours[0], theirs[0]) for ours, theirs in zip(expected_cells, silent, strict=True)]
         assert moved == [number >= layer for number in range(1, 11)]
 
 
@@ -173,15 +173,15 @@ def test_where_memory_begins_deep_other_layers_begin_without(label_layer: int, o
 
 def saved_bytes(net: CLUNet, x: Tensor, masks: Tensor) -> int:
     """Bytes that are kept for the backward pass, each piece of memory once."""
-    kept: dict[int, int] = {}
+    retained: dict[int, int] = {}
 
     def pack(each: Tensor) -> Tensor:
-        kept[each.untyped_storage().data_ptr()] = each.untyped_storage().nbytes()
+        retained[each.untyped_storage().data_ptr()] = each.untyped_storage().nbytes()
         return each
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda each: each):
         net.rollout(x, Feedback(masks)).sum()
-    return sum(kept.values())
+    return sum(retained.values())
 
 
 def test_checkpointing_keeps_less_and_changes_nothing_else() -> None:
@@ -189,10 +189,10 @@ def test_checkpointing_keeps_less_and_changes_nothing_else() -> None:
     found = []
     for checkpoint in (False, True):
         net = a_net(checkpoint=checkpoint).train()
-        kept = saved_bytes(net, x, masks)
+        retained = saved_bytes(net, x, masks)
         logits = net.rollout(x, Feedback(masks))
         gradients = gradients_of(net, logits)
-        found.append((kept, logits, gradients, dict(net.named_buffers())))
+        found.append((retained, logits, gradients, dict(net.named_buffers())))
     (much, *plainly), (little, *again) = found
     torch.testing.assert_close(again, plainly)
     assert little < 0.6 * much

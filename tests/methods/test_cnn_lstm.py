@@ -74,26 +74,26 @@ def test_the_pretext_leaves_what_maml_alone_would_have_learned(
     frozen: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same episodes, rates and steps of the optimiser, from the same weights: the same bits."""
-    each, kept = a_training(tmp_path / "pretext", frozen, [PRETEXT]), {}
+    each, best = a_training(tmp_path / "pretext", frozen, [PRETEXT]), {}
     assert isinstance(each.method, CNNLSTM)
     make = each.method.pretraining_method
 
     def noted(task: Task) -> Method:
         maml = make(task)
-        kept.update({name: tensor.clone() for name, tensor in maml.state_dict().items()})
+        best.update({name: tensor.clone() for name, tensor in maml.state_dict().items()})
         return maml
 
     monkeypatch.setattr(each.method, "pretraining_method", noted)
     train(each)
     options = {"channels": 4, "resolution": 16, "rate": "layer", "inner_lr": 0.4, "inner_steps": 1}
     maml = build_method(MAML, Task(4, TASK.image_shape, "n_way_k_shot"), options, 0)
-    maml.load_state_dict(kept)
+    maml.load_state_dict(best)
     few = staged(each.protocol, EpisodeChange(**PRETEXT["episode"]), "n_way_k_shot")
     alone = a_training(tmp_path / "alone", stages=[{"name": "maml", "episodes": 8}])
     train(replace(alone, method=maml, protocol=few))
     assert isinstance(maml, MAML)
     assert_same(each.method.conv.state_dict(), maml.learner.body.state_dict())
-    assert moved(kept, maml.state_dict()) >= {"", "learner.classify"}
+    assert moved(best, maml.state_dict()) >= {"", "learner.classify"}
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -163,8 +163,8 @@ def test_answers_are_those_of_the_equations_written_out() -> None:
             maps = maps * norm["scale"].view(1, -1, 1, 1) + norm["shift"].view(1, -1, 1, 1)
             maps = F.max_pool2d(maps.clamp(min=0), 2)
         centred = (maps.flatten(1) - own["encode.1.running_mean"]) / (own["encode.1.running_var"] + 1e-5).sqrt()
-        told = torch.stack([label == way for way in range(3)], 1).double()
-        gates = torch.cat([centred, told], 1) @ own["recur.weight_ih_l0"].T + own["recur.bias_ih_l0"]
+        one_hot = torch.stack([label == way for way in range(3)], 1).double()
+        gates = torch.cat([centred, one_hot], 1) @ own["recur.weight_ih_l0"].T + own["recur.bias_ih_l0"]
         gates = gates + h @ own["recur.weight_hh_l0"].T + own["recur.bias_hh_l0"]
         i, f, g, o = gates.chunk(4, 1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()

@@ -39,13 +39,13 @@ def softplus(value: np.ndarray) -> np.ndarray:
     return np.log1p(np.exp(value))
 
 
-def lived(net: CPM, x: Tensor, labels: list[int], delay: int) -> list[tuple[dict[int, float], float | None]]:
+def answers_of(net: CPM, x: Tensor, labels: list[int], delay: int) -> list[tuple[dict[int, float], float | None]]:
     """Cosines times tau by class seen, and the "unknown" logit, at each step of one episode x [T, C, H, W]."""
     with torch.no_grad():
         h = net.encode(x).numpy()
         zero = torch.zeros(1, 1, net.units).double()
         z = net.recur(torch.from_numpy(h).unsqueeze(1), (zero, zero))[0].squeeze(1).numpy()
-    told = z @ net.readout.weight.detach().numpy().T + net.readout.bias.detach().numpy()
+    head = z @ net.readout.weight.detach().numpy().T + net.readout.bias.detach().numpy()
     gate, bias = net.gate.weight.detach().numpy()[0], net.gate.bias.item()
     size, tau = net.dim, net.tau.item()
     seen: list[np.ndarray] = []
@@ -60,11 +60,16 @@ def lived(net: CPM, x: Tensor, labels: list[int], delay: int) -> list[tuple[dict
                     entering = shown if k == label else np.zeros(size)
                     rate = sigmoid(gate @ np.concatenate([entering, prototypes[k]]) + bias)
                     prototypes[k] = (1 - rate) * prototypes[k] + rate * entering
-        m, s, beta, gamma = told[t, :size], softplus(told[t, size : 2 * size]), told[t, 2 * size], told[t, 2 * size + 1]
+        m, s, beta, gamma = (
+            head[t, :size],
+            softplus(head[t, size : 2 * size]),
+            head[t, 2 * size],
+            head[t, 2 * size + 1],
+        )
         if net.fuse == "add":
             g = h[t] + m
         elif net.fuse == "gate":
-            g = sigmoid(told[t, -2]) * h[t] + sigmoid(told[t, -1]) * m
+            g = sigmoid(head[t, -2]) * h[t] + sigmoid(head[t, -1]) * m
         else:
             g = m
         near = {}
@@ -86,7 +91,7 @@ def test_answers_are_those_of_a_dictionary_of_prototypes(delay: int, options: di
     x, target, feedback = stream(delay)
     ways = [stepped_logits(net, x, feedback).detach().numpy(), net.rollout(x, Feedback(feedback)).detach().numpy()]
     for b in range(EPISODES):
-        for t, (near, unknown) in enumerate(lived(net, x[:, b], target[:, b].tolist(), delay)):
+        for t, (near, unknown) in enumerate(answers_of(net, x[:, b], target[:, b].tolist(), delay)):
             for logits in ways:
                 assert all(logits[t, b, k] == UNSEEN for k in range(WAYS) if k not in near)
                 if unknown is not None:

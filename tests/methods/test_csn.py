@@ -74,11 +74,11 @@ def remembered(net: CSN, x: Tensor, label: int) -> list[Tensor]:
     return values
 
 
-def answered(net: CSN, shown: list[tuple[Tensor, int]], x: Tensor) -> Tensor:
+def logits_of(net: CSN, shown: list[tuple[Tensor, int]], x: Tensor) -> Tensor:
     """Logits [ways] of one image after labelled ones."""
     memory = [(key_of(net, image), remembered(net, image, label)) for image, label in shown]
-    asked = key_of(net, x)
-    weights = [math.exp(10 * F.cosine_similarity(asked, key, dim=0).item()) for key, _ in memory]
+    query_key = key_of(net, x)
+    weights = [math.exp(10 * F.cosine_similarity(query_key, key, dim=0).item()) for key, _ in memory]
 
     def shift(number: int) -> Tensor | float:
         if not memory:
@@ -115,7 +115,7 @@ def test_answers_are_those_of_a_loop_over_labelled_images(options: dict[str, Any
     for t in range(len(x)):
         for b in range(EPISODES):
             shown = [(x[i, b], int(target[i, b])) for i in range(t - delay + 1)]
-            expected = answered(net, shown, x[t, b])
+            expected = logits_of(net, shown, x[t, b])
             for logits in (stepped[t][b], rolled[t, b]):
                 torch.testing.assert_close(logits, expected, rtol=1e-7, atol=1e-9)
 

@@ -45,20 +45,20 @@ def moved(net: DEML, weight: Tensor, bias: Tensor, concepts: Tensor, target: Ten
 @pytest.mark.parametrize("steps", [1, 3])
 def test_a_support_set_is_steps_of_meta_sgd_and_training_goes_through_them(steps: int) -> None:
     net = built(steps=steps)
-    (x, target), (queries, asked) = images(1), images(2)
+    (x, target), (queries, query_target) = images(1), images(2)
     learning = [each for name, each in net.named_parameters() if not name.startswith("discriminate")]
     state = net.start(EPISODES)
     for shown, label in zip(x, target, strict=True):
         state = net.observe(state, Feedback(label, shown))
     logits = net.query(net.adapt(state), queries.transpose(0, 1))
-    loss = F.cross_entropy(logits.flatten(0, 1), asked.T.flatten())
+    loss = F.cross_entropy(logits.flatten(0, 1), query_target.T.flatten())
     expected, total = [], torch.zeros(()).double()
     for b in range(EPISODES):
         weight, bias = net.weight + 0, net.bias + 0
         for _ in range(steps):
             weight, bias = moved(net, weight, bias, net.backbone(x[:, b]), target[:, b])
         expected.append(net.backbone(queries[:, b]) @ weight.T + bias)
-        total = total + F.cross_entropy(expected[-1], asked[:, b]) / EPISODES
+        total = total + F.cross_entropy(expected[-1], query_target[:, b]) / EPISODES
     torch.testing.assert_close(logits, torch.stack(expected))
     found, wanted = torch.autograd.grad(loss, learning), torch.autograd.grad(total, learning)
     torch.testing.assert_close(found, wanted)

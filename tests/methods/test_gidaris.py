@@ -49,8 +49,8 @@ def generated(values: dict[str, np.ndarray], shown: list[np.ndarray], base: list
     for feature in shown:
         total += values["average"] * unit(feature) / len(shown)
         if "keys" in values:
-            asked = values["ask.weight"] @ unit(feature) + values["ask.bias"]
-            scores = np.array([values["sharpness"] * cosine(asked, values["keys"][b]) for b in base])
+            query_features = values["ask.weight"] @ unit(feature) + values["ask.bias"]
+            scores = np.array([values["sharpness"] * cosine(query_features, values["keys"][b]) for b in base])
             chance = np.exp(scores) / np.exp(scores).sum()
             for share, b in zip(chance, base, strict=True):
                 total += values["attended"] * share * unit(values["base.weight"][b]) / len(shown)
@@ -97,10 +97,10 @@ def test_classes_that_pass_for_new_are_not_looked_up() -> None:
         state = net.absorb(net.start(EPISODES), x, Feedback(target, x))
         logits = net.query(state, queries).numpy()
         features = net.backbone(x.flatten(0, 1)).unflatten(0, x.shape[:2]).numpy()
-        asked = net.backbone(queries.flatten(0, 1)).unflatten(0, queries.shape[:2]).numpy()
+        query_features = net.backbone(queries.flatten(0, 1)).unflatten(0, queries.shape[:2]).numpy()
     for b, base in enumerate(([2, 3, 5], [0, 1, 4])):
         shown = [[features[i, b] for i in range(len(x)) if target[i, b] == k] for k in range(WAYS)]
-        for q, query in enumerate(asked[b]):
+        for q, query in enumerate(query_features[b]):
             np.testing.assert_allclose(logits[b, q], log_chances(net, query, shown, base), rtol=1e-8)
 
 

@@ -118,11 +118,11 @@ def test_the_nearest_image_of_noise_is_any_class_whether_shown_early_or_late(nam
 def test_the_place_of_a_query_tells_nothing_of_its_class(name: str) -> None:
     """Of two neighbouring queries one has the other's class as often as any two of them do."""
     plan, _ = scored("chance", name)
-    asked = plan.target[:, plan.phase == QUERY]
-    ways, each = plan.classes.shape[1], asked.shape[1] // plan.classes.shape[1]
-    same = (asked[:, 1:] == asked[:, :-1]).mean(1)
+    queried = plan.target[:, plan.phase == QUERY]
+    ways, each = plan.classes.shape[1], queried.shape[1] // plan.classes.shape[1]
+    same = (queried[:, 1:] == queried[:, :-1]).mean(1)
     assert abs(departure(same, (each - 1) / (ways * each - 1))) < SIGMAS
-    assert abs(departure((asked[:, 0] == plan.target[:, plan.first_query - 1]).astype(float), 1 / ways)) < SIGMAS
+    assert abs(departure((queried[:, 0] == plan.target[:, plan.first_query - 1]).astype(float), 1 / ways)) < SIGMAS
 
 
 # Supervised

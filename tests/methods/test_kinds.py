@@ -139,8 +139,8 @@ def test_training_is_by_what_plain_stepping_gives_in_value_and_gradient(kind: st
     fast = episode_loss(method, episodes)
     got = torch.autograd.grad(fast, weights)
     logits = one_by_one(method, stepped(method, episodes), episodes)
-    asked = episodes.target[episodes.plan.first_query :]
-    plain = F.cross_entropy(logits.flatten(0, 1), asked.flatten(), reduction="sum") / 3
+    queried = episodes.target[episodes.plan.first_query :]
+    plain = F.cross_entropy(logits.flatten(0, 1), queried.flatten(), reduction="sum") / 3
     # The methods' losses are in single precision.
     torch.testing.assert_close(fast.double(), plain, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(got, torch.autograd.grad(plain, weights), rtol=1e-4, atol=1e-5)
@@ -270,13 +270,13 @@ def test_where_no_class_is_new_nothing_learns_to_tell_new_ones() -> None:
 def test_a_query_is_one_more_step(kind: str, net: str) -> None:
     method, episodes = life(kind, net)
     state = stepped(method, episodes)
-    kept = pytree.tree_map(torch.clone, state)
+    copies = pytree.tree_map(torch.clone, state)
     queries = episodes.x[episodes.plan.first_query :].transpose(0, 1)
     answers = method.query(state, queries)
     torch.testing.assert_close(answers.transpose(0, 1), one_by_one(method, state, episodes))
     torch.testing.assert_close(answers, Method.query(method, state, queries))
     torch.testing.assert_close(step_through(method, episodes)[0][-6:], answers.transpose(0, 1))
-    assert all(pytree.tree_leaves(pytree.tree_map(torch.equal, kept, state)))
+    assert all(pytree.tree_leaves(pytree.tree_map(torch.equal, copies, state)))
 
 
 @pytest.mark.parametrize("kind", QUERIED)
@@ -285,9 +285,9 @@ def test_queries_of_cl_lstm_are_normalised_alike_in_training_and_in_scoring(kind
     method, episodes = life(kind, "cl_lstm")
     state = stepped(method, episodes)
     queries = episodes.x[episodes.plan.first_query :].transpose(0, 1)
-    scored, kept = method.query(state, queries), [each.clone() for each in method.buffers()]
+    scored, copies = method.query(state, queries), [each.clone() for each in method.buffers()]
     torch.testing.assert_close(method.train().query(state, queries), scored)
-    assert all(map(torch.equal, kept, method.buffers()))
+    assert all(map(torch.equal, copies, method.buffers()))
 
 
 # Supervised: one step

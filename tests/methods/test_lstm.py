@@ -157,9 +157,9 @@ def test_the_state_keeps_its_size_and_is_never_edited(options: dict[str, Any]) -
     with torch.no_grad():
         for images, target in zip(x, feedback, strict=True):
             observed = method.observe(state, Feedback(target))
-            kept = pytree.tree_map(torch.clone, (state, observed))
+            before = pytree.tree_map(torch.clone, (state, observed))
             _, after = method.predict(observed, images)
-            assert all(pytree.tree_leaves(pytree.tree_map(torch.equal, kept, (state, observed))))
+            assert all(pytree.tree_leaves(pytree.tree_map(torch.equal, before, (state, observed))))
             assert state_bytes(after) == 2 * layers * 10 * 4 + 8
             assert all(len(leaf) == 3 for leaf in leaves(after))
             state = after
@@ -173,10 +173,10 @@ def test_a_label_enters_with_the_next_image_once(options: dict[str, Any]) -> Non
     with torch.no_grad():
         fresh = method.start(3)
         silent, _ = method.predict(fresh, x[0])
-        told, after = method.predict(method.observe(fresh, Feedback(label)), x[0])
+        with_label, after = method.predict(method.observe(fresh, Feedback(label)), x[0])
         explicit, _ = method.predict(method.observe(fresh, Feedback(null)), x[0])
         assert torch.equal(silent, explicit)
-        assert (silent != told).any(1).all()
+        assert (silent != with_label).any(1).all()
         unheard, _ = method.predict(after, x[1])
         null_again, _ = method.predict(method.observe(after, Feedback(null)), x[1])
         assert torch.equal(unheard, null_again)

@@ -99,10 +99,10 @@ def test_states_keep_their_size_and_are_never_edited(name: str) -> None:
     for x, target in zip(episodes.x, feedback, strict=True):
         before = copy.deepcopy((state, x, target))
         observed = method.observe(state, Feedback(target))
-        kept = copy.deepcopy(observed)
+        copies = copy.deepcopy(observed)
         logits, after = method.predict(observed, x)
         logits.add_(1.0)
-        same = pytree.tree_map(torch.equal, (before, kept), ((state, x, target), observed))
+        same = pytree.tree_map(torch.equal, (before, copies), ((state, x, target), observed))
         assert all(pytree.tree_leaves(same))
         assert all(len(leaf) == 3 for leaf in leaves(after))
         assert state_bytes(after) == bytes_at_start
@@ -118,8 +118,8 @@ def test_a_null_mask_says_nothing() -> None:
     for name in ORACLES:
         method = built(name, episodes)
         for state in (method.start(3), method.observe(method.start(3), Feedback(episodes.objects[0]))):
-            told, _ = method.predict(method.observe(state, null), episodes.x[0])
-            assert torch.equal(told, method.predict(state, episodes.x[0])[0])
+            labelled, _ = method.predict(method.observe(state, null), episodes.x[0])
+            assert torch.equal(labelled, method.predict(state, episodes.x[0])[0])
 
 
 def test_marking_everything_and_nothing_earn_what_is_counted_by_hand() -> None:

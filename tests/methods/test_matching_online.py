@@ -77,10 +77,10 @@ def test_on_support_pairs_it_is_a_matching_network() -> None:
             state = net.observe(state, Feedback(label, images))
         logits = net.query(state, queries).numpy()
         features = net.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2]).numpy()
-        asked = net.encode(queries.flatten(0, 1)).unflatten(0, queries.shape[:2]).numpy()
+        query_features = net.encode(queries.flatten(0, 1)).unflatten(0, queries.shape[:2]).numpy()
     for b in range(EPISODES):
         exemplars = [(features[i, b], int(target[i, b])) for i in range(len(x))]
-        for q, query in enumerate(asked[b]):
+        for q, query in enumerate(query_features[b]):
             expected, _ = chances(query, exemplars, "cosine")
             shown = expected > 0
             np.testing.assert_allclose(logits[b, q][shown], np.log(expected[shown]), rtol=1e-9)

@@ -198,9 +198,9 @@ def test_the_state_keeps_its_size_and_is_never_edited(options: dict[str, Any]) -
     with torch.no_grad():
         for images, target in zip(x, feedback, strict=True):
             observed = method.observe(state, Feedback(target))
-            kept = pytree.tree_map(torch.clone, (state, observed))
+            copies = pytree.tree_map(torch.clone, (state, observed))
             _, after = method.predict(observed, images)
-            assert all(pytree.tree_leaves(pytree.tree_map(torch.equal, kept, (state, observed))))
+            assert all(pytree.tree_leaves(pytree.tree_map(torch.equal, copies, (state, observed))))
             # h and c, rows, read weights, usage, reads, and the label
             assert state_bytes(after) == 4 * (2 * 6 + 7 * 3 + 2 * 7 + 7 + 2 * 3) + 8
             assert all(len(leaf) == 3 for leaf in leaves(after))
@@ -214,10 +214,10 @@ def test_a_label_enters_with_the_next_image_once() -> None:
     with torch.no_grad():
         fresh = method.start(3)
         silent, _ = method.predict(fresh, x[0])
-        told, after = method.predict(method.observe(fresh, Feedback(label)), x[0])
+        labelled, after = method.predict(method.observe(fresh, Feedback(label)), x[0])
         explicit, _ = method.predict(method.observe(fresh, Feedback(null)), x[0])
         assert torch.equal(silent, explicit)
-        assert (silent != told).any(1).all()
+        assert (silent != labelled).any(1).all()
         unheard, _ = method.predict(after, x[1])
         null_again, _ = method.predict(method.observe(after, Feedback(null)), x[1])
         assert torch.equal(unheard, null_again)

@@ -73,11 +73,11 @@ def test_queries_after_support_pairs_are_answered_likewise() -> None:
         absorbed = net.absorb(net.start(EPISODES), x, Feedback(target, x))
         answers.append(net.query(absorbed, queries).numpy())
         features = net.backbone(x.flatten(0, 1)).unflatten(0, x.shape[:2]).numpy()
-        asked = net.backbone(queries.flatten(0, 1)).unflatten(0, queries.shape[:2]).numpy()
+        query_features = net.backbone(queries.flatten(0, 1)).unflatten(0, queries.shape[:2]).numpy()
     for b in range(EPISODES):
         for k in range(WAYS):
             shown = [features[i, b] for i in range(len(x)) if target[i, b] == k]
-            for q, query in enumerate(asked[b]):
+            for q, query in enumerate(query_features[b]):
                 for logits in answers:
                     assert logits[b, q, k] == pytest.approx(expected(net, query, shown) if shown else UNSEEN)
 

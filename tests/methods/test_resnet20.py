@@ -39,8 +39,8 @@ def plain(method: ResNet20, x: Tensor, training: bool) -> Tensor:
         inner = norm(F.conv2d(maps, w[f"{at}.first.weight"], stride=stride, padding=1), f"{at}.first_norm").relu()
         inner = norm(F.conv2d(inner, w[f"{at}.second.weight"], padding=1), f"{at}.second_norm")
         if stride == 2:  # option A: every other pixel, as many zero channels on either side
-            beside = maps.new_zeros(len(maps), channels // 4, *inner.shape[2:])
-            maps = torch.cat([beside, F.avg_pool2d(maps, 1, 2), beside], 1)
+            zeros = maps.new_zeros(len(maps), channels // 4, *inner.shape[2:])
+            maps = torch.cat([zeros, F.avg_pool2d(maps, 1, 2), zeros], 1)
         assert inner.shape[1:] == (channels, *maps.shape[2:])
         maps = (maps + inner).relu()
     return maps.sum((2, 3)) / maps[0, 0].numel() @ w["classify.weight"].T + w["classify.bias"]

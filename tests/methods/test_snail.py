@@ -77,10 +77,10 @@ def test_queries_after_support_pairs_are_answered_likewise() -> None:
             state = net.observe(state, Feedback(label, images))
         logits = net.query(state, queries)
         features = net.backbone(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        asked = net.backbone(queries.flatten(0, 1)).unflatten(0, queries.shape[:2])
+        query_features = net.backbone(queries.flatten(0, 1)).unflatten(0, queries.shape[:2])
         for b in range(EPISODES):
             shown = [(features[i, b], int(target[i, b])) for i in range(len(x))]
-            for q, query in enumerate(asked[b]):
+            for q, query in enumerate(query_features[b]):
                 torch.testing.assert_close(logits[b, q], answered(net, shown, query), rtol=1e-9, atol=1e-9)
 
 

@@ -35,8 +35,8 @@ METHODS = names_of(lambda cls: cls.kinds == SUPERVISED)
 
 def ran(folder: Path, *words: str) -> Record:
     """The record of a smoke run with boards and runs in a folder."""
-    kept = ["--out", str(folder / "runs"), "--boards", str(folder / "boards"), "--threads", "1", "--device", "cpu"]
-    assert cli.main(["run", *words, "--budget", "smoke", *kept]) == 0
+    places = ["--out", str(folder / "runs"), "--boards", str(folder / "boards"), "--threads", "1", "--device", "cpu"]
+    assert cli.main(["run", *words, "--budget", "smoke", *places]) == 0
     (path,) = (folder / "runs").glob("*/*/record.json")
     return Record.model_validate_json(path.read_text())
 

@@ -190,9 +190,9 @@ def test_the_state_grows_by_two_vectors_a_layer_and_step_and_is_never_edited() -
     with torch.no_grad():
         for t, (images, target) in enumerate(zip(x, feedback, strict=True)):
             observed = method.observe(state, Feedback(target))
-            kept = pytree.tree_map(torch.clone, (state, observed))
+            copies = pytree.tree_map(torch.clone, (state, observed))
             _, after = method.predict(observed, images)
-            assert all(pytree.tree_leaves(pytree.tree_map(torch.equal, kept, (state, observed))))
+            assert all(pytree.tree_leaves(pytree.tree_map(torch.equal, copies, (state, observed))))
             assert state_bytes(after) == 8 + (t + 1) * 2 * 2 * 16 * 4
             assert all(len(leaf) == 3 for leaf in leaves(after))
             state = after

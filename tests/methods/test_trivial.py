@@ -123,10 +123,10 @@ def test_states_are_tensors_of_all_episodes_and_are_never_edited(name: str) -> N
     for images, target in zip(x, feedback, strict=True):
         before = copy.deepcopy((state, images, target))
         observed = method.observe(state, Feedback(target))
-        kept = copy.deepcopy(observed)
+        copies = copy.deepcopy(observed)
         logits, after = method.predict(observed, images)
         logits.add_(1.0)  # what was answered is the caller's
-        same = pytree.tree_map(torch.equal, (before, kept), ((state, images, target), observed))
+        same = pytree.tree_map(torch.equal, (before, copies), ((state, images, target), observed))
         assert all(pytree.tree_leaves(same))
         assert leaves(after)
         assert all(isinstance(leaf, Tensor) and len(leaf) == 9 for leaf in pytree.tree_leaves(after))

@@ -37,7 +37,7 @@ def stream(delay: int, ways: int = 3, presentations: int = 4, order: str = "bala
     return PROTOCOL.validate_python(data)  # type: ignore[return-value]
 
 
-def test_timing_is_told_with_an_example() -> None:
+def test_timing_is_reported_with_an_example() -> None:
     assert words.timing(5, 50) == (
         "The label of step t is revealed before step t + 5: at step 12 the labels of steps 0..7 are known.\n"
         "The labels of steps 45..49 are never revealed."
@@ -131,7 +131,7 @@ def rows(text: str) -> list[list[str]]:
     return [re.split(r" {2,}", line) for line in text.splitlines()]
 
 
-def test_cyclic_order_is_told() -> None:
+def test_cyclic_order_is_reported() -> None:
     assert "5 classes x 10 presentations taking turns in one random order = 50 steps" in describe.heading(
         "x", of_kind("online_few_shot", ways=5, presentations=10, order="cyclic")
     )
@@ -156,14 +156,14 @@ def test_a_continual_timeline_has_a_stream_by_subtask_and_then_the_first_queries
         ]
         for t in range(6)
     ]
-    title, head, *asked = queries.splitlines()
+    title, head, *table = queries.splitlines()
     assert title == (
         "Queries, 5 of each class in random order, each asked as if it were step 6, "
         f"with feedback {target[5]} (of step 5):"
     )
     assert rows(head) == [["step", "asked", "subtask"]]
-    assert asked.pop() == "... and 5 more, up to step 20"
-    assert rows("\n".join(asked)) == [
+    assert table.pop() == "... and 5 more, up to step 20"
+    assert rows("\n".join(table)) == [
         [str(t), f"{target[t]} {names[target[t]]}", str(target[:6:2].index(target[t]))] for t in range(6, 6 + QUERIES)
     ]
 
@@ -180,10 +180,10 @@ def test_a_k_shot_timeline_has_the_pairs_and_then_the_queries() -> None:
     assert rows("\n".join(given)) == [
         [str(t), f"{target[t]} {names[target[t]]}", str(target[:t].count(target[t]))] for t in range(6)
     ]
-    title, head, *asked = queries.splitlines()
+    title, head, *table = queries.splitlines()
     assert title == "Queries, 2 of each class in random order, each asked after the pairs:"
     assert rows(head) == [["step", "asked"]]
-    assert rows("\n".join(asked)) == [[str(t), f"{target[t]} {names[target[t]]}"] for t in range(6, 12)]
+    assert rows("\n".join(table)) == [[str(t), f"{target[t]} {names[target[t]]}"] for t in range(6, 12)]
 
 
 @pytest.mark.parametrize("distractor", [True, False])
@@ -200,8 +200,8 @@ def test_a_timeline_of_masks_says_whose_object_is_shown_and_whose_mask_is_reveal
     for t, (step, feedback, _, shown, scored, revealed) in enumerate(steps):
         shot = target[:t].count(target[t])
         assert int(step) == t
-        told = ("object", "empty")[target[t - 1]]
-        assert feedback == (f"{told} (of step {t - 1})" if t else "null (plane of -1)")
+        answer = ("object", "empty")[target[t - 1]]
+        assert feedback == (f"{answer} (of step {t - 1})" if t else "null (plane of -1)")
         assert shown == ("target", "distractor")[target[t]] + f" {names[target[t]]}"
         assert scored == ("IoU", "masking")[target[t]] + f", {shot}-shot" + (" *" if shot == 1 else "")
         assert int(revealed) == shot

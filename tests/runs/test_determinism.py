@@ -196,28 +196,28 @@ def test_an_episode_is_the_same_in_any_order_and_company(name: str) -> None:
     assert not torch.equal(together.x[:, 0], together.x[:, 1])
 
 
-def told_by_a_fresh_process(folder: Path) -> None:
+def fresh_process_results(folder: Path) -> None:
     """Prints, in a process of its own, everything that a hash seed could change (see below)."""
     torch.set_num_threads(1)
-    told: dict[str, Any] = {}
+    outcome: dict[str, Any] = {}
     for name, protocol in SHIPPED.items():
         assert isinstance(protocol.dataset, str)
         plan = plan_episodes(protocol, dataset(protocol.dataset).tables["test"], "test", 0, [0, 5])
-        told[name] = [protocol.digest, plan.image.tolist(), plan.target.tolist()]
+        outcome[name] = [protocol.digest, plan.image.tolist(), plan.target.tolist()]
     for method in BUILT_IN:
         found = load_method(method)
         fitting = [name for name in SHIPPED if SHIPPED[name].kind in found.cls.kinds]
         loaded = load_protocol(fitting[0])
         path = recipe_path(method, found.own_file)
-        told[method] = budget_hash(load_budget(path, loaded, "full"))
+        outcome[method] = budget_hash(load_budget(path, loaded, "full"))
     with pytest.MonkeyPatch.context() as patch:
         prepared(patch, folder)
         tiny_runs.written(folder)
         for name in tiny_runs.RUNS:
             assert cli.main(tiny_runs.words(name, "--no-board", "--out", name)) == 0
             record, scores, weights = results(Path(name))
-            told[f"run {name}"] = [record, hashlib.sha256(scores).hexdigest(), hashlib.sha256(weights).hexdigest()]
-    print("told:", json.dumps(told, sort_keys=True))
+            outcome[f"run {name}"] = [record, hashlib.sha256(scores).hexdigest(), hashlib.sha256(weights).hexdigest()]
+    print("told:", json.dumps(outcome, sort_keys=True))
 
 
 def test_nothing_depends_on_the_hash_seed_of_python(tmp_path: Path) -> None:
@@ -238,4 +238,4 @@ def test_nothing_depends_on_the_hash_seed_of_python(tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
-    told_by_a_fresh_process(Path(sys.argv[1]))
+    fresh_process_results(Path(sys.argv[1]))

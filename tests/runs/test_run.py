@@ -96,11 +96,11 @@ def test_the_log_of_a_training_is_json_to_the_letter_with_a_loss_once_there_is_o
     lines = (the_run() / "log.jsonl").read_text().splitlines()
     entries = [json.loads(line, parse_constant=refused) for line in lines]
     validations = [entry for entry in entries if entry["event"] == "validation"]
-    begun = [entry for entry in entries if entry["event"] == "stage" and entry["episodes"] < entries[-1]["episodes"]]
+    started = [entry for entry in entries if entry["event"] == "stage" and entry["episodes"] < entries[-1]["episodes"]]
     assert validations
     assert all(entry["loss"] > 0 for entry in validations)
-    assert begun
-    assert all(entry["loss"] is None for entry in begun)
+    assert started
+    assert all(entry["loss"] is None for entry in started)
 
 
 def test_a_finished_run_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:

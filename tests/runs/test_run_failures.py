@@ -128,11 +128,11 @@ def largest_file(size: int) -> Iterator[None]:
 def test_a_disk_that_is_full_before_the_first_checkpoint(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with largest_file(4000):
         assert cli.main(words("late")) == 1
-    told = said(capsys)
-    assert "File too large" in told
-    assert "No checkpoint was written yet" in told
-    assert "Make room" in told
-    assert "--resume" in told
+    message = said(capsys)
+    assert "File too large" in message
+    assert "No checkpoint was written yet" in message
+    assert "Make room" in message
+    assert "--resume" in message
     assert_goes_on(whole)
 
 
@@ -167,10 +167,10 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint_and_the_run_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(where, name, failing(getattr(where, name), at, fail))
         assert cli.main(words("late")) == 1
-    told = said(capsys)
-    assert "No space left on device" in told
-    assert "The last good checkpoint is kept" in told
-    assert "--resume" in told
+    message = said(capsys)
+    assert "No space left on device" in message
+    assert "The last good checkpoint is kept" in message
+    assert "--resume" in message
     assert updates() == done
     assert_goes_on(whole)
 
@@ -199,9 +199,9 @@ def test_a_full_disk_while_the_failure_itself_is_noted(
 def test_a_run_folder_that_cannot_be_made_says_where_else(capsys: pytest.CaptureFixture[str]) -> None:
     Path("taken").write_text("mine")
     assert cli.main(words("late", "--out", "taken")) == 2
-    told = said(capsys)
-    assert "the run folder taken/late/" in told
-    assert "--out DIR" in told
+    message = said(capsys)
+    assert "the run folder taken/late/" in message
+    assert "--out DIR" in message
     assert Path("taken").read_text() == "mine"
 
 
@@ -248,9 +248,9 @@ def test_a_run_folder_that_becomes_read_only_keeps_its_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "touch", failing(Path.touch, 7, refused))
         assert cli.main(words("late")) in (1, 2)
-    told = said(capsys)
-    assert "Read-only file system" in told
-    assert "--resume" in told
+    message = said(capsys)
+    assert "Read-only file system" in message
+    assert "--resume" in message
     assert updates() == 3
     assert_goes_on(whole)
 
@@ -351,11 +351,11 @@ def test_no_memory_left(
     with monkeypatch.context() as patch:
         patch.setattr(where, name, failing(getattr(where, name), at, fail))
         assert cli.main(words("late")) == 1
-    told = said(capsys)
-    assert told.startswith("harness: error: out of memory: ")
-    assert "llocate" in told
+    message = said(capsys)
+    assert message.startswith("harness: error: out of memory: ")
+    assert "llocate" in message
     for advice in ("The last good checkpoint is kept", "--resume", "'batch' in the recipe", "fewer ways", "--test-ep"):
-        assert advice in told
+        assert advice in message
     assert json.loads((run_folder() / "run.json").read_text())["status"] == "failed"
     assert updates() == done
     assert_goes_on(whole)
@@ -379,10 +379,10 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(RunningStage, "loss", diverging)
         assert cli.main(words("late")) == 1
-    told = said(capsys)
-    assert "the training loss is nan at update 5 (stage 'all', 10 episodes)" in told
-    assert f"the last good checkpoint is {run_folder()}/checkpoint.safetensors" in told
-    assert "lower lr" in told
+    message = said(capsys)
+    assert "the training loss is nan at update 5 (stage 'all', 10 episodes)" in message
+    assert f"the last good checkpoint is {run_folder()}/checkpoint.safetensors" in message
+    assert "lower lr" in message
     assert updates() == 5
     assert_goes_on(whole)
 
@@ -402,9 +402,9 @@ def test_weights_that_are_no_numbers_never_take_the_place_of_a_good_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(RunningStage, "advance", exploding)
         assert cli.main(words("late")) == 1
-    told = said(capsys)
-    assert "a weight is no longer a finite number after update 6" in told
-    assert "lower lr" in told
+    message = said(capsys)
+    assert "a weight is no longer a finite number after update 6" in message
+    assert "lower lr" in message
     assert updates() == 5
     assert_goes_on(whole)
 
@@ -416,7 +416,7 @@ def test_ctrl_c_after_training_says_how_to_go_on(
     with monkeypatch.context() as patch:
         patch.setattr(evaluate, "score_batch", failing(evaluate.score_batch, call, ctrl_c))
         assert cli.main(words("late")) == 130
-    assert "stopped; go on with: harness" in (told := capsys.readouterr().err)
-    assert told.rstrip().endswith("--resume")
+    assert "stopped; go on with: harness" in (message := capsys.readouterr().err)
+    assert message.rstrip().endswith("--resume")
     assert json.loads((run_folder() / "run.json").read_text())["status"] == "interrupted"
     assert_goes_on(whole)

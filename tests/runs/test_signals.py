@@ -20,7 +20,7 @@ SAVED = [case for case in CASES if case.signal == "SIGUSR1"]
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What tests/helpers/signalled_runs.py tells of each case."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.helpers.signalled_runs", str(tmp_path_factory.mktemp("signals"))],
@@ -41,9 +41,9 @@ def same_results(found: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", STOPPED, ids=lambda case: case.name)
 def test_it_stops_before_the_next_update_or_batch_and_goes_on_to_the_same_results(
-    told: dict[str, Any], case: Case
+    results: dict[str, Any], case: Case
 ) -> None:
-    found = told[case.name]
+    found = results[case.name]
     assert found["code"] == 130, found["said"]
     assert found["after"] == []
     assert "Traceback" not in found["said"]
@@ -54,8 +54,8 @@ def test_it_stops_before_the_next_update_or_batch_and_goes_on_to_the_same_result
 
 
 @pytest.mark.parametrize("case", SAVED, ids=lambda case: case.name)
-def test_it_saves_at_once_and_goes_on(told: dict[str, Any], case: Case) -> None:
-    found = told[case.name]
+def test_it_saves_at_once_and_goes_on(results: dict[str, Any], case: Case) -> None:
+    found = results[case.name]
     assert found["checkpoint"], found["said"]
     if case.during == SCORING:
         assert found["code"] == 0, "there is nothing to save then, and it goes on"

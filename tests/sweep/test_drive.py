@@ -60,15 +60,15 @@ def scripted(
     monkeypatch: pytest.MonkeyPatch, script: Callable[[list[str], int], Scripted]
 ) -> list[tuple[list[str], Scripted]]:
     """From now on processes are scripted, given their words and how many began before; those that began."""
-    begun: list[tuple[list[str], Scripted]] = []
+    started: list[tuple[list[str], Scripted]] = []
 
     def popen(words: Sequence[str], **_: Any) -> Scripted:
-        process = script(list(words), len(begun))
-        begun.append((list(words), process))
+        process = script(list(words), len(started))
+        started.append((list(words), process))
         return process
 
     monkeypatch.setattr(local.subprocess, "Popen", popen)
-    return begun
+    return started
 
 
 def driven(tmp_path: Path, runs: list[Planned], machine: Machine, **limits: Any) -> list[Result]:
@@ -83,16 +83,16 @@ def test_runs_begin_in_order_and_only_while_there_is_room(tmp_path: Path, monkey
     at_once: list[int] = []
 
     def script(words: list[str], before: int) -> Scripted:
-        at_once.append(sum(each.looks >= 0 for _, each in begun))
+        at_once.append(sum(each.looks >= 0 for _, each in started))
         return Scripted(0, looks=5)
 
-    begun = scripted(monkeypatch, script)
+    started = scripted(monkeypatch, script)
     runs = [planned(tmp_path, seed, Resources(cores=2)) for seed in range(5)]
     results = driven(tmp_path, runs, Machine(cores=4, memory_gb=8, gpus=0))
     assert [each.outcome for each in results] == ["done"] * 5
-    assert [seed_of(words) for words, _ in begun] == list(range(5))
+    assert [seed_of(words) for words, _ in started] == list(range(5))
     assert max(at_once) == 1  # and the new one beside it
-    for words, _ in begun:
+    for words, _ in started:
         assert words[words.index("--device") + 1] == "cpu"
         assert words[words.index("--threads") + 1] == "2"
 
@@ -111,12 +111,12 @@ def test_runs_begin_in_order_and_only_while_there_is_room(tmp_path: Path, monkey
 def test_a_machine_holds_what_it_has_room_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resources: Resources, machine: Machine, fit: int
 ) -> None:
-    begun = scripted(monkeypatch, lambda words, before: Scripted(0, looks=10**6))
+    started = scripted(monkeypatch, lambda words, before: Scripted(0, looks=10**6))
     engine = Local(machine)
     while engine.start(["run"], resources, tmp_path / "log.txt") is not None:
         pass
-    assert len(begun) == fit
-    devices = [words[words.index("--device") + 1] for words, _ in begun]
+    assert len(started) == fit
+    devices = [words[words.index("--device") + 1] for words, _ in started]
     if resources.gpus:
         per_gpu = {device: devices.count(device) for device in devices}
         assert per_gpu == {f"cuda:{n}": fit // machine.gpus for n in range(machine.gpus)}
@@ -128,14 +128,14 @@ def test_a_failed_run_is_tried_once_more_and_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codes = {0: [1, 0], 1: [-9, 1], 2: [2], 3: [0]}
-    begun = scripted(monkeypatch, lambda words, before: Scripted(codes[seed_of(words)].pop(0)))
-    told: list[str] = []
+    started = scripted(monkeypatch, lambda words, before: Scripted(codes[seed_of(words)].pop(0)))
+    lines: list[str] = []
     runs = [planned(tmp_path, seed) for seed in range(4)]
-    results = driven(tmp_path, runs, Machine(1, 8, 0), tell=told.append)
+    results = driven(tmp_path, runs, Machine(1, 8, 0), tell=lines.append)
     assert [each.outcome for each in results] == ["done", "failed", "failed", "done"]
-    assert [seed_of(words) for words, _ in begun].count(2) == 1  # wrong use: not tried again
+    assert [seed_of(words) for words, _ in started].count(2) == 1  # wrong use: not tried again
     assert all(not left for left in codes.values())
-    assert any("killed by signal 9" in line for line in told)
+    assert any("killed by signal 9" in line for line in lines)
     rows = json.loads((tmp_path / "sweep" / STATUS).read_text())
     assert [(row["state"], row["tries"]) for row in rows] == [("done", 2), ("failed", 2), ("failed", 1), ("done", 1)]
 
@@ -143,12 +143,12 @@ def test_a_failed_run_is_tried_once_more_and_does_not_stop_the_others(
 def test_what_was_begun_before_is_resumed_and_what_is_done_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = scripted(monkeypatch, lambda words, before: Scripted(0))
+    started = scripted(monkeypatch, lambda words, before: Scripted(0))
     runs = [planned(tmp_path, seed) for seed in range(2)]
     runs[1].folder.mkdir()
     (runs[1].folder / "run.json").write_text('{"status": "training"}')
     driven(tmp_path, runs, Machine(1, 8, 0))
-    assert ["--resume" in words for words, _ in begun] == [False, True]
+    assert ["--resume" in words for words, _ in started] == [False, True]
 
 
 @pytest.mark.parametrize("how", ["signal", "time"])
@@ -158,9 +158,9 @@ def test_a_stop_lets_runs_save_and_begins_none(tmp_path: Path, monkeypatch: pyte
             signal.raise_signal(signal.SIGINT)
         return Scripted(0, looks=10**6, when_stopped=0 if before == 0 else 130)
 
-    begun = scripted(monkeypatch, script)
+    started = scripted(monkeypatch, script)
     runs = [planned(tmp_path, seed) for seed in range(3)]
     results = driven(tmp_path, runs, Machine(2, 8, 0), seconds=None if how == "signal" else 0.2)
     assert [each.outcome for each in results] == ["done", "interrupted", "waiting"]  # the first ended just then
-    assert all(process.stopped for _, process in begun)
-    assert len(begun) == 2
+    assert all(process.stopped for _, process in started)
+    assert len(started) == 2

@@ -111,7 +111,7 @@ def test_a_table_of_an_unknown_protocol_is_an_error(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("asked", "name"),
+    ("given", "name"),
     [
         ("layer-distributed memory 1", f"{A} table 1"),
         ("layer-distributed memory table 1", f"{A} table 1"),
@@ -129,12 +129,12 @@ def test_a_table_of_an_unknown_protocol_is_an_error(tmp_path: Path, monkeypatch:
         ("table 5", f"{A} table 5"),
     ],
 )
-def test_a_table_is_found_by_forgiving_names(asked: str, name: str) -> None:
-    assert find_table(asked).name == name
+def test_a_table_is_found_by_forgiving_names(given: str, name: str) -> None:
+    assert find_table(given).name == name
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("given", "said"),
     [
         ("layer distributed memry 1", "Did you mean 'layer-distributed memory table 1'?"),
         ("nrml table 2", "Did you mean 'norml table 2'?"),
@@ -145,6 +145,6 @@ def test_a_table_is_found_by_forgiving_names(asked: str, name: str) -> None:
         ("", "unknown table ''"),
     ],
 )
-def test_a_name_that_is_no_table_s_gets_the_nearest_or_all_that_it_may_mean(asked: str, said: str) -> None:
+def test_a_name_that_is_no_table_s_gets_the_nearest_or_all_that_it_may_mean(given: str, said: str) -> None:
     with pytest.raises(UserError, match=re.escape(said)):
-        find_table(asked)
+        find_table(given)

@@ -80,11 +80,11 @@ def test_a_run_that_reuses_ends_with_the_bits_of_one_that_trains(tmp_path: Path,
     assert_same(weights(second), weights(alone))
     assert [each.episodes for each in counts] == [sum(int(str(each["episodes"])) for each in stages)] * 3
     assert [each.updates for each in counts] == [8 if HEAD in stages else 5] * 3
-    told = [finished_pretraining(each) for each in counts]
-    assert told[0] == []
-    assert [each[0]["reused"] for each in told[1:]] == [False, True]
-    assert {(each[0]["episodes"], each[0]["updates"]) for each in told[1:]} == {(12, 3)}
-    assert told[1][0]["key"] == told[2][0]["key"]
+    numbers = [finished_pretraining(each) for each in counts]
+    assert numbers[0] == []
+    assert [each[0]["reused"] for each in numbers[1:]] == [False, True]
+    assert {(each[0]["episodes"], each[0]["updates"]) for each in numbers[1:]} == {(12, 3)}
+    assert numbers[1][0]["key"] == numbers[2][0]["key"]
 
 
 def test_the_words_say_what_was_reused_and_what_it_cost(tmp_path: Path) -> None:
@@ -243,11 +243,11 @@ def test_a_run_stopped_in_the_middle_keeps_them_once_it_is_resumed(tmp_path: Pat
     progress = train(resumed)
     assert_same(weights(resumed), weights(whole))
     assert len(entries(tmp_path)) == 1
-    kept, ours = (
+    best, ours = (
         load_tensors(entries(tmp_path)[0])[0],
         load_tensors(next((tmp_path / "elsewhere").glob("*.safetensors")))[0],
     )
-    assert_same(kept, ours)
+    assert_same(best, ours)
     assert finished_pretraining(progress)[0]["updates"] == 3
 
 
@@ -325,10 +325,10 @@ SHARING = ("ppa", "bauer", "deml", "norml", "snail", "protonet", "matching_net",
 def test_quick_runs_of_eight_methods_ask_for_the_same_features(
     protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    requests: list[str] = []
 
     def find(_: FeatureCache, key: str, like: dict[str, torch.Tensor]) -> None:
-        asked.append(key)
+        requests.append(key)
         raise UserError("that is all")
 
     monkeypatch.setattr(FeatureCache, "find", find)
@@ -336,5 +336,5 @@ def test_quick_runs_of_eight_methods_ask_for_the_same_features(
     for method in SHARING:
         words = ["run", protocol, "--method", method, "--budget", "quick", "--threads", "1"]
         assert cli.main([*words, "--no-board", "--out", str(tmp_path), "--cache", str(tmp_path / "cache")]) == 2
-    assert len(asked) == len(SHARING)
-    assert len(set(asked)) == 1
+    assert len(requests) == len(SHARING)
+    assert len(set(requests)) == 1

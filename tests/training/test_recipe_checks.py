@@ -56,7 +56,7 @@ def test_the_shipped_recipes_hold_and_fit_the_schema(name: str) -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_told_at_its_line(
+def test_what_is_wrong_is_reported_at_its_line(
     text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -65,7 +65,7 @@ def test_what_is_wrong_is_told_at_its_line(
     assert said in str(caught.value)
 
 
-def test_everything_that_is_wrong_is_told_at_once_in_order_of_lines(tmp_path: Path) -> None:
+def test_everything_that_is_wrong_is_reported_at_once_in_order_of_lines(tmp_path: Path) -> None:
     text = "method: opn\nparts:\n  - quick: {options: {a: 1}}\n  - full: {options: {b: 1}}\n"
     with pytest.raises(UserError) as caught:
         check_recipe(written(tmp_path, text))

@@ -113,7 +113,7 @@ def _decode(where: Path, names: list[str], scratch: Path) -> Decoded:
     # Written, not assigned to maps of the files: a full disk is then an error and not a dead process.
     with files[0].open("wb") as images, files[1].open("wb") as masks, ThreadPoolExecutor(threads()) as pool:
         for batch in batches(pairs, _BATCH):
-            for name, pair in zip(batch, pool.map(lambda name: _tried(where / name), batch), strict=True):
+            for name, pair in zip(batch, pool.map(lambda name: _decode_or_error(where / name), batch), strict=True):
                 if isinstance(pair, str):
                     findings.errors.append(pair)
                     continue
@@ -158,7 +158,7 @@ def _entries(folder: Path) -> list[Path]:
         raise UserError(f"cannot read the folder {folder}: {error.strerror or error}") from error
 
 
-def _tried(stem: Path) -> _Pair | str:
+def _decode_or_error(stem: Path) -> _Pair | str:
     """The pair, or in words why it cannot be used."""
     image, mask = (stem.parent / f"{stem.name}{end}" for end in (".jpg", ".png"))
     absent = [str(file) for file in (image, mask) if not file.is_file()]

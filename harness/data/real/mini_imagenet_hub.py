@@ -57,12 +57,12 @@ def fetch(card: Card, lists: dict[str, tuple[str, ...]], folder: Path) -> None:
         for batch in image_decoding.batches(_rows(split_of), _BATCH):
             images = list(pool.map(lambda row: _small(row, card.image_shape), batch))
             for split, writer in writers.items():
-                kept = [
+                chosen = [
                     {"image": {"bytes": image, "path": path}, "label": lists[split].index(name)}
                     for (name, path, _), image in zip(batch, images, strict=True)
                     if split_of[name] == split
                 ]
-                writer.write_table(pa.Table.from_pylist(kept, schema=writer.schema))
+                writer.write_table(pa.Table.from_pylist(chosen, schema=writer.schema))
             counts.update(name for name, _, _ in batch)
     wrong = [
         f"class {name} has {counts[name]} images instead of {card.images_per_class[split]}"

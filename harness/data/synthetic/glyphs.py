@@ -57,11 +57,11 @@ def _characters(count: int) -> np.ndarray:
     broad = (_squared_distance(x, y) <= _BROAD**2).reshape(len(drawn), -1).astype(np.int32)
     both, each = broad @ broad.T, broad.sum(axis=1)
     alike = 2 * both > each[:, None] + each - both  # they share more than half of what either covers
-    kept: list[int] = []
+    chosen: list[int] = []
     for number in range(len(drawn)):
-        if not alike[number, kept].any():
-            kept.append(number)
-    return drawn[kept[:count]]
+        if not alike[number, chosen].any():
+            chosen.append(number)
+    return drawn[chosen[:count]]
 
 
 def _character(words: np.ndarray) -> np.ndarray:

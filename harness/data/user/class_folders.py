@@ -76,8 +76,8 @@ class _Walk:
         like_mask = _matcher(pattern) if pattern and "/" not in pattern else None
         images = [each for each in inside if _is_image(each) and not (like_mask and like_mask.fullmatch(each.name))]
         masks = {each: _there(folder / pattern.replace(STEM, each.stem)) for each in images} if pattern else {}
-        beside = {each.name for each in [*images, *masks.values()]} | {(pattern or "").partition("/")[0]}
-        others = [each for each in inside if each.name not in beside]
+        listed = {each.name for each in [*images, *masks.values()]} | {(pattern or "").partition("/")[0]}
+        others = [each for each in inside if each.name not in listed]
         self.stray += [self._name(each) for each in others]
         absent = [(each, mask) for each, mask in masks.items() if not is_file(mask)]
         self.problems += [f"{printable(mask)} is missing, the mask of {printable(each.name)}" for each, mask in absent]

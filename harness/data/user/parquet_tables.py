@@ -46,9 +46,9 @@ def parquet(data: OwnData, base: Path | None, root: Path | None) -> Source:
             raise items.missing(data, f"file '{pattern}'", looked)
     tables = [(f"{part}/{file.name}", file) for part, each in sorted(files.items()) for file in each]
     columns = [data.image_column, *([data.mask] if data.mask else [])]
-    beside = ((f"{name}: {path}", file.parent / path) for name, file in tables for path in paths_in(file, columns))
+    listed = ((f"{name}: {path}", file.parent / path) for name, file in tables for path in paths_in(file, columns))
     # A file that is not there is told with its row when the table is read.
-    content = content_digest(chain(tables, ((name, path) for name, path in beside if is_file(path))))
+    content = content_digest(chain(tables, ((name, path) for name, path in listed if is_file(path))))
     return Source("the user's own, Parquet files", items.digest(data, content), partial(_parquet, data, files))
 
 

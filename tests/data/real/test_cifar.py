@@ -153,36 +153,36 @@ def test_image_names_are_unique_even_of_identical_images(tmp_path: Path) -> None
 
 @pytest.mark.usefixtures("three_images")
 def test_a_missing_column_is_named_with_the_file(tmp_path: Path) -> None:
-    told = refusal(parquet(tmp_path / "root", without=["fine_label"]), tmp_path / "cache")
-    assert str(tmp_path / "root" / "cifar100" / "train-00000.parquet") in told
-    assert "no column fine_label; it has img" in told
-    assert str(tmp_path / "root" / "cifar100" / "test-00002.parquet") in told
+    message = refusal(parquet(tmp_path / "root", without=["fine_label"]), tmp_path / "cache")
+    assert str(tmp_path / "root" / "cifar100" / "train-00000.parquet") in message
+    assert "no column fine_label; it has img" in message
+    assert str(tmp_path / "root" / "cifar100" / "test-00002.parquet") in message
 
 
 @pytest.mark.usefixtures("three_images")
 @pytest.mark.parametrize("content", [png(np.zeros((32, 32, 3), np.uint8))[:50], b"", png(np.zeros((9, 9), np.uint8))])
 def test_a_broken_image_is_named_with_file_and_row(tmp_path: Path, content: bytes) -> None:
-    told = refusal(parquet(tmp_path / "root", replaced={0: content}), tmp_path / "cache")
+    message = refusal(parquet(tmp_path / "root", replaced={0: content}), tmp_path / "cache")
     reasons = "(cannot be read as an image|there is no image|is 9x9)"
-    assert re.search(rf"train-0000\d\.parquet: row \d+ \(0\.png\): {reasons}", told)
-    assert " at 0x" not in told
+    assert re.search(rf"train-0000\d\.parquet: row \d+ \(0\.png\): {reasons}", message)
+    assert " at 0x" not in message
 
 
 @pytest.mark.usefixtures("three_images")
-def test_all_broken_images_are_told_at_once_the_first_ten_in_words(tmp_path: Path) -> None:
+def test_all_broken_images_are_reported_at_once_the_first_ten_in_words(tmp_path: Path) -> None:
     broken: dict[int, bytes | None] = dict.fromkeys(range(12), b"no image")
     broken[12] = None
-    told = refusal(parquet(tmp_path / "root", replaced=broken), tmp_path / "cache").splitlines()
-    assert len(told) == 12
-    assert all(".parquet: row " in line for line in told[1:11])
-    assert told[11].strip() == "and 3 more"
+    message = refusal(parquet(tmp_path / "root", replaced=broken), tmp_path / "cache").splitlines()
+    assert len(message) == 12
+    assert all(".parquet: row " in line for line in message[1:11])
+    assert message[11].strip() == "and 3 more"
 
 
 @pytest.mark.usefixtures("three_images")
 def test_a_row_without_a_class_is_named(tmp_path: Path) -> None:
-    told = refusal(parquet(tmp_path / "root", labelled={4: None, 8: -1}), tmp_path / "cache")
-    assert re.search(r"train-0000\d\.parquet: row \d+ has no class in column fine_label", told)
-    assert re.search(r"test-00002\.parquet: row \d+ has no class in column fine_label", told)
+    message = refusal(parquet(tmp_path / "root", labelled={4: None, 8: -1}), tmp_path / "cache")
+    assert re.search(r"train-0000\d\.parquet: row \d+ has no class in column fine_label", message)
+    assert re.search(r"test-00002\.parquet: row \d+ has no class in column fine_label", message)
 
 
 @pytest.mark.usefixtures("three_images")
@@ -196,28 +196,28 @@ def test_a_truncated_parquet_file_is_named(tmp_path: Path, length: int) -> None:
 
 @pytest.mark.usefixtures("three_images")
 def test_missing_images_and_classes_are_counted(tmp_path: Path) -> None:
-    told = refusal(parquet(tmp_path / "few", left_out=(0, 3, 4, 5)), tmp_path / "cache")
-    assert f"{NAMES[0]} has 2 images, not 3" in told
-    assert f"{NAMES[1]} has 0 images, not 3" in told
-    assert str(tmp_path / "few" / "cifar100") in told
-    told = refusal(parquet(tmp_path / "named", names=("Apfel", *NAMES[1:])), tmp_path / "cache")
-    assert f"{NAMES[0]} has 0 images, not 3" in told
-    assert "Apfel (3 images) is no class of CIFAR-100" in told
+    message = refusal(parquet(tmp_path / "few", left_out=(0, 3, 4, 5)), tmp_path / "cache")
+    assert f"{NAMES[0]} has 2 images, not 3" in message
+    assert f"{NAMES[1]} has 0 images, not 3" in message
+    assert str(tmp_path / "few" / "cifar100") in message
+    message = refusal(parquet(tmp_path / "named", names=("Apfel", *NAMES[1:])), tmp_path / "cache")
+    assert f"{NAMES[0]} has 0 images, not 3" in message
+    assert "Apfel (3 images) is no class of CIFAR-100" in message
 
 
 @pytest.mark.usefixtures("three_images")
 def test_missing_images_of_a_supervised_set_are_counted_by_split(tmp_path: Path) -> None:
     root = parquet(tmp_path / "root", archive=CIFAR10, left_out=(0, 5))
-    told = refusal(root, tmp_path / "cache", name="cifar10")
-    assert f"{root / 'cifar10'} is not the whole of CIFAR-10" in told
-    assert "airplane has 1 images in train, not 2" in told
-    assert "automobile has 0 images in test, not 1" in told
+    message = refusal(root, tmp_path / "cache", name="cifar10")
+    assert f"{root / 'cifar10'} is not the whole of CIFAR-10" in message
+    assert "airplane has 1 images in train, not 2" in message
+    assert "automobile has 0 images in test, not 1" in message
 
 
 def test_a_few_images_are_not_taken_for_cifar10(tmp_path: Path) -> None:
-    told = refusal(parquet(tmp_path / "root", archive=CIFAR10), tmp_path / "cache", name="cifar10")
-    assert "airplane has 2 images in train, not 5000" in told
-    assert "and 10 more" in told
+    message = refusal(parquet(tmp_path / "root", archive=CIFAR10), tmp_path / "cache", name="cifar10")
+    assert "airplane has 2 images in train, not 5000" in message
+    assert "and 10 more" in message
 
 
 @pytest.mark.usefixtures("three_images")
@@ -233,9 +233,9 @@ def test_files_of_the_python_version_with_another_md5_are_not_unpickled(
     root = pickled(tmp_path / "root", monkeypatch)
     witness = tmp_path / "unpickled"
     (root / "cifar-100-python" / "train").write_bytes(pickle.dumps(_Touching(witness)))
-    told = refusal(root, tmp_path / "cache")
-    assert str(root / "cifar-100-python") in told
-    assert "MD5" in told
+    message = refusal(root, tmp_path / "cache")
+    assert str(root / "cifar-100-python") in message
+    assert "MD5" in message
     assert not witness.exists()
 
 
@@ -249,7 +249,7 @@ class _Touching:
         return Path.touch, (self.path,)
 
 
-def test_missing_data_is_told_with_every_place_and_every_way_out(
+def test_missing_data_is_reported_with_every_place_and_every_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(root: str, download: bool) -> None:
@@ -258,13 +258,13 @@ def test_missing_data_is_told_with_every_place_and_every_way_out(
     fail.filename = "cifar-100-python.tar.gz"  # type: ignore[attr-defined]
     monkeypatch.setattr("torchvision.datasets.CIFAR100", fail)
     (tmp_path / "root").mkdir()
-    told = refusal(tmp_path / "root", tmp_path / "cache", download=True)
+    message = refusal(tmp_path / "root", tmp_path / "cache", download=True)
     for place in (tmp_path / "root", tmp_path / "cache" / "downloads"):
-        assert str(place / "cifar100" / "train-*.parquet") in told
-        assert str(place / "cifar-100-python") in told
+        assert str(place / "cifar100" / "train-*.parquet") in message
+        assert str(place / "cifar-100-python") in message
     for way in ("huggingface.co/datasets/uoft-cs/cifar100", "torchvision.datasets.CIFAR100", "--data stand-in"):
-        assert way in told
-    assert "the server said no" in told
+        assert way in message
+    assert "the server said no" in message
 
 
 @pytest.mark.usefixtures("three_images")

@@ -160,13 +160,13 @@ def test_what_does_not_belong_is_skipped_named_and_counted(root: Path, capsys: p
     shutil.rmtree(root.parent / "cache")
     capsys.readouterr()
     assert load(root).fingerprint == wanted
-    told = capsys.readouterr().err
-    assert "skipped folders that are in no class list: 2 (__MACOSX, unknown_bird)" in told
+    text = capsys.readouterr().err
+    assert "skipped folders that are in no class list: 2 (__MACOSX, unknown_bird)" in text
     assert (
         "skipped files that are no numbered image or mask: "
-        "5 (readme.txt, bus/.DS_Store, bus/3.jpeg, kite/11.jpg, kite/Thumbs.db)" in told
+        "5 (readme.txt, bus/.DS_Store, bus/3.jpeg, kite/11.jpg, kite/Thumbs.db)" in text
     )
-    assert f"left out pairs whose published mask is unusable: 1 ({LEFT_OUT[0]})" in told
+    assert f"left out pairs whose published mask is unusable: 1 ({LEFT_OUT[0]})" in text
 
 
 BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -194,18 +194,18 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_a_bad_mask_is_named(root: Path, broken: str) -> None:
     damage, message = BREAKS[broken]
     damage(root / "fss1000" / "bus")
-    told = refusal(root)
-    assert f"{root / 'fss1000' / 'bus' / '2.png'}: " in told
-    assert re.search(message, told), told
+    text = refusal(root)
+    assert f"{root / 'fss1000' / 'bus' / '2.png'}: " in text
+    assert re.search(message, text), text
 
 
 def test_a_bad_image_is_named(root: Path) -> None:
     missing, cut = root / "fss1000" / "bus" / "1.jpg", root / "fss1000" / "kite" / "2.jpg"
     missing.unlink()
     cut.write_bytes(cut.read_bytes()[:200])
-    told = refusal(root)
-    assert f"{missing}: missing" in told
-    assert f"{cut}: cannot read the image: " in told
+    text = refusal(root)
+    assert f"{missing}: missing" in text
+    assert f"{cut}: cannot read the image: " in text
 
 
 def test_absent_classes_are_named_and_counted(root: Path) -> None:
@@ -214,20 +214,20 @@ def test_absent_classes_are_named_and_counted(root: Path) -> None:
     assert f"{root / 'fss1000'}: 2 (apple, kite) of 6 class folders are absent" in refusal(root)
 
 
-def test_everything_wrong_is_told_at_once_ten_by_name(root: Path) -> None:
+def test_everything_wrong_is_reported_at_once_ten_by_name(root: Path) -> None:
     for number, name in enumerate(NAMES[:4]):
         for image in (1, 3, 4):
             file = root / "fss1000" / name / f"{image}.png"
             file.write_bytes(b"broken") if number % 2 else file.unlink()
     shutil.rmtree(root / "fss1000" / "robin")
-    told = refusal(root)
-    assert "class folders are absent" in told
-    assert told.count(".png: ") == 9
-    assert "and 3 more" in told
-    assert "github.com/HKUSTCV/FSS-1000" in told
+    text = refusal(root)
+    assert "class folders are absent" in text
+    assert text.count(".png: ") == 9
+    assert "and 3 more" in text
+    assert "github.com/HKUSTCV/FSS-1000" in text
 
 
-def test_an_empty_folder_of_its_name_is_told_and_not_taken_for_none(tmp_path: Path) -> None:
+def test_an_empty_folder_of_its_name_is_reported_and_not_taken_for_none(tmp_path: Path) -> None:
     (tmp_path / "root" / "fss1000").mkdir(parents=True)
     assert "6 class folders are absent" in refusal(tmp_path / "root")
 
@@ -236,11 +236,11 @@ def test_without_the_data_it_is_said_how_to_lay_it_out(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     with pytest.raises(UserError) as caught:
         load_dataset("fss1000", tmp_path / "root", tmp_path / "cache", download=True)
-    told = str(caught.value)
-    assert "has to be fetched by hand" in told
-    assert f"{tmp_path / 'root' / 'fss1000' / '<class>' / '<n>.jpg'}" in told
-    assert "github.com/HKUSTCV/FSS-1000" in told
-    assert "--data stand-in" in told
+    text = str(caught.value)
+    assert "has to be fetched by hand" in text
+    assert f"{tmp_path / 'root' / 'fss1000' / '<class>' / '<n>.jpg'}" in text
+    assert "github.com/HKUSTCV/FSS-1000" in text
+    assert "--data stand-in" in text
     assert os.listdir(tmp_path / "root") == []
 
 

@@ -162,10 +162,10 @@ def test_decoding_on_several_threads_gives_the_same(tmp_path: Path, monkeypatch:
     assert loaded(root, tmp_path / "cache1").fingerprint == alone
 
 
-@pytest.mark.parametrize(("asked", "allowed"), [("1", 1), ("3", 3), ("9", 4), ("", 4), ("0", 4), ("many", 4)])
-def test_threads_are_those_allowed(monkeypatch: pytest.MonkeyPatch, asked: str, allowed: int) -> None:
+@pytest.mark.parametrize(("given", "allowed"), [("1", 1), ("3", 3), ("9", 4), ("", 4), ("0", 4), ("many", 4)])
+def test_threads_are_those_allowed(monkeypatch: pytest.MonkeyPatch, given: str, allowed: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
-    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
     assert image_decoding.threads() == allowed
 
 
@@ -178,11 +178,11 @@ def test_a_class_with_too_few_or_too_many_images_is_named(tmp_path: Path) -> Non
             return found[1:]
         return [*found, (LISTS["test"][3], "one more.jpg", found[0][2])] if split == "test" else found[2:]
 
-    told = refusal(parquet(tmp_path / "root", changed), tmp_path / "cache")
-    assert f"{tmp_path / 'root' / 'mini_imagenet'} is not mini-ImageNet" in told
-    assert f"class {LISTS['train'][0]} of train has 1 images instead of 2" in told
-    assert f"class {LISTS['validation'][0]} of validation has 0 images instead of 2" in told
-    assert f"class {LISTS['test'][3]} of test has 3 images instead of 2" in told
+    message = refusal(parquet(tmp_path / "root", changed), tmp_path / "cache")
+    assert f"{tmp_path / 'root' / 'mini_imagenet'} is not mini-ImageNet" in message
+    assert f"class {LISTS['train'][0]} of train has 1 images instead of 2" in message
+    assert f"class {LISTS['validation'][0]} of validation has 0 images instead of 2" in message
+    assert f"class {LISTS['test'][3]} of test has 3 images instead of 2" in message
 
 
 def test_classes_of_another_split_and_unknown_ones_are_named_with_the_file(tmp_path: Path) -> None:
@@ -192,26 +192,28 @@ def test_classes_of_another_split_and_unknown_ones_are_named_with_the_file(tmp_p
         moved = [(LISTS["test"][0], file, content) for _, file, content in found[:2]]
         return [*moved, ("n99999999", "new.jpg", found[0][2]), (None, "unlabelled.jpg", found[0][2]), *found[2:]]
 
-    told = refusal(parquet(tmp_path / "root", changed), tmp_path / "cache")
+    message = refusal(parquet(tmp_path / "root", changed), tmp_path / "cache")
     file = tmp_path / "root" / "mini_imagenet" / "train-00000-of-00001.parquet"
-    assert f"{file}: {LISTS['test'][0]} (2 rows) is a class of test, not of train" in told
-    assert f"{file}: n99999999 (1 rows) is not a class of mini-ImageNet" in told
-    assert f"{file}: row " in told
-    assert "(unlabelled.jpg) has no class in column label" in told
-    assert f"class {LISTS['train'][0]} of train has 0 images instead of 2" in told
+    assert f"{file}: {LISTS['test'][0]} (2 rows) is a class of test, not of train" in message
+    assert f"{file}: n99999999 (1 rows) is not a class of mini-ImageNet" in message
+    assert f"{file}: row " in message
+    assert "(unlabelled.jpg) has no class in column label" in message
+    assert f"class {LISTS['train'][0]} of train has 0 images instead of 2" in message
 
 
-def test_all_unreadable_images_are_told_at_once(tmp_path: Path) -> None:
+def test_all_unreadable_images_are_reported_at_once(tmp_path: Path) -> None:
     def changed(split: str, found: list[Any]) -> list[Any]:
         if split != "validation":
             return found
         return [(name, file, b"torn" if row < 12 else content) for row, (name, file, content) in enumerate(found)]
 
-    told = refusal(parquet(tmp_path / "root", changed), tmp_path / "cache").splitlines()
+    message = refusal(parquet(tmp_path / "root", changed), tmp_path / "cache").splitlines()
     file = tmp_path / "root" / "mini_imagenet" / "validation-00000-of-00001.parquet"
-    assert len(told) == 12
-    assert all(line.strip().startswith(f"{file}: row ") and "cannot be read as an image" in line for line in told[1:11])
-    assert told[11].strip() == "and 2 more"
+    assert len(message) == 12
+    assert all(
+        line.strip().startswith(f"{file}: row ") and "cannot be read as an image" in line for line in message[1:11]
+    )
+    assert message[11].strip() == "and 2 more"
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
@@ -223,10 +225,10 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
 
 
 def test_parquet_files_without_a_column_are_all_named(tmp_path: Path) -> None:
-    told = refusal(parquet(tmp_path / "root", column="class"), tmp_path / "cache")
+    message = refusal(parquet(tmp_path / "root", column="class"), tmp_path / "cache")
     for split in SPLITS:
         file = tmp_path / "root" / "mini_imagenet" / f"{split}-00000-of-00001.parquet"
-        assert f"{file} has no column label; it has image, class" in told
+        assert f"{file} has no column label; it has image, class" in message
 
 
 def test_class_numbers_without_names_are_refused(tmp_path: Path) -> None:
@@ -250,10 +252,10 @@ def test_stray_files_are_skipped_named_and_counted(tmp_path: Path, capsys: pytes
         file.write_text("not an image")
     capsys.readouterr()
     assert loaded(root, tmp_path / "cache1").fingerprint == clean.fingerprint
-    told = capsys.readouterr().err
-    assert f"skipped in {root / 'mini_imagenet'}" in told
-    assert all(str(file) in told for file in stray[:10])
-    assert "and 2 more" in told
+    message = capsys.readouterr().err
+    assert f"skipped in {root / 'mini_imagenet'}" in message
+    assert all(str(file) in message for file in stray[:10])
+    assert "and 2 more" in message
 
 
 def test_folders_of_other_classes_and_missing_ones_are_named(tmp_path: Path) -> None:
@@ -261,10 +263,10 @@ def test_folders_of_other_classes_and_missing_ones_are_named(tmp_path: Path) -> 
     where = root / "mini_imagenet"
     (where / "train" / LISTS["train"][0]).rename(where / "test" / LISTS["train"][0])
     (where / "val" / "cats").mkdir()
-    told = refusal(root, tmp_path / "cache")
-    assert f"{where / 'test' / LISTS['train'][0]} is a class of train, not of test" in told
-    assert f"{where / 'val' / 'cats'} is not a class of mini-ImageNet" in told
-    assert f"class {LISTS['train'][0]} of train has 0 images instead of 2" in told
+    message = refusal(root, tmp_path / "cache")
+    assert f"{where / 'test' / LISTS['train'][0]} is a class of train, not of test" in message
+    assert f"{where / 'val' / 'cats'} is not a class of mini-ImageNet" in message
+    assert f"class {LISTS['train'][0]} of train has 0 images instead of 2" in message
 
 
 def test_a_part_of_a_layout_is_not_passed_over(tmp_path: Path) -> None:
@@ -278,12 +280,12 @@ def test_a_part_of_a_layout_is_not_passed_over(tmp_path: Path) -> None:
     assert "there is no folder validation" in refusal(root, tmp_path / "cache")
 
 
-def test_missing_data_is_told_with_every_place(tmp_path: Path) -> None:
+def test_missing_data_is_reported_with_every_place(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
-    told = refusal(tmp_path / "root", tmp_path / "cache")
-    assert str(tmp_path / "root" / "mini_imagenet" / "train-*.parquet") in told
-    assert str(tmp_path / "root" / "mini_imagenet" / "train" / "<WordNet id>" / "*.jpg") in told
-    assert "--data stand-in" in told
+    message = refusal(tmp_path / "root", tmp_path / "cache")
+    assert str(tmp_path / "root" / "mini_imagenet" / "train-*.parquet") in message
+    assert str(tmp_path / "root" / "mini_imagenet" / "train" / "<WordNet id>" / "*.jpg") in message
+    assert "--data stand-in" in message
 
 
 # The download, from a made-up hub.

@@ -176,20 +176,20 @@ def first_of(members: Members) -> str:
 def test_a_truncated_drawing_is_named(tmp_path: Path, members: Members) -> None:
     name = first_of(members)
     broken = {**members, name: members[name][:60]}
-    told = refusal(zipped(broken, tmp_path / "zip"), tmp_path / "cache")
-    assert name in told
-    assert "images_background.zip" in told
-    told = refusal(unzipped(broken, tmp_path / "folder"), tmp_path / "cache")
-    assert str(tmp_path / "folder" / "omniglot-py" / name) in told
+    message = refusal(zipped(broken, tmp_path / "zip"), tmp_path / "cache")
+    assert name in message
+    assert "images_background.zip" in message
+    message = refusal(unzipped(broken, tmp_path / "folder"), tmp_path / "cache")
+    assert str(tmp_path / "folder" / "omniglot-py" / name) in message
 
 
 @pytest.mark.usefixtures("two_drawings")
 def test_a_drawing_of_another_size_is_named(tmp_path: Path, members: Members) -> None:
     name, file = first_of(members), io.BytesIO()
     Image.new("1", (28, 28)).save(file, "PNG")
-    told = refusal(zipped({**members, name: file.getvalue()}, tmp_path / "zip"), tmp_path / "cache")
-    assert name in told
-    assert "28x28" in told
+    message = refusal(zipped({**members, name: file.getvalue()}, tmp_path / "zip"), tmp_path / "cache")
+    assert name in message
+    assert "28x28" in message
 
 
 @pytest.mark.usefixtures("two_drawings")
@@ -207,9 +207,9 @@ def test_a_file_that_is_no_whole_zip_file_is_named(tmp_path: Path, members: Memb
     root = zipped(members, tmp_path / "zip")
     file = root / "omniglot-py" / "images_evaluation.zip"
     file.write_bytes(file.read_bytes()[:-1000])
-    told = refusal(root, tmp_path / "cache")
-    assert str(file) in told
-    assert "not a whole zip file" in told
+    message = refusal(root, tmp_path / "cache")
+    assert str(file) in message
+    assert "not a whole zip file" in message
 
 
 @pytest.mark.usefixtures("two_drawings")
@@ -230,15 +230,15 @@ def test_missing_and_strange_drawings_are_counted_and_named(tmp_path: Path, memb
 # Missing sources.
 
 
-def test_missing_data_is_told_with_every_place_and_every_way_out(tmp_path: Path) -> None:
+def test_missing_data_is_reported_with_every_place_and_every_way_out(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
-    told = refusal(tmp_path / "root", tmp_path / "cache")
+    message = refusal(tmp_path / "root", tmp_path / "cache")
     for place in (tmp_path / "root", tmp_path / "cache" / "downloads"):
         for half in omniglot.HALVES:
-            assert str(place / "omniglot-py" / f"{half}.zip") in told
-    assert "https://github.com/brendenlake/omniglot" in told
-    assert "torchvision.datasets.Omniglot" in told
-    assert "--data stand-in" in told
+            assert str(place / "omniglot-py" / f"{half}.zip") in message
+    assert "https://github.com/brendenlake/omniglot" in message
+    assert "torchvision.datasets.Omniglot" in message
+    assert "--data stand-in" in message
     assert "--data-root" in refusal(None, tmp_path / "cache")
 
 
@@ -246,7 +246,7 @@ def test_a_data_root_that_is_not_there_is_an_error_of_its_own(tmp_path: Path) ->
     assert "nowhere is not a folder" in refusal(tmp_path / "nowhere", tmp_path / "cache")
 
 
-def test_an_unknown_name_is_told_with_the_nearest(tmp_path: Path) -> None:
+def test_an_unknown_name_is_reported_with_the_nearest(tmp_path: Path) -> None:
     assert "Did you mean 'omniglot'" in refusal(None, tmp_path / "cache", name="omnigloth")
 
 
@@ -255,16 +255,16 @@ def test_the_data_root_may_come_from_the_environment(tmp_path: Path, monkeypatch
     assert str(tmp_path / "elsewhere") in refusal(None, tmp_path / "cache")
 
 
-def test_a_failed_download_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_is_reported_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(root: str, background: bool, download: bool) -> None:
         (Path(root) / "omniglot-py").mkdir()
         (Path(root) / "omniglot-py" / "images_background.zip").write_bytes(b"half of it")
         raise URLError("no route to host")
 
     monkeypatch.setattr("torchvision.datasets.Omniglot", fail)
-    told = refusal(None, tmp_path / "cache", download=True)
-    assert "no route to host" in told
-    assert "--data stand-in" in told
+    message = refusal(None, tmp_path / "cache", download=True)
+    assert "no route to host" in message
+    assert "--data stand-in" in message
     assert [file.name for file in (tmp_path / "cache" / "downloads").iterdir() if file.suffix != ".lock"] == []
 
 
@@ -291,10 +291,10 @@ def test_a_download_is_kept_and_then_a_decoded_copy_is_enough(
     shutil.rmtree(cache / "downloads")
     assert load_dataset("omniglot", None, cache, download=False).fingerprint == first.fingerprint
     # The same drawings in another split are another data set.
-    assert "is missing" in _told("omniglot_lake", cache)
+    assert "is missing" in message_of("omniglot_lake", cache)
 
 
-def _told(name: str, cache: Path) -> str:
+def message_of(name: str, cache: Path) -> str:
     with pytest.raises(UserError) as caught:
         load_dataset(name, None, cache, download=False)
     return str(caught.value)

@@ -91,8 +91,8 @@ def test_trivial_masks_and_colours_find_little_of_the_object(data: Dataset, mask
         sample = rng.choice(5 * 64 * 64, 400, replace=False)
         seen = pixels[support].transpose(0, 2, 3, 1).reshape(-1, 3)[sample]
         labels = masks[support].reshape(-1)[sample]
-        asked = pixels[query].reshape(3, -1).T
-        distance = (seen**2).sum(axis=1) - 2 * asked @ seen.T
+        query_pixels = pixels[query].reshape(3, -1).T
+        distance = (seen**2).sum(axis=1) - 2 * query_pixels @ seen.T
         votes = labels[np.argpartition(distance, 5, axis=1)[:, :5]].mean(axis=1)
         for name, found in (
             ("all", np.ones((64, 64), bool)),

@@ -137,14 +137,14 @@ def test_a_folder_that_is_nowhere_is_named_with_the_places_looked_at(tmp_path: P
 
 
 def test_a_relative_folder_is_beside_the_protocol_or_else_under_the_data_root(tmp_path: Path) -> None:
-    root, beside = tmp_path / "root", tmp_path / "beside"
+    root, near = tmp_path / "root", tmp_path / "beside"
     image_folder(root / "birds", images=3)
-    beside.mkdir()
-    assert len(load_dataset(model(), root, tmp_path / "cache", base=beside).images) == 27
-    image_folder(beside / "birds", images=2)
-    assert len(load_dataset(model(), root, tmp_path / "cache", base=beside).images) == 18
+    near.mkdir()
+    assert len(load_dataset(model(), root, tmp_path / "cache", base=near).images) == 27
+    image_folder(near / "birds", images=2)
+    assert len(load_dataset(model(), root, tmp_path / "cache", base=near).images) == 18
     absolute = model(folder=str(root / "birds"))
-    assert len(load_dataset(absolute, None, tmp_path / "cache", base=beside).images) == 27
+    assert len(load_dataset(absolute, None, tmp_path / "cache", base=near).images) == 27
 
 
 def test_a_folder_without_class_folders_is_refused(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_broken_images_are_all_refused_with_their_paths(tmp_path: Path) -> None:
     assert f"{folder}/tit/0.png: its pixels are no bytes (mode I;16); save it with 8 bits a channel" in message
 
 
-def test_ten_problems_are_told_and_the_others_counted(tmp_path: Path) -> None:
+def test_ten_problems_are_reported_and_the_others_counted(tmp_path: Path) -> None:
     folder = image_folder(tmp_path / "birds")
     for name in BIRDS[:3]:
         for each in (folder / name).iterdir():

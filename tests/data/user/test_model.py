@@ -135,7 +135,7 @@ def changed(old: str, new: str) -> str:
         ),
     ],
 )
-def test_an_error_in_the_mapping_is_told_once_at_its_line(tmp_path: Path, text: str, said: list[str]) -> None:
+def test_an_error_in_the_mapping_is_reported_once_at_its_line(tmp_path: Path, text: str, said: list[str]) -> None:
     shown = refused(written(tmp_path, text))
     assert len(shown) == len(said), shown
     for line, expected in zip(shown, said, strict=True):
@@ -204,7 +204,7 @@ def test_a_class_list_that_cannot_be_read_is_reported_at_its_name(
     ]
 
 
-def test_a_file_that_is_no_list_is_told_at_its_line_and_not_shown(tmp_path: Path) -> None:
+def test_a_file_that_is_no_list_is_reported_at_its_line_and_not_shown(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("robin\n" + "x" * 300 + "\n")
     (problem,) = refused(written(tmp_path, changed("[robin, wren, kite]", "train.txt")))
     said = "line 2 of 'train.txt' has more than 255 characters; expected one class a line"
