@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.api.command import call_text
 from harness.api.named import DataLike, MethodLike, ProtocolLike, load_protocol, method_named, on_data
 from harness.api.result import Result
 from harness.boards.markdown import view_board
@@ -110,7 +111,8 @@ def run(
         UserError: for whatever is not there, does not fit or cannot be, before anything is run.
         RunError: for a run that fails on its way; `resume=True` goes on from its last checkpoint.
     """
-    store = Path(cache) if cache is not None else None
+    arguments = dict(locals())  # every argument as it was given, for the record
+    store = _path(cache)
     loaded, found = load_protocol(protocol), method_named(method, store)
     own_data = data if isinstance(data, str) and data in ("real", "stand-in") else "real"
     if own_data is not data:
@@ -155,7 +157,13 @@ def run(
         threads=threads or cores(),
         amp=amp,
         compile=compile,
-        command=f"harness.run({loaded.name!r}, {found.target!r}, budget={budget!r}, seeds={wanted})",
+        command=call_text(
+            run,
+            protocol,
+            found,
+            data,
+            {**arguments, "seeds": seeds if isinstance(seeds, int) else wanted, "init": init},
+        ),
     )
     first = prepare(request, loaded, found)
     for note in first.resolved.notes:
@@ -210,4 +218,4 @@ def _weights_of(method: Method, cache: Path) -> Path:
 
 
 def _path(given: str | Path | None) -> Path | None:
-    return None if given is None else Path(given)
+    return None if given is None else Path(given).expanduser()

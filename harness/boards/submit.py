@@ -130,7 +130,7 @@ def _files(submission: Submission) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{folder / NOTED} is missing or damaged") from None
     if status != "done":
-        raise UserError(f"{folder} holds an unfinished run ({status}); go on with it: {record.command} --resume")
+        raise UserError(f"{folder} holds an unfinished run ({status}); go on with it: {_resuming(record.command)}")
     if not untouched(folder, noted):
         raise VerificationError(f"{folder / RECORD} was changed after the run; run again with --fresh")
     wrong = differences(identity, {**identity, **identity_of(record)})
@@ -138,6 +138,10 @@ def _files(submission: Submission) -> None:
         raise VerificationError(f"{folder}: the record is not of the run in {NOTED}:\n  " + "\n  ".join(wrong))
     if record.checkpoint is not None and load_tensors(folder / WEIGHTS)[1].get("identity") != identity:
         raise VerificationError(f"{folder / WEIGHTS} is of another run")
+
+
+def _resuming(command: str) -> str:
+    return f"{command}, with resume=True" if command.startswith("harness.run(") else f"{command} --resume"
 
 
 def _bench(submission: Submission) -> Bench:
