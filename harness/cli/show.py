@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.common import BOARDS, add_data_arguments, add_json, whole_number
+from harness.cli.common import BOARDS, add_boards, add_data_arguments, add_json, boards_to_read, whole_number
 from harness.cli.text_table import terminal_width, wrap
-from harness.util.errors import MissingData, known_name, unknown
+from harness.util.errors import MissingData, UserError, known_name, unknown
 from harness.util.shown_text import in_json, shown
 
 if TYPE_CHECKING:
@@ -28,8 +28,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="seed of the episodes; scoring uses seed 0",
     )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the episode as a web page, with its images")
+    parser.add_argument(
+        "--run",
+        metavar="RUN",
+        help="with --html: what this run's method answered; the folder of a finished run, or a run's name on the board",
+    )
+    parser.add_argument(
+        "--method",
+        metavar="NAME",
+        help="with --run: the run's method, if its code is not built in (a plugin's name or path/to/file.py:ClassName)",
+    )
     add_json(parser)
     add_data_arguments(parser)
+    add_boards(parser)
     parser.epilog = (
         "Without the data, classes are shown by number instead of by name; for a data set of your own, no episode is "
         "shown."
@@ -40,13 +52,16 @@ def execute(args: argparse.Namespace) -> int:
     from harness.method.registry import method_names
     from harness.util.shipped_files import protocol_files
 
+    for option, needed in (("run", "html"), ("method", "run")):
+        if getattr(args, option) is not None and getattr(args, needed) is None:
+            raise UserError(f"--{option} goes with --{needed}")
     methods, protocols = method_names(), protocol_files()
     if known_name(args.name, methods) or ".py:" in args.name:
         return _method(args)
     path = Path(args.name)
     if not (path.exists() or path.suffix or known_name(args.name, protocols)):
         raise unknown("protocol or method", args.name, [*protocols, *methods])
-    return _episode(args)
+    return _episode(args) if args.html is None else _page(args)
 
 
 def _method(args: argparse.Namespace) -> int:
@@ -54,6 +69,27 @@ def _method(args: argparse.Namespace) -> int:
 
     found = card(args.name, BOARDS)
     print(in_json(found) if args.json else shown(card_text(found, terminal_width())))
+    return 0
+
+
+def _page(args: argparse.Namespace) -> int:
+    """Writes the episode as a web page."""
+    from harness.protocol.load import load_protocol
+    from harness.report.episode_page import episode_page
+    from harness.report.page import write
+    from harness.report.sources import Places, played, subject, weighted
+
+    places = Places(args.data_root, args.cache, args.method)
+    on = subject(load_protocol(args.name), args.data == "stand-in", places)
+    run = None
+    if args.run is not None:
+        run = weighted(args.run, on, boards_to_read(args, on.protocol.card.stand_in, on.loaded.name))
+    found = played(on, args.split, args.seed, [args.episode], run, places)
+    write(args.html, episode_page(found.shown, on.loaded.name, note=found.note))
+    if args.json:
+        print(in_json({"page": str(args.html), "note": found.note}))
+        return 0
+    print(shown("\n".join(filter(None, [found.note, f"open {args.html}"]))))
     return 0
 
 

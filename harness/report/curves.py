@@ -13,7 +13,7 @@ from harness.report.lines import Series
 WORDS = {
     "by_shot": ("shot (earlier presentations of the class)", "accuracy, %"),
     "by_step": ("step", "accuracy, %"),
-    "by_subtask": ("subtask, in the order of the stream", "accuracy of its queries, %"),
+    "by_subtask": ("subtask, in the order of the stream, from 0", "accuracy of its queries, %"),
     "iou_by_shot": ("shot (earlier presentations)", "IoU on the target, %"),
     "masking_by_shot": ("shot (earlier presentations)", "masking of the distractor, %"),
 }
@@ -33,9 +33,8 @@ def curve(record: Record, name: str, scores: Scores | None, label: str, number: 
     values = record.curves.get(name)
     if not values:
         return None
-    first = 1 if name == "by_subtask" else 0
     half = [] if scores is None else _halves(_episodes(name, scores), len(values))
-    return Series(label, [*range(first, first + len(values))], values, half, number)
+    return Series(label, [*range(len(values))], values, half, number)
 
 
 def _episodes(name: str, scores: Scores) -> np.ndarray | None:

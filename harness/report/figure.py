@@ -56,12 +56,17 @@ def shape(parent: Element, number: int, x: float, y: float, size: float = 4.5, *
     return add(parent, "path", d=paths[kind], **style)
 
 
+def swatch(width: float, height: float) -> Element:
+    """An empty small picture beside words that say what it is."""
+    drawn = drawing(width, height, "")
+    del drawn.attrib["role"], drawn.attrib["aria-label"]
+    drawn.set("aria-hidden", "true")
+    return drawn
+
+
 def line_key(number: int, text: str) -> Key:
     """The key of a line: its colour, its dashes and the shape of its marks."""
-    drawn = drawing(34, 14, text)
-    drawn.attrib.pop("role")
-    drawn.attrib.pop("aria-label")
-    drawn.set("aria-hidden", "true")
+    drawn = swatch(34, 14)
     add(drawn, "line", x1=1, x2=33, y1=7, y2=7, class_=f"line s{number % 8}", stroke_dasharray=DASHES[number % 8])
     shape(drawn, number, 17, 7)
     return Key(markup(drawn), text)
@@ -69,9 +74,6 @@ def line_key(number: int, text: str) -> Key:
 
 def mark_key(number: int, text: str) -> Key:
     """The key of a mark that stands alone."""
-    drawn = drawing(16, 14, text)
-    drawn.attrib.pop("role")
-    drawn.attrib.pop("aria-label")
-    drawn.set("aria-hidden", "true")
+    drawn = swatch(16, 14)
     shape(drawn, number, 8, 7)
     return Key(markup(drawn), text)

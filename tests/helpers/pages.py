@@ -69,7 +69,7 @@ def check_page(page: str, place: Path | None = None) -> None:
             assert node.attrib.get("aria-label") or node.attrib.get("aria-hidden") == "true"
         if name in {"img", "image"}:
             address = next(value for key, value in node.attrib.items() if str(key).endswith(("src", "href")))
-            assert address.startswith("data:image/png;base64,")
+            assert re.match("data:image/(png|webp);base64,", address)
             assert name == "image" or node.attrib.get("alt") is not None
         if name == "a":
             _check_link(str(node.attrib["href"]), set(ids), place)
