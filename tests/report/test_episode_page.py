@@ -136,7 +136,7 @@ def test_masks_are_painted_in_two_colours() -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "side", "kind"), [(1, 28, "png"), (3, 32, "png"), (3, 84, "webp"), (3, 224, "webp")]
+    ("channels", "side", "kind"), [(1, 28, "png"), (3, 32, "webp"), (3, 84, "webp"), (3, 224, "webp")]
 )
 def test_images_are_small_files(channels: int, side: int, kind: str) -> None:
     found = data_uri(np.full((channels, side, side), 7, np.uint8))
@@ -194,10 +194,11 @@ def test_show_writes_a_page_with_what_a_run_answered(here: Path, capsys: pytest.
 
 
 def test_a_row_of_a_board_whose_code_or_weights_are_not_there_has_no_answers(here: Path) -> None:
-    for changes, reason in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"run": "a", "target": "my.own:Code"}, "imported only if you name it"),
         ({"run": "b", "method": "count", "target": "methods.count:Count"}, "its weights are not kept"),
-    ):
+    ]
+    for changes, reason in cases:
         fingerprint = tiny_dataset("cifar_fs", classes=8, images=10).fingerprint
         made = shipped_record("cifarfs_delay5", checkpoint=None if changes["run"] == "a" else "d" * 64, **changes)
         store.append_record(
