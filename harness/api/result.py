@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,9 @@ from harness.boards.outcome import Outcome
 from harness.boards.standings import Entry, Summary
 from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
-from harness.runs.folder import TRAINING_LOG
+from harness.runs.folder import MOST_LOGGED, TRAINING_LOG
+from harness.util.errors import UserError
+from harness.util.json_files import parsed_json, read_bounded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,8 +65,11 @@ class Result:
         entries = []
         for record, folder in zip(self.records, self.folders, strict=True):
             path = folder / TRAINING_LOG
-            lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-            entries += [{"seed": record.seed, **json.loads(line)} for line in lines]
+            try:
+                lines = read_bounded(path, MOST_LOGGED).splitlines() if path.is_file() else []
+                entries += [{"seed": record.seed, **parsed_json(line)} for line in lines]
+            except (ValueError, TypeError) as error:
+                raise UserError(f"{path} is damaged: {error}") from None
         return entries
 
     def to_pandas(self) -> pd.DataFrame:

@@ -21,11 +21,15 @@ from harness.boards.places import STAND_IN_FOLDER
 from harness.records.canonical import canonical_json
 from harness.records.record import Record
 from harness.util.errors import RunError
+from harness.util.json_files import read_bounded
 
 LOCK_SECONDS = 120.0
 TRIES = 20
 SETTLING_SECONDS = 0.05
 """How long a last line without its end must stay as it is to count as torn, where locks do not work."""
+
+MOST_OF_BOARD = 2**30
+"""Bytes of a board that are read at most: those of a hundred thousand rows are fewer."""
 
 LOG = logging.getLogger(__name__)
 
@@ -95,9 +99,9 @@ def read_board(path: Path) -> Board:
     records: list[tuple[int, Record]] = []
     problems: list[str] = []
     try:
-        content = path.read_bytes() if path.exists() else b""
-    except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror or error})") from error
+        content = read_bounded(path, MOST_OF_BOARD) if path.exists() else b""
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
     ended = content.endswith(b"\n")
     lines = content.split(b"\n")
     seen: dict[bytes, int] = {}

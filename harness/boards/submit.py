@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ from harness.records.record import Record
 from harness.runs.folder import NOTED, RECORD, SCORES, differences, read_scores, untouched
 from harness.util.aside import aside
 from harness.util.errors import UserError, VerificationError
+from harness.util.json_files import read_json
 from harness.util.shipped_files import protocol_files
 from harness.util.tensor_files import WEIGHTS, load_tensors, sha256_of
 
@@ -125,7 +125,7 @@ def _files(submission: Submission) -> None:
         if sha256_of(path) != claimed:
             raise VerificationError(f"{path} is not the file that the record names: it was changed after the run")
     try:
-        noted = json.loads((folder / NOTED).read_text(encoding="utf-8"))
+        noted = read_json(folder / NOTED)
         identity, status = noted["identity"], noted["status"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{folder / NOTED} is missing or damaged") from None

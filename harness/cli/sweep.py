@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.cli.common import BOARDS, LOCAL_BOARDS, add_boards, add_json, add_places
 from harness.cli.notices import notice
 from harness.util.errors import UserError
+from harness.util.json_files import read_json
 from harness.util.quantities import duration
 from harness.util.shown_text import in_json, in_line, shown
 
@@ -94,7 +94,7 @@ def _states(planned: Sequence[Planned], folder: Path) -> list[str]:
     noted: dict[str, str] = {}
     if (folder / STATUS).is_file():
         try:
-            rows = json.loads((folder / STATUS).read_text(encoding="utf-8"))
+            rows = read_json(folder / STATUS)
             noted = {str(row["folder"]): str(row["state"]) for row in rows}
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{folder / STATUS} is damaged; delete it, and the runs are looked at themselves") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,8 +11,9 @@ from typing import Any
 from harness.evaluation.score import Scores
 from harness.records.record import Record
 from harness.report.lines import Stage
-from harness.runs.folder import NOTED, RECORD, SCORES, TRAINING_LOG, read_record, read_scores
+from harness.runs.folder import MOST_LOGGED, NOTED, RECORD, SCORES, TRAINING_LOG, read_record, read_scores
 from harness.util.errors import UserError
+from harness.util.json_files import parsed_json, read_bounded, read_json
 
 RUNNING = ("training", "scoring")
 
@@ -67,10 +67,10 @@ def read_run(folder: Path) -> RunFolder:
     """A run's folder; UserError if it is none. Files in it that are damaged are problems, the rest is read."""
     path = folder / NOTED
     try:
-        noted = json.loads(path.read_text(encoding="utf-8"))
+        noted = read_json(path)
         status, identity = str(noted["status"]), dict(noted["identity"])
         at, command = str(noted.get("at", "")), str(noted.get("command", ""))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{path} is missing or damaged: not the folder of a run") from None
     problems: list[str] = []
     record, scores = None, None
@@ -113,12 +113,12 @@ def throughput(log: Sequence[Logged]) -> tuple[list[float], list[float]]:
 def _logged(path: Path) -> Iterator[Logged]:
     """Entries of a log; a line that is cut short (the run goes on, or was killed) is left out."""
     try:
-        lines = path.read_bytes().splitlines()
-    except OSError:
+        lines = read_bounded(path, MOST_LOGGED).splitlines()
+    except (OSError, ValueError):
         return
     for line in lines:
         try:
-            entry = json.loads(line)
+            entry = parsed_json(line)
             loss, validation = entry.get("loss"), entry.get("validation")
             yield Logged(
                 str(entry["stage"]),
@@ -127,5 +127,5 @@ def _logged(path: Path) -> Iterator[Logged]:
                 None if loss is None else float(loss),
                 None if validation is None else float(validation),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 from harness.evaluation.evaluate import evaluate
 from harness.records.parts import Hardware
 from harness.records.record import Record
-from harness.runs.folder import RECORD, TRAINING_LOG, read_record
+from harness.runs.folder import MOST_LOGGED, RECORD, TRAINING_LOG, read_record
 from harness.runs.resolve import Prepared
 from harness.runs.run import training_of
 from harness.training.recipe import Budget, Stage
@@ -21,6 +20,7 @@ from harness.training.selection import validation_protocol
 from harness.training.stages import RunningStage, begin_stage
 from harness.training.state import Progress
 from harness.util.errors import UserError
+from harness.util.json_files import parsed_json, read_bounded
 
 FEWEST_UPDATES = 2
 """Updates of a stage that are timed at least; the first one, which allocates memory, is not among them."""
@@ -154,8 +154,8 @@ def _same(record: Record, identity: dict[str, Any], machine: Hardware) -> bool:
 def _recorded_stages(folder: Path, budget: Budget) -> tuple[StageTime, ...] | None:
     """What a run's log says of each stage; None if it does not tell them apart (as of a run that was resumed)."""
     try:
-        lines = (folder / TRAINING_LOG).read_text(encoding="utf-8").splitlines()
-        ends = [entry for line in lines if (entry := json.loads(line))["event"] == "stage"]
+        lines = read_bounded(folder / TRAINING_LOG, MOST_LOGGED).splitlines()
+        ends = [entry for line in lines if (entry := parsed_json(line))["event"] == "stage"]
         counted = [(int(entry["updates"]), float(entry["seconds"])) for entry in ends]
     except (OSError, ValueError, KeyError, TypeError):
         return None

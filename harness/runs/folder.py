@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,17 @@ from harness.records.record import Record, utc_now
 from harness.runs.resolve import CUT, Prepared
 from harness.util.atomic_files import leftovers, replacing
 from harness.util.errors import UserError
+from harness.util.json_files import read_json
 from harness.util.tensor_files import WEIGHTS, sha256_of
 
 NOTED, CHECKPOINT, SCORES, RECORD = "run.json", "checkpoint.safetensors", "scores.npz", "record.json"
 TRAINING_LOG = "log.jsonl"
 """What a run folder holds besides the scored weights: whose run it is and how far it got; tensors to go on from; the
 scores of every test episode; the record, which is there once the run is done; the log of training."""
+
+
+MOST_LOGGED = 2**30
+"""Bytes of a log that are read at most: those of ten million updates are fewer."""
 
 
 _MOST_NAMED = 8
@@ -47,9 +51,9 @@ def enter(prepared: Prepared) -> Record | None:
     noted = folder / NOTED
     if noted.is_file():
         try:
-            found = json.loads(noted.read_text(encoding="utf-8"))
+            found = read_json(noted)
             theirs, status = dict(found["identity"]), found["status"]
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             raise UserError(f"{noted} is damaged; set the folder aside with --fresh") from None
         differing = differences({**theirs, CUT: ""}, {**prepared.identity, CUT: ""})
         if differing:
@@ -80,8 +84,8 @@ def nothing_to_resume(prepared: Prepared) -> str:
     text = f"there is no unfinished run to resume in {prepared.folder}"
     others = []
     for noted in sorted(prepared.folder.parent.glob(f"*/{NOTED}")):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            found = json.loads(noted.read_text(encoding="utf-8"))
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            found = read_json(noted)
             theirs, same = dict(found["identity"]), ("protocol", "method")
             if found["status"] != "done" and all(theirs.get(key) == prepared.identity[key] for key in same):
                 lines = differences({**theirs, CUT: ""}, {**prepared.identity, CUT: ""})
@@ -112,7 +116,11 @@ def read_record(folder: Path) -> Record:
     if not path.is_file():
         raise UserError(f"there is no {RECORD} in {folder}: not the folder of a finished run")
     try:
-        return Record.model_validate_json(path.read_bytes())
+        content = read_json(path)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); run again with --fresh") from None
+    try:
+        return Record.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the whole"

@@ -17,6 +17,7 @@ from harness.runs.folder import NOTED, read_record
 from harness.runs.resolve import CUT, Prepared, Request, prepare
 from harness.sweep.expand import SweepRun
 from harness.util.errors import UserError
+from harness.util.json_files import read_json
 
 State = Literal["waiting", "unfinished", "done"]
 
@@ -124,7 +125,7 @@ def state_of(folder: Path) -> State:
     if not noted.is_file():
         return "waiting"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        if json.loads(noted.read_text(encoding="utf-8"))["status"] == "done":
+        if read_json(noted)["status"] == "done":
             return "done"
     return "unfinished"
 

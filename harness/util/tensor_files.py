@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from harness.util.atomic_files import replacing
 from harness.util.errors import UserError
+from harness.util.json_files import parsed_json
 
 WEIGHTS = "weights.safetensors"
 """The scored weights in a run folder."""
@@ -45,7 +46,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"no checkpoint at {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("harness", "{}"))
+            header = parsed_json((file.metadata() or {}).get("harness", "{}"), finite=False)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, RecursionError, OSError) as error:
         raise UserError(f"{path} is damaged or not a checkpoint of this harness: {error}") from None
