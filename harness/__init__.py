@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from harness.api.conformance import check
     from harness.api.data import dataset, episodes, register_dataset
     from harness.api.leaderboards import Comparison, Results, compare, results
-    from harness.api.named import load_protocol
+    from harness.api.methods import build_method, evaluate, task_for
+    from harness.api.named import load_method, load_protocol
     from harness.api.result import Result
     from harness.api.run import run
     from harness.api.verify import Verified, verify
@@ -34,11 +35,10 @@ if TYPE_CHECKING:
     from harness.episodes.plan import EpisodePlan, plan_episodes
     from harness.episodes.source import Episodes, EpisodeSource
     from harness.episodes.stream import EpisodeStream
-    from harness.evaluation.evaluate import evaluate
     from harness.evaluation.rollout import feedback_of, step_through
     from harness.evaluation.score import metrics
     from harness.method.interface import Feedback, Method, State, Task
-    from harness.method.registry import build_method, load_method, method_names, task_for
+    from harness.method.registry import method_names
     from harness.protocol.load import for_data
     from harness.records.record import Record
     from harness.training.callbacks import Callback, Event
@@ -70,17 +70,17 @@ _HOME = {
     "Trainable": "training.interface",
     "UserError": "util.errors",
     "Verified": "api.verify",
-    "build_method": "method.registry",
+    "build_method": "api.methods",
     "check": "api.conformance",
     "compare": "api.leaderboards",
     "dataset": "api.data",
     "episodes": "api.data",
-    "evaluate": "evaluation.evaluate",
+    "evaluate": "api.methods",
     "features_of": "training.interface",
     "feedback_of": "evaluation.rollout",
     "for_data": "protocol.load",
     "load_dataset": "data.open_dataset",
-    "load_method": "method.registry",
+    "load_method": "api.named",
     "load_protocol": "api.named",
     "method_names": "method.registry",
     "metrics": "evaluation.score",
@@ -89,7 +89,7 @@ _HOME = {
     "results": "api.leaderboards",
     "run": "api.run",
     "step_through": "evaluation.rollout",
-    "task_for": "method.registry",
+    "task_for": "api.methods",
     "testing": "testing",
     "verify": "api.verify",
 }

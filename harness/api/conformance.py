@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.api.named import MethodLike, ProtocolLike, load_protocol, method_named
+from harness.api.named import MethodLike, ProtocolLike, load_method, load_protocol
 from harness.check import check_method
 from harness.check.report import Report
 
@@ -35,6 +35,6 @@ def check(
     Raises:
         UserError: for what is not there, and for options or kinds that the method has not.
     """
-    found = method_named(method)
+    found = load_method(method)
     on = None if protocol is None else load_protocol(protocol).protocol
     return check_method(found.cls, on, dict(options or {}), name=found.name, seed=seed, kinds=kinds, delays=delays)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from harness.api.named import MethodLike, ProtocolLike, load_protocol, method_named
+from harness.api.named import MethodLike, ProtocolLike, load_method, load_protocol
 from harness.api.result import Result
 from harness.boards.columns import options_of, why
 from harness.boards.compare import Difference, differences, found
@@ -24,7 +24,7 @@ EntryLike: TypeAlias = MethodLike | Result | Record
 """A ranked method (its best entry), or a run: its name, record or result."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """The boards of a folder, read and ranked; iterating gives every record, of older and unranked rows too."""
 
@@ -32,6 +32,9 @@ class Results:
 
     def __iter__(self) -> Iterator[Record]:
         return (record for view in self.views for _, record in view.board.records)
+
+    def __repr__(self) -> str:
+        return f"{len(self)} rows of {len(self.views)} boards; .to_pandas() is a table of them"
 
     def __len__(self) -> int:
         return sum(len(view.board.records) for view in self.views)
@@ -50,7 +53,7 @@ class Results:
         return pd.DataFrame([row for view in self.views for row in _rows(view)])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Two entries of a board on the same episodes; `differences` begins with the metric that the board is ranked by."""
 
@@ -63,6 +66,14 @@ class Comparison:
     def difference(self) -> Difference:
         """The difference in the metric that the board is ranked by: of the first less the second."""
         return self.differences[0]
+
+    def __repr__(self) -> str:
+        names = [entry.newest.method for entry in (self.first, self.second)]
+        lines = [f"{names[0]} less {names[1]} on {self.board}, per cent, {self.difference.episodes} episodes of both"]
+        for each in self.differences:
+            (one, _), (other, _), (change, half) = each.first, each.second, each.difference
+            lines.append(f"  {each.metric}  {one:.2f} - {other:.2f} = {change:+.2f} ± {half:.2f}")
+        return "\n".join(lines)
 
     def to_pandas(self) -> pd.DataFrame:
         """A row a metric: means and half-widths of both and of the difference, per cent."""
@@ -148,7 +159,7 @@ def _entry_name(entry: EntryLike) -> str:
         return entry
     if isinstance(entry, Result):
         return entry.record.run
-    return entry.run if isinstance(entry, Record) else method_named(entry).name
+    return entry.run if isinstance(entry, Record) else load_method(entry).name
 
 
 def _rows(view: View) -> Iterator[dict[str, Any]]:

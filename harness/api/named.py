@@ -16,7 +16,8 @@ from harness.data.registered import register_dataset
 from harness.data.user.model import OwnData
 from harness.method.from_class import load_class
 from harness.method.interface import Method
-from harness.method.registry import LoadedMethod, load_method
+from harness.method.registry import LoadedMethod
+from harness.method.registry import load_method as read_method
 from harness.protocol.load import Loaded, for_data
 from harness.protocol.load import load_protocol as read_protocol
 from harness.protocol.models import PROTOCOL, AnyProtocol
@@ -71,12 +72,12 @@ def on_data(loaded: Loaded, data: DataLike) -> Loaded:
     return dataclasses.replace(loaded, name=name, protocol=protocol, base=None)
 
 
-def method_named(method: MethodLike, cache: Path | None = None) -> LoadedMethod:
+def load_method(method: MethodLike, cache: Path | None = None) -> LoadedMethod:
     """A method by name, class or instance (its class); UserError for what is none."""
     if isinstance(method, LoadedMethod):
         return method
     if isinstance(method, str):
-        return load_method(method)
+        return read_method(method)
     return load_class(type(method) if isinstance(method, Method) else method, cache or default_cache())
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """Runs of one method on one protocol that differ in their seed alone, in the order in which they were run.
 
@@ -103,7 +103,8 @@ class Result:
         title = f"{last.method} on {last.protocol} ({last.data.name})"
         return plotted(title, self.curves, self.log(), self.protocol.ranking)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
+        """The last lines of a run, short enough for a notebook."""
         last = self.record
         lines = [f"{last.method} on {last.protocol}, data {last.data.name}"]
         for name, each in self.metrics.items():

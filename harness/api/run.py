@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api.command import call_text
-from harness.api.named import DataLike, MethodLike, ProtocolLike, load_protocol, method_named, on_data
+from harness.api.named import DataLike, MethodLike, ProtocolLike, load_method, load_protocol, on_data
 from harness.api.result import Result
 from harness.boards.markdown import view_board
 from harness.boards.outcome import outcome_of
@@ -113,7 +113,7 @@ def run(
     """
     arguments = dict(locals())  # every argument as it was given, for the record
     store = _path(cache)
-    loaded, found = load_protocol(protocol), method_named(method, store)
+    loaded, found = load_protocol(protocol), load_method(method, store)
     own_data = data if isinstance(data, str) and data in ("real", "stand-in") else "real"
     if own_data is not data:
         loaded = on_data(loaded, data)

@@ -22,7 +22,7 @@ from harness.util.errors import UserError
 from harness.util.shipped_files import protocol_files
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verified:
     """A row (line `line` of the file of its board) and the verdict on it: `verdict.outcome` is 'same', 'agrees',
     'differs' or 'not re-scored', `verdict.said` a line for people."""
@@ -31,6 +31,10 @@ class Verified:
     line: int
     record: Record
     verdict: Verdict
+
+    def __repr__(self) -> str:
+        row = f"{self.board}:{self.line} {self.record.method}, seed {self.record.seed}"
+        return f"{row}: {self.verdict.outcome}: {self.verdict.said}"
 
     @property
     def holds(self) -> bool:

@@ -64,7 +64,7 @@ class Memory:
     bytes_per_pair: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """All results of one method, what it was checked on, and what its state costs.
 
@@ -90,6 +90,9 @@ class Report:
     def result(self, name: str) -> CheckResult:
         """The result of the check `name`; KeyError if it was not run."""
         return {result.name: result for result in self.results}[name]
+
+    def __repr__(self) -> str:
+        return self.text()
 
     def text(self, width: int = 100) -> str:
         """A table for people: outcome, check, and the reason (or, of a plain pass, what it proves)."""

@@ -32,7 +32,7 @@ class ClassTable:
         return np.diff(self.offsets)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Decoded images and the class tables of its splits (of `SPLITS`).
 
@@ -48,6 +48,10 @@ class Dataset:
     fingerprint: str
     source: str
     masks: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{split} {len(table.names)}" for split, table in self.tables.items())
+        return f"{self.name}: {len(self.images)} images {list(self.images.shape[1:])}, classes: {sizes}"
 
     @property
     def name(self) -> str:

@@ -54,7 +54,7 @@ def _shared_package() -> ModuleType:
     """The package `methods`, in which the built-in modules are found too if it is a user's own."""
     try:
         package = importlib.import_module(NAME)
-    except Exception as error:  # whatever the user's own file raises
+    except (Exception, SystemExit) as error:  # whatever the user's own file raises, a script that ends among it
         spec = importlib.util.find_spec(NAME)
         where = Path(spec.origin) if spec and spec.origin else Path(NAME)
         raise _hidden(where, f"importing it raised {type(error).__name__}: {error}") from error

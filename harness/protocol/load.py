@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.protocol.models import AnyProtocol
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Loaded:
     """A protocol with its name (the file's name without '.yaml') and the file it was read from.
 
@@ -30,6 +30,9 @@ class Loaded:
     path: Path
     protocol: AnyProtocol
     base: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"{self.name} ({self.protocol.kind}): {self.protocol.title}; digest {self.protocol.digest[:12]}"
 
     @functools.cached_property
     def on_stand_in(self) -> AnyProtocol:

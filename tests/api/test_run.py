@@ -50,7 +50,7 @@ def test_a_result_gives_numbers_tables_and_plots(here: Path) -> None:
     table = result.to_pandas()
     assert set(table.seed) == {0, 1}
     assert table[table.metric == "accuracy"]["mean"].tolist() == [accuracy.mean] * 2
-    assert "accuracy" in str(result)
+    assert "accuracy" in repr(result)
 
 
 def test_a_plot_has_a_panel_for_each_curve_and_one_for_training(here: Path) -> None:
@@ -76,8 +76,7 @@ def test_a_class_is_recorded_as_its_file_would_be(here: Path) -> None:
 def test_an_instance_is_where_training_begins(here: Path) -> None:
     from own_bias import Bias
 
-    loaded = h.load_protocol("late.yaml")
-    instance = h.build_method(Bias, h.task_for(Bias, loaded.protocol, (3, 32, 32), None), {}, 0)
+    instance = h.build_method(Bias, "late.yaml")
     assert isinstance(instance.bias, torch.nn.Parameter)
     torch.nn.init.constant_(instance.bias, 3.0)
     record = h.run("late.yaml", instance, data="stand-in", budget="smoke", quiet=True, board=False).record
@@ -143,6 +142,23 @@ def test_a_class_of_a_notebook_is_known_by_the_source_of_its_cell(here: Path, ca
     assert record.target == "interactive:Bias"
     (file,) = (cache / "interactive").glob("Bias-*.py")
     assert file.read_text() == OWN
+
+
+def test_what_a_notebook_shows_of_an_object_is_short(here: Path) -> None:
+    result = h.run("late.yaml", "count", data="stand-in", quiet=True)
+    h.run("late.yaml", "chance", data="stand-in", quiet=True)
+    shown = [
+        result,
+        h.results("runs/boards"),
+        h.compare("late.yaml", "count", "chance", data="stand-in"),
+        *h.verify("late.yaml", result, data="stand-in", in_process=True),
+        h.load_protocol("late.yaml"),
+        h.episodes("late.yaml", data="stand-in").source.dataset,
+    ]
+    for each in shown:
+        assert len(repr(each)) < 600, type(each)
+    assert "count less chance on late" in repr(shown[2])
+    assert "late:1 count, seed 0: same: " in repr(shown[3])
 
 
 def test_a_recipe_is_changed_by_a_call_as_by_the_command_line(here: Path) -> None:

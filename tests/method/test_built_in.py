@@ -50,6 +50,9 @@ def test_a_module_that_hides_a_built_in_one_is_named(tmp_path: Path) -> None:
     (tmp_path / "methods" / "__init__.py").write_text("raise ValueError('not yet')")
     done = run(tmp_path, LOAD)
     assert "importing it raised ValueError: not yet" in done.stderr
+    (tmp_path / "methods" / "__init__.py").write_text("raise SystemExit('a script')")
+    done = run(tmp_path, LOAD)
+    assert "importing it raised SystemExit: a script" in done.stderr
 
 
 @pytest.mark.parametrize("how", ["beside it", "in its package"])

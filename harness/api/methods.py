@@ -1,0 +1,91 @@
+"""`harness.build_method`, `task_for` and `evaluate`: instances of methods, for a training loop of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.api.named import DataLike, MethodLike, ProtocolLike, load_method, load_protocol, on_data
+from harness.data.open_dataset import load_dataset
+from harness.episodes.source import EpisodeSource
+from harness.evaluation import evaluate as evaluation
+from harness.evaluation.score import metrics
+from harness.method import registry
+from harness.method.interface import Method, Task
+from harness.records.parts import Metric
+from harness.runs.resolve import device_named
+from harness.util.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.protocol.models import AnyProtocol
+
+
+def task_for(
+    method: MethodLike,
+    protocol: ProtocolLike,
+    *,
+    data: DataLike = "real",
+    data_root: str | Path | None = None,
+    cache: str | Path | None = None,
+) -> Task:
+    """What a method is given on a protocol: ways, image shape, kind, and the label delay if it declares the need.
+
+    Data are loaded only where the protocol does not say how many classes there are. Raises UserError where the method
+    does not run on protocols of this kind.
+    """
+    loaded = on_data(load_protocol(protocol), data)
+    on: AnyProtocol = loaded.protocol
+    classes = on.card.classes.get("train")
+    if on.ways is None and classes is None:
+        root, store = (None if each is None else Path(each) for each in (data_root, cache))
+        classes = len(load_dataset(on.dataset, root, store, base=loaded.base).table("train").names)
+    return registry.task_for(load_method(method).cls, on, on.card.image_shape, classes)
+
+
+def build_method(
+    method: MethodLike,
+    protocol: ProtocolLike,
+    options: Mapping[str, Any] | None = None,
+    *,
+    seed: int = 0,
+    data: DataLike = "real",
+    device: str = "cpu",
+    data_root: str | Path | None = None,
+    cache: str | Path | None = None,
+) -> Method:
+    """An untrained instance of a method for a protocol, its weights drawn from `seed` alone.
+
+    Raises UserError for options that the method has not, and where it does not run on protocols of this kind.
+    """
+    found = load_method(method)
+    task = task_for(found, protocol, data=data, data_root=data_root, cache=cache)
+    return registry.build_method(found.cls, task, dict(options or {}), seed, device_named(device))
+
+
+def evaluate(
+    method: Method,
+    protocol: ProtocolLike,
+    split: str = "test",
+    *,
+    episodes: int | None = None,
+    data: DataLike = "real",
+    data_root: str | Path | None = None,
+    cache: str | Path | None = None,
+) -> dict[str, Metric]:
+    """Scores an instance as it is, on the device that it is on, without a run: metrics in per cent by name.
+
+    `episodes` are the first so many of the split (None: as many as the protocol scores in its test). Raises UserError
+    for a split or for data that are not there.
+    """
+    loaded = on_data(load_protocol(protocol), data)
+    root, store = (None if each is None else Path(each) for each in (data_root, cache))
+    dataset = load_dataset(loaded.protocol.dataset, root, store, base=loaded.base)
+    dataset.table(split)
+    count = evaluation.whole_test(loaded.protocol, dataset) if episodes is None else episodes
+    if count < 1:
+        raise UserError(f"episodes is {episodes}; it must be at least 1")
+    first = next((each.device for each in (*method.parameters(), *method.buffers())), "cpu")
+    scores = evaluation.evaluate(method, EpisodeSource(dataset, first), loaded.protocol, split, count)
+    found = metrics(loaded.protocol, scores)
+    return {name: Metric(mean=value[0], interval=value[1], episodes=value[2]) for name, value in found.items()}
