@@ -13,6 +13,7 @@ from methods.nn import inner_loop, label_pairing
 from methods.nn.functional_linear import FunctionalLinear, Rows
 from methods.nn.gradient_learner import GradientLearner, pool, stream_logits
 from methods.nn.inner_loop import Weights
+from methods.nn.maps import MaxPool
 
 
 class ANML(GradientLearner):
@@ -191,7 +192,7 @@ class Trunk(nn.Module):
             nn.init.kaiming_normal_(conv.weight)
             layers += [conv, nn.GroupNorm(channels, channels)]
             if layer < 2:
-                layers += [nn.ReLU(), nn.MaxPool2d(2)]
+                layers += [MaxPool(), nn.ReLU()]
             elif final_relu:
                 layers.append(nn.ReLU())
         self.layers = nn.Sequential(*layers, nn.Flatten())

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from harness.method.interface import Feedback, Method, State, Task
 from methods.nn import label_pairing
 from methods.nn.feature_net import FeatureNet
+from methods.nn.maps import channels_last
 from methods.nn.relational import RelationalDecoder
 from methods.opn import OPN
 
@@ -216,7 +217,7 @@ class Encoder(nn.Module):
                 nn.init.zeros_(each.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        maps = self.enter(x.contiguous(memory_format=torch.channels_last))
+        maps = self.enter(channels_last(x))
         for number, block in enumerate(self.blocks):
             maps = maps + block(maps) if number % 3 else block(maps)
         return self.norm(maps.flatten(1))

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from harness.method.interface import Feedback, State, Task, one_hot
 from harness.training.interface import Features, Trainable
 from methods.nn.conv_lstm import ConvLSTM
+from methods.nn.maps import max_pool
 from methods.nn.sequence_learner import SequenceLearner
 
 Memory = tuple[Tensor, Tensor]
@@ -152,7 +153,7 @@ class CLLSTM(Trainable, SequenceLearner):
         second, after = maps, []
         for layer, (cell, norm, size) in enumerate(zip(self.cells, self.norms, self.sizes, strict=True)):
             if layer:
-                maps = F.max_pool2d(maps, 2)
+                maps = max_pool(maps)
             if layer == 3 and self.skip == "add":
                 maps = maps + F.max_pool2d(second, 4)
             elif layer == 3 and self.skip == "concat":

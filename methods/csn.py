@@ -13,6 +13,7 @@ from harness.method.interface import State, Task, one_hot
 from harness.training.interface import Features
 from methods.nn.attention import masked_softmax
 from methods.nn.backbones import Backbone
+from methods.nn.maps import channels_last, max_pool
 from methods.nn.memory_bank import MemoryBank
 
 PLACES = 10.0
@@ -134,19 +135,19 @@ class CSN(MemoryBank):
                 conv, norm = self._layer(layer)
                 own = self.norms[layer - (4 - self.shifts) - 1](conv(h))
                 a = own * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
-            h = F.max_pool2d(a.relu() + shift.unflatten(-1, shape).relu(), 2)
+            h = max_pool(a.relu() + shift.unflatten(-1, shape).relu())
         logits = self.classify(h.flatten(1)) + last
         return logits.unflatten(0, samples.shape[:2])
 
     def _plain(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Pre-activations of the conv layers that are shifted, and features [N, D], of the unshifted net."""
-        h, before = self.backbone.pool(images).contiguous(memory_format=torch.channels_last), []
+        h, before = channels_last(self.backbone.pool(images)), []
         for layer in range(4):
             conv, norm = self._layer(layer)
             a = norm(conv(h))
             if layer >= 4 - self.shifts:
                 before.append(a)
-            h = F.max_pool2d(a.relu(), 2)
+            h = max_pool(a).relu()
         return before, h.flatten(1)
 
     def _layer(self, layer: int) -> Any:

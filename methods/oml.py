@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from harness.method.interface import Feedback, State, Task
@@ -15,6 +14,7 @@ from methods.nn.backbones import Conv4
 from methods.nn.feature_net import FeatureNet
 from methods.nn.functional_linear import FunctionalLinear, Rows
 from methods.nn.gradient_learner import GradientLearner
+from methods.nn.maps import channels_last
 
 
 class OML(FeatureNet, GradientLearner):
@@ -142,5 +142,4 @@ class Strided(nn.Module):
         return self.channels * sides[0] * sides[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        # Channels-last memory is what the convolutions of CPUs and tensor cores are fastest on.
-        return self.layers(x.contiguous(memory_format=torch.channels_last))
+        return self.layers(channels_last(x))

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from harness.method.interface import Task
 from methods.nn.classifier import Classifier, he_initialised
+from methods.nn.maps import max_pool
 
 WIDTHS = (64, 128, 256, 256, 512, 512, 512, 512)
 """Channels of the eight convolutions."""
@@ -44,4 +45,4 @@ class VGG11(Classifier):
 
 def pooled(maps: Tensor, layer: int) -> Tensor:
     """The maps after a layer of eight, 2x2 max-pooled where VGG-11 does so and there are 2x2 to pool."""
-    return F.max_pool2d(maps, 2) if layer in _POOLED and min(maps.shape[-2:]) > 1 else maps
+    return max_pool(maps) if layer in _POOLED and min(maps.shape[-2:]) > 1 else maps

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.util.seeding import seeded
+from methods.nn.maps import MaxPool, channels_last, max_pool
 
 Net = Literal["conv4", "resnet12"]
 
@@ -29,9 +30,9 @@ class Conv4(nn.Module):
         for layer, (before, after) in enumerate(zip([in_channels, *widths], widths, strict=False)):
             layers.append(nn.Conv2d(before, after, 3, padding=1))
             layers.append(nn.BatchNorm2d(after))
+            layers.append(MaxPool())
             if layer < 3 or final_relu:
                 layers.append(nn.ReLU())
-            layers.append(nn.MaxPool2d(2))
         self.layers = nn.Sequential(*layers, nn.Flatten())
 
     def features(self, image_shape: tuple[int, int, int]) -> int:
@@ -44,8 +45,7 @@ class Conv4(nn.Module):
         return self.channels * height * width
 
     def forward(self, x: Tensor) -> Tensor:
-        # Channels-last memory is what the convolutions of CPUs and tensor cores are fastest on.
-        return self.layers(x.contiguous(memory_format=torch.channels_last))
+        return self.layers(channels_last(x))
 
 
 class ResNet12(nn.Module):
@@ -71,7 +71,7 @@ class ResNet12(nn.Module):
         return self.channels
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(x.contiguous(memory_format=torch.channels_last)).mean((2, 3))
+        return self.blocks(channels_last(x)).mean((2, 3))
 
 
 class _Block(nn.Module):
@@ -89,7 +89,7 @@ class _Block(nn.Module):
                 nn.init.kaiming_normal_(each.weight, 0.1, "fan_out", "leaky_relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.max_pool2d(nn.functional.leaky_relu(self.layers(x) + self.past(x), 0.1), 2)
+        return nn.functional.leaky_relu(max_pool(self.layers(x) + self.past(x)), 0.1)
 
 
 class Backbone(nn.Module):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor, channels_last, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task
+from methods.nn.maps import channels_last
 
 SUPERVISED = ("supervised",)
 """Kinds of protocols whose classes are those of training, so that weights alone can tell them apart."""
@@ -43,7 +44,7 @@ class Classifier(Method):
 def pooled_images(x: Tensor, resolution: int | None) -> Tensor:
     """Images [N, C, H, W] average-pooled to `resolution` x `resolution`, or of their own size; in channels-last memory,
     on which the convolutions of CPUs and tensor cores are fastest."""
-    x = x.contiguous(memory_format=channels_last)
+    x = channels_last(x)
     return x if resolution is None else F.adaptive_avg_pool2d(x, resolution)
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.nn import conv_lstm_sequence
+from methods.nn.maps import channels_last
 
 
 class ConvLSTM(nn.Module):
@@ -91,8 +92,7 @@ class ConvLSTM(nn.Module):
         """What the inputs say to the channels `gates` of the four gates."""
         conv, norm = self.inputs, self.norm
         bias = None if conv.bias is None else conv.bias[gates]
-        x = x.contiguous(memory_format=torch.channels_last)
-        maps = F.conv2d(x, conv.weight[gates], bias, conv.stride, conv.padding)
+        maps = F.conv2d(channels_last(x), conv.weight[gates], bias, conv.stride, conv.padding)
         if norm is None:
             return maps
         mean, variance = norm.running_mean, norm.running_var

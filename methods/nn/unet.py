@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from methods.nn.maps import max_pool
+
 WIDTHS = (16, 32, 64, 128, 128, 128, 64, 32, 16)
 """Channels of the first nine layers at width 1; the tenth has one. The paper does not print them: our choice."""
 
@@ -44,7 +46,7 @@ def walk(x: Tensor, sizes: list[Size], layer: Callable[[int, Tensor], Tensor], l
     maps, skips = x, list[Tensor]()
     for number, size in enumerate(sizes[:layers]):
         if 0 < number < 5:
-            maps = F.max_pool2d(maps, 2)
+            maps = max_pool(maps)
         elif 5 <= number < 9:
             maps = F.interpolate(maps, size, mode="bilinear", align_corners=False)
             maps = torch.cat([maps, skips.pop()], 1)

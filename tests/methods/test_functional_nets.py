@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.nn.functional_nets import Norm, Normalise, max_pool
+from methods.nn.functional_nets import Norm, Normalise
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -40,12 +40,3 @@ def test_statistics_of_a_support_set_are_those_of_batch_normalisation(shape: tup
     variance, mean = torch.var_mean(x, over, correction=0)
     torch.testing.assert_close(statistics, torch.stack([mean, variance]))
     torch.testing.assert_close(layer(x[:1], statistics)[0], expected[:1])
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 6, 4), (1, 2, 7, 5), (2, 9, 8)])
-def test_max_pooling_is_that_of_the_library_with_and_without_a_graph(shape: tuple[int, ...]) -> None:
-    x = random(*shape)
-    expected = F.max_pool2d(x, 2)
-    with torch.no_grad():
-        assert torch.equal(max_pool(x), expected)
-    assert torch.equal(max_pool(x.requires_grad_()), expected)
