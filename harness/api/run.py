@@ -26,6 +26,7 @@ from harness.training.callbacks import Callback
 from harness.training.recipe import BUDGETS
 from harness.util.atomic_files import check_writable
 from harness.util.errors import UserError, unknown
+from harness.util.precision import Precision
 from harness.util.tensor_files import save_tensors
 
 LOG = logging.getLogger(__name__)
@@ -48,8 +49,7 @@ def run(
     seconds: float | None = None,
     test_episodes: int | None = None,
     device: str = "auto",
-    amp: str | None = None,
-    compile: bool | None = None,
+    precision: Precision | None = None,
     threads: int | None = None,
     data_root: str | Path | None = None,
     cache: str | Path | None = None,
@@ -86,8 +86,8 @@ def run(
         seconds: at most so much training time.
         test_episodes: score only so many test episodes; marked on the row.
         device: cpu, cuda, cuda:1 or auto.
-        amp: mixed precision in training, none or bf16.
-        compile: torch.compile in training, on a GPU.
+        precision: what training may round to: tf32 (a GPU's convolutions and matrix products) or bf16 (convolutions);
+            by default the recipe's, fp32. Scoring is fp32 always.
         threads: torch's threads, by default the cores that this process may use.
         data_root: where the real data sets are, by default the environment variable HARNESS_DATA.
         cache: where decoded data are kept, by default HARNESS_CACHE or the user's cache folder.
@@ -155,8 +155,7 @@ def run(
         fresh=fresh,
         device=device,
         threads=threads or cores(),
-        amp=amp,
-        compile=compile,
+        precision=precision,
         command=call_text(
             run,
             protocol,

@@ -13,6 +13,7 @@ from harness.cli.common import add_boards, add_data_arguments, add_fresh_workers
 from harness.cli.notices import notice
 from harness.cli.recipe_options import add_recipe_arguments, changes_of
 from harness.util.errors import UserError
+from harness.util.precision import PRECISIONS
 from harness.util.quantities import duration, seed_numbers
 
 if TYPE_CHECKING:
@@ -68,13 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
     parser.add_argument("--threads", type=int, metavar="N", help="torch threads (default: the cores at hand)")
     parser.add_argument(
-        "--amp", choices=("none", "bf16"), help="mixed precision in training, on a GPU (default: the recipe's)"
-    )
-    parser.add_argument(
-        "--compile",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="torch.compile on a GPU (default: the recipe's)",
+        "--precision",
+        choices=PRECISIONS,
+        help="what training may round to: tf32 (a GPU's convolutions and matrix products) or bf16 (convolutions); "
+        "scoring is fp32 always (default: the recipe's, fp32)",
     )
 
 
@@ -112,8 +110,7 @@ def execute(args: argparse.Namespace) -> int:
         fresh=args.fresh,
         device=args.device,
         threads=args.threads or cores(),
-        amp=args.amp,
-        compile=args.compile,
+        precision=args.precision,
         isolated=args.isolated or args.fresh_workers,
         fresh_workers=args.fresh_workers,
         command=shlex.join(["harness", *sys.argv[1:]]),

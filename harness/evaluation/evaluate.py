@@ -17,6 +17,7 @@ from harness.evaluation.rollout import score_batch, without_feedback
 from harness.evaluation.score import Scores, first, joined, score
 from harness.method.interface import Method
 from harness.protocol.models import AnyProtocol
+from harness.util.arithmetic import arithmetic
 from harness.util.errors import UserError
 from harness.util.progress import Task, track
 
@@ -59,7 +60,11 @@ def evaluate(
     was_training = method.training
     method.eval()
     try:
-        with torch.set_grad_enabled(method.learns_by_gradient), _tracked(split, episodes, size, batches) as task:
+        with (
+            arithmetic("fp32", source.device),
+            torch.set_grad_enabled(method.learns_by_gradient),
+            _tracked(split, episodes, size, batches) as task,
+        ):
             for begin in range(0, episodes, size) if batches is None else [size * number for number in batches]:
                 wanted = np.arange(begin, min(begin + size, episodes))
                 numbers = np.resize(wanted, size)

@@ -61,9 +61,11 @@ class Player:
 
         from harness.method.interface import Task
         from harness.method.registry import build_method, load_method
+        from harness.util.arithmetic import stay_exact
 
         torch.set_num_threads(first["threads"])
         torch.set_float32_matmul_precision(first["matmul"])
+        stay_exact(torch.device(first["device"]))
         task = Task(**{**first["task"], "image_shape": tuple(first["task"]["image_shape"])})
         self.device = torch.device(first["device"])
         loaded = load_method(first["method"])

@@ -177,7 +177,7 @@ def build_method(
 
     settings = resolved_options(cls, options)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         try:
             method = cls(task, **settings)
         except (ValueError, ArithmeticError) as error:

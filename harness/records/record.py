@@ -40,6 +40,7 @@ from harness.records.parts import (
     Sha256,
     Whole,
 )
+from harness.util.precision import Precision
 
 SCHEMA_VERSION = 1
 """Raised when a field without a default is added, or one is removed or comes to mean something else."""
@@ -102,6 +103,11 @@ class Record(Part):
     )
     pretrained: list[Pretrained] = Field(
         [], description="stages of shared features; empty without, and in records from before there were such"
+    )
+    precision: Precision = Field(
+        "fp32",
+        description="what training might round to: tf32 (convolutions and matrix products) or bf16 (convolutions); "
+        "scoring is in fp32",
     )
     train_seconds: NonNegative = Field(
         description="wall time of training, over all sessions; what reused features cost stands in `pretrained`"

@@ -157,6 +157,7 @@ def record_of(
             *([PARTIAL_TEST] if identity["test_episodes"] < whole else []),
         ],
         pretrained=[Pretrained(**each) for each in finished_pretraining(progress)],
+        precision=prepared.budget.precision if trained else "fp32",
         train_seconds=round(progress.seconds, 1),
         score_seconds=round(score_seconds, 1),
         hardware=provenance.hardware(device),

@@ -20,6 +20,7 @@ from harness.training.recipe import Budget, budget_hash
 from harness.training.recipe_file import Resolved, resolve_for
 from harness.training.selection import validation_protocol
 from harness.util.errors import UserError
+from harness.util.precision import Precision
 from harness.util.tensor_files import WEIGHTS, sha256_of
 
 if TYPE_CHECKING:
@@ -59,8 +60,7 @@ class Request:
     fresh: bool = False
     device: str = "auto"
     threads: int | None = None
-    amp: str | None = None
-    compile: bool | None = None
+    precision: Precision | None = None
     isolated: bool = False
     fresh_workers: bool = False
     command: str = ""
@@ -98,6 +98,8 @@ def prepare(
 
     `loaded`, `method` and `dataset` are those of the request where they are at hand already.
     """
+    from harness.util.arithmetic import check_precision
+
     device = device_named(request.device)
     loaded = loaded or load_protocol(request.protocol)
     method = method or load_method(request.method)
@@ -107,8 +109,8 @@ def prepare(
     resolved = resolve_for(
         method, loaded, request.budget, request.recipe, request.init is not None, protocol, request.changes
     )
-    chosen = {"amp": request.amp, "compile": request.compile}
-    budget = resolved.budget.model_copy(update={name: value for name, value in chosen.items() if value is not None})
+    budget = resolved.budget.model_copy(update={"precision": request.precision or resolved.budget.precision})
+    check_precision(budget.precision, device)
     options = resolved_options(method.cls, {**budget.options, **request.options})
     dataset = dataset or load_dataset(
         protocol.dataset, data_root=request.data_root, cache=request.cache, base=loaded.base

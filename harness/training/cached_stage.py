@@ -26,7 +26,7 @@ from harness.training.stages import RunningStage
 from harness.training.state import Progress
 from harness.util.tensor_files import content_of, with_prefix, without_prefix
 
-VERSION = 2
+VERSION = 3
 """Raised when the same settings come to give other features."""
 
 
@@ -119,7 +119,7 @@ class CachedStage:
             "seed": [training.seed, progress.stage, progress.updates],
             "computes": self._probe(),
             "arithmetic": [
-                *(training.source.device.type, budget.amp, torch.__version__),
+                *(training.source.device.type, budget.precision, torch.__version__),
                 *(torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()),
                 torch.get_float32_matmul_precision(),
             ],

@@ -39,11 +39,10 @@ def objective_of_stage(
     # The stage is part of the seed, so that two stages of one shape do not see the same episodes.
     seed = philox.key_of("train", training.seed, number)[0]
     draws = Draws(training.source, protocol, seed, training.budget.augment)
-    compiled = training.budget.compile and training.source.device.type == "cuda"
     if stage.objective == "pretext":
-        return PretrainingObjective(method, draws, _pretraining_method(training, protocol, number), compiled)
+        return PretrainingObjective(method, draws, _pretraining_method(training, protocol, number))
     if stage.objective == "episodes" and stage.classes_weight is None:
-        return EpisodesObjective(method, draws, compiled)
+        return EpisodesObjective(method, draws)
     features = _features(training, stage)
     if stage.objective == "head":
         assert features.rest is not None
@@ -59,7 +58,7 @@ def objective_of_stage(
     # Beside episodes the whole method is trained, its features with it.
     classes = _classes(training, number, draws, dataclasses.replace(features, shared=None))
     assert stage.classes_weight is not None
-    return EpisodesObjective(method, draws, compiled, classes, stage.classes_weight, stage.classes_batch)
+    return EpisodesObjective(method, draws, classes, stage.classes_weight, stage.classes_batch)
 
 
 def _classes(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from harness.episodes.source import Episodes, EpisodeSource
@@ -65,7 +63,6 @@ class EpisodesObjective:
 
     method: Method
     draws: Draws
-    compiled: bool = False
     classes: ClassesObjective | None = None
     weight: float = 0.0
     images: int = 0
@@ -84,7 +81,7 @@ class EpisodesObjective:
 
     def loss(self, numbers: np.ndarray) -> tuple[Tensor, float]:
         episodes = self.draws.episodes(numbers)
-        loss = (_compiled() if self.compiled else episode_loss)(self.method, episodes)
+        loss = episode_loss(self.method, episodes)
         value = loss.item() / int(episodes.plan.scored.sum())
         if self.classes:
             first = int(numbers[0]) // len(numbers) * self.images
@@ -154,7 +151,6 @@ class PretrainingObjective:
     method: Method
     draws: Draws
     temporary: Method
-    compiled: bool = False
 
     @property
     def trained(self) -> list[nn.Module]:
@@ -165,9 +161,4 @@ class PretrainingObjective:
         return self.temporary
 
     def loss(self, numbers: np.ndarray) -> tuple[Tensor, float]:
-        return EpisodesObjective(self.temporary, self.draws, self.compiled).loss(numbers)
-
-
-@functools.cache
-def _compiled() -> Callable[[Method, Episodes], Tensor]:
-    return torch.compile(episode_loss)
+        return EpisodesObjective(self.temporary, self.draws).loss(numbers)

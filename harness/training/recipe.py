@@ -15,6 +15,7 @@ from pydantic import Field, StrictBool, ValidationError, field_validator, model_
 from harness.protocol.load import Loaded
 from harness.protocol.models import KINDS, PROTOCOL, AnyProtocol
 from harness.util.errors import UserError, nearest
+from harness.util.precision import Precision
 from harness.util.pydantic_base import Count, Strict
 from harness.yaml_files.messages import findings
 
@@ -114,8 +115,11 @@ class Budget(Strict):
     optimizer: Optimizer = Optimizer()
     clip_norm: Positive | None = Field(None, description="largest norm of the gradient")
     augment: list[Literal["flip", "crop"]] = Field([], description="augmentation of training images")
-    amp: Literal["none", "bf16"] = Field("none", description="mixed precision in training, on a GPU")
-    compile: StrictBool = Field(False, description="torch.compile of the training rollout, on a GPU")
+    precision: Precision = Field(
+        "fp32",
+        description="what training may round to: tf32 (a GPU's convolutions and matrix products) or bf16 "
+        "(convolutions); states and normalisation are fp32 always, and so is scoring",
+    )
     stages: list[Stage] = Field([], description="what is run, one after another; none for no training")
     validation: Validation | None = None
 

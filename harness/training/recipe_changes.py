@@ -33,8 +33,7 @@ BUDGET_KEYS = ("augment", *(f"validation.{key}" for key in Validation.model_fiel
 """What can be changed of a budget that no stage has."""
 _ELSEWHERE = {
     "options": "options of the method are set with --set NAME=VALUE",
-    "amp": "mixed precision is chosen with --amp",
-    "compile": "compiling is chosen with --compile",
+    "precision": "the precision is chosen with --precision",
     "stages": "name a stage of it: 'STAGE.KEY=VALUE'",
     "optimizer.lr": "the learning rate is the key 'lr'",
 }

@@ -15,6 +15,7 @@ from harness.training.objectives import Objective
 from harness.training.recipe import Optimizer, Stage, staged
 from harness.training.state import Progress, Training
 from harness.util import philox
+from harness.util.arithmetic import arithmetic
 from harness.util.errors import RunError, UserError
 from harness.util.tensor_files import optimizer_tensors, restore_optimizer, with_prefix, without_prefix
 
@@ -74,10 +75,9 @@ class RunningStage:
         """The loss of the next batch, under random bits of its own, and its value per scored step."""
         training, device = self.training, self.training.source.device
         numbers = np.arange(progress.stage_episodes, progress.stage_episodes + self.batch)
-        half = training.budget.amp == "bf16" and device.type == "cuda"
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(philox.key_of("update", training.seed, progress.updates)[0])
-            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            with arithmetic(training.budget.precision, device):
                 return self.objective.loss(numbers)
 
     def ended(self, progress: Progress) -> bool:

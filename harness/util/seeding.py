@@ -15,7 +15,8 @@ T = TypeVar("T")
 def seeded(make: Callable[[], T], *name: object) -> T:
     """What `make` gives with torch's random state seeded by `name` alone; the global state is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(philox.key_of(*name)[0])
+        # That of the CPU alone: what a GPU draws goes on as it was.
+        torch.default_generator.manual_seed(philox.key_of(*name)[0])
         return make()
 
 

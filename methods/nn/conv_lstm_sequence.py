@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from harness.util.arithmetic import convolution_dtype
 from methods.nn import conv_lstm_gates
 
 
@@ -33,9 +34,9 @@ def steps(driven: Tensor, h: Tensor, c: Tensor, weight: Tensor, empty: bool = Fa
 
     `driven` [T, B, H, W, 4 C] is what the inputs give to the gates i, f, o, g through their convolution; h and c
     [B, H, W, C] are the state before the first step; `weight` [4 C, C, k, k] is that of the hidden convolution, which
-    keeps the size. With `empty` the state is zeros, and the first step has no hidden convolution. Under autocast the
-    convolutions run in its type, forward and backward, and gates and states stay in that of h. Differentiable once, in
-    all four.
+    keeps the size. With `empty` the state is zeros, and the first step has no hidden convolution. Convolutions run
+    in the type of `convolution_dtype`, forward and backward; gates and states stay in that of h. Differentiable
+    once, in all four.
     """
     outputs, cell = _Steps.apply(driven.contiguous(), h.contiguous(), c.contiguous(), weight, empty)
     return outputs, cell
@@ -45,6 +46,7 @@ class _Steps(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, driven: Tensor, h: Tensor, c: Tensor, weight: Tensor, empty: bool) -> tuple[Tensor, Tensor]:
         kernels, padding = _kernels(h.device.type), weight.shape[-1] // 2
+        kernel = weight.to(convolution_dtype(h))
         outputs = h.new_empty(len(driven) + 1, *h.shape)
         cells, tanh_cells = torch.empty_like(outputs), torch.empty_like(outputs[1:])
         gates = h.new_empty(driven.shape)
@@ -52,12 +54,14 @@ class _Steps(torch.autograd.Function):
         hidden = torch.zeros_like(driven[0])
         for t in range(len(driven)):
             if t or not empty:
-                hidden = F.conv2d(outputs[t].permute(0, 3, 1, 2), weight, padding=padding).permute(0, 2, 3, 1)
+                hidden = F.conv2d(outputs[t].permute(0, 3, 1, 2).to(kernel.dtype), kernel, padding=padding).permute(
+                    0, 2, 3, 1
+                )
             kernels.forward(
                 driven[t], hidden.contiguous(), cells[t], gates[t], cells[t + 1], tanh_cells[t], outputs[t + 1]
             )
         ctx.save_for_backward(outputs, cells, tanh_cells, gates, weight)
-        ctx.convolved = hidden.dtype
+        ctx.convolved = kernel.dtype
         ctx.driven, ctx.empty = driven.dtype, empty
         return outputs[1:], cells[-1]
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.util.arithmetic import arithmetic
+from harness.util.precision import Precision
 from methods.nn.conv_lstm_sequence import steps
 
 
@@ -86,8 +88,9 @@ def test_a_second_derivative_is_refused() -> None:
 def test_convolutions_in_bfloat16_leave_states_and_gradients_in_float32() -> None:
     inputs = arguments(6, dtype=torch.float32)
     found = []
-    for enabled in (False, True):
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+    precisions: tuple[Precision, ...] = ("fp32", "bf16")
+    for precision in precisions:
+        with arithmetic(precision, torch.device("cpu")):
             outputs, cell = steps(*inputs)
         gradients = torch.autograd.grad(outputs.square().sum() + cell.sum(), inputs)
         assert {each.dtype for each in (outputs, cell, *gradients)} == {torch.float32}

@@ -110,7 +110,7 @@ def test_the_command_line_is_read_as_a_recipe_is() -> None:
         (["episode.order=sorted"], "--override episode.order: found"),
         (["name=a"], "there is no key 'name'"),
         (["options.channels=3"], "--set NAME=VALUE"),
-        (["amp=bf16"], "--amp"),
+        (["precision=bf16"], "--precision"),
         (["optimizer.lr=3"], "the learning rate is the key 'lr'"),
         (["classes.validation.every=3"], "'validation.every' is of the whole budget; leave the stage out"),
         (["v. 2.optimizer.momentum=0.9"], "adam has none; it is a setting of sgd"),
