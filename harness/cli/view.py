@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.cli.common import add_boards, boards_to_read, whole_number
+from harness.cli.common import add_boards, add_places, boards_to_read, whole_number
 from harness.util.errors import UserError
 
 
@@ -16,14 +16,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", choices=("real", "stand-in"), default="real", help="the boards of real or of generated data"
     )
     add_boards(parser)
+    add_places(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
     from harness.report.server import HOST, Sources, server
+    from harness.report.sources import Places
 
     if args.port > 65_535:
         raise UserError(f"--port is {args.port}; it can be up to 65535")
-    sources = Sources(boards_to_read(args, args.data == "stand-in"), args.runs)
+    sources = Sources(boards_to_read(args, args.data == "stand-in"), args.runs, Places(args.data_root, args.cache))
     try:
         served = server(sources, args.port)
     except OSError as error:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
 from harness.boards.markdown import View, view_all
+from harness.protocol.load import Loaded
 from harness.report.board_page import board_page
+from harness.report.episode_page import episode_page
 from harness.report.index_page import RunLine, index_page
-from harness.report.page import Pages, board_file, run_file, table_file, write
+from harness.report.page import Pages, board_file, episode_file, run_file, table_file, write
+from harness.report.run_episodes import run_episodes
 from harness.report.run_log import RunFolder, read_run
 from harness.report.run_page import run_page
+from harness.report.sources import Places, Played, subject_of
 from harness.report.table_page import Reached, reached, table_page
 from harness.tables.cells import fill
 from harness.tables.definition import all_tables
@@ -56,14 +60,32 @@ def write_all(site: Site) -> list[Path]:
     return [index, *boards, *tables]
 
 
-def write_some(site: Site, views: Sequence[View], folders: Sequence[Path]) -> list[Path]:
-    """The pages of these boards and of the runs in these folders, and an index of them; the paths, the index first."""
+def write_some(
+    site: Site, views: Sequence[View], named: Sequence[Loaded], folders: Sequence[Path], places: Places
+) -> list[Path]:
+    """The pages of these boards, and of the runs in these folders with their worst and best episodes, and an index of
+    them; the paths, the index first. A run is of one of the protocols `named`, or of a shipped one."""
     found = [read_run(folder) for folder in folders]
     pages = Pages(runs={(run.protocol, run.name) for run in found})
     boards = write_boards(site, views, pages)
-    runs = [site.put(run_file(run.protocol, run.name), run_page(run)) for run in found]
+    runs = [path for run in found for path in _write_run(site, run, named, places)]
     index = site.put("index.html", index_page(views, [], [], [run_line(run) for run in found]))
     return [index, *boards, *runs]
+
+
+def _write_run(site: Site, run: RunFolder, named: Sequence[Loaded], places: Places) -> Iterator[Path]:
+    on = subject_of(run, places, named)
+    episodes, found = run_episodes(run, on, places)
+    yield site.put(run_file(run.protocol, run.name), run_page(run, on and on.protocol, episodes))
+    for row, number in enumerate(found.shown.plan.episode.tolist() if found else []):
+        assert found is not None
+        yield site.put(episode_file(run.protocol, run.name, number), run_episode_page(run, found, row))
+
+
+def run_episode_page(run: RunFolder, found: Played, row: int) -> str:
+    """HTML of one of the episodes that a run's method played."""
+    back = f"../{run_file(run.protocol, run.name)}"
+    return episode_page(found.shown, run.protocol, row=row, note=found.note, up="../", back=back)
 
 
 def run_line(run: RunFolder) -> RunLine:

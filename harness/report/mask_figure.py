@@ -16,6 +16,7 @@ from harness.report.step_words import ROLES, sentence, short_answer, table
 from harness.report.svg import add, drawing, markup, tooltip
 
 _COLUMNS, _CELL, _IMAGE, _EDGE, _LINE, _GAP = 6, 124, 112, 92, 15, 20
+_STRIP = 12
 _BLUE, _ORANGE = 0, 1
 
 
@@ -44,6 +45,23 @@ def mask_figure(shown: ShownEpisodes, row: int, steps: Sequence[int], caption: s
         Key(_colour_key(_ORANGE), "the distractor's object; in a prediction those of its pixels that are masked out"),
     ]
     return Figure(caption, markup(drawn), keys, *table(shown, row, steps))
+
+
+def mask_strip(shown: ShownEpisodes, row: int, caption: str, size: float = 64) -> Figure:
+    """The predictions of an episode (without any, the truth) side by side, in lines of twelve."""
+    steps, cell = range(shown.plan.steps), size + 6
+    lines = -(-len(steps) // _STRIP)
+    drawn = drawing(cell * min(_STRIP, len(steps)) + 4, (size + 22) * lines, caption)
+    drawn.set("class", "long")
+    for t in steps:
+        x, y = 2 + cell * (t % _STRIP), (size + 22) * (t // _STRIP)
+        words, style = short_answer(shown, row, t)
+        group = add(drawn, "g", class_="step")
+        tooltip(group, sentence(shown, row, t))
+        add(group, "image", x=x, y=y, width=size, height=size, href=data_uri(prediction(shown, row, t), 64))
+        below = words or ROLES[int(shown.plan.target[row, t])]
+        add(group, "text", below, x=x, y=y + size + 13, class_=f"answer small {style}".rstrip())
+    return Figure(caption, markup(drawn), [], [], [])
 
 
 def prediction(shown: ShownEpisodes, row: int, t: int) -> np.ndarray:

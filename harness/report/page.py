@@ -97,6 +97,12 @@ def run_file(protocol: str, run: str) -> str:
     return quote(f"runs/{file_name(f'{protocol}--{run}')}")
 
 
+def episode_file(protocol: str, run: str, number: int) -> str:
+    """Where the page of a run's test episode is, from the index's folder."""
+    stem = file_name(f"{protocol}--{run}").removesuffix(".html")
+    return quote(f"episodes/{stem}--{number}.html")
+
+
 def _asset(name: str) -> str:
     return (_HERE / "assets" / name).read_text(encoding="utf-8")
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
-from harness.evaluation.score import each
-from harness.protocol.load import load_protocol
 from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
 from harness.report.curves import TITLES, WORDS, curve
@@ -16,27 +13,18 @@ from harness.report.figure import Figure
 from harness.report.histogram import histogram
 from harness.report.lines import Series, lines
 from harness.report.page import render
+from harness.report.run_episodes import NO_EPISODES, RunEpisodes, episode_scores
 from harness.report.run_log import RunFolder, stages, throughput
-from harness.util.errors import UserError
-from harness.util.shipped_files import protocol_files
-
-EXTREMES = 8
-"""Worst and best episodes that are listed."""
 
 
-@dataclass(frozen=True)
-class Episode:
-    """A test episode: its number, what it earned in per cent, and the command that shows it."""
-
-    number: int
-    score: float
-    command: str
-
-
-def run_page(run: RunFolder, live: bool = False) -> str:
-    """HTML of a run; a live page of a running one fetches itself again."""
-    protocol = _protocol(run)
-    values = _values(run, protocol)
+def run_page(
+    run: RunFolder,
+    protocol: AnyProtocol | None,
+    episodes: RunEpisodes = NO_EPISODES,
+    live: bool = False,
+) -> str:
+    """HTML of a run of `protocol` (None if it is not at hand); a live page of a running one fetches itself again."""
+    values = None if protocol is None else episode_scores(run, protocol)
     record = run.record
     return render(
         "run.html",
@@ -45,39 +33,24 @@ def run_page(run: RunFolder, live: bool = False) -> str:
         run=run,
         record=record,
         title=f"{run.identity.get('method', run.name)} on {run.protocol or 'a protocol'}",
+        state=_state(run),
         facts=[*_facts(run)],
         training=[*_training(run)],
         metrics=[] if record is None else [(name, _number(record, name)) for name in record.metrics],
         curves=[] if record is None else [*_curves(run, record)],
         distribution=_distribution(protocol, values),
-        extremes=_extremes(run, values),
+        episodes=episodes,
         cost=[] if record is None else [*_cost(record)],
     )
 
 
-def _protocol(run: RunFolder) -> AnyProtocol | None:
-    """The shipped protocol that the run was scored on; None if there is none of that digest."""
-    if run.protocol not in protocol_files():
-        return None
-    try:
-        loaded = load_protocol(protocol_files()[run.protocol])
-        digest = run.identity.get("digest")
-        if loaded.protocol.digest == digest:
-            return loaded.protocol
-        return loaded.on_stand_in if loaded.on_stand_in.digest == digest else None
-    except UserError:
-        return None
-
-
-def _values(run: RunFolder, protocol: AnyProtocol | None) -> np.ndarray | None:
-    """The score of each test episode in per cent, [E]; None where it is not known."""
-    if protocol is None or run.scores is None:
-        return None
-    try:
-        values = each(protocol, run.scores).get(protocol.ranking)
-    except (KeyError, IndexError, ValueError):
-        return None
-    return None if values is None or not len(values) or np.isnan(values).any() else 100 * values
+def _state(run: RunFolder) -> str:
+    """What there is to know of a run that is not done."""
+    if run.running:
+        return "The run goes on, or was killed: this is what it noted last, and how far its log has come."
+    if run.status != "done":
+        return "The run can go on from its last checkpoint: give its command again with --resume."
+    return ""
 
 
 def _facts(run: RunFolder) -> Iterator[tuple[str, str]]:
@@ -124,21 +97,6 @@ def _distribution(protocol: AnyProtocol | None, values: np.ndarray | None) -> Fi
     if protocol is None or values is None or protocol.supervised or len(values) < 2:
         return None
     return histogram(f"{protocol.ranking} of single test episodes", f"{protocol.ranking}, %", values)
-
-
-def _extremes(run: RunFolder, values: np.ndarray | None) -> list[tuple[str, list[Episode]]]:
-    if values is None or len(values) < 2 * EXTREMES:
-        return []
-    order = np.argsort(values, kind="stable")
-    data = " --data stand-in" if run.record and run.record.data.stand_in else ""
-
-    def episode(number: int) -> Episode:
-        return Episode(number, float(values[number]), f"harness show {run.protocol} --episode {number}{data}")
-
-    return [
-        ("Worst", [episode(number) for number in order[:EXTREMES].tolist()]),
-        ("Best", [episode(number) for number in order[::-1][:EXTREMES].tolist()]),
-    ]
 
 
 def _number(record: Record, name: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,11 +13,13 @@ from urllib.parse import urlsplit
 
 from harness.boards.markdown import view_all
 from harness.report.board_page import board_page
-from harness.report.build import run_line
+from harness.report.build import run_episode_page, run_line
 from harness.report.index_page import index_page
-from harness.report.page import Pages, board_file, run_file
+from harness.report.page import Pages, board_file, episode_file, run_file
+from harness.report.run_episodes import RunEpisodes, run_episodes
 from harness.report.run_log import RunFolder, find_runs, read_run
 from harness.report.run_page import run_page
+from harness.report.sources import Places, Played, Subject, subject_of
 from harness.util.errors import HarnessError
 
 HOST = "127.0.0.1"
@@ -24,10 +27,11 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Sources:
-    """Where boards and runs are read from."""
+    """Where boards, runs and data are read from."""
 
     boards: Path
     runs: Path
+    places: Places = field(default_factory=Places)
 
 
 def page_at(address: str, sources: Sources) -> str | None:
@@ -35,15 +39,37 @@ def page_at(address: str, sources: Sources) -> str | None:
     if address in {"", "index.html"}:
         runs = sorted(_runs(sources), key=lambda run: run.at, reverse=True)
         return index_page(view_all(sources.boards), [], [], [run_line(run) for run in runs], live=True)
-    if address.startswith("runs/"):
-        found = next((run for run in _runs(sources) if run_file(run.protocol, run.name) == address), None)
-        return None if found is None else run_page(found, live=True)
+    if address.startswith(("runs/", "episodes/")):
+        return next((page for run in _runs(sources) if (page := _page_of(run, address, sources.places))), None)
     if address.startswith("boards/"):
         pages = Pages(runs={(run.protocol, run.name) for run in _runs(sources)})
         for view in view_all(sources.boards):
             if board_file(view.name, view.stand_in) == address:
                 return board_page(view, sources.boards, pages)
     return None
+
+
+def _page_of(run: RunFolder, address: str, places: Places) -> str | None:
+    """The page at an address if it is one of a run's."""
+    own = run_file(run.protocol, run.name)
+    if address == own:
+        on, episodes, _ = _episodes(run.folder, places, str(run.record and run.record.finished))
+        return run_page(run, on and on.protocol, episodes, live=True)
+    if address.startswith(own.replace("runs/", "episodes/", 1).removesuffix(".html")):
+        _, _, found = _episodes(run.folder, places, str(run.record and run.record.finished))
+        numbers = found.shown.plan.episode.tolist() if found else []
+        for row, number in enumerate(numbers):
+            if found and address == episode_file(run.protocol, run.name, number):
+                return run_episode_page(run, found, row)
+    return None
+
+
+@functools.lru_cache(maxsize=16)
+def _episodes(folder: Path, places: Places, finished: str) -> tuple[Subject | None, RunEpisodes, Played | None]:
+    """What is shown of the episodes of a run, which takes a while to play, once for each time that it is `finished`."""
+    run = read_run(folder)
+    on = subject_of(run, places)
+    return (on, *run_episodes(run, on, places))
 
 
 def server(sources: Sources, port: int = 0) -> ThreadingHTTPServer:

@@ -13,7 +13,7 @@ from harness.data.open_dataset import load_dataset
 from harness.protocol.load import Loaded, load_protocol
 from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
-from harness.report.run_log import is_run, read_run
+from harness.report.run_log import RunFolder, is_run, read_run
 from harness.report.shown_episodes import ShownEpisodes, answered, method_of_run, shown_episodes
 from harness.util.errors import MissingData, UserError
 from harness.util.shipped_files import protocol_files
@@ -66,15 +66,21 @@ def subject(loaded: Loaded, stand_in: bool, places: Places) -> Subject:
     return Subject(loaded, protocol, dataset)
 
 
-def subject_of(protocol: str, digest: str, places: Places, named: tuple[Loaded, ...] = ()) -> Subject | None:
-    """The protocol of that digest, among those `named` and the shipped ones; None if it is none of them."""
-    shipped = protocol_files()
-    candidates = [*named, *([load_protocol(shipped[protocol])] if protocol in shipped else [])]
-    for loaded in candidates:
+def subject_of(run: RunFolder, places: Places, named: Sequence[Loaded] = ()) -> Subject | None:
+    """The protocol of a run, by its digest, among those `named` and the shipped ones; None if it is none of them."""
+    shipped, digest = protocol_files(), run.identity.get("digest")
+    for loaded in [*named, *([load_protocol(shipped[run.protocol])] if run.protocol in shipped else [])]:
         for stand_in in (False, True):
-            if (not stand_in or loaded.protocol.stand_in) and on_data(loaded, stand_in).digest == digest:
+            if (loaded.protocol.stand_in or not stand_in) and _digest(loaded, stand_in) == digest:
                 return subject(loaded, stand_in, places)
     return None
+
+
+def _digest(loaded: Loaded, stand_in: bool) -> str | None:
+    try:
+        return on_data(loaded, stand_in).digest
+    except UserError:  # its stand-in cannot hold such an episode
+        return None
 
 
 def weighted(name: str, on: Subject, boards: Path) -> Weighted:

@@ -13,9 +13,12 @@ import pytest
 
 from harness import cli
 from harness.boards import store
+from harness.report import sources
+from harness.report.run_episodes import EXTREMES, run_episodes
 from harness.report.run_log import read_run, stages, throughput
 from harness.report.run_page import run_page
 from harness.report.server import HOST, Sources, server
+from harness.report.sources import Places, subject_of
 from harness.runs import resolve
 from harness.testing import tiny_dataset
 from harness.util.errors import UserError
@@ -40,9 +43,17 @@ def write_run(folder: Path, status: str = "training", word: str = "opn") -> Path
     return folder
 
 
+def page_of(folder: Path) -> str:
+    """The page of a run with its episodes."""
+    run = read_run(folder)
+    on = subject_of(run, Places())
+    return run_page(run, on and on.protocol, run_episodes(run, on, Places())[0])
+
+
 @pytest.fixture
 def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(resolve, "load_dataset", lambda name, **_: tiny_dataset(name, classes=8, images=10))
+    for module in (resolve, sources):
+        monkeypatch.setattr(module, "load_dataset", lambda name, *_, **__: tiny_dataset(name, classes=8, images=10))
     monkeypatch.chdir(tmp_path)
     words = ["run", "cifarfs_delay5", "--method", "count", "--test-episodes", "20", "--threads", "1", "--no-board"]
     assert cli.main(words) == 0
@@ -59,7 +70,7 @@ def test_an_unfinished_run_shows_how_far_it_got(tmp_path: Path, status: str) -> 
     ]
     assert throughput(run.log) == ([30, 50], [20, 10])
     for live in (False, True):
-        page = run_page(run, live)
+        page = run_page(run, None, live=live)
         check_page(page)
         assert ('<main id="main" data-live>' in page) == (live and status == "training")
         text = text_of(page)
@@ -68,17 +79,19 @@ def test_an_unfinished_run_shows_how_far_it_got(tmp_path: Path, status: str) -> 
 
 
 def test_a_finished_run_shows_scores_distribution_and_episodes(finished: Path) -> None:
-    page = run_page(read_run(finished))
+    page = page_of(finished)
     check_page(page)
     text = text_of(page)
     for part in ("accuracy@shot=6", "partial test", "of single test episodes", "harness show cifarfs_delay5 --episode",
-                 "Accuracy by shot", "GFLOP per step", "Nothing was trained"):  # fmt: skip
+                 "Accuracy by shot", "GFLOP per step", "Nothing was trained",
+                 "How answers come out along the stream"):  # fmt: skip
         assert part in text, part
+    assert page.count("<image ") == 2 * EXTREMES * 50
 
 
 def test_a_damaged_run_is_said(tmp_path: Path, finished: Path) -> None:
     (finished / "record.json").write_text("{")
-    page = run_page(read_run(finished))
+    page = page_of(finished)
     check_page(page)
     assert "damaged" in text_of(page)
     (finished / "run.json").write_text("[]")
@@ -88,15 +101,16 @@ def test_a_damaged_run_is_said(tmp_path: Path, finished: Path) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_a_folder_says_is_text(tmp_path: Path, text: str) -> None:
-    page = run_page(read_run(write_run(tmp_path / "x", word=text)))
+    page = run_page(read_run(write_run(tmp_path / "x", word=text)), None)
     check_page(page)
     assert text_of(page).count(text) > 4
 
 
 def test_runs_are_reported_by_their_folders(finished: Path) -> None:
     assert cli.main(["report", str(finished), "--out", "site"]) == 0
-    index, page = Path("site/index.html"), next(Path("site/runs").iterdir())
-    for each in (index, page):
+    pages = [*Path("site").rglob("*.html")]
+    assert len(pages) == 1 + 1 + 2 * EXTREMES
+    for each in pages:
         check_page(each.read_text(), each)
     assert cli.main(["report", "site", "--out", "other"]) == 2
 
