@@ -1,4 +1,4 @@
-"""`harness report [PROTOCOL or RUN...] --out DIR`: web pages of boards and runs, each in one file without network."""
+"""`harness report [PROTOCOL or RUN...] --out DIR`: web pages of protocols, boards and runs, one file each."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ def execute(args: argparse.Namespace) -> int:
 
     if args.out.exists() and not args.out.is_dir():
         raise UserError(f"--out {args.out} is a file; give a folder")
+    places = Places(args.data_root, args.cache, args.method)
     if not args.names:
-        written = write_all(Site(args.out, boards_to_read(args, args.data == "stand-in")))
+        written = write_all(Site(args.out, boards_to_read(args, args.data == "stand-in")), places)
     else:
         runs = [Path(name) for name in args.names if Path(name).is_dir()]
         named = [load_protocol(name) for name in args.names if not Path(name).is_dir()]
-        found = [_view(loaded, args) for loaded in named]
-        folders = {boards for boards, _ in found} or {boards_to_read(args, args.data == "stand-in")}
+        found = [(loaded, *_view(loaded, args)) for loaded in named]
+        folders = {boards for _, boards, _ in found} or {boards_to_read(args, args.data == "stand-in")}
         if len(folders) > 1:
             raise UserError("boards of real and of generated data lie in two folders; report them one after the other")
-        places = Places(args.data_root, args.cache, args.method)
-        written = write_some(Site(args.out, folders.pop()), [view for _, view in found], named, runs, places)
+        written = write_some(Site(args.out, folders.pop()), [(loaded, view) for loaded, _, view in found], runs, places)
     if args.json:
         print(in_json({"pages": [str(page) for page in written]}))
         return 0

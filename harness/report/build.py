@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
 from harness.boards.markdown import View, view_all
-from harness.protocol.load import Loaded
+from harness.protocol.load import Loaded, load_protocol
 from harness.report.board_page import board_page
 from harness.report.episode_page import episode_page
 from harness.report.index_page import RunLine, index_page
-from harness.report.page import Pages, board_file, episode_file, run_file, table_file, write
+from harness.report.page import Pages, board_file, episode_file, protocol_file, run_file, table_file, write
+from harness.report.protocol_page import protocol_page
 from harness.report.run_episodes import run_episodes
 from harness.report.run_log import RunFolder, read_run
 from harness.report.run_page import run_page
-from harness.report.sources import Places, Played, subject_of
+from harness.report.sources import Places, Played, Subject, subject, subject_of
 from harness.report.table_page import Reached, reached, table_page
 from harness.tables.cells import fill
 from harness.tables.definition import all_tables
+from harness.util.shipped_files import protocol_files
 
 
 @dataclass(frozen=True)
@@ -41,42 +43,56 @@ def write_boards(site: Site, views: Sequence[View], pages: Pages) -> list[Path]:
     return [site.put(board_file(view.name, view.stand_in), board_page(view, site.boards, pages)) for view in views]
 
 
-def write_tables(site: Site, boards: Sequence[str]) -> tuple[list[Reached], list[Path]]:
+def write_tables(site: Site, views: Sequence[View]) -> tuple[list[Reached], list[Path]]:
     """A page for each table of a paper that is read from boards, and how far each is reached.
 
     The tables whose costs are computed at once are left to `harness table`: that builds nets, which takes a while.
     """
-    filled = [fill(each, site.boards) for each in all_tables() if not each.table.computed]
+    boards = [view.name for view in views if not view.stand_in]
+    filled = [fill(each, site.boards, views) for each in all_tables() if not each.table.computed]
     written = [site.put(table_file(each.printed.name), table_page(each, boards)) for each in filled]
     return [reached(each) for each in filled], written
 
 
-def write_all(site: Site) -> list[Path]:
-    """The index, every board and every table; the paths written, the index first."""
-    views = view_all(site.boards)
-    boards = write_boards(site, views, Pages())
-    figures, tables = write_tables(site, [view.name for view in views if not view.stand_in])
-    index = site.put("index.html", index_page(views, [], figures))
-    return [index, *boards, *tables]
+def write_protocols(site: Site, subjects: Iterable[Subject], views: Sequence[View], thorough: bool) -> list[Path]:
+    """A page for each protocol. With `thorough` lint compares the images of its splits, which takes seconds."""
+    written = []
+    for on in subjects:
+        board = next((board_file(view.name, view.stand_in) for view in views if view.name == on.loaded.name), None)
+        written.append(site.put(protocol_file(on.loaded.name), protocol_page(on, board, thorough=thorough)))
+    return written
 
 
-def write_some(
-    site: Site, views: Sequence[View], named: Sequence[Loaded], folders: Sequence[Path], places: Places
-) -> list[Path]:
-    """The pages of these boards, and of the runs in these folders with their worst and best episodes, and an index of
-    them; the paths, the index first. A run is of one of the protocols `named`, or of a shipped one."""
-    found = [read_run(folder) for folder in folders]
-    pages = Pages(runs={(run.protocol, run.name) for run in found})
+def write_all(site: Site, places: Places) -> list[Path]:
+    """The index, every board, its protocol, and every table; the paths written, the index first."""
+    views, shipped = view_all(site.boards), protocol_files()
+    named = [load_protocol(shipped[name]) for name in dict.fromkeys(view.name for view in views) if name in shipped]
+    boards = write_boards(site, views, Pages(protocols={loaded.name for loaded in named}))
+    protocols = write_protocols(site, (subject(loaded, False, places) for loaded in named), views, thorough=False)
+    figures, tables = write_tables(site, views)
+    titles = [(loaded.name, loaded.protocol.title) for loaded in named]
+    index = site.put("index.html", index_page(views, titles, figures))
+    return [index, *boards, *protocols, *tables]
+
+
+def write_some(site: Site, named: Sequence[tuple[Loaded, View]], folders: Sequence[Path], places: Places) -> list[Path]:
+    """The pages of these protocols with their boards, and of the runs in these folders with their worst and best
+    episodes, and an index of them; the paths, the index first. A run is of one of them, or of a shipped protocol."""
+    found, views = [read_run(folder) for folder in folders], [view for _, view in named]
+    pages = Pages({loaded.name for loaded, _ in named}, {(run.protocol, run.name) for run in found})
     boards = write_boards(site, views, pages)
-    runs = [path for run in found for path in _write_run(site, run, named, places)]
-    index = site.put("index.html", index_page(views, [], [], [run_line(run) for run in found]))
-    return [index, *boards, *runs]
+    subjects = (subject(loaded, view.stand_in, places) for loaded, view in named)
+    protocols = write_protocols(site, subjects, views, thorough=True)
+    runs = [path for run in found for path in _write_run(site, run, [loaded for loaded, _ in named], places)]
+    titles = [(loaded.name, loaded.protocol.title) for loaded, _ in named]
+    index = site.put("index.html", index_page(views, titles, [], [run_line(run) for run in found]))
+    return [index, *boards, *protocols, *runs]
 
 
 def _write_run(site: Site, run: RunFolder, named: Sequence[Loaded], places: Places) -> Iterator[Path]:
     on = subject_of(run, places, named)
     episodes, found = run_episodes(run, on, places)
-    yield site.put(run_file(run.protocol, run.name), run_page(run, on and on.protocol, episodes))
+    yield site.put(run_file(run.protocol, run.name), run_page(run, on.protocol if on else None, episodes))
     for row, number in enumerate(found.shown.plan.episode.tolist() if found else []):
         assert found is not None
         yield site.put(episode_file(run.protocol, run.name, number), run_episode_page(run, found, row))

@@ -111,7 +111,7 @@ def strip(shown: ShownEpisodes, row: int) -> Figure:
     steps = [*range(first, min(plan.steps, first + _SHOWN))]
     what = "queries" if first else "steps" if plan.steps > 1 else "its image"
     more = f", the first {len(steps)} of {plan.steps - first}" if len(steps) < plan.steps - first else ""
-    return image_grid(shown, row, steps, f"Episode {number}: {what} in order{more}", columns=25, listed=False)
+    return image_grid(shown, row, steps, f"Episode {number}: {what} in order{more}", columns=20, listed=False)
 
 
 def _confusions(run: RunFolder, on: Subject, places: Places) -> Iterator[Figure]:

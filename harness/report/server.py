@@ -54,7 +54,7 @@ def _page_of(run: RunFolder, address: str, places: Places) -> str | None:
     own = run_file(run.protocol, run.name)
     if address == own:
         on, episodes, _ = _episodes(run.folder, places, str(run.record and run.record.finished))
-        return run_page(run, on and on.protocol, episodes, live=True)
+        return run_page(run, on.protocol if on else None, episodes, live=True)
     if address.startswith(own.replace("runs/", "episodes/", 1).removesuffix(".html")):
         _, _, found = _episodes(run.folder, places, str(run.record and run.record.finished))
         numbers = found.shown.plan.episode.tolist() if found else []

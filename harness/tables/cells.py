@@ -69,8 +69,9 @@ class Filled:
     cells: tuple[tuple[Cell, ...], ...]
 
 
-def fill(printed: Printed, boards: Path) -> Filled:
-    """Fills a table from the shipped protocols and from the boards of real data in `boards`.
+def fill(printed: Printed, boards: Path, read: Iterable[View] = ()) -> Filled:
+    """Fills a table from the shipped protocols and from the boards of real data in `boards`; those that were `read`
+    already are not read again.
 
     Raises UserError for a table that names an unknown protocol, or a cell that two published rows fit.
     """
@@ -78,7 +79,8 @@ def fill(printed: Printed, boards: Path) -> Filled:
     if table.computed:
         return Filled(printed, tuple(_computed(row, table) for row in table.rows))
     needed = sorted({row.protocol or column.protocol for row in table.rows for column in table.columns})
-    views = {name: _view(name, boards) for name in needed}
+    at_hand = {view.name: view for view in read if not view.stand_in}
+    views = {name: at_hand.get(name) or _view(name, boards) for name in needed}
 
     def cell(row: Row, column: Column) -> Cell:
         view = views[row.protocol or column.protocol]

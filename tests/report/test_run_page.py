@@ -47,7 +47,7 @@ def page_of(folder: Path) -> str:
     """The page of a run with its episodes."""
     run = read_run(folder)
     on = subject_of(run, Places())
-    return run_page(run, on and on.protocol, run_episodes(run, on, Places())[0])
+    return run_page(run, on.protocol if on else None, run_episodes(run, on, Places())[0])
 
 
 @pytest.fixture
