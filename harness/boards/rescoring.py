@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from harness.boards.claims import wrong_facts
+from harness.boards.recipe_claims import wrong_training
 from harness.data.dataset import Dataset
 from harness.episodes.source import EpisodeSource
 from harness.evaluation.evaluate import evaluate
@@ -25,6 +26,7 @@ from harness.method.registry import (
     task_for,
     task_of,
 )
+from harness.protocol.load import Loaded
 from harness.protocol.models import AnyProtocol
 from harness.records.parts import Isolated
 from harness.records.record import Record
@@ -38,6 +40,7 @@ class Bench:
     """What rows of one board are scored on: `protocol` is on the data set of the board, which lies in `places`.
 
     `in_process` switches isolation off; with `fresh_workers` each batch is played by a worker that has seen no other.
+    With `loaded`, the protocol as it was read, a row's training is held against the recipe of this code as well.
     """
 
     protocol: AnyProtocol
@@ -46,6 +49,7 @@ class Bench:
     places: tuple[Path, ...] = ()
     in_process: bool = False
     fresh_workers: bool = False
+    loaded: Loaded | None = None
 
     def without_pixels(self) -> Bench:
         """The same for a process that need not see any image."""
@@ -145,6 +149,8 @@ def inspected(record: Record, bench: Bench, named: str | None, weights: Path | N
         return Inspected([reason])
     built = rebuilt(record, bench, method, weights)
     wrong = wrong_facts(record, bench.protocol, bench.dataset, built, weights)
+    if bench.loaded is not None:
+        wrong += wrong_training(record, bench.loaded, bench.protocol, bench.dataset, method)
     return Inspected(wrong, built if bench.in_process else player_of(method, built, record.options, record.seed))
 
 

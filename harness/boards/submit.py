@@ -150,7 +150,7 @@ def _bench(submission: Submission) -> Bench:
     protocol = for_data(loaded, "stand-in" if stand_in else "real")
     dataset = load_dataset(protocol.dataset, submission.data_root, submission.cache, base=loaded.base)
     places = data_places(protocol.dataset, submission.data_root, submission.cache, loaded.base)
-    return Bench(protocol, dataset, torch.device("cpu"), places, submission.in_process)
+    return Bench(protocol, dataset, torch.device("cpu"), places, submission.in_process, loaded=loaded)
 
 
 def _numbers(record: Record, protocol: AnyProtocol, scores: Scores, say: Say) -> None:
