@@ -6,7 +6,7 @@ of their time, which may have changed since.
 
 from __future__ import annotations
 
-from itertools import product
+from typing import get_args
 
 from harness.data.dataset import Dataset
 from harness.method.registry import LoadedMethod
@@ -18,6 +18,7 @@ from harness.training.recipe import Budget, budget_hash
 from harness.training.recipe_file import resolve_for
 from harness.training.selection import validation_protocol
 from harness.util.errors import UserError
+from harness.util.precision import Precision
 
 
 def wrong_training(
@@ -52,6 +53,5 @@ def wrong_training(
 
 
 def _hashes(budget: Budget) -> set[str]:
-    """Those of the budget with and without what --amp and --compile change, which a record does not name."""
-    choices = product((budget.amp, "none", "bf16"), (budget.compile, True, False))
-    return {budget_hash(budget.model_copy(update={"amp": amp, "compile": compiled})) for amp, compiled in choices}
+    """Those of the budget in every precision: a run may have another than its recipe (--precision)."""
+    return {budget_hash(budget.model_copy(update={"precision": each})) for each in get_args(Precision)}
