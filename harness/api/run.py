@@ -53,6 +53,7 @@ def run(
     threads: int | None = None,
     data_root: str | Path | None = None,
     cache: str | Path | None = None,
+    verify_cache: bool = False,
     out: str | Path = "runs",
     folder: str | Path | None = None,
     board: bool = True,
@@ -91,6 +92,7 @@ def run(
         threads: torch's threads, by default the cores that this process may use.
         data_root: where the real data sets are, by default the environment variable HARNESS_DATA.
         cache: where decoded data are kept, by default HARNESS_CACHE or the user's cache folder.
+        verify_cache: hash all decoded pixels again, also those that have not changed since they were last checked.
         out: where run folders go.
         folder: this run folder, in place of one that is named after the run.
         board: whether the row goes to a board.
@@ -146,6 +148,7 @@ def run(
         data=own_data,
         data_root=_path(data_root),
         cache=store,
+        verify_cache=verify_cache,
         out=Path(out),
         folder=_path(folder),
         init=_path(init),

@@ -109,7 +109,7 @@ def bench_for(
 ) -> Bench:
     """What rows of a protocol's board are scored on."""
     protocol = for_data(loaded, data)
-    dataset = load_dataset(protocol.dataset, data_root, cache, base=loaded.base)
+    dataset = load_dataset(protocol.dataset, data_root, cache, base=loaded.base, rehash=True)
     places = data_places(protocol.dataset, data_root, cache, loaded.base)
     return Bench(protocol, dataset, device_named(device), places, in_process, fresh_workers)
 

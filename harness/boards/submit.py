@@ -148,7 +148,7 @@ def _bench(submission: Submission) -> Bench:
     loaded = submission.loaded
     stand_in = submission.record.data.stand_in and not loaded.protocol.card.stand_in
     protocol = for_data(loaded, "stand-in" if stand_in else "real")
-    dataset = load_dataset(protocol.dataset, submission.data_root, submission.cache, base=loaded.base)
+    dataset = load_dataset(protocol.dataset, submission.data_root, submission.cache, base=loaded.base, rehash=True)
     places = data_places(protocol.dataset, submission.data_root, submission.cache, loaded.base)
     return Bench(protocol, dataset, torch.device("cpu"), places, submission.in_process, loaded=loaded)
 

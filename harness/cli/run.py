@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="score only N test episodes; marked on the row (default: the protocol's)",
     )
     add_data_arguments(parser)
+    parser.add_argument(
+        "--verify-cache",
+        action="store_true",
+        help="hash all decoded pixels again, also those that have not changed since they were last checked",
+    )
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go")
     parser.add_argument(
         "--run", type=Path, metavar="DIR", help="this run folder (default: one in --out, named after the run)"
@@ -103,6 +108,7 @@ def execute(args: argparse.Namespace) -> int:
         data=args.data,
         data_root=args.data_root,
         cache=args.cache,
+        verify_cache=args.verify_cache,
         out=args.out,
         folder=args.run,
         init=args.init,

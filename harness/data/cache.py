@@ -1,5 +1,7 @@
 """The decoded cache: a data set is decoded once into a folder, verified and memory-mapped from then on.
 
+All of it is read and hashed when it is opened, unless the files are as they were when that was done (`cache_stamp`).
+
 `<cache>/<name>-v<version>-<source>/` holds images.npy (uint8 [N, C, H, W]), masks.npy (uint8 [N, 1, H, W], only
 where the data set has masks), tables.json (class tables, image names, source) and meta.json (checksums). A
 folder of that name is always whole: it is written under another name, while a file lock keeps other processes
@@ -23,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.data.cache_stamp import is_unchanged, note_checked, states
 from harness.data.cards import Card
 from harness.data.dataset import SPLITS, ClassTable, Dataset
 from harness.data.sources import Decoded, Source
@@ -65,20 +68,21 @@ def decoded_before(cache: Path, name: str, version: int) -> Path | None:
     return next((path.parent for path in sorted(cache.glob(f"{name}-v{version}-*/{_META}"))), None)
 
 
-def load(card: Card, version: int, source: Source, cache: Path) -> Dataset:
-    """The data set of a source, decoded first if that has not been done.
+def load(card: Card, version: int, source: Source, cache: Path, rehash: bool = False) -> Dataset:
+    """The data set of a source, decoded first if that has not been done; `rehash` as for `opened`.
 
     Raises UserError where the source is broken, the cache cannot be written, or what it holds is corrupt.
     """
     folder = folder_of(cache, card.name, version, source.digest)
     if not folder.exists():
         _build(card, source, folder)
-    return opened(card, folder)
+    return opened(card, folder, rehash)
 
 
-def opened(card: Card, folder: Path) -> Dataset:
+def opened(card: Card, folder: Path, rehash: bool = False) -> Dataset:
     """The data set in a cache folder, memory-mapped, after all of it was checked against its checksums.
 
+    Pixels that were checked before, in files that have not changed since, are hashed again only with `rehash`.
     Raises UserError naming the folder where anything differs.
     """
     try:
@@ -91,8 +95,11 @@ def opened(card: Card, folder: Path) -> Dataset:
         images = np.load(folder / _IMAGES, mmap_mode="r", allow_pickle=False)
         masks = np.load(folder / _MASKS, mmap_mode="r", allow_pickle=False) if meta.get("masks") else None
         pixels = _IMAGES if masks is None else f"{_IMAGES} or {_MASKS}"
-        with track(f"checking the pixels of {card.name}"):
-            _expect(fingerprint(images, tables, masks) == meta["fingerprint"], f"{pixels} is damaged")
+        if rehash or not is_unchanged(folder, meta["fingerprint"]):
+            before = states(folder)
+            with track(f"checking the pixels of {card.name}"):
+                _expect(fingerprint(images, tables, masks) == meta["fingerprint"], f"{pixels} is damaged")
+            note_checked(folder, meta["fingerprint"], before)
         _expect(images.shape[1:] == card.image_shape, f"images are {images.shape[1:]}, not {card.image_shape}")
         _expect(card.masks == (masks is not None), f"it has {'no ' if masks is None else ''}masks, unlike its card")
         if index.get("mean"):

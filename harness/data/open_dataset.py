@@ -32,6 +32,7 @@ def load_dataset(
     cache: Path | None = None,
     download: bool = True,
     base: Path | None = None,
+    rehash: bool = False,
 ) -> Dataset:
     """A named data set (a name of `harness.data.cards.CARDS`) or a user's own, decoded and memory-mapped.
 
@@ -41,13 +42,14 @@ def load_dataset(
     among what was downloaded or decoded into `cache` before (None: HARNESS_CACHE, or the user's cache
     folder), and is then downloaded if `download`. Stand-ins are generated and need no root. A user's own is
     looked for in `base` (None: the working directory) and then under the root; a hub repository is fetched once.
+    Decoded pixels that have not changed since they were last checked are hashed again only with `rehash`.
 
     Raises UserError for an unknown name; for a real data set that is nowhere (what is missing, where it was
     looked for, how to get it, how to run on the stand-in); for a broken source or cache.
     """
     folder = (cache or default_cache()).expanduser().absolute()
     if not isinstance(data, str):
-        return _own(data, base, _root(data_root), folder, download)
+        return _own(data, base, _root(data_root), folder, download, rehash)
     if (registered := registered_dataset(data)) is not None:
         return registered
     if data not in CARDS:
@@ -56,8 +58,8 @@ def load_dataset(
     if card.stand_in:
         from harness.data.synthetic import registry
 
-        return cached.load(card, registry.version(data), registry.source(data), folder)
-    return _real(card, _finder(data), _root(data_root), folder, download)
+        return cached.load(card, registry.version(data), registry.source(data), folder, rehash)
+    return _real(card, _finder(data), _root(data_root), folder, download, rehash)
 
 
 def default_cache() -> Path:
@@ -89,14 +91,14 @@ def _from_environment(variable: str) -> Path | None:
     return Path(value) if value else None
 
 
-def _own(data: OwnData, base: Path | None, root: Path | None, cache: Path, may_download: bool) -> Dataset:
+def _own(data: OwnData, base: Path | None, root: Path | None, cache: Path, may_download: bool, rehash: bool) -> Dataset:
     from harness.data import user
 
     source = user.source_of(data, base, root)
     folder = cached.folder_of(cache, data.name, user.VERSION, source.digest)
     if data.hub is not None and not may_download and not folder.exists():
         raise MissingData(f"the data set '{data.name}' ({data.hub} on the Hugging Face hub) has not been fetched yet")
-    return cached.load(data.card, user.VERSION, source, cache)
+    return cached.load(data.card, user.VERSION, source, cache, rehash)
 
 
 def _finder(name: str) -> Finder:
@@ -119,15 +121,15 @@ def _finder(name: str) -> Finder:
     raise LookupError(f"the card '{name}' has no finder")
 
 
-def _real(card: Card, finder: Finder, root: Path | None, cache: Path, may_download: bool) -> Dataset:
+def _real(card: Card, finder: Finder, root: Path | None, cache: Path, may_download: bool, rehash: bool) -> Dataset:
     downloads = cache / "downloads"
     for place in (root, downloads):
         source = finder.find(place) if place is not None else None
         if source is not None:
-            return cached.load(card, finder.version, source, cache)
+            return cached.load(card, finder.version, source, cache, rehash)
     before = cached.decoded_before(cache, card.name, finder.version)
     if before is not None:
-        return cached.opened(card, before)
+        return cached.opened(card, before, rehash)
     reason = "downloading was not allowed"
     if may_download:
         LOG.info(f"{card.name} is not here; downloading it into {downloads}")
@@ -139,7 +141,7 @@ def _real(card: Card, finder: Finder, root: Path | None, cache: Path, may_downlo
         else:
             source = finder.find(downloads)
             if source is not None:
-                return cached.load(card, finder.version, source, cache)
+                return cached.load(card, finder.version, source, cache, rehash)
             reason = "the download did not bring it"
     raise _missing(card, finder, root, cache, reason)
 

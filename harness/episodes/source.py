@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,11 +47,8 @@ class EpisodeSource:
     def __init__(self, dataset: Dataset, device: torch.device | str = "cpu") -> None:
         self.dataset = dataset
         self.device = torch.device(device)
-        # torch warns that it could write to a read-only map, so that is copied; nothing here writes to it.
-        images = dataset.images if dataset.images.flags.writeable else np.array(dataset.images)
-        self._images = torch.from_numpy(images).to(self.device)
-        masks = dataset.masks
-        self._masks = None if masks is None else torch.from_numpy(np.array(masks)).to(self.device)
+        self._images = _shared(dataset.images).to(self.device)
+        self._masks = None if dataset.masks is None else _shared(dataset.masks).to(self.device)
         card = dataset.card
         shape = (-1, 1, 1)
         scale = torch.tensor(card.std, device=self.device).view(shape) * 255
@@ -162,6 +160,15 @@ class EpisodeSource:
             # NumPy asks the system for huge pages, torch does not: that is far faster to touch.
             return torch.from_numpy(np.empty(shape, np.float32))
         return torch.empty(shape, device=self.device)
+
+
+def _shared(pixels: np.ndarray) -> Tensor:
+    """Pixels as a tensor over the same memory: a map of a file that may be larger than memory is never copied.
+
+    torch warns that it could write to a read-only array; nothing here does.
+    """
+    with warnings.catch_warnings(action="ignore"):
+        return torch.from_numpy(pixels)
 
 
 def _turn(pixels: Tensor, rotations: np.ndarray) -> None:

@@ -53,6 +53,7 @@ class Request:
     data: str = "real"
     data_root: Path | None = None
     cache: Path | None = None
+    verify_cache: bool = False
     out: Path = Path("runs")
     folder: Path | None = None
     init: Path | None = None
@@ -113,7 +114,7 @@ def prepare(
     check_precision(budget.precision, device)
     options = resolved_options(method.cls, {**budget.options, **request.options})
     dataset = dataset or load_dataset(
-        protocol.dataset, data_root=request.data_root, cache=request.cache, base=loaded.base
+        protocol.dataset, request.data_root, request.cache, base=loaded.base, rehash=request.verify_cache
     )
     check_possible(protocol, dataset)
     whole = whole_test(protocol, dataset)

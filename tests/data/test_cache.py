@@ -8,11 +8,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from harness.data import cache
+from harness.data import cache, cache_stamp
 from harness.data.cards import Card
 from harness.data.dataset import Dataset
 from harness.data.open_dataset import default_cache
@@ -213,6 +214,48 @@ def test_a_truncated_or_missing_file_is_named_and_left_as_it_is(tmp_path: Path, 
         cache.load(MASKED, 1, WITH_MASKS, tmp_path)
 
 
+def test_pixels_are_hashed_once_and_again_when_asked_or_when_a_file_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed, fingerprint = [], cache.fingerprint
+
+    def counted(*arrays: Any) -> str:
+        hashed.append(1)
+        return fingerprint(*arrays)
+
+    cache.load(MASKED, 1, WITH_MASKS, tmp_path)
+    assert not (folder(tmp_path) / cache_stamp.STAMP).exists()  # so new that its time says nothing
+    monkeypatch.setattr(cache_stamp, "_MARGIN", 0.0)
+    monkeypatch.setattr(cache, "fingerprint", counted)
+    for rehash, times in ((False, 1), (False, 1), (True, 2), (False, 2)):
+        cache.opened(MASKED, folder(tmp_path), rehash)
+        assert len(hashed) == times
+    for name in ("images.npy", "masks.npy", "tables.json", "meta.json"):
+        file, before = folder(tmp_path) / name, len(hashed)
+        good, at = file.read_bytes(), file.stat()
+        file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        os.utime(file, ns=(at.st_atime_ns, at.st_mtime_ns))  # the time of its inode still tells
+        with pytest.raises(UserError, match="corrupt"):
+            cache.opened(MASKED, folder(tmp_path))
+        file.write_bytes(good)
+        cache.opened(MASKED, folder(tmp_path))
+        assert len(hashed) > before
+
+
+def test_a_note_of_a_check_that_is_damaged_or_of_something_else_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_stamp, "_MARGIN", 0.0)
+    print_of = cache.load(MASKED, 1, WITH_MASKS, tmp_path).fingerprint
+    note = folder(tmp_path) / cache_stamp.STAMP
+    assert cache_stamp.is_unchanged(folder(tmp_path), print_of)
+    assert not cache_stamp.is_unchanged(folder(tmp_path), "0" * 64)
+    for content in (b"", b"[", b"null", b"\xff", b"{}", note.read_bytes().replace(b"images", b"image")):
+        note.write_bytes(content)
+        assert not cache_stamp.is_unchanged(folder(tmp_path), print_of)
+        assert cache.opened(MASKED, folder(tmp_path)).fingerprint == print_of
+
+
 def test_a_failed_decoding_leaves_nothing_behind(tmp_path: Path) -> None:
     def fail(scratch: Path) -> Decoded:
         (scratch / "half").write_text("done")
@@ -268,7 +311,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 import filelock
-from harness.data import cache
+from harness.data import cache, cache_stamp
 from harness.util.errors import HarnessError
 sys.path.insert(0, sys.argv[2])
 from test_cache import CARD, SOURCE, decoded
