@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from pathlib import Path
 
+from harness.util.errors import UserError
 from harness.util.shipped_files import boards_dir
+
+LOG = logging.getLogger(__name__)
 
 STAND_IN_FOLDER = "stand_in"
 """The folder inside the boards' folder for boards of generated data, so that they never meet real ones."""
@@ -20,14 +25,29 @@ def boards_to_write(given: Path | None, stand_in: bool) -> Path:
 
 def boards_to_read(given: Path | None, stand_in: bool, board: str | None = None) -> Path:
     """The folder in which a board is looked for (None: all boards): where runs write it, if it is there, and else the
-    project's, which come with the harness."""
+    project's, which come with the harness (this is logged once).
+
+    Raises UserError where a folder is given that is not there.
+    """
     if given is not None:
+        if not given.is_dir():
+            raise UserError(f"there is no folder of boards '{given}'")
         return given
     for folder in (LOCAL_BOARDS, BOARDS) if stand_in else (BOARDS,):
         own = folder / STAND_IN_FOLDER if stand_in else folder
         if own.is_dir() if board is None else (own / f"{board}.jsonl").is_file():
             return folder
-    return boards_dir() or BOARDS
+    shipped = boards_dir()
+    if shipped is None:
+        return BOARDS
+    if shipped != BOARDS.resolve():
+        _say_whose(shipped)
+    return shipped
+
+
+@functools.cache
+def _say_whose(boards: Path) -> None:
+    LOG.info("no board below the working directory; reading the project's own in %s", boards)
 
 
 def is_shipped(boards: Path) -> bool:

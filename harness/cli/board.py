@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.boards.places import is_shipped
+from harness.boards.places import STAND_IN_FOLDER, is_shipped
 from harness.cli.common import BOARDS, LOCAL_BOARDS, add_boards, add_formats, boards_to_read, table_width
 from harness.cli.notices import notice
 from harness.util.errors import UserError, unknown
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("protocol", nargs="?", help="a protocol's name or file; without it, the index of all boards")
+    parser.add_argument(
+        "protocol",
+        nargs="?",
+        help="a protocol's name or file, or the file of a board; without it, or for a folder, the index of all boards",
+    )
     add_boards(parser)
     parser.add_argument(
         "--data", choices=("real", "stand-in"), default="real", help="the board of real or of generated (stand-in) data"
@@ -29,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
+    _take_path(args)
     if args.protocol is None:
         return _all(args, _writable(boards_to_read(args, args.data == "stand-in"), args))
     from harness.boards.markdown import on_data, render_board, view_board, write_board, write_index
@@ -48,6 +53,24 @@ def execute(args: argparse.Namespace) -> int:
         write_board(loaded, boards, stand_in)
         write_index(boards)
     return 0
+
+
+def _take_path(args: argparse.Namespace) -> None:
+    """A folder of boards, or the file of one, in place of a protocol's name: what it means as --boards and name."""
+    path = Path(args.protocol or "")
+    is_folder = path.is_dir() and any(path.glob("*.jsonl")) and args.protocol is not None
+    if not is_folder and path.suffix not in {".jsonl", ".md"}:
+        return
+    if args.boards is not None:
+        raise UserError(f"{path} says where the board is, and so does --boards; give one of the two")
+    if is_folder:
+        args.protocol, args.boards = None, path
+        return
+    if not path.with_suffix(".jsonl").is_file():
+        raise UserError(f"there is no board '{path.with_suffix('.jsonl')}'")
+    args.protocol, args.boards = path.stem, path.parent
+    if path.parent.name == STAND_IN_FOLDER:
+        args.boards, args.data = path.parent.parent, "stand-in"
 
 
 def _writable(boards: Path, args: argparse.Namespace) -> Path:
@@ -152,7 +175,10 @@ def _loaded(name: str, folders: list[Path]) -> Loaded:
     if Path(name).exists() or name in protocol_files() or Path(name).suffix in {".yaml", ".yml"}:
         return load_protocol(name)
     mine = {
-        path.stem for folder in folders for place in (folder, folder / "stand_in") for path in place.glob("*.jsonl")
+        path.stem
+        for folder in folders
+        for place in (folder, folder / STAND_IN_FOLDER)
+        for path in place.glob("*.jsonl")
     }
     if name in mine:
         raise UserError(f"protocol '{name}' of that board is not shipped; give its file: harness board FILE")

@@ -66,8 +66,9 @@ def execute(args: argparse.Namespace) -> int:
 
 def _method(args: argparse.Namespace) -> int:
     from harness.cli.method_card import card, card_text
+    from harness.util.shipped_files import boards_dir
 
-    found = card(args.name, BOARDS)
+    found = card(args.name, args.boards or (BOARDS if BOARDS.is_dir() else boards_dir()))
     print(in_json(found) if args.json else shown(card_text(found, terminal_width())))
     return 0
 

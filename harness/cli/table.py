@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from harness.cli.common import BOARDS, add_formats, table_width
+from harness.cli.common import add_boards, add_formats, boards_to_read, table_width
 from harness.cli.text_table import csv_table, text_table
 from harness.util.shown_text import in_json, shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="*", help="for example 'norml table 2' or 'norml 2'; without it, all are listed")
-    parser.add_argument("--boards", type=Path, default=BOARDS, metavar="DIR", help="where boards are")
+    add_boards(parser)
     add_formats(parser, markdown=True)
 
 
@@ -24,7 +23,7 @@ def execute(args: argparse.Namespace) -> int:
     from harness.tables.definition import find_table
     from harness.tables.render import as_json, as_rows, as_text
 
-    filled = fill(find_table(" ".join(args.name)), args.boards)
+    filled = fill(find_table(" ".join(args.name)), boards_to_read(args, stand_in=False))
     if args.json:
         print(in_json(as_json(filled)))
     elif args.csv:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness import cli
+from harness.boards.places import _say_whose
 from harness.boards.store import append_record
 from harness.cli.text_table import csv_table, text_table, wrap
 from harness.method.registry import method_names
@@ -110,6 +111,37 @@ def test_a_board_as_markdown_csv_and_json(boards: list[str], capsys: pytest.Capt
     assert [entry["method"] for entry in found["entries"]] == ["opn", "count"]
     index = list(csv.DictReader(io.StringIO(printed(capsys, "board", *boards, "--csv"))))
     assert [row["board"] for row in index] == [BOARD]
+
+
+def test_a_board_may_be_given_by_its_file_or_its_folder(boards: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(boards[1])
+    by_name = printed(capsys, "board", BOARD, *boards)
+    assert printed(capsys, "board", str(folder / f"{BOARD}.jsonl")) == by_name
+    assert printed(capsys, "board", str(folder / f"{BOARD}.md")) == by_name
+    assert printed(capsys, "board", str(folder)) == printed(capsys, "board", *boards)
+    assert "there is no board 'no.jsonl'" in printed(capsys, "board", "no.jsonl", code=2)
+    assert "give one of the two" in printed(capsys, "board", str(folder), *boards, code=2)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["board"], ["board", BOARD], ["compare", BOARD, "cpm", "opn"], ["verify", BOARD], ["table", "norml", "2"]],
+    ids=" ".join,
+)
+def test_a_folder_of_boards_that_is_not_there_is_an_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no folder of boards 'nowhere'" in printed(capsys, *words, "--boards", "nowhere", code=2)
+
+
+def test_where_there_is_no_board_those_of_the_project_are_shown_and_it_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _say_whose.cache_clear()
+    assert cli.main(["board", BOARD]) == 0
+    found = capsys.readouterr()
+    assert "cl_lstm" in found.out
+    assert found.err.count("no board below the working directory; reading the project's own in ") == 1
+    assert "measured" in printed(capsys, "table", "norml", "2")
 
 
 def test_a_table_of_a_paper_as_markdown_and_csv(capsys: pytest.CaptureFixture[str]) -> None:
