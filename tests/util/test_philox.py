@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.util import philox
+from tests.helpers.commands import within_seconds
 
 ONES = 0xFFFFFFFF
 # Known-answer vectors of the Random123 distribution for philox4x32 with ten rounds: counter, key, output.
@@ -89,6 +90,21 @@ def test_every_ordered_choice_is_drawn_from_equally_many_words() -> None:
     pairs = np.array(list(itertools.product(grid, repeat=2)), np.uint64)
     counts = Counter(map(tuple, philox.distinct(pairs, 4).tolist()))
     assert counts == dict.fromkeys(itertools.permutations(range(4), 2), 12)
+
+
+@pytest.mark.parametrize(("count", "limit"), [(5, 5), (40, 40), (40, 100), (40, 7), (129, 1000)])
+def test_many_draws_are_those_of_few(count: int, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    bits = philox.words(KEY, np.arange(6), 0, 2 * count).reshape(6, 2, count)
+    limits = np.maximum(limit - np.arange(12).reshape(6, 2), 1)
+    few = philox.distinct(bits, limits)
+    monkeypatch.setattr(philox, "_FEW", 0)
+    assert np.array_equal(philox.distinct(bits, limits), few)
+
+
+def test_a_hundred_thousand_draws_take_no_squares() -> None:
+    with within_seconds():
+        picks = philox.distinct(philox.words(KEY, np.arange(1), 0, 100_000), 100_000)
+    assert np.array_equal(np.sort(picks[0]), np.arange(100_000))
 
 
 @pytest.mark.parametrize(("limit", "count"), [(5, 3), (6, 2), (4, 4)])

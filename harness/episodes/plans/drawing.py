@@ -59,11 +59,15 @@ def drawn_images(
     target: np.ndarray,
     nth: np.ndarray,
 ) -> np.ndarray:
-    """Image numbers int64 [B, T]: the `nth[b, t]` of `most` distinct draws from class `target[b, t]`."""
+    """Image numbers int64 [B, T]: the `nth[b, t]` of `most` distinct draws from class `target[b, t]`.
+
+    Memory grows with ways x most, and `most` is all steps where classes are drawn independently (order 'iid').
+    """
     count, ways = classes.shape
     drawn = philox.words(key, episodes, IMAGES, ways * most).reshape(count, ways, most)
-    samples = philox.distinct(drawn, table.sizes[classes])
+    used = int(nth.max(initial=0)) + 1  # later draws do not change the earlier ones
+    samples = philox.distinct(drawn[..., :used], table.sizes[classes])
     # Flat positions, for np.take: of each step's own class in `classes`.
     at = np.arange(count)[:, None] * ways + target
     first = np.take(table.offsets, np.take(classes, at))
-    return np.take(table.members, first + np.take(samples, at * most + nth)).astype(np.int64)
+    return np.take(table.members, first + np.take(samples, at * used + nth)).astype(np.int64)
