@@ -67,8 +67,8 @@ def distinct(bits: np.ndarray, limit: np.ndarray | int) -> np.ndarray:
     if count > _FEW:
         limits = np.broadcast_to(np.asarray(limit, np.int64), bits.shape[:-1])
         ranks = below(bits, np.maximum(limits[..., None] - np.arange(count), 1)).reshape(-1, count)
-        picks = [_of_many(row, most) for row, most in zip(ranks.tolist(), limits.ravel().tolist(), strict=True)]
-        return np.asarray(picks, np.int64).reshape(bits.shape)
+        many = [_of_many(row, most) for row, most in zip(ranks.tolist(), limits.ravel().tolist(), strict=True)]
+        return np.asarray(many, np.int64).reshape(bits.shape)
     # Draws first: the loop then works on whole contiguous planes, which is several times faster.
     words = np.ascontiguousarray(np.moveaxis(bits, -1, 0))
     place = np.arange(count).reshape(-1, *(1,) * (words.ndim - 1))
