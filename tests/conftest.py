@@ -77,6 +77,13 @@ def data_root(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of decoded data sets for the whole session (HARNESS_CACHE if that is set)."""
-    given = os.environ.get("HARNESS_CACHE")
-    return Path(given) if given else tmp_path_factory.mktemp("cache")
+    """A cache of decoded data sets for the whole session and all its workers, empty when the session begins."""
+    base = tmp_path_factory.getbasetemp()
+    # Each worker of pytest-xdist has a folder of its own in that of the session.
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "decoded"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_cache_of_the_user(cache: Path) -> None:
+    """What tests decode, generate or train lies in that cache unless they choose another, never in the user's own."""
+    os.environ["HARNESS_CACHE"] = str(cache)

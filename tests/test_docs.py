@@ -107,6 +107,7 @@ def test_the_baselines_are_methods() -> None:
     assert set(re.findall(r"`(\w+)`", line)) <= set(method_names())
 
 
+@pytest.mark.slow
 def test_the_kind_in_the_walkthrough_runs(tmp_path: Path, cache: Path) -> None:
     """In a process of its own, since it registers the kind for good."""
     text = (ROOT / "docs" / "walkthrough.md").read_text(encoding="utf-8")

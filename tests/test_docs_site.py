@@ -46,6 +46,7 @@ def test_the_site_builds_strictly_and_has_its_made_parts(tmp_path: Path) -> None
             assert each in text, (page, each)
 
 
+@pytest.mark.slow
 def test_the_tutorial_runs_from_top_to_bottom(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -69,6 +70,7 @@ def test_the_tutorial_runs_from_top_to_bottom(
     assert float(difference) > 20, "the method should learn what the tutorial says"
 
 
+@pytest.mark.slow
 def test_the_python_blocks_of_how_to_run(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HARNESS_CACHE", str(cache))

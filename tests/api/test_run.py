@@ -18,6 +18,7 @@ from harness.runs.resolve import Request
 from tests.api.conftest import OWN
 
 
+@pytest.mark.slow
 def test_a_run_is_the_run_of_the_command_line(here: Path) -> None:
     recipe = {"recipe": "cl_lstm.yaml", "budget": "smoke", "data": "stand-in", "threads": 1}
     result = h.run("late.yaml", "cl_lstm", quiet=True, out="api", boards="own", **recipe)  # type: ignore[arg-type]

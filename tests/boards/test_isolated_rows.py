@@ -49,6 +49,7 @@ def test_only_isolated_rows_are_called_verified(run: Path) -> None:
         assert "Only rows marked 'isolated' are verified" in text
 
 
+@pytest.mark.slow
 def test_a_submitted_row_says_what_submit_saw_and_not_what_the_run_claims(run: Path) -> None:
     rewritten(run, isolated={"confined": "bubblewrap", "episodes": 12, "fresh": True})
     assert submitted(run) == 0  # in this process

@@ -72,6 +72,7 @@ def test_a_method_of_ones_own_goes_from_new_method_to_a_verified_row(
     assert "not the file that the row was made with" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_skeleton_passes_its_own_test(mine: dict[str, str]) -> None:
     for name, text in mine.items():
         Path(name).write_text(text)
@@ -95,6 +96,7 @@ def test_new_method_overwrites_nothing(capsys: pytest.CaptureFixture[str]) -> No
         assert "cannot be a method's name" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_submit_tells_over_how_many_episodes_the_metric_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert submitted(run, "--json") == 0
@@ -125,6 +127,7 @@ def _narrower(folder: Path) -> None:
     rewritten(folder, metrics=record["metrics"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

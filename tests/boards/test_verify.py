@@ -128,6 +128,7 @@ def test_a_row_without_kept_weights_says_how_to_make_it_again_and_compares_that(
     assert "it differs in seed" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_changed_protocol_is_told_apart_from_a_changed_row(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert submitted(run) == 0
     Path("tiny.yaml").write_text(PROTOCOL.replace("presentations: 3", "presentations: 4"))

@@ -238,6 +238,7 @@ def small(cls: type[Method]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", method_names())
 def test_every_built_in_method_conforms_on_all_its_kinds(name: str) -> None:
     cls = load_method(name).cls

@@ -124,6 +124,7 @@ def test_resuming_nothing_names_unfinished_runs_and_what_differs(
     assert not list(Path("runs/cifarfs_delay5").glob("cl_lstm-smoke-s3-*/"))
 
 
+@pytest.mark.slow
 def test_of_several_seeds_those_not_begun_begin_when_others_are_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
     words = [*WORDS, "--method", "cl_lstm", "--no-board", "--seeds", "0-1"]
     stopped(monkeypatch, *words)

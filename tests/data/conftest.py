@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from harness.data.dataset import Dataset
@@ -11,7 +13,6 @@ GENERATED = ("glyphs", "objects", "scenes")
 
 
 @pytest.fixture(scope="session")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
-    """Freshly generated, never from a cache that an earlier generator may have filled."""
-    fresh = tmp_path_factory.mktemp("stand-ins")
-    return {name: load_dataset(name, cache=fresh) for name in GENERATED}
+def generated(cache: Path) -> dict[str, Dataset]:
+    """Generated in this session, never by an earlier generator."""
+    return {name: load_dataset(name, cache=cache) for name in GENERATED}

@@ -178,6 +178,7 @@ def upright(line: str) -> str:
     return line.rpartition("/rot")[0] or line
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", [name for name, card in CARDS.items() if card.disjoint and not card.stand_in])
 def test_splits_of_real_data_share_no_image(name: str, data_root: Path, cache: Path) -> None:

@@ -235,6 +235,7 @@ def test_a_transductive_row_is_marked(tmp_path: Path, monkeypatch: pytest.Monkey
         assert ("transductive" in marks) == (norm == "batch")
 
 
+@pytest.mark.slow
 def test_queries_that_see_each_other_are_noted_where_that_is_declared_and_not_found_where_it_is_not() -> None:
     for norm, outcome in (("batch", "note"), ("support", "passed")):
         report = check_method(MAML, options={"norm": norm, "channels": 2}, kinds=["n_way_k_shot"])

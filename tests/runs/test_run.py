@@ -121,6 +121,7 @@ def test_the_same_command_elsewhere_gives_the_same_record() -> None:
         assert np.array_equal(values, np.load(two / "scores.npz")[name])
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_says_how_to_go_on_and_resuming_gives_the_same_record(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,6 +179,7 @@ def test_a_folder_that_is_no_run_is_left_alone(capsys: pytest.CaptureFixture[str
     assert [path.name for path in Path("thesis").iterdir()] == ["chapter.tex"]
 
 
+@pytest.mark.slow
 def test_fresh_sets_the_old_run_aside() -> None:
     for _ in range(2):
         assert cli.main([*WORDS, "--no-board", "--fresh"]) == 0
@@ -187,6 +189,7 @@ def test_fresh_sets_the_old_run_aside() -> None:
     assert (Path("runs/cifarfs_delay5") / names[1] / "record.json").is_file()
 
 
+@pytest.mark.slow
 def test_weights_of_one_run_begin_another_and_the_row_says_so() -> None:
     online = [word.replace("cifarfs_delay5", "cifarfs_5way_online") for word in WORDS]
     assert cli.main([*online, "--out", "first", "--no-board"]) == 0
@@ -204,6 +207,7 @@ def test_weights_of_one_run_begin_another_and_the_row_says_so() -> None:
     assert (header["train_episodes"], header["marks"]) == (16, ["features pre-trained on classes"])
 
 
+@pytest.mark.slow
 def test_weights_that_no_run_of_the_harness_made_are_marked() -> None:
     assert cli.main([*WORDS, "--out", "first", "--no-board"]) == 0
     save_tensors(Path("foreign.safetensors"), load_tensors(the_run(Path("first")) / "weights.safetensors")[0], {})
@@ -304,6 +308,7 @@ def test_a_run_of_a_method_that_skips_what_it_must_not_is_refused(capsys: pytest
     assert "'no anticipation' cannot be skipped" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_several_seeds_are_several_runs_and_one_entry(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*WORDS, "--seeds", "0-1"]) == 0
     rows = [json.loads(line) for line in Path("leaderboards/cifarfs_delay5.jsonl").read_text().splitlines()]

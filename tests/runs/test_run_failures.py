@@ -125,6 +125,7 @@ def largest_file(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, old)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_before_the_first_checkpoint(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with largest_file(4000):
         assert cli.main(words("late")) == 1

@@ -36,6 +36,7 @@ from tests.helpers.training import STAGES, assert_same, interrupting, training, 
 UPDATES = 3 + 3 + 4 + 6
 
 
+@pytest.mark.slow
 def test_interrupted_at_any_update_it_ends_with_the_same_bits(tmp_path: Path) -> None:
     """Within each stage and at each border between stages, with and without time for periodic saves."""
     whole = training(tmp_path / "whole")

@@ -310,6 +310,7 @@ def test_nothing_is_written_outside_the_cache(tmp_path: Path) -> None:
 # The real data.
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_the_real_data_set_is_the_official_one(data_root: Path, cache: Path) -> None:
     data = load_dataset("cifar_fs", data_root, cache)
@@ -324,6 +325,7 @@ def test_the_real_data_set_is_the_official_one(data_root: Path, cache: Path) -> 
     assert data.fingerprint == FINGERPRINT
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_the_real_supervised_set_is_what_its_card_says(data_root: Path, cache: Path) -> None:
     data, card = load_dataset("cifar100", data_root, cache), CARDS["cifar100"]
@@ -345,6 +347,7 @@ def statistics(data: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_real_pixels_are_the_documented_ones_in_their_classes_and_splits(data_root: Path, cache: Path) -> None:
     import pyarrow.parquet as pq

@@ -362,6 +362,7 @@ def test_a_repository_that_lacks_something_is_refused_and_leaves_nothing(
 # The real data.
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_the_real_data_set_is_the_official_one(data_root: Path, cache: Path) -> None:
     data, card = loaded(data_root, cache), CARDS["mini_imagenet"]
@@ -392,6 +393,7 @@ def test_real_pixels_are_what_pillow_makes_of_them(data_root: Path, cache: Path)
         assert (n - 64 * 600) // 600 == label
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_the_copy_that_the_card_was_measured_on_has_its_fingerprint(data_root: Path, cache: Path) -> None:
     card = CARDS["mini_imagenet"]

@@ -82,6 +82,7 @@ def refusal(root: Path | None, cache: Path, name: str = "omniglot", download: bo
     return str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_drawings")
 def test_zip_files_and_folders_in_any_order_give_the_same_data_set(tmp_path: Path, members: Members) -> None:
     backwards = zipped(members, tmp_path / "zip", lambda names: sorted(names, reverse=True))
@@ -303,6 +304,7 @@ def message_of(name: str, cache: Path) -> str:
 # The real data.
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["omniglot", "omniglot_lake"])
 def test_the_real_data_set_is_the_official_one(name: str, data_root: Path, cache: Path) -> None:

@@ -16,8 +16,8 @@ FINGERPRINT = "4484de9fd803d1570c32f316c001bee3d62e10a21fc9ad0336ffd60cc2ebafaa"
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return load_dataset("objects_supervised", cache=tmp_path_factory.mktemp("stand-in"))
+def data(cache: Path) -> Dataset:
+    return load_dataset("objects_supervised", cache=cache)
 
 
 def test_pixels_and_classes_are_the_same_on_every_machine(data: Dataset) -> None:
