@@ -114,7 +114,11 @@ def prepare(
     check_precision(budget.precision, device)
     options = resolved_options(method.cls, {**budget.options, **request.options})
     dataset = dataset or load_dataset(
-        protocol.dataset, request.data_root, request.cache, base=loaded.base, rehash=request.verify_cache
+        protocol.dataset,
+        data_root=request.data_root,
+        cache=request.cache,
+        base=loaded.base,
+        rehash=request.verify_cache,
     )
     check_possible(protocol, dataset)
     whole = whole_test(protocol, dataset)

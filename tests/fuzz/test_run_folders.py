@@ -71,28 +71,40 @@ def only(folder: Path) -> Path:
     return found
 
 
+HOWS = ("gone", "folder", "other", "link")
+"""What may stand in a file's place: nothing, a folder, another file of the run, a link that leads nowhere."""
+
+
+def replaced(folder: Path, name: str, how: str, other: str = "") -> None:
+    """Puts something else in a file's place; `other` is the file of the run that is meant by 'other'."""
+    path = folder / name
+    if path.is_dir():
+        path.rmdir()
+    path.unlink(missing_ok=True)
+    if how == "folder":
+        path.mkdir()
+    elif how == "other" and (folder / other).is_file():
+        shutil.copy(folder / other, path)
+    elif how == "link":
+        path.symlink_to("nowhere")
+
+
 @st.composite
 def harms(draw: st.DrawFn) -> Callable[[Path], None]:
     """What is done to one or two files of a run folder."""
     names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=2))
-    hows = [draw(st.sampled_from(["bytes", "bytes", "bytes", "gone", "folder", "other", "link"])) for _ in names]
+    hows = [draw(st.sampled_from(["bytes", "bytes", "bytes", *HOWS])) for _ in names]
     other, data = draw(st.sampled_from(NAMES)), draw(st.data())
 
     def harm(folder: Path) -> None:
         for name, how in zip(names, hows, strict=True):
             path = folder / name
-            whole = path.read_bytes() if path.is_file() else b""
-            if path.is_dir():
-                path.rmdir()
-            path.unlink(missing_ok=True)
             if how == "bytes":
+                whole = path.read_bytes() if path.is_file() else b""
+                replaced(folder, name, "gone")
                 path.write_bytes(data.draw(mutated_bytes(whole)))
-            elif how == "folder":
-                path.mkdir()
-            elif how == "other" and (folder / other).is_file():
-                shutil.copy(folder / other, path)
-            elif how == "link":
-                path.symlink_to("nowhere")
+            else:
+                replaced(folder, name, how, other)
 
     return harm
 
@@ -104,7 +116,7 @@ def spoilt(home: Path, which: str, harm: Callable[[Path], None]) -> Path:
     return only(home / "now")
 
 
-@settings(80)
+@settings(20)
 @given(harms())
 def test_a_spoilt_run_goes_on_to_the_same_scores_or_is_refused(home: Path, harm: Callable[[Path], None]) -> None:
     folder = spoilt(home, "stopped", harm)
@@ -117,7 +129,16 @@ def test_a_spoilt_run_goes_on_to_the_same_scores_or_is_refused(home: Path, harm:
         assert said.rindex("harness: error: ") >= 0
 
 
-@settings(200)
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_that_is_no_file_any_more_is_reported_or_refused(home: Path, name: str, how: str) -> None:
+    spoilt(home, "whole", lambda folder: replaced(folder, name, how, NAMES[NAMES.index(name) - 1]))
+    code, said = told("--out", "now")
+    assert code in (0, 1, 2), said
+    assert code == 0 or "harness: error: " in said
+
+
+@settings(30)
 @given(harms())
 def test_a_spoilt_finished_run_is_reported_or_refused(home: Path, harm: Callable[[Path], None]) -> None:
     spoilt(home, "whole", harm)
@@ -134,7 +155,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-@settings(1500)
+@settings(300)
 @given(st.sampled_from(sorted(READERS)), st.data())
 def test_a_spoilt_file_is_read_or_refused(home: Path, name: str, data: st.DataObject) -> None:
     path = home / "one" / name
