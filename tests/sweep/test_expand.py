@@ -10,6 +10,7 @@ from harness.method.registry import load_method, method_names, parse_options
 from harness.protocol.load import load_protocol
 from harness.sweep.definition import read_sweep
 from harness.sweep.expand import SweepRun, expand
+from harness.tables.definition import all_tables, find_table
 from harness.util.shipped_files import sweep_files
 from harness.yaml_files.source_location import YamlError
 
@@ -114,3 +115,25 @@ def test_the_smoke_sweep_runs_every_method_on_every_kind_it_can() -> None:
     can = {(name, kind) for name in method_names() for kind in load_method(name).cls.kinds}
     assert {method for method, _ in ran} == set(method_names())
     assert {kind for _, kind in ran} == {kind for _, kind in can}
+
+
+@pytest.mark.parametrize("name", [name for name in sweep_files() if read_sweep(name)[1].table])
+def test_the_sweep_of_a_table_has_the_runs_that_fill_it_and_no_others(name: str) -> None:
+    """But for rows that begin from the weights of another run."""
+    _, sweep, document = read_sweep(name)
+    table = find_table(sweep.table).table
+    wanted = [
+        (row.method, protocol, row.options)
+        for row in table.rows
+        if not row.init
+        for protocol in {row.protocol or column.protocol for column in table.columns}
+    ]
+    ran = [(run.method, run.protocol, dict(run.options)) for run in expand(sweep, document)]
+    assert sorted(map(str, ran)) == sorted(map(str, wanted))
+
+
+def test_every_table_of_a_paper_has_a_sweep() -> None:
+    """But for those that are computed at once, and figure 4, whose runs are those of figure 3 with 20 subtasks."""
+    swept = {find_table(sweep.table).name for sweep in (read_sweep(name)[1] for name in sweep_files()) if sweep.table}
+    tables = {each.name for each in all_tables() if not each.table.computed}
+    assert tables - swept == {"layer-distributed memory figure 4"}
