@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -83,3 +84,22 @@ def _check_link(href: str, ids: set[str], place: Path | None) -> None:
         assert parts.fragment in ids, href
     elif place is not None:
         assert (place.parent / unquote(parts.path)).is_file(), f"{place}: {href}"
+
+
+_LOG = [
+    {"event": "update", "stage": "warm start", "episodes": 10, "updates": 1, "loss": 2.5, "seconds": 1.0},
+    {"event": "update", "stage": "warm start", "episodes": 30, "updates": 3, "loss": 2.0, "seconds": 2.0},
+    {"event": "validation", "stage": "the protocol", "episodes": 50, "updates": 5, "loss": 1.5, "seconds": 4.0,
+     "validation": 41.5},
+]  # fmt: skip
+
+
+def write_run(folder: Path, status: str = "training", word: str = "opn") -> Path:
+    """A run's folder as it is while the run goes on, or after it was stopped; `word` is whatever it names."""
+    folder.mkdir(parents=True)
+    identity = {"protocol": word, "method": word, "options": {word: word}, "budget": "quick", "seed": 0, "digest": "0"}
+    noted = {"status": status, "identity": identity, "command": f"harness run {word}", "at": "2026-01-01T12:00:00Z"}
+    (folder / "run.json").write_text(json.dumps(noted))
+    lines = [json.dumps({**each, "stage": f"{word} {each['stage']}"}) for each in _LOG]
+    (folder / "log.jsonl").write_text("\n".join([*lines, "[1]", "", '{"event": "upd']))
+    return folder

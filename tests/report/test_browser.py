@@ -20,22 +20,33 @@ from harness.boards.markdown import view_board
 from harness.report.board_page import board_page
 from harness.report.page import Pages
 from tests.helpers.boards import LOADED, record
+from tests.helpers.pages import write_run
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the extra browser is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the extra browser is not installed")
 
 OWN = Path(__file__).parents[2] / "leaderboards"
 BOARD = "boards/cifarfs_delay5.html"
-LOOKS = [(390, "light"), (820, "dark"), (1280, "light"), (1280, "dark")]
-"""Widths of a phone, a tablet and a desk, each with the colours that the reader's system asks for."""
+LOOKS = [(390, "light", True), (820, "light", False), (1280, "dark", True)]
+"""Widths of a phone, a tablet and a desk, the colours that the reader's system asks for, and whether axe looks too."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("site")
-    assert cli.main(["report", "cifarfs_delay5", "--boards", str(OWN), "--out", str(out)]) == 0
+def site(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """A real board with its protocol, and runs on generated data: of classes, of queries, of masks, and one that was
+    stopped; with their worst and best episodes."""
+    folder = tmp_path_factory.mktemp("reported")
+    data = ["--data", "stand-in", "--cache", str(cache), "--threads", "1", "--no-board", "--out", str(folder / "runs")]
+    for words in (("cifarfs_delay5", "nearest_pixel"), ("omniglot_continual5", "nearest_pixel"),
+                  ("fss1000_distractors", "mean_mask")):  # fmt: skip
+        assert cli.main(["run", words[0], "--method", words[1], "--test-episodes", "20", *data]) == 0
+    write_run(folder / "runs" / "opn" / "stopped", "interrupted")
+    runs = [str(path.parent) for path in (folder / "runs").rglob("run.json")]
+    out = folder / "site"
+    where = ["--boards", str(OWN), "--data-root", str(folder), "--cache", str(cache), "--out", str(out)]
+    assert cli.main(["report", "cifarfs_delay5", *runs, *where]) == 0
     return out
 
 
@@ -59,9 +70,9 @@ def browser() -> Iterator[Any]:
         launched.close()
 
 
-@pytest.mark.parametrize(("width", "colours"), LOOKS)
+@pytest.mark.parametrize(("width", "colours", "rules"), LOOKS)
 def test_pages_open_without_errors_or_requests_and_fit(
-    site: Path, browser: Any, screenshots: Path, width: int, colours: str
+    site: Path, browser: Any, screenshots: Path, width: int, colours: str, rules: bool
 ) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=colours)
     page = context.new_page()
@@ -70,12 +81,15 @@ def test_pages_open_without_errors_or_requests_and_fit(
     page.on("console", lambda message: messages.append(message.text))
     page.on("pageerror", lambda error: messages.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
-    for path in sorted(site.rglob("*.html")):
+    episodes = {path.name.partition("--")[0]: path for path in site.rglob("episodes/*.html")}
+    others = [path for path in site.rglob("*.html") if path.parent.name != "episodes"]
+    for path in sorted([*episodes.values(), *others]):
         page.goto(path.as_uri())
-        page.screenshot(path=screenshots / f"{path.stem}-{width}-{colours}.png", full_page=True)
+        name = f"{path.parent.name}-{path.stem}-{width}-{colours}.png"
+        page.screenshot(path=screenshots / name, full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{path.name} is wider than the screen"
         # axe itself is put into the page, past its policy, by the browser's debugger.
-        faults = axe.Axe().run(page).response["violations"]
+        faults = axe.Axe().run(page).response["violations"] if rules else []
         assert not [(each["id"], each["nodes"][0]["html"][:200]) for each in faults], path.name
     assert not messages
     assert not [url for url in requests if not url.startswith(("file:", "data:"))]

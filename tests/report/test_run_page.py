@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import urllib.error
 import urllib.request
@@ -23,24 +22,7 @@ from harness.runs import resolve
 from harness.testing import tiny_dataset
 from harness.util.errors import UserError
 from tests.helpers.boards import record
-from tests.helpers.pages import HOSTILE, check_page, text_of
-
-LOG = [
-    {"event": "update", "stage": "warm start", "episodes": 10, "updates": 1, "loss": 2.5, "seconds": 1.0},
-    {"event": "update", "stage": "warm start", "episodes": 30, "updates": 3, "loss": 2.0, "seconds": 2.0},
-    {"event": "validation", "stage": "the protocol", "episodes": 50, "updates": 5, "loss": 1.5, "seconds": 4.0,
-     "validation": 41.5},
-]  # fmt: skip
-
-
-def write_run(folder: Path, status: str = "training", word: str = "opn") -> Path:
-    folder.mkdir(parents=True)
-    identity = {"protocol": word, "method": word, "options": {word: word}, "budget": "quick", "seed": 0, "digest": "0"}
-    noted = {"status": status, "identity": identity, "command": f"harness run {word}", "at": "2026-01-01T12:00:00Z"}
-    (folder / "run.json").write_text(json.dumps(noted))
-    lines = [json.dumps({**each, "stage": f"{word} {each['stage']}"}) for each in LOG]
-    (folder / "log.jsonl").write_text("\n".join([*lines, "[1]", "", '{"event": "upd']))
-    return folder
+from tests.helpers.pages import HOSTILE, check_page, text_of, write_run
 
 
 def page_of(folder: Path) -> str:
