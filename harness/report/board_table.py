@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from harness.boards.columns import NOTHING, columns, marks_of
@@ -61,9 +61,9 @@ class Table:
 def board_table(
     ranked: Sequence[tuple[str, Entry]], by: str, others: Sequence[str], run: Callable[[Record], str | None]
 ) -> Table:
-    """The ranked entries, with the columns of the board's Markdown."""
+    """The ranked entries, with the columns of the board's Markdown: metrics first, the one that ranks before all."""
     metrics = {*others, by}
-    texts = [{"rank": rank, **columns(entry, by, others)} for rank, entry in ranked]
+    texts = [_metrics_first({"rank": rank, **columns(entry, by, others)}, by, metrics) for rank, entry in ranked]
     numbers = {name for name in texts[0] if name in metrics} | {
         "rank", "seeds", "training episodes", "parameters", "GFLOP/step", "GFLOP/query", "state bytes",
     }  # fmt: skip
@@ -76,6 +76,11 @@ def board_table(
         for place, (line, (_, entry)) in enumerate(zip(texts, ranked, strict=True))
     ]
     return Table(shown, rows, sorted({row.budget for row in rows}))
+
+
+def _metrics_first(texts: dict[str, str], by: str, metrics: Collection[str]) -> dict[str, str]:
+    first = [name for name in ("rank", "method", by) if name in texts]
+    return {name: texts[name] for name in dict.fromkeys([*first, *(each for each in texts if each in metrics), *texts])}
 
 
 def _cell(name: str, text: str, place: int, entry: Entry, metric: bool, run: Callable[[Record], str | None]) -> Cell:
