@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 
+from harness.tracking.guarded import Guarded
 from harness.training.callbacks import Callback
 from harness.util.errors import UserError, unknown
 
@@ -20,12 +21,12 @@ TRACKERS = {
 def tracker(name: str) -> Callback:
     """A new callback that logs to the tracker of this name.
 
-    Raises UserError for a name that is not known, and where its package is not installed.
+    Raises UserError for a name that is not known, and where its package is not installed. The callback raises UserError
+    where the tracker cannot be started; one that fails later does not end the run.
     """
     if name not in TRACKERS:
         raise unknown("tracker", name, TRACKERS)
     package, cls = TRACKERS[name]
     if find_spec(package) is None:
         raise UserError(f"logging to {name} needs the package {package}: pip install 'episode-harness[{name}]'")
-    found: Callback = getattr(import_module(f"harness.tracking.to_{name}"), cls)()
-    return found
+    return Guarded(name, getattr(import_module(f"harness.tracking.to_{name}"), cls)())

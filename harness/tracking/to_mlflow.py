@@ -1,4 +1,4 @@
-"""MLflow: a run of the experiment 'episode-harness', where MLFLOW_TRACKING_URI says."""
+"""MLflow: a run of the experiment 'episode-harness', in the working directory or where MLFLOW_TRACKING_URI says."""
 
 from __future__ import annotations
 

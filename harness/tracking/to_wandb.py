@@ -14,7 +14,7 @@ PROJECT = "episode-harness"
 
 
 class WandB(Callback):
-    """Losses, validation scores and test metrics, with 'episodes' beside each; the run's settings as its config."""
+    """Losses, validation scores and test metrics, by training episode; the run's settings as its config."""
 
     def __init__(self) -> None:
         import wandb
@@ -23,6 +23,7 @@ class WandB(Callback):
 
     def on_start(self, identity: Mapping[str, Any], folder: Path) -> None:
         self._wandb.init(project=PROJECT, name=folder.name, config=settings(identity))
+        self._wandb.define_metric("*", step_metric="episodes")
 
     def on_update(self, event: Event) -> None:
         self._wandb.log({**training_numbers(event), "episodes": event.episodes})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 import harness as h
 from harness import cli
 from harness.tracking import tracker
+from harness.tracking.guarded import Guarded
 from tests.helpers.runs import UPDATES, run_folder, words, written
 
 
@@ -96,14 +99,71 @@ def test_tensorboard_files_hold_the_numbers_of_the_log(here: Path) -> None:
     assert found.Scalars("validation/score")
 
 
-@pytest.mark.parametrize("name", ["wandb", "trackio", "mlflow"])
-def test_other_trackers_log_offline(here: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip(name, reason=f"the extra {name} is not installed")
+@pytest.fixture
+def offline(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Trackers write below this folder, and nowhere else."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("TRACKIO_DIR", str(here / "trackio"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (here / "mlruns").as_uri())
-    assert run(log=name).record.status == "done"
-    assert [each for each in here.rglob("*") if name in str(each) or "mlruns" in str(each)]
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    return here
+
+
+def test_wandb_keeps_a_run_on_this_machine(offline: Path) -> None:
+    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    assert run(log="wandb").record.status == "done"
+    (kept,) = offline.glob("wandb/offline-run-*/*.wandb")
+    assert kept.stat().st_size > 1000
+
+
+def test_trackio_has_the_numbers_of_the_log(offline: Path) -> None:
+    pytest.importorskip("trackio", reason="the extra trackio is not installed")
+    assert run(log="trackio").record.status == "done"
+    (store,) = offline.glob("trackio/*.db")
+    with contextlib.closing(sqlite3.connect(store)) as database:
+        rows = [json.loads(text) for (text,) in database.execute("SELECT metrics FROM metrics ORDER BY id")]
+    found = [row["train/loss"] for row in rows if "train/loss" in row]
+    assert found == pytest.approx([each["last_loss"] for each in log() if each["event"] == "update"])
+    assert rows[-1]["test/accuracy"] == pytest.approx(log()[-1]["metrics"]["accuracy"][0])
+
+
+def test_mlflow_has_the_numbers_of_the_log(offline: Path) -> None:
+    pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    assert run(log="mlflow").record.status == "done"
+    (losses,) = offline.glob("mlruns/*/*/metrics/train/loss")
+    found = [float(line.split()[1]) for line in losses.read_text().splitlines()]
+    assert found == pytest.approx([each["last_loss"] for each in log() if each["event"] == "update"])
+    assert list(offline.glob("mlruns/*/*/metrics/test/accuracy"))
+    assert list(offline.glob("mlruns/*/*/params/options.lstm"))
+
+
+class Breaking(Noting):
+    """Fails at the call of this name."""
+
+    def __init__(self, at: str) -> None:
+        super().__init__()
+        self.at = at
+
+    def on_start(self, identity: Mapping[str, Any], folder: Path) -> None:
+        super().on_start(identity, folder)
+        if self.at == "start":
+            raise ConnectionError("no network\nand a long story")
+
+    def on_update(self, event: h.Event) -> None:
+        super().on_update(event)
+        raise ConnectionError("the server is gone")
+
+
+def test_a_tracker_that_cannot_start_is_an_error_in_a_sentence(here: Path) -> None:
+    with pytest.raises(h.UserError, match=r"^mlflow cannot be logged to: ConnectionError: no network$"):
+        run(callbacks=[Guarded("mlflow", Breaking("start"))])
+
+
+def test_a_tracker_that_fails_later_does_not_end_the_run(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    breaking = Breaking("update")
+    assert run(callbacks=[Guarded("wandb", breaking)]).record.status == "done"
+    assert [name for name, _ in breaking.calls].count("update") == 1
+    assert caplog.text.count("wandb failed, and the run goes on without it: ConnectionError: the server is gone") == 1
 
 
 def test_a_tracker_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
