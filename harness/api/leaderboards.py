@@ -20,6 +20,8 @@ from harness.records.record import Record
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.report.plot import Plot
+
 EntryLike: TypeAlias = MethodLike | Result | Record
 """A ranked method (its best entry), or a run: its name, record or result."""
 
@@ -51,6 +53,16 @@ class Results:
         import pandas as pd
 
         return pd.DataFrame([row for view in self.views for row in _rows(view)])
+
+    def plot(self) -> Plot:
+        """Intervals of the ranked entries, curves of the best entry of each method, and what accuracy costs, of every
+        board with rows. Notebooks show it, `plot().save('x.svg')` writes it."""
+        from harness.report.board_page import board_figures
+        from harness.report.plot import Plot
+
+        ranked = [view for view in self.views if view.standings.ranked]
+        names = ", ".join(f"{view.name} (stand-in)" if view.stand_in else view.name for view in ranked)
+        return Plot(names or "no rows", tuple(figure for view in ranked for figure in board_figures(view)))
 
 
 @dataclass(frozen=True, repr=False)

@@ -12,13 +12,14 @@ from harness.boards.outcome import Outcome
 from harness.boards.standings import Entry, Summary
 from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
-from harness.runs.folder import MOST_LOGGED, TRAINING_LOG
+from harness.runs.folder import MOST_LOGGED, SCORES, TRAINING_LOG, read_scores
 from harness.util.errors import UserError
 from harness.util.json_files import parsed_json, read_bounded
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
+
+    from harness.report.plot import Plot
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,16 +93,23 @@ class Result:
             for name, metric in record.metrics.items()
         )
 
-    def plot(self) -> Figure:
-        """A figure with a panel for each curve, and with the training where there was one: loss and validation.
+    def plot(self) -> Plot:
+        """The curves with their intervals over test episodes, and the training where there was one: loss, validation
+        and throughput, stages shaded; a line a seed. Notebooks show it, `plot().save('x.svg')` writes it."""
+        from harness.report.curves import curve_figures
+        from harness.report.plot import Plot
+        from harness.report.run_log import read_log
+        from harness.report.training_figures import training_figures
 
-        Raises UserError where matplotlib is not installed (the extra `viz`).
-        """
-        from harness.api.plot import plotted
-
-        last = self.record
+        last, several = self.record, len(self.records) > 1
+        seeds = [f"seed {record.seed}" if several else "" for record in self.records]
+        runs = [
+            (record, read_scores(folder / SCORES) if (folder / SCORES).is_file() else None, seed or record.method)
+            for record, folder, seed in zip(self.records, self.folders, seeds, strict=True)
+        ]
+        logs = {seed: read_log(folder) for seed, folder in zip(seeds, self.folders, strict=True)}
         title = f"{last.method} on {last.protocol} ({last.data.name})"
-        return plotted(title, self.curves, self.log(), self.protocol.ranking)
+        return Plot(title, (*curve_figures(runs), *training_figures(logs)))
 
     def __repr__(self) -> str:
         """The last lines of a run, short enough for a notebook."""

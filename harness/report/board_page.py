@@ -89,6 +89,13 @@ def board_page(view: View, boards: Path, pages: Pages) -> str:
     )
 
 
+def board_figures(view: View) -> list[Figure]:
+    """The figures of a board but for what needs the scores of single episodes: intervals, curves and costs."""
+    by, ranked = view.standings.ranking, [entry for _, entry in view.standings.ranked]
+    names = entry_names(ranked)
+    return [*_forests(view, ranked, names, [by]), *_curves(ranked, {}), *_costs(ranked, names, by)]
+
+
 def entry_names(entries: Sequence[Entry]) -> dict[int, str]:
     """A name for each entry, by its `id`: its method's, with what tells it from others of the same method if there are
     such: its budget, its options, or the end of its run's name."""

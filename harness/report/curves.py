@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from harness.evaluation.score import Scores, mean
 from harness.records.record import Record
-from harness.report.lines import Series
+from harness.report.figure import Figure
+from harness.report.lines import Series, lines
 
 WORDS = {
     "by_shot": ("shot (earlier presentations of the class)", "accuracy, %"),
@@ -35,6 +36,18 @@ def curve(record: Record, name: str, scores: Scores | None, label: str, number: 
         return None
     half = [] if scores is None else _halves(_episodes(name, scores), len(values))
     return Series(label, [*range(len(values))], values, half, number)
+
+
+def curve_figures(runs: Sequence[tuple[Record, Scores | None, str]]) -> Iterator[Figure]:
+    """Every curve of records with the scores of their episodes and what they are called; of one alone, with what it
+    would be without any feedback."""
+    for name, (x_label, y_label) in WORDS.items():
+        drawn = [curve(record, name, scores, label, place) for place, (record, scores, label) in enumerate(runs)]
+        if len(runs) == 1:
+            drawn.append(curve(runs[0][0], f"{name}, null feedback", None, "the same without any feedback", 3))
+        series = [each for each in drawn if each]
+        if series and len(series[0].x) > 1:
+            yield lines(TITLES[name], x_label, y_label, series, bounds=(0, 100))
 
 
 def _episodes(name: str, scores: Scores) -> np.ndarray | None:

@@ -45,7 +45,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style, script = (_asset(name) for name in ("style.css", "script.js"))
+    style, script = asset("style.css") + asset("figures.css"), asset("script.js")
     environment.globals |= {"style": Markup(style), "script": Markup(script), "made": Markup(MADE)}
     environment.globals["policy"] = (
         f"default-src 'none'; img-src data:; connect-src 'self'; style-src {_hash(style)}; script-src {_hash(script)}; "
@@ -103,7 +103,8 @@ def episode_file(protocol: str, run: str, number: int) -> str:
     return quote(f"episodes/{stem}--{number}.html")
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of styles or of script that pages are made with."""
     return (_HERE / "assets" / name).read_text(encoding="utf-8")
 
 

@@ -79,7 +79,7 @@ def read_run(folder: Path) -> RunFolder:
         scores = read_scores(folder / SCORES) if record else None
     except UserError as error:
         problems.append(str(error))
-    log = [*_logged(folder / TRAINING_LOG)]
+    log = read_log(folder)
     return RunFolder(folder, status, at, command, identity, log, record, scores, problems)
 
 
@@ -110,8 +110,12 @@ def throughput(log: Sequence[Logged]) -> tuple[list[float], list[float]]:
     return at, rates
 
 
+def read_log(folder: Path) -> list[Logged]:
+    """Entries of a run's log; a line that is cut short (the run goes on, or was killed) is left out."""
+    return [*_logged(folder / TRAINING_LOG)]
+
+
 def _logged(path: Path) -> Iterator[Logged]:
-    """Entries of a log; a line that is cut short (the run goes on, or was killed) is left out."""
     try:
         lines = read_bounded(path, MOST_LOGGED).splitlines()
     except (OSError, ValueError):

@@ -8,13 +8,13 @@ import numpy as np
 
 from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
-from harness.report.curves import TITLES, WORDS, curve
+from harness.report.curves import curve_figures
 from harness.report.figure import Figure
 from harness.report.histogram import histogram
-from harness.report.lines import Series, lines
 from harness.report.page import render
 from harness.report.run_episodes import NO_EPISODES, RunEpisodes, episode_scores
-from harness.report.run_log import RunFolder, stages, throughput
+from harness.report.run_log import RunFolder
+from harness.report.training_figures import training_figures
 
 
 def run_page(
@@ -35,9 +35,9 @@ def run_page(
         title=f"{run.identity.get('method', run.name)} on {run.protocol or 'a protocol'}",
         state=_state(run),
         facts=[*_facts(run)],
-        training=[*_training(run)],
+        training=[*training_figures({"": run.log})],
         metrics=[] if record is None else [(name, _number(record, name)) for name in record.metrics],
-        curves=[] if record is None else [*_curves(run, record)],
+        curves=[] if record is None else [*curve_figures([(record, run.scores, record.method)])],
         distribution=_distribution(protocol, values),
         episodes=episodes,
         cost=[] if record is None else [*_cost(record)],
@@ -64,33 +64,6 @@ def _facts(run: RunFolder) -> Iterator[tuple[str, str]]:
     if run.log:
         yield "training episodes", f"{run.log[-1].episodes:,.0f}"
         yield "training time", _clock(run.log[-1].seconds)
-
-
-def _training(run: RunFolder) -> Iterator[Figure]:
-    shaded = stages(run.log)
-    loss = [(each.episodes, each.loss) for each in run.log if each.loss is not None]
-    if len(loss) > 1:
-        series = Series("loss", [x for x, _ in loss], [y for _, y in loss], number=0)
-        yield lines("Training loss, smoothed; stages shaded", "training episodes", "loss, nats a step", [series],
-                    stages=shaded)  # fmt: skip
-    scored = [(each.episodes, each.validation) for each in run.log if each.validation is not None]
-    if scored:
-        series = Series("validation", [x for x, _ in scored], [y for _, y in scored], number=2)
-        yield lines("Validation on classes of its own; stages shaded", "training episodes", "score, %", [series],
-                    stages=shaded, bounds=(0, 100))  # fmt: skip
-    at, rates = throughput(run.log)
-    if len(at) > 1:
-        yield lines("Throughput, validation included", "training episodes", "episodes a second",
-                    [Series("episodes a second", at, rates, number=4)], stages=shaded, height=240)  # fmt: skip
-
-
-def _curves(run: RunFolder, record: Record) -> Iterator[Figure]:
-    for name, (x_label, y_label) in WORDS.items():
-        own = curve(record, name, run.scores, record.method, 0)
-        alone = curve(record, f"{name}, null feedback", None, "the same without any feedback", 3)
-        drawn = [each for each in (own, alone) if each]
-        if drawn and len(drawn[0].x) > 1:
-            yield lines(TITLES[name], x_label, y_label, drawn, bounds=(0, 100))
 
 
 def _distribution(protocol: AnyProtocol | None, values: np.ndarray | None) -> Figure | None:

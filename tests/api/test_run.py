@@ -54,14 +54,16 @@ def test_a_result_gives_numbers_tables_and_plots(here: Path) -> None:
     assert "accuracy" in repr(result)
 
 
-def test_a_plot_has_a_panel_for_each_curve_and_one_for_training(here: Path) -> None:
-    pytest.importorskip("matplotlib", reason="the extra viz is not installed")
+def test_a_plot_has_a_figure_for_each_curve_and_for_the_training(here: Path) -> None:
     options = {"channels": 4, "lstm": 8, "resolution": 8}
     result = h.run(
         "late.yaml", "cl_lstm", recipe="cl_lstm.yaml", budget="smoke", data="stand-in", options=options, quiet=True
     )
-    panels = [axes.get_xlabel() for axes in result.plot().axes]
-    assert {"step", "shot", "training episodes"} <= set(panels)
+    captions = [figure.caption for figure in result.plot().figures]
+    assert {"Accuracy by shot", "Accuracy by step", "Training loss, smoothed; stages shaded"} <= set(captions)
+    board = h.results(protocol="late.yaml", data="stand-in").plot()
+    assert board.title == "late (stand-in)"
+    assert "accuracy: intervals of all entries" in [figure.caption for figure in board.figures]
 
 
 def test_a_class_is_recorded_as_its_file_would_be(here: Path) -> None:
