@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from harness.check.agreement import stepping_equals_absorb, stepping_equals_rollout
 from harness.check.answers import answers, null_feedback, relabelling
+from harness.check.at_scoring_size import as_scored
 from harness.check.causality import label_timing, no_anticipation
 from harness.check.compare import AGREED, EXACTLY, ROUNDED
 from harness.check.history import nothing_remembered, null_is_no_class
@@ -72,6 +73,13 @@ CHECKS = (
         label_timing,
         on=_WITH_LABELS,
         compared=_BY_PATH,
+    ),
+    Check(
+        "as scored",
+        "in batches of the size of scoring, after many calls, answers know no more",
+        as_scored,
+        (*_SOUND, "no anticipation"),
+        compared=EXACTLY,
     ),
     Check(
         "no cross-talk",
