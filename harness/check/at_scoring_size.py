@@ -21,8 +21,8 @@ from harness.episodes.source import Episodes
 CALLS = 8
 """Batches that an instance has answered before it is looked at."""
 
-_MOST, _LEAST = 64, 20  # episodes of a batch; no other check has more than 16
-_IMAGES = 128  # that a batch has at most, where that leaves enough episodes: it bounds the time
+_MOST, _LEAST = 64, 17  # episodes of a batch; no other check has more than 16
+_IMAGES = 96  # that a batch has at most, where that leaves enough episodes: it bounds the time
 _STEPS = 2  # of a stream
 
 
@@ -51,7 +51,7 @@ def _answers(subject: Subject, name: str, other_labels: bool = False) -> Tensor:
     """Of a fresh instance. The batch is made here, so that there is never more than one to be found in memory."""
     method = subject.fresh()
     for call in range(CALLS):
-        subject.stepped(_cut(draw(subject.setting, f"{name}, call {call}", batch=2), 1), method)
+        subject.stepped(_cut(draw(subject.setting, f"{name}, call {call}", batch=1), 1), method)
     setting = subject.setting
     kept = setting.first_query + setting.ways if setting.queries else _STEPS
     episodes = _cut(_quantised(draw(setting, name, batch=max(_LEAST, min(_MOST, _IMAGES // kept)))), kept)
