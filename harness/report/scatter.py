@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.report.figure import Figure, mark_key, shape
 from harness.report.svg import add, bottom_axis, drawing, left_axis, linear, markup, powers, tooltip
 
 _LEFT, _TOP, _WIDTH, _HEIGHT = 48, 40, 460, 320
-_NAMED, _LISTED = 6, 60
+_NAMED, _LISTED, _LETTERS = 6, 60, 26
 """Points that are named in the picture at most; points up to which all are listed below it, else the frontier alone."""
 
 
@@ -45,16 +46,19 @@ def scatter(caption: str, x_label: str, y_label: str, points: Sequence[Point]) -
         first, *others = front
         steps = "".join(f"H{across(each.cost):.1f}V{up(each.score):.1f}" for each in others)
         add(drawn, "path", d=f"M{across(first.cost):.1f} {up(first.score):.1f}{steps}", class_="frontier")
-    for each in points:
+    for each in sorted(points, key=lambda point: point in best):  # none of the best is covered by another
         mark = shape(drawn, 2 if each in best else 0, across(each.cost), up(each.score), 4.5)
         tooltip(mark, f"{each.label}: {each.score:.1f}, {x_label} {each.cost:,.4g}")
     taken: list[tuple[float, float]] = []
     for each in reversed(front):
-        x, y = across(each.cost), up(each.score) - 9
+        x, y = across(each.cost), up(each.score)
         if len(taken) < _NAMED and all(abs(y - other) > 13 or abs(x - at) > 90 for at, other in taken):
             taken.append((x, y))
-            anchor = "end" if x > (_LEFT + right) / 2 else "start"
-            add(drawn, "text", each.label[:26], x=x, y=y, class_="tick", text_anchor=anchor)
+            # Left of the mark there is no line of the frontier at its height; where there is no room, above or beside.
+            place: dict[str, Any] = {"x": x - 8, "y": y + 4, "text_anchor": "end"}
+            if x < _LEFT + 7 * len(each.label[:_LETTERS]):
+                place = {"x": x, "y": y - 9} if y > _TOP + 14 else {"x": x + 8, "y": y + 4}
+            add(drawn, "text", each.label[:_LETTERS], class_="tick named", **place)
     keys = [
         mark_key(2, "no other entry is cheaper and as good, or better at that cost"),
         mark_key(0, "other entries"),
