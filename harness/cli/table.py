@@ -36,17 +36,36 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
+    from harness.boards.columns import NOTHING
     from harness.boards.columns import table as markdown_table
+    from harness.boards.markdown import view_all
+    from harness.tables.cells import fill
     from harness.tables.definition import all_tables
+    from harness.tables.reached import reached
 
-    tables = all_tables()
-    listed = [{"table": each.name, "title": each.table.title, "paper": each.paper.citation} for each in tables]
+    boards = boards_to_read(args, stand_in=False)
+    views, listed, counts = view_all(boards), [], []
+    for each in all_tables():
+        found = None if each.table.computed else reached(fill(each, boards, views))
+        counts.append(found and {"reached": found.reached, "below": found.below, "missing": found.missing})
+        listed.append(
+            {
+                "table": each.name,
+                "title": each.table.title,
+                "reached": f"{found.reached} of {found.published}" if found and found.published else NOTHING,
+                "paper": each.paper.citation,
+            }
+        )
     if args.json:
-        print(in_json(listed))
+        print(in_json([{**row, "reached": count} for row, count in zip(listed, counts, strict=True)]))
     elif args.csv:
         print(csv_table(listed), end="")
     elif args.md:
         print(markdown_table(listed))
     else:
-        print(text_table(listed, table_width(args), ("table", "title"), ("table", "title", "paper"))[0])
+        print(
+            text_table(
+                listed, table_width(args), ("table", "title", "reached"), ("table", "title", "reached", "paper")
+            )[0]
+        )
     return 0

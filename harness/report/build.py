@@ -18,9 +18,10 @@ from harness.report.run_episodes import run_episodes
 from harness.report.run_log import RunFolder, read_run
 from harness.report.run_page import run_page
 from harness.report.sources import Places, Played, Subject, subject, subject_of
-from harness.report.table_page import Reached, reached, table_page
+from harness.report.table_page import table_page
 from harness.tables.cells import fill
 from harness.tables.definition import all_tables
+from harness.tables.reached import Reached, reached
 from harness.util.shipped_files import protocol_files
 
 

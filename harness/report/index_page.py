@@ -13,7 +13,7 @@ from harness.report.figure import shape
 from harness.report.forest import MEASURED, PUBLISHED
 from harness.report.page import board_file, protocol_file, render, table_file
 from harness.report.svg import Scale, add, drawing, markup, tooltip
-from harness.report.table_page import Reached
+from harness.tables.reached import Reached
 
 _PLOT, _BAR = 190, 260
 
@@ -120,13 +120,12 @@ def _plot(view: View) -> Markup:
 
 def _tables(tables: Sequence[Reached]) -> Iterator[TableLine]:
     for each in tables:
-        total = each.reached + each.below + each.missing
-        if not total:
+        if not each.published:
             continue
-        text = f"{each.reached} of {total} reached, {each.below} measured below, {each.missing} not measured"
+        text = str(each)
         drawn, at = drawing(_BAR, 14, text), 0.0
         for style, count in (("reached", each.reached), ("below", each.below), ("missing", each.missing)):
-            width = _BAR * count / total
+            width = _BAR * count / each.published
             add(drawn, "rect", x=at, y=1, width=max(0.0, width - 1), height=12, class_=style)
             at += width
         yield TableLine(each.name, each.title, table_file(each.name), text, markup(drawn))

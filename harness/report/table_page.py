@@ -10,17 +10,7 @@ from harness.report.lines import Series, lines
 from harness.report.page import board_file, render
 from harness.tables.cells import Cell, Filled, MeasuredValue, account
 from harness.tables.definition import Column
-
-
-@dataclass(frozen=True)
-class Reached:
-    """How many published numbers of a table (costs left out) are reached, measured but not reached, not measured."""
-
-    name: str
-    title: str
-    reached: int
-    below: int
-    missing: int
+from harness.tables.reached import standing
 
 
 @dataclass(frozen=True)
@@ -31,16 +21,6 @@ class Shown:
     published: str
     note: str
     style: str
-
-
-def reached(filled: Filled) -> Reached:
-    """Counts the published numbers of a table that the boards reach: by the measured mean plus half its interval."""
-    counts = {"reached": 0, "below": 0, "missing": 0}
-    for cells in filled.cells:
-        for cell, column in zip(cells, filled.printed.table.columns, strict=True):
-            if cell.published and not column.cost:
-                counts[_standing(cell)] += 1
-    return Reached(filled.printed.name, filled.printed.table.title, **counts)
 
 
 def table_page(filled: Filled, boards: Sequence[str]) -> str:
@@ -65,13 +45,6 @@ def table_page(filled: Filled, boards: Sequence[str]) -> str:
     )
 
 
-def _standing(cell: Cell) -> str:
-    if cell.published is None or cell.measured is None:
-        return "missing"
-    half = cell.measured.interval or 0.0 if isinstance(cell.measured, MeasuredValue) else 0.0
-    return "reached" if cell.measured.value + half >= cell.published.value else "below"
-
-
 def _shown(cell: Cell, column: Column) -> Shown:
     measured, published, notes = "–", "–", []
     if cell.measured is not None:
@@ -83,7 +56,7 @@ def _shown(cell: Cell, column: Column) -> Shown:
         spread = cell.published.spread
         published = f"{cell.published.value}" + ("" if spread is None else f" ± {spread}")
         notes += [f"published: {cell.published.note}"] if cell.published.note else []
-    style = "" if column.cost or not cell.published or not cell.measured else _standing(cell)
+    style = "" if column.cost or not cell.published or not cell.measured else standing(cell)
     return Shown(measured, published, "; ".join(notes), style)
 
 

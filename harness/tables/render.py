@@ -10,6 +10,7 @@ from typing import Any
 from harness.boards.columns import NOTHING
 from harness.tables.cells import Cell, ComputedValue, Filled, MeasuredValue, PublishedValue, account
 from harness.tables.definition import Column
+from harness.tables.reached import reached
 
 READING = """\
 Measured: the mean ± half the width of the 95 % interval over test episodes (and the number of seeds, if more than
@@ -46,7 +47,7 @@ def as_text(filled: Filled, width: int) -> str:
     entries were and what to know of the published numbers; what all published rows share is said once.
     """
     table = filled.printed.table
-    notes, shared = Notes(), _shared(filled)
+    notes, shared, counts = Notes(), _shared(filled), reached(filled)
     labels, pairs = _contents(filled, shared, notes)
     tops = [f"{column.group}\n{column.label}" if column.group else column.label for column in table.columns]
     if table.turned:
@@ -67,6 +68,7 @@ def as_text(filled: Filled, width: int) -> str:
         *([f"Published rows: {'; '.join(shared)}."] if shared else []),
         *table.notes,
         _boards(filled),
+        *([f"Published numbers, by the end of the interval: {counts}."] if counts.published else []),
     ]
     head = f"{filled.printed.name}: {table.title}\n{filled.printed.paper.citation}"
     words = [_wrapped(each, width) for each in (head, "\n".join(tail), str(notes)) if each]
@@ -131,12 +133,13 @@ def _wrapped(text: str, width: int) -> str:
 
 def as_json(filled: Filled) -> dict[str, Any]:
     """The table as plain data, with every number unrounded."""
-    printed, table = filled.printed, filled.printed.table
+    printed, table, counts = filled.printed, filled.printed.table, reached(filled)
     return {
         "table": printed.name,
         "title": table.title,
         "paper": printed.paper.citation,
         "source": table.source or None,
+        "published": {"reached": counts.reached, "below": counts.below, "missing": counts.missing},
         "notes": table.notes,
         "head": table.head,
         "columns": [{"name": each.name, "group": each.group or None, "label": each.label} for each in table.columns],

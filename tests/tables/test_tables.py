@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from harness.boards.store import append_record
 from harness.protocol.load import load_protocol
 from harness.tables.cells import Filled, fill
 from harness.tables.definition import all_tables, find_table
+from harness.tables.reached import reached, standing
 from harness.tables.render import as_json, as_text
 from harness.util.shipped_files import protocol_files
 from tests.helpers.boards import shipped_record
@@ -244,6 +246,21 @@ def test_measured_numbers_stand_beside_the_published_with_interval_and_seeds(tmp
     assert cells[3]["measured"] is None
 
 
+def test_a_published_number_is_reached_by_the_end_of_the_interval(tmp_path: Path) -> None:
+    """96.8 at one shot, 99.4 at five, 99.7 at eight are printed; each metric is a point below the one before it."""
+    for seed in (0, 1):
+        cl_lstm(tmp_path, "omniglot_5way_online", 98.0, seed=seed, run=f"run{seed}")
+    filled = fill(find_table("babu 1"), tmp_path)
+    counts = reached(filled)
+    own = filled.cells[-1][:3]
+    assert [standing(cell) for cell in own] == ["reached", "below", "below"]
+    assert (counts.reached, counts.below) == (1, 2)
+    assert counts.published == sum(cell.published is not None for row in filled.cells for cell in row)
+    assert f"{counts.reached} of {counts.published} reached, 2 measured below" in as_text(filled, 100)
+    narrow = dataclasses.replace(own[1].measured, value=98.0, interval=1.5)  # type: ignore[type-var]
+    assert standing(dataclasses.replace(own[1], measured=narrow)) == "reached"
+
+
 def test_the_best_entry_that_is_the_row_s_system_is_taken(tmp_path: Path) -> None:
     cl_lstm(tmp_path, "omniglot_5way_online", 70.0, options={"channels": 16})
     cl_lstm(tmp_path, "omniglot_5way_online", 75.0, options={"channels": 32})
@@ -376,8 +393,11 @@ def test_the_command_lists_prints_and_writes_nothing(tmp_path: Path, capsys: pyt
     assert cli.main(["table"]) == 0
     assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[2:]] == list(PRINTED)
     assert cli.main(["table", "--json"]) == 0
-    assert [each["table"] for each in json.loads(capsys.readouterr().out)] == list(PRINTED)
-    boards = tmp_path / "none"
+    listed = json.loads(capsys.readouterr().out)
+    assert [each["table"] for each in listed] == list(PRINTED)
+    assert [each["reached"] is None for each in listed] == ["cost" in name for name in PRINTED]
+    boards = tmp_path / "boards"
+    boards.mkdir()
     for words in (["layer-distributed memory 1"], ["layer-distributed", "memory", "1"]):
         assert cli.main(["table", *words, "--boards", str(boards)]) == 0
         assert capsys.readouterr().out.startswith(f"{A} table 1: Omniglot and CIFAR-FS, 5-way online\nBabu, ")
@@ -388,7 +408,7 @@ def test_the_command_lists_prints_and_writes_nothing(tmp_path: Path, capsys: pyt
         "spread": None,
         "note": "no interval printed; fully-connected learner",
     }
-    assert not boards.exists()
+    assert not [*boards.iterdir()]
     assert cli.main(["table", "norml 3"]) == 2
     assert "unknown table 'norml 3'" in capsys.readouterr().err
 

@@ -1,0 +1,45 @@
+"""How far the boards reach what a table prints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.tables.cells import Cell, Filled, MeasuredValue
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How many published numbers of a table (costs left out) are reached, measured but not reached, not measured."""
+
+    name: str
+    title: str
+    reached: int
+    below: int
+    missing: int
+
+    @property
+    def published(self) -> int:
+        """How many there are."""
+        return self.reached + self.below + self.missing
+
+    def __str__(self) -> str:
+        return f"{self.reached} of {self.published} reached, {self.below} measured below, {self.missing} not measured"
+
+
+def reached(filled: Filled) -> Reached:
+    """Counts the published numbers of a table that the boards reach: by the measured mean plus half its interval."""
+    counts: dict[str, int] = {"reached": 0, "below": 0, "missing": 0}
+    for cells in filled.cells:
+        for cell, column in zip(cells, filled.printed.table.columns, strict=True):
+            if cell.published and not column.cost:
+                counts[standing(cell)] += 1
+    return Reached(filled.printed.name, filled.printed.table.title, **counts)
+
+
+def standing(cell: Cell) -> Literal["reached", "below", "missing"]:
+    """How what was measured stands to what was published: below it, if its whole interval is."""
+    if cell.published is None or cell.measured is None:
+        return "missing"
+    half = cell.measured.interval or 0.0 if isinstance(cell.measured, MeasuredValue) else 0.0
+    return "reached" if cell.measured.value + half >= cell.published.value else "below"
