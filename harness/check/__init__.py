@@ -64,7 +64,7 @@ def check_method(
             skips = {subject.setting: declared_skips(subject.fresh()) for subject in subjects}
         except HarnessError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             results = [CheckResult("builds", "the class can be built", "failed", _raised(error))]
         else:
             results = _checked(subjects, skips)
@@ -121,11 +121,11 @@ def _skipped(failed: str) -> Finding:
 def _run(check: Check, subject: Subject) -> Finding:
     try:
         return check.run(subject)
-    except Exception as error:  # whatever an author's code raises is a finding about it
+    except (Exception, SystemExit) as error:  # whatever an author's code raises is a finding about it
         return Finding("failed", _raised(error))
 
 
-def _raised(error: Exception) -> str:
+def _raised(error: BaseException) -> str:
     """What was raised and where: the innermost line that is neither torch's nor the harness's own."""
     ours = Path(__file__).parent.parent
     frames = traceback.extract_tb(error.__traceback__)

@@ -39,7 +39,7 @@ def _fine(subject: Subject) -> bool:
     """Whether stepping raises nothing and gives finite answers of the right shape."""
     try:
         return bool(subject.stepped()[subject.answer_mask(subject.stepped)].isfinite().all())
-    except Exception:  # it is raised again where it can be said at which step
+    except (Exception, SystemExit):  # it is raised again where it can be said at which step
         return False
 
 

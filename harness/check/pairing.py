@@ -109,7 +109,7 @@ def _tolerant_fits(subject: Subject, lives: list[Episodes]) -> list[float]:
     """The fits, with 0 of lives that a method refuses: it may want labels to come when it was told that they come."""
     try:
         return _fits(subject, lives)
-    except Exception:
+    except (Exception, SystemExit):
         if len(lives) == 1:
             return [0.0]
     return [fit for each in lives for fit in _tolerant_fits(subject, [each])]

@@ -78,6 +78,11 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"harness: error: {shown(str(error))}", file=sys.stderr)
         return error.exit_code
+    except SystemExit as error:  # from code of the user's: no command of the harness ends so
+        if debug:
+            raise
+        print(f"harness: error: a method or plugin called sys.exit({shown(repr(error.code))})", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         if debug:
             raise

@@ -144,7 +144,11 @@ def _options(cls: type[Method], given: dict[str, Any]) -> tuple[dict[str, Any], 
     """All options with their values, unless there are problems: names of options, and what is wrong with each."""
     from pydantic import ConfigDict, ValidationError, create_model
 
-    known = {name: each for name, each in inspect.signature(cls).parameters.items() if name not in {"self", "task"}}
+    known = {
+        name: each
+        for name, each in inspect.signature(cls).parameters.items()
+        if name not in {"self", "task"} and each.kind not in {each.VAR_POSITIONAL, each.VAR_KEYWORD}
+    }
     problems = [(name, _no_option(cls, name, list(known))) for name in given if name not in known]
     hints = typing.get_type_hints(cls.__init__)
     fields: dict[str, Any] = {

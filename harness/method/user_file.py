@@ -28,7 +28,7 @@ def import_file(path: Path) -> ModuleType:
     except ImportError as error:
         if "relative import" not in str(error):
             raise _not_imported(path, error) from error
-    except Exception as error:  # whatever the author's file raises is the author's to read
+    except (Exception, SystemExit) as error:  # whatever the author's file raises is the author's to read
         raise _not_imported(path, error) from error
     return _in_package(path)
 
@@ -55,7 +55,7 @@ def _in_package(path: Path) -> ModuleType:
     _importable(folder)
     try:
         module = importlib.import_module(".".join(names))
-    except Exception as error:  # whatever the author's package raises is the author's to read
+    except (Exception, SystemExit) as error:  # whatever the author's package raises is the author's to read
         raise _not_imported(path, error) from error
     found = Path(module.__file__ or "").resolve()
     if found != path.resolve():
@@ -68,5 +68,5 @@ def _importable(folder: Path) -> None:
         sys.path.append(str(folder))
 
 
-def _not_imported(path: Path, error: Exception) -> UserError:
+def _not_imported(path: Path, error: BaseException) -> UserError:
     return UserError(f"{path} could not be imported: {type(error).__name__}: {error}")

@@ -50,7 +50,7 @@ from harness.training.state import Limits, Progress, Training
 from harness.util import progress as screen
 from harness.util.allocator import keep_freed_memory
 from harness.util.atomic_files import check_writable
-from harness.util.errors import HarnessError, UserError
+from harness.util.errors import HarnessError, RunError, UserError
 from harness.util.signals import nothing_to_save
 from harness.util.tensor_files import WEIGHTS, load_tensors, load_weights, save_tensors, without_prefix
 
@@ -100,6 +100,9 @@ def _watched(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback]) -> 
     except KeyboardInterrupt:
         _note_end(prepared, "interrupted")
         raise
+    except SystemExit as error:
+        _note_end(prepared, "failed")
+        raise RunError(f"{prepared.method.name} ended the run: it called sys.exit({error.code!r})") from error
     except Exception as error:
         _note_end(prepared, "failed")
         if isinstance(error, OSError):

@@ -421,3 +421,39 @@ def test_ctrl_c_after_training_says_how_to_go_on(
     assert message.rstrip().endswith("--resume")
     assert json.loads((run_folder() / "run.json").read_text())["status"] == "interrupted"
     assert_goes_on(whole)
+
+
+EXITS = """\
+import sys
+from harness import Method
+{first}
+
+class Exits(Method):
+    kinds = ("online_few_shot", "delayed_label")
+
+    def __init__(self, task, **options):
+        super().__init__(task)
+
+    def start(self, episodes):
+        sys.exit({code})
+"""
+
+
+@pytest.mark.parametrize("code", ["0", "", "'enough\\x1b[31m'"])
+def test_a_method_that_ends_the_process_has_failed(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also one with options of any name, of which it is given none."""
+    monkeypatch.chdir(tiny_runs.written(tmp_path))
+    monkeypatch.setattr(resolve, "load_dataset", lambda name, **_: tiny_dataset(name))
+    Path("exits.py").write_text(EXITS.format(first="", code=code))
+    command = ["run", "late.yaml", "--method", "exits.py:Exits", "--budget", "smoke", "--no-board"]
+    assert cli.main([*command, "--cache", "cache"]) == 1
+    assert "Exits ended the run: it called sys.exit(" in capsys.readouterr().err
+    assert cli.main(["check", "exits.py:Exits"]) == 3
+    out = capsys.readouterr().out
+    assert "raised SystemExit" in out
+    assert "\x1b" not in out
+    Path("exits.py").write_text(EXITS.format(first=f"sys.exit({code})", code=code))
+    assert cli.main([*command, "--cache", "cache", "--fresh"]) == 2
+    assert "exits.py" in capsys.readouterr().err
