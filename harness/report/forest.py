@@ -12,7 +12,7 @@ MEASURED, PUBLISHED = 0, 3
 """Numbers of the series: blue circles, and diamonds of another colour."""
 
 _LEFT, _WIDTH, _STEP, _TOP = 236, 760, 24, 14
-_LETTERS = 33
+_LETTERS = 30
 
 
 @dataclass(frozen=True)
