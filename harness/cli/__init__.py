@@ -11,7 +11,7 @@ from harness.cli.notices import show_notices
 from harness.cli.parser import Parser
 from harness.util import progress
 from harness.util.errors import HarnessError, known_name, unknown
-from harness.util.shown_text import shown
+from harness.util.shown_text import shortened, shown
 from harness.util.signals import interrupting
 from harness.util.text import replace_unencodable
 
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     except HarnessError as error:
         if debug:
             raise
-        print(f"harness: error: {shown(str(error))}", file=sys.stderr)
+        print(f"harness: error: {shortened(shown(str(error)))}", file=sys.stderr)
         return error.exit_code
     except SystemExit as error:  # from code of the user's: no command of the harness ends so
         if debug:
@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         where = f": {error.filename}" if error.filename else ""
         print(
-            f"harness: error: {error.strerror or error}{where} (--debug shows where it happened)",
+            f"harness: error: {error.strerror or error}{shortened(where)} (--debug shows where it happened)",
             file=sys.stderr,
         )
         return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NoReturn
 
 from harness.util.errors import UserError, nearest, some_of, unknown
@@ -42,6 +43,12 @@ class Parser(argparse.ArgumentParser):
         if "-h" in given or "--help" in given:
             self.print_help()
             return None
+        for before, word in pairwise(["", *given]):
+            if not word or re.fullmatch(r"--[\w-]+=", word):
+                name = word.rstrip("=") or (before if before in known else "an argument")
+                raise UserError(f"{name} is empty; give a value. '{self.prog} -h' says more.")
+            if "\0" in word:
+                raise UserError(f"an argument holds a null byte: {word}")
         for word in given:
             # Before argparse looks: it would speak of what it then finds missing, not of the misspelt option.
             name = word.split("=")[0]

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.common import add_data_arguments, add_json
+from harness.cli.common import add_data_arguments, add_json, whole_number
 from harness.cli.notices import notice
 from harness.cli.recipe_options import add_recipe_arguments, changes_of
 from harness.util import shown_text
@@ -38,11 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_data_arguments(parser)
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
-    parser.add_argument("--threads", type=int, metavar="N", help="torch threads (default: the cores at hand)")
+    parser.add_argument("--threads", type=whole_number, metavar="N", help="torch threads (default: the cores at hand)")
     add_json(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
+    if args.threads == 0:
+        raise UserError("--threads is 0; it must be at least 1")
     from harness.method.registry import check_kind, load_method, parse_options
     from harness.protocol.load import for_data, load_protocol
     from harness.training.recipe_file import resolve_for

@@ -86,9 +86,9 @@ def _show(checked: Checked) -> None:
     if checked.valid:
         print(shown_text.in_line(checked.line))
     for each in (*checked.problems, *(f"{checked.facts['path']}: {finding}" for finding in checked.findings)):
-        print(shown_text.shown(str(each)), file=sys.stderr)
+        print(shown_text.shortened(shown_text.shown(str(each))), file=sys.stderr)
     if checked.error:
-        print(shown_text.shown(f"{checked.file}: {checked.error}"), file=sys.stderr)
+        print(shown_text.shortened(shown_text.shown(f"{checked.file}: {checked.error}")), file=sys.stderr)
 
 
 def _as_json(checked: Checked) -> dict[str, Any]:

@@ -18,6 +18,11 @@ def shown(text: str) -> str:
     return _STEERING.sub(_spelt, text.replace("\r\n", "\n"))
 
 
+def shortened(text: str) -> str:
+    """The text with words of more than 300 characters cut in their middle: what was typed is repeated in errors."""
+    return re.sub(r"(\S{140})\S{20,}(\S{140})", r"\1 ... \2", text)
+
+
 def in_line(text: str) -> str:
     """The same in one line: white space of any kind becomes single blanks."""
     return shown(" ".join(text.split()))
