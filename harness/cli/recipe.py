@@ -11,6 +11,7 @@ from harness.cli.common import add_data_arguments, add_json, whole_number
 from harness.cli.notices import notice
 from harness.cli.recipe_options import add_recipe_arguments, changes_of
 from harness.util import shown_text
+from harness.util.errors import UserError
 from harness.yaml_files.source_location import Place, shown
 
 if TYPE_CHECKING:
