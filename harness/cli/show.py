@@ -57,6 +57,8 @@ def execute(args: argparse.Namespace) -> int:
             raise UserError(f"--{option} goes with --{needed}")
     methods, protocols = method_names(), protocol_files()
     if known_name(args.name, methods) or ".py:" in args.name:
+        if args.html is not None:
+            raise UserError(f"--html writes an episode of a protocol, and {args.name} is a method")
         return _method(args)
     path = Path(args.name)
     if not (path.exists() or path.suffix or known_name(args.name, protocols)):

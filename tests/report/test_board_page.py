@@ -109,6 +109,7 @@ def test_control_and_direction_characters_are_spelt_out(tmp_path: Path) -> None:
     assert "\\u202e" in found
 
 
+@pytest.mark.slow
 def test_a_thousand_rows_stay_below_three_megabytes(tmp_path: Path) -> None:
     tmp_path.joinpath("tiny_online.jsonl").write_text(
         "".join(

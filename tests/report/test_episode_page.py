@@ -188,6 +188,7 @@ def test_show_writes_a_page_with_what_a_run_answered(here: Path, capsys: pytest.
     assert "another protocol" in capsys.readouterr().err
     assert cli.main(["show", "cifarfs_delay5", "--run", str(folder)]) == 2
     assert cli.main(["show", "cifarfs_delay5", "--html", "e.html", "--run", "nope"]) == 2
+    assert cli.main(["show", "opn", "--html", "e.html"]) == 2
     Path("mine.html").write_text("my own")
     assert cli.main(["show", "cifarfs_delay5", "--html", "mine.html"]) == 2
     assert Path("mine.html").read_text() == "my own"
