@@ -398,7 +398,7 @@ def test_a_report_states_how_closely_each_check_compares() -> None:
     compared = {result.name: result.compared for result in report.results}
     assert {name for name, how in compared.items() if how == "bit for bit"} == {
         *("repeatable", "no global randomness", "no hidden state", "nothing in place", "adapt", "save and load"),
-        *("nothing remembered", "null is no class"),
+        *("nothing remembered", "null is no class", "as scored"),
     }
     assert compared["no anticipation"].startswith("stepping bit for bit, a fast path within 1e-12")
     assert compared["stepping equals rollout"].startswith("within 1e-09 of their size")
