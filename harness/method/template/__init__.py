@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import keyword
 import re
+import sys
 from pathlib import Path
 
 from harness.util.atomic_files import replacing
 from harness.util.errors import UserError
+
+LONGEST = 40
+TAKEN = ("harness", "methods", "numpy", "pytest", "torch")
+"""Modules, besides those of Python itself, that a file of the same name beside a method would hide from it."""
 
 FILES = ("skeleton.py", "skeleton.yaml", "test_skeleton.py")
 
@@ -15,10 +20,15 @@ FILES = ("skeleton.py", "skeleton.yaml", "test_skeleton.py")
 def write_method(name: str, folder: Path) -> list[Path]:
     """Writes NAME.py, NAME.yaml and test_NAME.py into a folder, which is made if need be; returns them.
 
-    Raises UserError if the name cannot be a Python module's, or one of the files is there already.
+    Raises UserError if the name cannot be a Python module's, is too long or would hide another module, or if one of the
+    files is there already.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise UserError(f"'{name}' cannot be a method's name; write it as in fast_weights: a-z, 0-9 and _")
+    if len(name) > LONGEST:
+        raise UserError(f"a method's name has at most {LONGEST} characters, this one has {len(name)}")
+    if name in sys.stdlib_module_names or name in TAKEN:
+        raise UserError(f"'{name}' is the name of a module that the file would hide; choose another")
     paths = [folder / file.replace("skeleton", name) for file in FILES]
     there = [str(path) for path in paths if path.exists()]
     if there:

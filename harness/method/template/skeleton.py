@@ -2,8 +2,12 @@
 
 Replace what it learns and remembers by your own idea. The rules are short: all that is learned within an episode is in
 the state, whose tensors begin with the dimension of episodes B; nothing is changed in place; nothing looks at another
-episode. `harness check skeleton.py:Skeleton` tells which of them is broken, and where. It is trained by the
-cross-entropy of its answers; `harness.Trainable` has the hooks of a method that is trained in another way.
+episode. This says which rule is broken, and where:
+
+    harness check skeleton.py:Skeleton
+
+It is trained by the cross-entropy of its answers; `harness.Trainable` has the hooks of a method that is trained in
+another way.
 """
 
 from __future__ import annotations

@@ -1,20 +1,16 @@
-"""What must be so of Skeleton: it keeps the rules, it computes what it says, and it can learn."""
+"""The method keeps the rules, computes what it says, and can learn."""
 
 from __future__ import annotations
 
 import torch
 from skeleton import Skeleton
 
-from harness import testing
-from harness.check import check_method
-from harness.evaluation.rollout import step_through
-from harness.method.registry import build_method, task_for
-from harness.protocol.load import load_protocol
+from harness import build_method, check, load_protocol, step_through, testing
 from harness.training.episode_loss import episode_loss
 
 
 def test_it_keeps_the_rules() -> None:
-    report = check_method(Skeleton, options={"channels": 4})
+    report = check(Skeleton, options={"channels": 4})
     assert report.passed, report.text()
 
 
@@ -22,7 +18,7 @@ def test_its_answers_are_distances_to_plain_means() -> None:
     """An independent computation of the same thing, step by step, from all labels that were revealed so far."""
     protocol = load_protocol("omniglot_delay2").protocol
     episodes = testing.tiny_episodes(protocol)
-    method = build_method(Skeleton, task_for(Skeleton, protocol, protocol.card.image_shape), {"channels": 4}, 0).eval()
+    method = build_method(Skeleton, protocol, {"channels": 4}).eval()
     with torch.no_grad():
         logits = step_through(method, episodes)[0]
         found = method.get_submodule("net")(episodes.x[:, 0])
@@ -37,7 +33,7 @@ def test_its_answers_are_distances_to_plain_means() -> None:
 def test_it_learns_one_batch_by_heart() -> None:
     protocol = load_protocol("omniglot_5way_online").protocol
     episodes = testing.tiny_episodes(protocol)
-    method = build_method(Skeleton, task_for(Skeleton, protocol, protocol.card.image_shape), {"channels": 8}, 0)
+    method = build_method(Skeleton, protocol, {"channels": 8})
     optimizer = torch.optim.Adam(method.parameters(), 1e-2)
     losses = []
     for _ in range(20):
