@@ -66,7 +66,7 @@ def earned(method: Method, names: list[str]) -> dict[str, float]:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def image_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that knows every image of the episodes; one episode is a batch."""
     monkeypatch.setattr(module, "BATCH", 1)
     folder = tmp_path / "cache" / "decoded"
@@ -81,24 +81,24 @@ def test_there_are_thirty_kinds_and_more() -> None:
     assert len({*THIEVES, *REMEMBERERS}) >= 40
 
 
-def test_what_is_not_there_cannot_be_stolen(cache: Path) -> None:
+def test_what_is_not_there_cannot_be_stolen(image_cache: Path) -> None:
     records = [path for path in Path(thieves.__file__).parent.glob("*.jsonl") if path.read_text()]
-    with playing(THIEVES, cache) as remote:
+    with playing(THIEVES, image_cache) as remote:
         assert earned(remote, THIEVES) == {name: pytest.approx(1 / 3) for name in THIEVES}
     assert records == [path for path in Path(thieves.__file__).parent.glob("*.jsonl") if path.read_text()]
 
 
-def test_a_fresh_worker_remembers_nothing(cache: Path) -> None:
+def test_a_fresh_worker_remembers_nothing(image_cache: Path) -> None:
     for _ in range(2):
-        with playing(REMEMBERERS, cache) as remote:
+        with playing(REMEMBERERS, image_cache) as remote:
             if remote.confined is None:
                 pytest.skip(f"workers cannot be confined here: {remote.why_not}")
             assert earned(remote, REMEMBERERS) == {name: pytest.approx(1 / 3) for name in REMEMBERERS}
 
 
-def test_without_isolation_they_earn_what_they_are_after(cache: Path) -> None:
+def test_without_isolation_they_earn_what_they_are_after(image_cache: Path) -> None:
     names = [name for name in [*THIEVES, *REMEMBERERS] if name not in LASTING]
-    method = Medley(TASK, ",".join(names), str(cache))
+    method = Medley(TASK, ",".join(names), str(image_cache))
     first, again = earned(method, names), earned(method, names)
     gained = {name for name in names if max(first[name], again[name]) > 0.5}
     assert gained - CHANCY == set(names) - POINTLESS - CHANCY

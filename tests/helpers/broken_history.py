@@ -49,7 +49,7 @@ class RemembersQueries(Honest):
     queries: Tensor
 
     def start(self, episodes: int) -> State:
-        self.__dict__["asked"] = torch.zeros(0)
+        self.__dict__["queries"] = torch.zeros(0)
         return super().start(episodes)
 
     def query(self, state: State, x: Tensor) -> Tensor:
