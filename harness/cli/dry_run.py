@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli.text_table import terminal_width, wrap
 from harness.util.shown_text import in_json, in_line
 from harness.yaml_files.source_location import shown
 
@@ -18,12 +19,12 @@ def shown_plan(prepared: Prepared, seeds: list[int], boards: Path | None, as_jso
     plan = _plan(prepared, seeds, boards)
     if as_json:
         return in_json(plan)
-    width = max(map(len, plan))
-    lines = [f"{name:<{width}}  {in_line(_text(value))}" for name, value in plan.items()]
+    width, room = max(map(len, plan)), terminal_width()
+    rows = (f"{name:<{width}}  {in_line(_text(value))}" for name, value in plan.items())
+    lines = [wrap(row, room, " " * (width + 2)) for row in rows]
     named = f"{prepared.request.protocol} --method {prepared.request.method} --budget {prepared.resolved.name}"
-    return "\n".join(
-        [*lines, "", f"Nothing was run (--dry-run). `harness recipe {named}` shows the recipe line by line."]
-    )
+    last = f"Nothing was run (--dry-run). `harness recipe {named}` shows the recipe line by line."
+    return "\n".join([*lines, "", wrap(last, room)])
 
 
 def _plan(prepared: Prepared, seeds: list[int], boards: Path | None) -> dict[str, Any]:

@@ -75,7 +75,16 @@ def test_wrapping_keeps_words_whole_and_short_lines_as_they_are() -> None:
 @pytest.mark.parametrize("width", [80, 140])
 @pytest.mark.parametrize(
     "words",
-    [["board", BOARD], ["board"], ["list"], ["table", "norml", "2"], ["table"], ["show", BOARD], ["show", "opn"]],
+    [
+        ["run", BOARD, "--method", "count", "--data", "stand-in", "--dry-run"],
+        ["board", BOARD],
+        ["board"],
+        ["list"],
+        ["table", "norml", "2"],
+        ["table"],
+        ["show", BOARD],
+        ["show", "opn"],
+    ],
     ids=" ".join,
 )
 def test_everything_fits_the_terminal(
