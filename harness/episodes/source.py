@@ -14,6 +14,7 @@ from harness.data.dataset import Dataset
 from harness.episodes.plan import AUGMENT, SINGLE, EpisodePlan, plan_episodes, plan_key
 from harness.protocol.models import AnyProtocol
 from harness.util import philox
+from harness.util.device_copy import to_device
 from harness.util.errors import UserError
 
 AUGMENTATIONS = ("flip", "crop")
@@ -77,8 +78,8 @@ class EpisodeSource:
         if augment:
             words = philox.words(plan_key(protocol, split, seed), plan.episode, AUGMENT, plan.steps).T.flatten()
         x = self._gathered(image, rotations, words, augment)
-        target = torch.from_numpy(np.ascontiguousarray(plan.target.T)).to(self.device)
-        scored = torch.from_numpy(plan.scored).to(self.device)[:, None].expand_as(target)
+        target = to_device(plan.target.T, self.device)
+        scored = to_device(plan.scored, self.device)[:, None].expand_as(target)
         x = x.unflatten(0, target.shape)
         if not protocol.masks:
             return Episodes(x, target, scored, plan)
@@ -94,7 +95,7 @@ class EpisodeSource:
         """
         table = self.dataset.tables[split]
         plan = plan_episodes(protocol, table, split, seed, numbers)
-        pixels = torch.index_select(self._images, 0, torch.from_numpy(plan.image.T.flatten()).to(self.device))
+        pixels = torch.index_select(self._images, 0, to_device(plan.image.T.flatten(), self.device))
         if table.rotations.any():
             rows = np.take_along_axis(plan.classes, plan.target, axis=1)
             _turn(pixels, table.rotations[rows].T.flatten())
@@ -119,7 +120,7 @@ class EpisodeSource:
         row = philox.below(drawn[:, 0], len(table.names))
         image = table.members[table.offsets[row] + philox.below(drawn[:, 1], table.sizes[row])].astype(np.int64)
         x = self._gathered(image, table.rotations[row], drawn[:, 2] if augment else None, augment)
-        return x, torch.from_numpy(row).to(self.device)
+        return x, to_device(row, self.device)
 
     def pictures(self, image: np.ndarray, rotations: np.ndarray) -> Tensor:
         """Float [N, C, H, W], normalised, of image numbers [N], each turned by `rotations` quarters [N]."""
@@ -131,10 +132,10 @@ class EpisodeSource:
         """Float [N, 1, H, W] of 0 and 1: the masks of images [N], turned and augmented as the images are."""
         if self._masks is None:
             raise UserError(f"the data set '{self.dataset.name}' has no masks, which this kind of protocol needs")
-        masks = torch.index_select(self._masks, 0, torch.from_numpy(image).to(self.device))
+        masks = torch.index_select(self._masks, 0, to_device(image, self.device))
         _turn(masks, rotations)
         if words is not None:
-            masks = _augmented(masks, torch.from_numpy(words.astype(np.int64)).to(self.device), augment)
+            masks = _augmented(masks, to_device(words.astype(np.int64), self.device), augment)
         return masks.float()
 
     def _gathered(
@@ -145,10 +146,10 @@ class EpisodeSource:
         size = max(1, _CACHED // x[0].numel()) if self.device.type == "cpu" else len(image)
         for first in range(0, len(image), size):
             part = slice(first, first + size)
-            pixels = torch.index_select(self._images, 0, torch.from_numpy(image[part]).to(self.device))
+            pixels = torch.index_select(self._images, 0, to_device(image[part], self.device))
             _turn(pixels, rotations[part])
             if words is not None:
-                random = torch.from_numpy(words[part].astype(np.int64)).to(self.device)
+                random = to_device(words[part].astype(np.int64), self.device)
                 pixels = _augmented(pixels, random, augment)
             torch.addcmul(self._shift, x[part].copy_(pixels), self._scale, out=x[part])
         return x
@@ -176,7 +177,7 @@ def _turn(pixels: Tensor, rotations: np.ndarray) -> None:
     for quarters in range(1, 4):
         chosen = np.flatnonzero(rotations == quarters)
         if len(chosen):
-            at = torch.from_numpy(chosen).to(pixels.device)
+            at = to_device(chosen, pixels.device)
             pixels.index_copy_(0, at, torch.rot90(pixels.index_select(0, at), quarters, (-2, -1)))
 
 

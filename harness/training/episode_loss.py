@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from harness.episodes.source import Episodes
 from harness.evaluation.rollout import training_logits
 from harness.method.interface import Method
 from harness.training.interface import Batch, Features, training_hooks
+from harness.util.device_copy import to_device
 
 
 def episode_loss(method: Method, episodes: Episodes) -> Tensor:
@@ -28,5 +28,5 @@ def class_loss(features: Features, head: nn.Module, x: Tensor, rows: Tensor) -> 
 
 def batch_of(episodes: Episodes) -> Batch:
     """Episodes as training hands them to a method."""
-    rows = torch.tensor(episodes.plan.classes, device=episodes.target.device)
+    rows = to_device(episodes.plan.classes, episodes.target.device)
     return Batch(episodes.x, episodes.target, episodes.scored, episodes.plan.first_query, rows)

@@ -13,6 +13,7 @@ from harness.episodes.source import Episodes, EpisodeSource
 from harness.method.interface import Method
 from harness.protocol.models import AnyProtocol
 from harness.training.interface import Features
+from harness.util.device_copy import to_device
 
 _BATCH = 500
 
@@ -44,7 +45,7 @@ class FrozenFeatures:
         """The numbered episodes of the split under a seed; x is [T, B, D]."""
         plan = plan_episodes(protocol, self._table, self._split, seed, numbers)
         device = self._features.device
-        x = self._features[torch.from_numpy(np.ascontiguousarray(plan.image.T)).to(device)]
-        target = torch.from_numpy(np.ascontiguousarray(plan.target.T)).to(device)
-        scored = torch.from_numpy(plan.scored).to(device)[:, None].expand_as(target)
+        x = self._features[to_device(plan.image.T, device)]
+        target = to_device(plan.target.T, device)
+        scored = to_device(plan.scored, device)[:, None].expand_as(target)
         return Episodes(x, target, scored, plan)

@@ -47,11 +47,13 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
 
     def save() -> None:
         nonlocal saved
+        stage.running.read_losses(progress)
         checkpoint.save(training, progress, stage.running, selection.best)
         saved, stop.save = time.monotonic(), False
         report(progress, training, "saved")
 
     def select() -> None:
+        stage.running.read_losses(progress)
         progress.selecting = True
         selection.look(progress, between_batches)
         progress.selecting = False
@@ -73,6 +75,7 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
             if progress.selecting or selection.is_due(progress, stage.running, ended):
                 select()
             if ended:
+                stage.running.read_losses(progress)
                 stage.close(progress)
                 progress.done = progress.stage + 1 == len(stages)
                 if not progress.done:

@@ -17,6 +17,22 @@ from harness.training.frozen_features import FrozenFeatures
 from harness.training.interface import Features
 
 
+@dataclass(frozen=True)
+class Loss:
+    """What an update minimises, and what is said of it: `reported`, a sum over `steps` scored steps (or images).
+
+    Both are scalars on the device; reading one makes the host wait until it is computed.
+    """
+
+    minimised: Tensor
+    reported: Tensor
+    steps: int = 1
+
+    def read(self) -> float:
+        """Nats per scored step (or image)."""
+        return self.reported.item() / self.steps
+
+
 class Objective(Protocol):
     """What a stage minimises."""
 
@@ -35,8 +51,8 @@ class Objective(Protocol):
         """What is trained along with the method and thrown away at the end; a checkpoint holds it."""
         ...
 
-    def loss(self, numbers: np.ndarray) -> tuple[Tensor, float]:
-        """The loss of the numbered episodes of the stage, and its value in nats per scored step (or image)."""
+    def loss(self, numbers: np.ndarray) -> Loss:
+        """The loss of the numbered episodes of the stage."""
         ...
 
 
@@ -79,14 +95,13 @@ class EpisodesObjective:
     def temporary(self) -> nn.Module | None:
         return self.classes.temporary if self.classes else None
 
-    def loss(self, numbers: np.ndarray) -> tuple[Tensor, float]:
+    def loss(self, numbers: np.ndarray) -> Loss:
         episodes = self.draws.episodes(numbers)
-        loss = episode_loss(self.method, episodes)
-        value = loss.item() / int(episodes.plan.scored.sum())
+        own = loss = episode_loss(self.method, episodes)
         if self.classes:
             first = int(numbers[0]) // len(numbers) * self.images
-            loss = loss + self.weight * self.classes.loss(np.arange(first, first + self.images))[0]
-        return loss, value
+            loss = loss + self.weight * self.classes.loss(np.arange(first, first + self.images)).minimised
+        return Loss(loss, own.detach(), int(episodes.plan.scored.sum()))
 
 
 @dataclass(frozen=True)
@@ -111,10 +126,10 @@ class ClassesObjective:
     def clipped(self) -> nn.Module:
         return self.features.shared or self.method
 
-    def loss(self, numbers: np.ndarray) -> tuple[Tensor, float]:
+    def loss(self, numbers: np.ndarray) -> Loss:
         x, rows = self.draws.images(numbers, any_protocol=self.features.shared is not None)
         loss = class_loss(self.features, self.head, x, rows)
-        return loss, loss.item()
+        return Loss(loss, loss.detach())
 
 
 @dataclass(frozen=True)
@@ -138,10 +153,10 @@ class HeadObjective:
     def clipped(self) -> nn.Module:
         return self.method
 
-    def loss(self, numbers: np.ndarray) -> tuple[Tensor, float]:
+    def loss(self, numbers: np.ndarray) -> Loss:
         episodes = self.frozen.episodes(self.draws.protocol, self.draws.seed, numbers)
         loss = episode_loss(self.rest, episodes)
-        return loss, loss.item() / int(episodes.plan.scored.sum())
+        return Loss(loss, loss.detach(), int(episodes.plan.scored.sum()))
 
 
 @dataclass(frozen=True)
@@ -160,5 +175,5 @@ class PretrainingObjective:
     def clipped(self) -> nn.Module:
         return self.temporary
 
-    def loss(self, numbers: np.ndarray) -> tuple[Tensor, float]:
+    def loss(self, numbers: np.ndarray) -> Loss:
         return EpisodesObjective(self.temporary, self.draws).loss(numbers)

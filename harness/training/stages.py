@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from harness.protocol.models import AnyProtocol
 from harness.training.objective_of_stage import objective_of_stage
-from harness.training.objectives import Objective
+from harness.training.objectives import Loss, Objective
 from harness.training.recipe import Optimizer, Stage, staged
 from harness.training.state import Progress, Training
 from harness.util import philox
@@ -22,12 +23,16 @@ from harness.util.tensor_files import optimizer_tensors, restore_optimizer, with
 
 @dataclass(frozen=True)
 class RunningStage:
-    """The numbered stage of a training: what it minimises, and the optimiser that does."""
+    """The numbered stage of a training: what it minimises, and the optimiser that does.
+
+    `unread` are losses that the host has not read yet, each with the number of its update.
+    """
 
     training: Training
     number: int
     objective: Objective
     optimizer: torch.optim.Optimizer
+    unread: deque[tuple[int, Loss]] = field(default_factory=deque)
 
     @property
     def spec(self) -> Stage:
@@ -47,7 +52,8 @@ class RunningStage:
     def advance(self, progress: Progress) -> bool:
         """One update: a batch of episodes, one backward pass, one step of the optimiser. Returns True: an update.
 
-        Raises RunError where the loss is no number, UserError where the objective leaves nothing to train.
+        Its loss is read at once or, if losses are read late, after the next update was sent to the device. Raises
+        RunError where a loss that is read is no number, UserError where the objective leaves nothing to train.
         """
         training, spec = self.training, self.spec
         for group in self.optimizer.param_groups:
@@ -55,24 +61,41 @@ class RunningStage:
                 spec, spec.optimizer or training.budget.optimizer, progress.stage_episodes, self.batch
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss, value = self.loss(progress)
-        if not math.isfinite(value):
-            raise RunError(f"the training loss is {value} at {_where(self, progress)}")
-        if not loss.requires_grad:
+        loss = self.loss(progress)
+        self.unread.append((progress.updates, replace(loss, minimised=loss.reported)))  # without its graph
+        if not self.reads_late:
+            self.read_losses(progress)
+        if not loss.minimised.requires_grad:
             raise UserError(
                 f"stage '{spec.name}' has the objective '{spec.objective}', which leaves "
                 f"{type(training.method).__name__} nothing to train"
             )
-        loss.backward()
+        loss.minimised.backward()
         clip_norm = spec.clip_norm or training.budget.clip_norm
         if clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.objective.clipped.parameters(), clip_norm)
         self.optimizer.step()
-        progress.count(self.batch, value)
+        progress.count(self.batch)
+        if self.reads_late:
+            self.read_losses(progress, but=1)
         return True
 
-    def loss(self, progress: Progress) -> tuple[Tensor, float]:
-        """The loss of the next batch, under random bits of its own, and its value per scored step."""
+    @property
+    def reads_late(self) -> bool:
+        """Whether the host does not wait for losses: on a GPU, unless the stage's end depends on them."""
+        return self.training.source.device.type == "cuda" and self.spec.until_loss is None
+
+    def read_losses(self, progress: Progress, but: int = 0) -> None:
+        """Counts the losses of updates, but for those of the last `but`; RunError for one that is no number."""
+        while len(self.unread) > but:
+            number, loss = self.unread.popleft()
+            value = loss.read()
+            if not math.isfinite(value):
+                raise RunError(f"the training loss is {value} at {_where(self, progress, number)}")
+            progress.count_loss(value)
+
+    def loss(self, progress: Progress) -> Loss:
+        """The loss of the next batch, under random bits of its own."""
         training, device = self.training, self.training.source.device
         numbers = np.arange(progress.stage_episodes, progress.stage_episodes + self.batch)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -102,9 +125,10 @@ class RunningStage:
 
     def check_weights(self, progress: Progress) -> None:
         """Raises RunError where a weight is no finite number."""
-        if not all(each.isfinite().all() for each in self.training.method.parameters()):
+        finite = [each.isfinite().all() for each in self.training.method.parameters()]
+        if finite and not torch.stack(finite).all():
             # The loss would show it at the next update only, when a checkpoint had taken the place of a good one.
-            raise RunError(f"a weight is no longer a finite number after {_where(self, progress)}")
+            raise RunError(f"a weight is no longer a finite number after {_where(self, progress, progress.updates)}")
 
 
 def begin_stage(
@@ -155,21 +179,27 @@ def stage_protocol(training: Training, stage: Stage) -> AnyProtocol:
 
 
 def _optimizer(settings: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    # One kernel for all parameters on a GPU; on a CPU it would save at most a few per cent, and train to other bits.
+    fused = True if parameters and all(each.is_cuda for each in parameters) else None
     if settings.name == "sgd":
         return torch.optim.SGD(
-            parameters, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+            parameters,
+            lr=settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            fused=fused,
         )
     kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+    return kind(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=fused)
 
 
-def _where(stage: RunningStage, progress: Progress) -> str:
+def _where(stage: RunningStage, progress: Progress, update: int) -> str:
     """Where in a training something went wrong, what is left of it, and what to try."""
     checkpoint = stage.training.checkpoint
     left = f"the last good checkpoint is {checkpoint}"
     if not checkpoint.is_file():
         left = "no checkpoint was written before that"
     return (
-        f"update {progress.updates} (stage '{stage.spec.name}', {progress.episodes} episodes); {left}. "
+        f"update {update} (stage '{stage.spec.name}', {progress.episodes} episodes); {left}. "
         "Try a lower lr or a clip_norm in the recipe."
     )

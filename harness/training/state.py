@@ -23,7 +23,8 @@ class Progress:
     `smoothed` and `smoothed_weight` are of the present stage. `pretrained` tells of each stage that trained shared
     features under which key they are kept, whether they were reused, and the episodes, updates and seconds that they
     cost whoever trained them (0 episodes: not at its end). `selecting` tells that validation episodes are being scored:
-    a training that was stopped then begins with them again. `last_loss` is that of the last update.
+    a training that was stopped then begins with them again. `last_loss` is that of the last update, on a
+    GPU of the one before (its losses are read late).
     """
 
     stage: int = 0
@@ -46,12 +47,15 @@ class Progress:
         """Smoothed training loss per scored step, in nats; None before a stage's first update."""
         return self.smoothed / self.smoothed_weight if self.smoothed_weight else None
 
-    def count(self, episodes: int, loss: float) -> None:
-        """Counts one update on so many episodes, whose loss per scored step was `loss`."""
+    def count(self, episodes: int) -> None:
+        """Counts one update on so many episodes."""
         self.updates += 1
-        self.last_loss = loss
         self.episodes += episodes
         self.stage_episodes += episodes
+
+    def count_loss(self, loss: float) -> None:
+        """Counts the loss per scored step of one update."""
+        self.last_loss = loss
         self.smoothed = SMOOTHING * self.smoothed + (1 - SMOOTHING) * loss
         self.smoothed_weight = SMOOTHING * self.smoothed_weight + (1 - SMOOTHING)
 

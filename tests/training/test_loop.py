@@ -25,7 +25,7 @@ from harness.training.frozen_features import FrozenFeatures
 from harness.training.interface import Batch, Trainable
 from harness.training.loop import train
 from harness.training.recipe import Optimizer, Stage
-from harness.training.stages import learning_rate
+from harness.training.stages import RunningStage, learning_rate
 from harness.training.state import Limits, Progress, Training
 from harness.util.errors import RunError, UserError
 from harness.util.tensor_files import load_tensors
@@ -202,6 +202,57 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(tmp_p
     each = replace(each, method=Diverging(each.method))
     with pytest.raises(RunError, match=r"nan at update 3 .*last good checkpoint .*lower lr"):
         train(each)
+    tensors, header = load_tensors(each.checkpoint)
+    assert header["progress"]["updates"] == 3
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses are read late, as on a GPU."""
+    monkeypatch.setattr(RunningStage, "reads_late", property(lambda _: True))
+
+
+def test_losses_that_are_read_late_change_no_weight_and_are_all_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends, losses = [], []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        each, seen = training(folder), list[float | None]()
+
+        def note(progress: Progress, _: Training, event: str, seen: list[float | None] = seen) -> None:
+            if event == "update":
+                seen.append(progress.last_loss)
+
+        progress = train(each, note)
+        ends.append((weights(each), progress.smoothed, progress.last_loss, progress.updates))
+        losses.append(seen)
+        monkeypatch.setattr(RunningStage, "reads_late", property(lambda _: True))
+    assert_same(ends[0][0], ends[1][0])
+    assert ends[0][1:] == ends[1][1:]
+    assert losses[1][1:3] == losses[0][:2]
+    assert losses[1] != losses[0]
+
+
+@pytest.mark.usefixtures("late")
+def test_with_late_losses_it_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    whole = training(tmp_path, limits=Limits(checkpoint_seconds=1e9))
+    done = train(whole)
+    (tmp_path / "cut").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        train(training(tmp_path / "cut", limits=Limits(checkpoint_seconds=1e9)), interrupting(7))
+    resumed = training(tmp_path / "cut")
+    assert train(resumed).smoothed == done.smoothed
+    assert_same(weights(resumed), weights(whole))
+
+
+@pytest.mark.usefixtures("late")
+def test_a_late_loss_that_is_no_number_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    each = training(tmp_path, stages=STAGES[3:])
+    with pytest.raises(RunError, match=r"nan at update 3 .*last good checkpoint .*lower lr"):
+        train(replace(each, method=Diverging(each.method)))
     tensors, header = load_tensors(each.checkpoint)
     assert header["progress"]["updates"] == 3
     assert all(tensor.isfinite().all() for tensor in tensors.values())
