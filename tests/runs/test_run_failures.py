@@ -10,6 +10,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from harness.data.open_dataset import load_dataset
 from harness.evaluation import evaluate
 from harness.runs import resolve, run
 from harness.testing import tiny_dataset
+from harness.training.objectives import Loss
 from harness.training.stages import RunningStage
 from harness.training.state import Limits, Progress
 from harness.util.tensor_files import load_tensors
@@ -373,9 +375,10 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
 ) -> None:
     plain = RunningStage.loss
 
-    def diverging(stage: RunningStage, progress: Progress) -> tuple[torch.Tensor, float]:
-        loss, value = plain(stage, progress)
-        return (loss, value) if progress.updates < 5 else (loss * float("nan"), float("nan"))
+    def diverging(stage: RunningStage, progress: Progress) -> Loss:
+        loss = plain(stage, progress)
+        factor = 1.0 if progress.updates < 5 else float("nan")
+        return replace(loss, minimised=loss.minimised * factor, reported=loss.reported * factor)
 
     with monkeypatch.context() as patch:
         patch.setattr(RunningStage, "loss", diverging)
