@@ -18,7 +18,7 @@ from harness.evaluation import evaluate as module
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.isolated import Bounds, Player, Remote, played
 from harness.method.interface import Feedback, Method, State
-from harness.method.registry import build_method, task_for
+from harness.method.registry import build_method, load_method, task_for
 from harness.testing import tiny_dataset
 from tests.check.cheats import medley, rememberers, thieves
 from tests.check.cheats.base import hashed
@@ -136,6 +136,13 @@ def test_null_taken_for_a_class_is_found_on_other_kinds(kind: str, delay: int | 
     report = check_method(broken.TakesNullForTheLastClass, kinds=[kind], delays=[delay] if delay else None)
     found = report.result("null is no class")
     assert (found.outcome, "is taken for class 2" in found.reason) == ("failed", True), report.text()
+
+
+def test_a_small_untrained_memory_is_not_said_to_take_null_for_a_class() -> None:
+    """Under two seeds of weights it happens to answer alike."""
+    options = {"channels": 8, "label": 4, "blocks": 1, "key": 8, "value": 8}
+    report = check_method(load_method("apl").cls, options=options, kinds=["delayed_label"], delays=[3])
+    assert report.result("null is no class").outcome == "passed", report.text()
 
 
 def test_a_cache_of_queries_is_found_since_each_asking_has_a_fresh_instance() -> None:
