@@ -188,5 +188,5 @@ def rescored(
 def _said_aside(record: Record, bench: Bench, named: str, weights: Path | None) -> dict[str, Any]:
     """What the process says in which a method is inspected that is not built in."""
     found = inspected(record, replace(bench, in_process=True), named, weights)
-    told = isinstance(found.played, Method) and found.played.task.label_delay is not None
-    return {"wrong": found.wrong, "delay_told": told}
+    knows_delay = isinstance(found.played, Method) and found.played.task.label_delay is not None
+    return {"wrong": found.wrong, "delay_told": knows_delay}

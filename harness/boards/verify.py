@@ -151,14 +151,14 @@ def compared(protocol: AnyProtocol, claimed: Scores, found: Scores) -> Verdict:
     there, here = (100 * each(protocol, scores)[by] for scores in (claimed, found))
     if there.shape != here.shape:
         return Verdict("differs", f"the row has scores of {len(there)} episodes, {len(here)} were scored")
-    told = f"{by} {np.nanmean(here):.2f} % over {len(here)} episodes"
+    measured = f"{by} {np.nanmean(here):.2f} % over {len(here)} episodes"
     if claimed.keys() == found.keys() and all(
         np.array_equal(values, found[name], equal_nan=True) for name, values in claimed.items()
     ):
-        return Verdict("same", f"{told}, every score the same to the last bit", len(here))
+        return Verdict("same", f"{measured}, every score the same to the last bit", len(here))
     change = np.nan_to_num(here - there)
     apart = (
-        f"{told}, {np.nanmean(there):.2f} % there; {np.count_nonzero(change)} episodes differ, by "
+        f"{measured}, {np.nanmean(there):.2f} % there; {np.count_nonzero(change)} episodes differ, by "
         f"{np.abs(change).mean():.3f} points on average and {np.abs(change).max():.1f} at most"
     )
     within = np.abs(change).mean() <= EPISODE_TOLERANCE and abs(change.mean()) <= MEAN_TOLERANCE

@@ -28,8 +28,8 @@ def answers(subject: Subject) -> Finding:
             return found
         subject.stepped()  # raises again what is not found by hand
     if subject.fast:
-        asked = slice(subject.setting.first_query if subject.setting.queries else 0, None)
-        bad = _bad(subject.fresh(), subject.rolled()[asked], subject.episodes.x[asked])
+        answered_steps = slice(subject.setting.first_query if subject.setting.queries else 0, None)
+        bad = _bad(subject.fresh(), subject.rolled()[answered_steps], subject.episodes.x[answered_steps])
         if bad:
             return Finding("failed", f"{subject.fast}: {bad}")
     return Finding()

@@ -53,8 +53,8 @@ def _answers(subject: Subject, name: str, other_labels: bool = False) -> Tensor:
     for call in range(CALLS):
         subject.stepped(_cut(draw(subject.setting, f"{name}, call {call}", batch=1), 1), method)
     setting = subject.setting
-    kept = setting.first_query + setting.ways if setting.queries else _STEPS
-    episodes = _cut(_quantised(draw(setting, name, batch=max(_LEAST, min(_MOST, _IMAGES // kept)))), kept)
+    length = setting.first_query + setting.ways if setting.queries else _STEPS
+    episodes = _cut(_quantised(draw(setting, name, batch=max(_LEAST, min(_MOST, _IMAGES // length)))), length)
     if other_labels:
         steps, first = episodes.plan.steps, episodes.plan.first_query
         now = torch.arange(steps)[:, None]

@@ -29,21 +29,21 @@ def no_cross_talk(subject: Subject) -> Finding:
     """
     note = Finding()
     for said, run in subject.paths():
-        for kept in (0, BATCH - 1) if run == subject.stepped else (0,):
-            rest = torch.arange(BATCH)[None] != kept
+        for episode in (0, BATCH - 1) if run == subject.stepped else (0,):
+            rest = torch.arange(BATCH)[None] != episode
             after = changed(subject.episodes, subject.others, inputs=rest, labels=rest)
-            leak = subject.leaked(run, None, after, slice(kept, kept + 1))
+            leak = subject.leaked(run, None, after, slice(episode, episode + 1))
             if leak.change is not None:
-                return _mixed(subject, said, leak.change, kept, "the other episodes of the batch were replaced")
+                return _mixed(subject, said, leak.change, episode, "the other episodes of the batch were replaced")
             if leak.moved:
                 note = Finding("note", f"{said}answers moved within rounding when the other episodes were replaced")
-    kept = BATCH // 2
-    alone = subject.stepped(only(subject.episodes, kept), double=subject.double)
-    together = subject.stepped(double=subject.double)[:, kept : kept + 1]
+    episode = BATCH // 2
+    alone = subject.stepped(only(subject.episodes, episode), double=subject.double)
+    together = subject.stepped(double=subject.double)[:, episode : episode + 1]
     change = first_change(together, alone, subject.agreement)
     if change is not None:
         when = f"the episode was answered alone (tolerance {subject.agreement:g} of its size)"
-        return _mixed(subject, "", change, kept, when)
+        return _mixed(subject, "", change, episode, when)
     return note
 
 
@@ -53,10 +53,10 @@ def repeatable(subject: Subject) -> Finding:
     before = contents(again)
     change = first_change(subject.stepped(), subject.stepped(None, again))
     if change is None:
-        subject.lived = again, before
+        subject.exercised = again, before
         return Finding()
-    kept = [name for name in _edited(before, again) if name.startswith("class")]
-    blame = f" ({kept[0]} changed)" if kept else ""
+    edited = [name for name in _edited(before, again) if name.startswith("class")]
+    blame = f" ({edited[0]} changed)" if edited else ""
     return subject.failure(
         change,
         "when a fresh instance with the same weights was asked the same: the method keeps something on its class or in "
@@ -73,30 +73,30 @@ def no_hidden_state(subject: Subject) -> Finding:
     """
     note = Finding()
     for said, run in subject.paths():
-        if run == subject.stepped and subject.lived:
-            method, before = subject.lived
+        if run == subject.stepped and subject.exercised:
+            method, before = subject.exercised
         else:
             method = subject.fresh()
             before = contents(method)
-        kept: list[str] = []
+        edited: list[str] = []
         for size in (BATCH - 1, 2 * BATCH, 1) if run == subject.stepped else (BATCH - 1,):
             run(draw(subject.setting, "in between", batch=size), method)
-            kept = _edited(before, method)
-            if any(name.startswith(("parameter", "buffer")) for name in kept):
+            edited = _edited(before, method)
+            if any(name.startswith(("parameter", "buffer")) for name in edited):
                 break  # said below; a method that trains while it is scored may not stand another size
         change = first_change(run(), run(None, method))
-        kept = _edited(before, method)
-        named = f" ({', '.join(kept[:3])} changed)" if kept else ""
+        edited = _edited(before, method)
+        named = f" ({', '.join(edited[:3])} changed)" if edited else ""
         if change is not None:
             why = (
                 f"when another batch had been answered in between: the method keeps something outside its state{named}"
             )
             return subject.failure(change, why, said)
-        lasting = [name for name in kept if name.startswith(("parameter", "buffer"))]
+        lasting = [name for name in edited if name.startswith(("parameter", "buffer"))]
         if lasting:
             return Finding("failed", f"{said}answering changed {', '.join(lasting[:3])}: scoring must not train")
-        if kept:
-            note = Finding("note", f"{said}answering changed {', '.join(kept[:3])}, though no answer with it")
+        if edited:
+            note = Finding("note", f"{said}answering changed {', '.join(edited[:3])}, though no answer with it")
     return note
 
 

@@ -42,32 +42,32 @@ def pairing(subject: Subject) -> Finding:
 
 def _of_delay(subject: Subject) -> Finding:
     """Told d, the method steps through streams whose labels really come e steps late, for several e."""
-    told = subject.setting.delay
-    assert told is not None
+    declared = subject.setting.delay
+    assert declared is not None
     # In no order but a random one: where a class follows itself, the label of another step is right as well.
     stream = replace(subject.setting, kind="online_few_shot")
-    timing = streamed(16 + told, told, _QUERIES)
+    timing = streamed(16 + declared, declared, _QUERIES)
     episodes = draw(stream, "pairing", batch=_batch(stream.ways), timing=timing, noise=0.0)
     own = _fits(subject, [episodes])[0]
-    fits = {told: own}
+    fits = {declared: own}
     if own < PLAIN:
-        others = [delay for delay in range(told + 3) if delay != told]
-        displaced = [revealing(episodes, streamed(16 + told, delay, _QUERIES).feedback_step) for delay in others]
+        others = [delay for delay in range(declared + 3) if delay != declared]
+        displaced = [revealing(episodes, streamed(16 + declared, delay, _QUERIES).feedback_step) for delay in others]
         # At delay 0 no label is due before the queries: that is another life. The rest are one batch.
         for some, lives in ((others[:1], displaced[:1]), (others[1:], displaced[1:])):
             fits |= zip(some, _tolerant_fits(subject, lives), strict=True)
-    best = max(fits, key=lambda delay: (fits[delay], -abs(delay - told)))
+    best = max(fits, key=lambda delay: (fits[delay], -abs(delay - declared)))
     if fits[best] > max(PLAIN, own + CLEAR):
         late = f"{best} step{'s' if best != 1 else ''}"
         return Finding(
             "failed",
-            f"told that labels come {told} step{'s' if told != 1 else ''} late, it pairs each label with the input of "
-            f"{late} before: its answers fit labels that are {late} late ({fits[best]:.0%} of comparisons right) "
-            f"better than labels that are {told} late ({own:.0%})",
+            f"told that labels come {declared} step{'s' if declared != 1 else ''} late, it pairs each label with the "
+            f"input of {late} before: its answers fit labels that are {late} late ({fits[best]:.0%} of comparisons "
+            f"right) better than labels that are {declared} late ({own:.0%})",
         )
     if own < 0.5 + CLEAR:
         return _too_little(own)
-    return Finding(reason=f"labels {told} late favour the class they belong to ({own:.0%} of comparisons)")
+    return Finding(reason=f"labels {declared} late favour the class they belong to ({own:.0%} of comparisons)")
 
 
 def _of_pairs(subject: Subject) -> Finding:
@@ -119,7 +119,7 @@ def _fits(subject: Subject, lives: list[Episodes]) -> list[float]:
     """The fit of each of several batches of one form, all lived through in one batch."""
     each = [life_of(episodes) for episodes in lives]
     rows = each[0].x.shape[1]
-    answers = _asked(subject, joined(each)).split(rows, 1)
+    answers = _query_logits(subject, joined(each)).split(rows, 1)
     return [_fit(episodes, found.double()) for episodes, found in zip(lives, answers, strict=True)]
 
 
@@ -132,8 +132,8 @@ def _fit(episodes: Episodes, answers: Tensor) -> float:
     plan = episodes.plan
     effect = answers - answers.mean(0)
     ways = plan.classes.shape[1]
-    told = torch.from_numpy(plan.feedback)
-    known = (told[..., None] == torch.arange(ways)).any(1)  # [B, ways]
+    labels = torch.from_numpy(plan.feedback)
+    known = (labels[..., None] == torch.arange(ways)).any(1)  # [B, ways]
     right = numbers(episodes)[plan.first_query :, :, None]
     fair = known & known.expand(len(right), -1, -1).gather(-1, right) & (right != torch.arange(ways))
     own = effect.gather(-1, right)
@@ -141,7 +141,7 @@ def _fit(episodes: Episodes, answers: Tensor) -> float:
     return float(won[fair].mean()) if fair.any() else 0.5
 
 
-def _asked(subject: Subject, life: Life) -> Tensor:
+def _query_logits(subject: Subject, life: Life) -> Tensor:
     """Logits [Q, B, ways] of the queries. On kinds without any, each is a step that would follow the stream."""
     method = subject.fresh()
     _, state = walked(method, life.until(len(life.feedback)))

@@ -12,7 +12,7 @@ from harness.check.compare import Change, first_change
 from harness.check.conditions import scoring
 from harness.check.report import Finding
 from harness.check.subject import Subject
-from harness.check.walk import Life, adapted, ask, asked_state, life_of, walked
+from harness.check.walk import Life, adapted, ask, life_of, state_for_queries, walked
 from harness.method.interface import Method, State
 
 
@@ -30,20 +30,22 @@ def queries_are_independent(subject: Subject) -> Finding:
     asking = _Asking(subject, life)
     change = first_change(asking(life.queries), asking(life.queries, times=2))
     if change is not None:
-        return _told(subject, change, "when the same queries were asked twice: query keeps something outside the state")
+        return _failure(
+            subject, change, "when the same queries were asked twice: query keeps something outside the state"
+        )
     back = torch.arange(count).flip(0)
     note = Finding()
-    for kept in (0, count - 1):
+    for place in (0, count - 1):
         besides = others.queries.clone()
-        besides[kept] = life.queries[kept]
-        change, moved = asking.leaked(life.queries, besides, torch.tensor([kept]), torch.tensor([kept]))
+        besides[place] = life.queries[place]
+        change, moved = asking.leaked(life.queries, besides, torch.tensor([place]), torch.tensor([place]))
         if change is not None:
-            return _told(subject, change, "when the other queries were replaced: queries see each other")
+            return _failure(subject, change, "when the other queries were replaced: queries see each other")
         if moved:
             note = Finding("note", "answers moved within rounding when the other queries were replaced")
     change, moved = asking.leaked(life.queries, life.queries[back], torch.arange(count), back)
     if change is not None:
-        return _told(subject, change, "when the queries were asked in reverse order: their places tell something")
+        return _failure(subject, change, "when the queries were asked in reverse order: their places tell something")
     if moved:
         note = Finding("note", "answers moved within rounding when the queries were asked in reverse order")
     more = torch.cat([life.queries, others.queries])
@@ -56,7 +58,7 @@ def queries_are_independent(subject: Subject) -> Finding:
         change = first_change(together[first:], asking(queries, subject.double)[: count - first], subject.agreement)
         if change is not None:
             change = replace(change, step=first + change.step)
-            return _told(subject, change, f"when asked {said}: queries see each other")
+            return _failure(subject, change, f"when asked {said}: queries see each other")
     return note
 
 
@@ -71,7 +73,7 @@ def adapting(subject: Subject) -> Finding:
     life, others = life_of(subject.episodes), life_of(subject.others)
     method = subject.fresh()
 
-    def lived(of: Life) -> State:
+    def state_after(of: Life) -> State:
         return walked(method, of.until(len(of.feedback)))[1]
 
     def adapt(of: Life, state: State) -> State:
@@ -82,16 +84,16 @@ def adapting(subject: Subject) -> Finding:
         with scoring(method):
             return ask(method, state, life.queries).detach()
 
-    before, other = lived(life), lived(others)
+    before, other = state_after(life), state_after(others)
     after = adapt(life, before)
     first = answers(after)
     change = first_change(first, answers(adapt(life, before)))
     if change is not None:
-        return _told(subject, change, "when the same state was adapted twice: adapt is not a function of the state")
+        return _failure(subject, change, "when the same state was adapted twice: adapt is not a function of the state")
     adapt(others, other)
     change = first_change(first, answers(after))
     if change is not None:
-        return _told(
+        return _failure(
             subject, change, "when another state had been adapted in between: adapt keeps something outside the state"
         )
     return Finding(reason="the same state adapts to the same, whatever is adapted in between")
@@ -103,7 +105,7 @@ class _Asking:
     def __init__(self, subject: Subject, life: Life) -> None:
         self._subject = subject
         self._lives = {False: life}
-        self._lived: dict[bool, tuple[Method, State]] = {}
+        self._advanced: dict[bool, tuple[Method, State]] = {}
         if subject.double:
             self._lives[True] = life_of(subject.given(subject.episodes, double=True))
 
@@ -118,27 +120,27 @@ class _Asking:
 
     def _instance(self, double: bool) -> tuple[Method, State]:
         """An instance that has lived through the life and was asked nothing, and its state."""
-        if double not in self._lived:
+        if double not in self._advanced:
             method = self._subject.fresh(double=double)
-            self._lived[double] = method, asked_state(method, self._lives[double])
-        method, state = self._lived[double]
+            self._advanced[double] = method, state_for_queries(method, self._lives[double])
+        method, state = self._advanced[double]
         try:
             return copy.deepcopy(method), state
         except RuntimeError:  # torch refuses to copy tensors that were computed (old-style weight norm)
             method = self._subject.fresh(double=double)
-            return method, asked_state(method, self._lives[double])
+            return method, state_for_queries(method, self._lives[double])
 
     def leaked(self, before: Tensor, after: Tensor, here: Tensor, there: Tensor) -> tuple[Change | None, bool]:
         """How the answers `here` to `before` differ from those `there` to `after`, and whether any bit moved."""
 
-        def run(asked: tuple[Tensor, Tensor], double: bool = False) -> Tensor:
-            return self(asked[0], double)[asked[1]]
+        def run(pair: tuple[Tensor, Tensor], double: bool = False) -> Tensor:
+            return self(pair[0], double)[pair[1]]
 
         leak = self._subject.leaked(run, (before, here), (after, there))
         change = leak.change
         return None if change is None else replace(change, step=int(here[change.step])), leak.moved
 
 
-def _told(subject: Subject, change: Change, why: str) -> Finding:
+def _failure(subject: Subject, change: Change, why: str) -> Finding:
     """A failure; `change.step` counts queries."""
     return subject.failure(replace(change, step=subject.setting.first_query + change.step), why)

@@ -122,10 +122,10 @@ class Setting:
         to = "to" if change.step >= self.first_query else "at"
         return f"answer {to} {self.step(change.step)} of episode {change.episode}"
 
-    def task(self, told: bool) -> Task:
+    def task(self, with_delay: bool) -> Task:
         """What a method is told; the label delay only if it needs it."""
         ways = 1 if self.masks else self.ways
-        return Task(ways, self.image_shape, self.kind, self.delay if told else None, max(self.classes, ways))
+        return Task(ways, self.image_shape, self.kind, self.delay if with_delay else None, max(self.classes, ways))
 
 
 def settings_for(

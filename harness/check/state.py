@@ -50,7 +50,7 @@ def nothing_in_place(subject: Subject) -> Finding:
     An answer that shares memory with the state, so that a call may correct it later, is noted where no call does so.
     """
     setting, method, life = subject.setting, subject.fresh(), life_of(subject.episodes)
-    kept: list[_Copy] = []
+    held: list[_Copy] = []
     recent: list[_Copy] = []
     shared: Finding | None = None
     with scoring(method):
@@ -73,7 +73,7 @@ def nothing_in_place(subject: Subject) -> Finding:
                 if edited:
                     return Finding("failed", f"predict at {step} edited {edited} in place", t)
                 recent += _copies(logits, f"the answer of {step}")
-            kept += recent
+            held += recent
         if setting.queries:
             state = informed(method, life, state)
             recent = _copies(state, "the state before adapt")
@@ -87,7 +87,7 @@ def nothing_in_place(subject: Subject) -> Finding:
             edited = _edited(recent)
             if edited:
                 return Finding("failed", f"query edited {edited} in place")
-    edited = _edited(kept)
+    edited = _edited(held)
     return Finding("failed", f"a later call edited {edited} in place") if edited else shared or Finding()
 
 
@@ -136,14 +136,14 @@ def memory(subjects: list[Subject]) -> Memory | None:
     Growth with t is taken over the steps after the first labels, so that a queue that fills up and then stays
     does not count; growth with d at equal t, between the shortest and the longest delay.
     """
-    kept = [subject for subject in subjects if not subject.setting.silent]
-    if not kept:
+    stateful = [subject for subject in subjects if not subject.setting.silent]
+    if not stateful:
         return None
-    sizes = {subject.setting.name: subject.sizes or _sizes(subject) for subject in kept}
-    slopes = {subject.setting: _slope(sizes[subject.setting.name], subject.setting.delay or 0) for subject in kept}
+    sizes = {subject.setting.name: subject.sizes or _sizes(subject) for subject in stateful}
+    slopes = {subject.setting: _slope(sizes[subject.setting.name], subject.setting.delay or 0) for subject in stateful}
     per_step = max([slope for setting, slope in slopes.items() if not setting.pairs], default=0.0)
     per_pair = max([slope for setting, slope in slopes.items() if setting.pairs], default=0.0)
-    streams = [subject.setting for subject in kept if subject.setting.kind in STREAMS]
+    streams = [subject.setting for subject in stateful if subject.setting.kind in STREAMS]
     per_delay = 0.0
     if len(streams) > 1:
         short, long = streams[0], streams[-1]  # settings come by delay

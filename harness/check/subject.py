@@ -57,7 +57,7 @@ class Subject:
         """Whose global random states the usual run of each path ('stepped', 'rolled') advanced."""
         self.sizes: list[int] | None = None
         """Bytes of one episode's state after each step before the queries, once some check has seen them all."""
-        self.lived: tuple[Method, dict[str, Any]] | None = None
+        self.exercised: tuple[Method, dict[str, Any]] | None = None
         """An instance that has answered the usual episodes once by stepping, and what its module held before that."""
         jitter(self._pristine)
 
@@ -152,15 +152,15 @@ class Subject:
     @property
     def fast(self) -> str | None:
         """The method's own fast path for training on these episodes: 'rollout', 'absorb', or None without one."""
-        return self._tried[0]
+        return self._fast_path[0]
 
     @property
     def edited_by_fast(self) -> str | None:
         """What the fast path edits of what it is given: 'state', 'inputs', 'feedback', or None."""
-        return self._tried[1]
+        return self._fast_path[1]
 
     @cached_property
-    def _tried(self) -> tuple[str | None, str | None]:
+    def _fast_path(self) -> tuple[str | None, str | None]:
         name = "absorb" if self.setting.queries else "rollout"
         method = self.fresh()
         if getattr(type(method), name) is getattr(Method, name):

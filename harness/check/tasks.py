@@ -82,13 +82,13 @@ def assemble(
     steps, batch = number.shape
     shown = number.T.numpy()
     now = np.arange(steps)
-    asked = phase == QUERY
-    earlier = (now[None, :] < now[:, None]) & ~asked[None, :]  # [t, i]: step i was shown before t, and not as a query
+    queried = phase == QUERY
+    earlier = (now[None, :] < now[:, None]) & ~queried[None, :]  # [t, i]: step i was shown before t, and not as a query
     same = (shown[:, :, None] == shown[:, None, :]) & earlier  # [B, t, i]: and it shows the class of step t
     known = np.zeros((steps, steps), bool)  # [t, i]: the label of step i is known at t
     for t in range(steps):
         known[t, feedback_step[: t + 1][feedback_step[: t + 1] >= 0]] = True
-    scored = asked if asked.any() else np.ones(steps, bool)
+    scored = queried if queried.any() else np.ones(steps, bool)
     plan = EpisodePlan(
         episode=np.arange(batch),
         classes=np.tile(np.arange(ways), (batch, 1)),

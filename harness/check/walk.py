@@ -47,10 +47,10 @@ class Life:
 
 
 def life_of(episodes: Episodes) -> Life:
-    plan, told = episodes.plan, feedback_of(episodes).target
+    plan, labels = episodes.plan, feedback_of(episodes).target
     first = plan.first_query
-    due = told[first] if first < plan.steps and plan.feedback_step[first] != NULL else None
-    return Life(episodes.x[:first], told[:first], bool(plan.phase[0] == SUPPORT), episodes.x[first:], due)
+    due = labels[first] if first < plan.steps and plan.feedback_step[first] != NULL else None
+    return Life(episodes.x[:first], labels[:first], bool(plan.phase[0] == SUPPORT), episodes.x[first:], due)
 
 
 def joined(lives: list[Life]) -> Life:
@@ -82,8 +82,8 @@ class Moment:
 def moments(method: Method, life: Life, state: State) -> Iterator[Moment]:
     """Steps through what comes before the queries, from `state`."""
     for t in range(len(life.feedback)):
-        told, x = life.feedback[t].clone(), life.x[t].clone()
-        observed = method.observe(state, Feedback(told, x if life.pairs else None))
+        labels, x = life.feedback[t].clone(), life.x[t].clone()
+        observed = method.observe(state, Feedback(labels, x if life.pairs else None))
         logits, after = (None, observed) if life.pairs else method.predict(observed, x)
         yield Moment(t, state, observed, logits, after)
         state = after
@@ -122,7 +122,7 @@ def walked(method: Method, life: Life, state: State = None) -> tuple[Tensor, Sta
     return torch.cat(answers) if answers else torch.empty(0), state
 
 
-def asked_state(method: Method, life: Life) -> State:
+def state_for_queries(method: Method, life: Life) -> State:
     """The state that queries are asked from, of a fresh start."""
     _, state = walked(method, life.until(len(life.feedback)))
     with scoring(method):

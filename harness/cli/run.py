@@ -190,5 +190,5 @@ def _show(runs: list[Prepared], records: list[Record], boards: Path | None, args
 
 
 def _resuming(words: list[str]) -> list[str]:
-    kept = [word for word in words if word not in {"--resume", "--fresh"}]
-    return [*kept, "--resume"]
+    rest = [word for word in words if word not in {"--resume", "--fresh"}]
+    return [*rest, "--resume"]

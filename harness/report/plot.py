@@ -55,8 +55,8 @@ def _drawn(plot: Plot) -> Element:
                 swatch = fromstring(key.swatch)
                 swatch.attrib |= {"x": f"{12 + x:.1f}", "y": f"{below + _LINE * number + 4:.1f}"}
                 root.append(swatch)
-                beside = 12 + x + float(swatch.attrib["width"]) + 6
-                add(root, "text", key.text, x=beside, y=below + _LINE * number + 15)
+                text_at = 12 + x + float(swatch.attrib["width"]) + 6
+                add(root, "text", key.text, x=text_at, y=below + _LINE * number + 15)
         top += height
     return root
 

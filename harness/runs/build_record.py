@@ -187,10 +187,10 @@ def _defaults(prepared: Prepared) -> list[str]:
 
 def _with_label_delay(method: Method, options: Mapping[str, Any], seed: int) -> Method:
     """The method as it would be if labels came a step later: itself, unless it was told the delay."""
-    told = method.task.label_delay
-    if told is None:
+    delay = method.task.label_delay
+    if delay is None:
         return method
-    task = dataclasses.replace(method.task, label_delay=told + 1)
+    task = dataclasses.replace(method.task, label_delay=delay + 1)
     later = build_method(type(method), task, dict(options), seed)
     weights = method.state_dict()
     if all(weights[name].shape == each.shape for name, each in later.state_dict().items() if name in weights):

@@ -258,10 +258,10 @@ TABLE = ClassTable(
 @pytest.mark.parametrize("kind", [*QUERIED, *MASKS])
 def test_made_up_episodes_have_the_timing_of_planned_ones(kind: str) -> None:
     setting = next(each for each in settings_for(_Everything, None, None, None) if each.kind == kind)
-    shots, asked = (setting.steps - setting.queries) // setting.ways, setting.queries // setting.ways
+    shots, queries_per_class = (setting.steps - setting.queries) // setting.ways, setting.queries // setting.ways
     shape = {
-        "continual": {"subtasks": setting.ways, "shots": shots, "queries": asked},
-        "n_way_k_shot": {"ways": setting.ways, "shots": shots, "queries": asked},
+        "continual": {"subtasks": setting.ways, "shots": shots, "queries": queries_per_class},
+        "n_way_k_shot": {"ways": setting.ways, "shots": shots, "queries": queries_per_class},
         "segmentation_distractors": {"presentations": shots},
     }
     text = {"kind": kind, "title": "t", "dataset": "scenes", "episode": shape[kind]}
@@ -307,5 +307,5 @@ def test_another_mask_is_always_another_one_exactly_where_asked() -> None:
     assert by.objects is not None
     shown = moved & (numbers(episodes) == 1)
     assert torch.equal(after.target[shown], by.objects[shown])
-    told = (feedback_of(after).target != feedback_of(episodes).target).flatten(2).any(2)
-    assert torch.equal(told[1:], moved[:-1])
+    revealed = (feedback_of(after).target != feedback_of(episodes).target).flatten(2).any(2)
+    assert torch.equal(revealed[1:], moved[:-1])

@@ -20,8 +20,8 @@ def test_changed_episodes_have_other_labels_and_inputs_exactly_where_asked() -> 
     assert torch.equal(after.x[:6], episodes.x[:6])
     assert bool((after.x[6:] != episodes.x[6:]).flatten(2).any(2).all())
     # The label of step 4 is revealed before step 7, and nothing else of the feedback moved.
-    told = (feedback_of(after).target != feedback_of(episodes).target).any(1)
-    assert told.nonzero().flatten().tolist() == [7]
+    differs = (feedback_of(after).target != feedback_of(episodes).target).any(1)
+    assert differs.nonzero().flatten().tolist() == [7]
 
 
 def test_the_plan_of_made_up_episodes_counts_shots_and_reveals() -> None:

@@ -131,9 +131,9 @@ class OnTheHeap(Rememberer):
 
     def known(self, image: bytes) -> int:
         if not self.shelf:
-            kept: dict[bytes, int] = {}
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
-            self.shelf.append(id(kept))
+            remembered: dict[bytes, int] = {}
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(remembered))
+            self.shelf.append(id(remembered))
         seen: dict[bytes, int] = ctypes.cast(self.shelf[0], ctypes.py_object).value
         return seen.get(image, -1)
 
