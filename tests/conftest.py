@@ -31,9 +31,12 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _ctrl_c_is_heard() -> None:
-    """A shell that runs the tests in the background has SIGINT ignored, and with it all processes that they start."""
+def _signals_are_heard() -> None:
+    """A shell that runs the tests in the background has SIGINT ignored, `nohup` SIGHUP, and with them all processes
+    that the tests start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

@@ -82,6 +82,7 @@ def test_a_users_method_passes_strict_types(tmp_path: Path) -> None:
     assert "Found 3 errors in 1 file" in done.stdout, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["check", "episodes"])
 def test_a_function_keeps_its_name_beside_a_package_of_that_name(name: str) -> None:
     """Whichever of the two is used first."""

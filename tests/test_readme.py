@@ -62,6 +62,7 @@ def test_the_run_in_the_readme_goes_through_from_python(
     assert passed == "True"
 
 
+@pytest.mark.slow
 def test_the_property_test_on_that_page_passes_and_can_fail(tmp_path: Path) -> None:
     text = block(METHODS, "python", "# test_mine.py")
     assert len(text.splitlines()) <= 22

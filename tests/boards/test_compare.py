@@ -22,6 +22,7 @@ from tests.helpers.submissions import (
 pytestmark = pytest.mark.usefixtures("tiny_board")
 
 
+@pytest.mark.slow
 def test_compare_takes_differences_episode_by_episode(capsys: pytest.CaptureFixture[str]) -> None:
     for method in ("opn", "nearest_pixel"):
         assert cli.main([*RUN, "--method", method, "--seeds", "0-1" if method == "opn" else "0"]) == 0

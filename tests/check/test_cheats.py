@@ -138,6 +138,7 @@ def test_null_taken_for_a_class_is_found_on_other_kinds(kind: str, delay: int | 
     assert (found.outcome, "is taken for class 2" in found.reason) == ("failed", True), report.text()
 
 
+@pytest.mark.slow
 def test_a_small_untrained_memory_is_not_said_to_take_null_for_a_class() -> None:
     """Under two seeds of weights it happens to answer alike."""
     options = {"channels": 8, "label": 4, "blocks": 1, "key": 8, "value": 8}

@@ -86,6 +86,7 @@ def test_changes_are_shown_and_go_onto_the_record(
     assert json.loads(capsys.readouterr().out)["time"] is None
 
 
+@pytest.mark.slow
 def test_the_time_of_a_run_can_be_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [
         "recipe",

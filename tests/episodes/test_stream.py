@@ -58,7 +58,7 @@ def test_any_episode_is_there_by_number(stream: EpisodeStream) -> None:
             stream[bad]
 
 
-def test_a_stream_without_end_begins_where_it_is_reported(cache: Path) -> None:
+def test_a_stream_without_end_begins_where_it_should(cache: Path) -> None:
     endless = h.episodes("omniglot_5way_online", "train", 2, "stand-in", first=7, cache=cache)
     assert numbers(itertools.islice(endless, 2)) == [7, 8, 9, 10]
     with pytest.raises(IndexError, match="never ends"):

@@ -113,6 +113,7 @@ def test_what_is_frozen_stays_as_the_pretext_left_it(frozen: bool, tmp_path: Pat
     assert all(torch.equal(left[f"{name}.usual"], after[f"{name}.usual"]) for name in statistics)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [True, False])
 def test_interrupted_at_any_update_it_ends_with_the_same_bits(frozen: bool, tmp_path: Path) -> None:
     """Within the pretext and at its end too, where the weights that two methods share are read back."""

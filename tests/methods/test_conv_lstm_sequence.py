@@ -135,6 +135,7 @@ for kernel, pointers in ((conv_lstm_triton.forward_kernel, 7), (conv_lstm_triton
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("script", "interpret"), [(INTERPRETED, "1"), (COMPILED, "0")], ids=["computes", "compiles"])
 def test_the_fused_kernels_are_the_plain_operations(script: str, interpret: str, tmp_path: Path) -> None:
     """In Triton's interpreter, value by value; and compiled for an H100 (sm_90), which needs none."""

@@ -102,6 +102,7 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [1, 3])
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_answers_are_those_of_a_loop_over_labelled_images(options: dict[str, Any], delay: int) -> None:

@@ -100,7 +100,7 @@ def test_the_joint_loss_is_that_of_episodes_and_of_the_discriminator(tmp_path: A
         stage = {"name": "joint", "episodes": 8, "classes_weight": weight, "classes_batch": 6}
         budget = Budget.model_validate({"batch": 2, "stages": [stage]})
         training = Training(net, source, protocol, budget, 0, tmp_path / "none", {})
-        return begin_stage(training, 0).loss(Progress())[0]
+        return begin_stage(training, 0).loss(Progress()).minimised
 
     alone, joint, twice = loss(None), loss(1.0), loss(2.0)
     torch.testing.assert_close(twice - joint, joint - alone)

@@ -81,14 +81,14 @@ def test_it_beats_what_does_not_know_the_target_and_only_because_of_feedback(tmp
     budget = Budget.model_validate({"clip_norm": 5, "stages": stages})
     floor = max(joint(built(name, {}), source) for name in UNTRAINED_MASKS)
     advantage, improvement = [], []
-    for seed in range(3):
+    for seed in range(2):
         net = built("cl_unet", options, seed)
         train(Training(net, source, protocol, budget, seed, tmp_path / f"{seed}.safetensors", {}))
         advantage.append(joint(net, source) - max(floor, joint(net, source, with_feedback=False)))
         drawn = curves(protocol, evaluate(net, source, protocol, "test", 60))
         by_shot = np.mean([drawn["iou_by_shot"], drawn["masking_by_shot"]], axis=0)
         improvement.append(by_shot[1:].mean() - by_shot[0])
-    # Seeds 0, 1 and 2 have advantages of 30, 20 and 23 points under torch 2.14; seed 0 one of 11 under 2.11.
+    # Seeds 0 and 1 have advantages of 30 and 20 points under torch 2.14; seed 0 one of 11 under 2.11.
     assert np.mean(advantage) > 5
     assert np.mean(improvement) > 3
 
@@ -122,6 +122,7 @@ def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "root"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["cl_unet", "finetuned_cnn"])
 def test_a_run_on_a_folder_in_the_official_layout_tells_what_is_left_without_feedback(
     method: str, official: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

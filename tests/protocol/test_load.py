@@ -279,7 +279,7 @@ def test_shipped_files_are_found_from_an_installed_wheel(tmp_path: Path) -> None
     ]
 
 
-def test_the_wheel_is_reported_to_carry_the_protocols_where_they_are_looked_for() -> None:
+def test_the_wheel_is_made_to_carry_the_protocols_where_they_are_looked_for() -> None:
     import tomllib
 
     pyproject = Path(harness.__file__).parent.parent / "pyproject.toml"

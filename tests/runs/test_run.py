@@ -112,6 +112,7 @@ def test_a_finished_run_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> N
     assert len(Path("leaderboards/cifarfs_delay5.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_same_command_elsewhere_gives_the_same_record() -> None:
     for out in ("one", "two"):
         assert cli.main([*WORDS, "--out", out, "--no-board"]) == 0

@@ -179,6 +179,7 @@ def test_every_published_row_of_the_protocols_has_a_place_in_a_table() -> None:
     assert len(set(listed)) == len(listed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRINTED)
 def test_the_text_has_the_printed_numbers_in_the_rows_and_columns_of_the_table(name: str, tmp_path: Path) -> None:
     filled = fill(find_table(name), tmp_path)
@@ -348,6 +349,7 @@ def test_parameters_come_from_the_records(tmp_path: Path) -> None:
     assert re.search(r"VGG-11 +9\.23 \[\d+\] \| 9\.2", as_text(fill(find_table("babu 5"), tmp_path), 1000))
 
 
+@pytest.mark.slow
 def test_the_cost_paragraph_is_computed_at_once_and_comes_to_what_is_printed(tmp_path: Path) -> None:
     """Forward passes of 1.46, 0.40 and 0.30 GFLOP; what adapts through the whole net pays three more."""
     filled = fill(find_table("cost"), tmp_path)

@@ -54,7 +54,7 @@ def log() -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run_folder() / "log.jsonl").read_text().splitlines()]
 
 
-def test_a_callback_is_reported_what_the_log_says(here: Path) -> None:
+def test_a_callback_is_given_what_the_log_says(here: Path) -> None:
     noting = Noting()
     result = run(callbacks=[noting])
     names = [name for name, _ in noting.calls]

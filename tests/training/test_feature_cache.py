@@ -70,6 +70,7 @@ def entries(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "cache").glob("*.safetensors"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["ppa", "bauer", "gidaris", "deml", "norml"])
 def test_a_run_that_reuses_ends_with_the_bits_of_one_that_trains(tmp_path: Path, method: str) -> None:
     stages = [CLASSES, EPISODES] if method == "bauer" else [CLASSES, HEAD, EPISODES]  # it has nothing after features
@@ -321,6 +322,7 @@ def test_a_stage_that_leaves_nothing_to_train_is_refused(tmp_path: Path) -> None
 SHARING = ("ppa", "bauer", "deml", "norml", "snail", "protonet", "matching_net", "csn")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["omniglot_5way_online", "cifarfs_5way_5shot", "miniimagenet_5way_1shot"])
 def test_quick_runs_of_eight_methods_ask_for_the_same_features(
     protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -59,6 +59,7 @@ def test_interrupted_at_any_update_it_ends_with_the_same_bits(tmp_path: Path) ->
         assert [each["score"] for each in progress.history] == [each["score"] for each in done.history]
 
 
+@pytest.mark.slow
 def test_killed_outright_it_ends_with_the_same_bits(tmp_path: Path) -> None:
     """SIGKILL at an arbitrary moment after the fourth update; the resumed run equals the undisturbed one."""
     whole = training(tmp_path / "whole")
