@@ -127,7 +127,6 @@ def largest_file(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, old)
 
 
-@pytest.mark.slow
 def test_a_disk_that_is_full_before_the_first_checkpoint(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with largest_file(4000):
         assert cli.main(words("late")) == 1
@@ -147,7 +146,6 @@ def no_space_in_rust() -> None:
     raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "name", "fail", "at", "done"),
     [
@@ -179,7 +177,6 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint_and_the_run_goes_on(
     assert_goes_on(whole)
 
 
-@pytest.mark.slow
 def test_a_full_disk_while_the_failure_itself_is_noted(
     whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -222,7 +219,6 @@ def test_a_run_folder_whose_name_is_too_long_is_said_before_training(
     assert not list(Path().rglob("run.json")), "nothing was begun"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mask", [0o022, 0o027, 0o002])
 def test_a_run_folder_and_its_files_have_the_modes_of_the_umask(mask: int) -> None:
     before = os.umask(mask)
@@ -245,7 +241,6 @@ def test_a_read_only_folder_says_where_else(capsys: pytest.CaptureFixture[str]) 
     assert "Permission denied. Choose another place with --out DIR" in said(capsys)
 
 
-@pytest.mark.slow
 def test_a_run_folder_that_becomes_read_only_keeps_its_checkpoint(
     whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,7 +265,6 @@ def test_a_board_that_cannot_be_written_is_said_before_training(capsys: pytest.C
     assert Path("boards").read_text() == "mine"
 
 
-@pytest.mark.slow
 def test_a_board_that_cannot_be_written_any_more_does_not_cost_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words("late", "--no-board")) == 0
     weights = run_folder() / "weights.safetensors"
@@ -297,7 +291,6 @@ def on_birds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return words("late")
 
 
-@pytest.mark.slow
 def test_data_that_vanish_between_two_sessions_are_named_and_nothing_is_lost(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -320,7 +313,6 @@ def test_data_that_vanish_between_two_sessions_are_named_and_nothing_is_lost(
         assert (run_folder() / name).read_bytes() == (whole / name).read_bytes(), name
 
 
-@pytest.mark.slow
 def test_data_that_vanish_while_a_run_is_going_on_do_not_disturb_it(monkeypatch: pytest.MonkeyPatch) -> None:
     command = on_birds(monkeypatch)
     assert cli.main([*command, "--out", "whole", "--no-board"]) == 0
@@ -347,7 +339,6 @@ def numpy() -> None:
     np.empty(2**55)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fail", [cuda, cpu, numpy])
 @pytest.mark.parametrize(("name", "done"), [("advance", 3), ("evaluate", tiny_runs.UPDATES)])
 def test_no_memory_left(
@@ -378,7 +369,6 @@ def test_another_error_of_torch_is_not_called_a_lack_of_memory(monkeypatch: pyte
         cli.main(words("late"))
 
 
-@pytest.mark.slow
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
     whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -400,7 +390,6 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
     assert_goes_on(whole)
 
 
-@pytest.mark.slow
 def test_weights_that_are_no_numbers_never_take_the_place_of_a_good_checkpoint(
     whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -423,7 +412,6 @@ def test_weights_that_are_no_numbers_never_take_the_place_of_a_good_checkpoint(
     assert_goes_on(whole)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("call", [3, 4], ids=["in the last validation", "while scoring"])
 def test_ctrl_c_after_training_says_how_to_go_on(
     call: int, whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
