@@ -13,14 +13,13 @@ import pytest
 
 from harness.boards import submit
 from harness.evaluation import evaluate
-from harness.evaluation.score import curves, metrics
 from harness.method.registry import load_method
 from harness.protocol.load import load_protocol
-from harness.runs.folder import NOTED, SCORES, read_record, read_scores, write_scores
+from harness.runs.folder import NOTED, read_record
 from harness.training.recipe import budget_hash
 from harness.training.recipe_file import resolve_for
 from harness.util.tensor_files import WEIGHTS, load_tensors, save_tensors, sha256_of
-from tests.helpers.submissions import BOARD, finished, rewritten, rows, submitted, verify
+from tests.helpers.submissions import BOARD, finished, raise_scores, rewritten, rows, submitted, verify
 
 pytestmark = pytest.mark.usefixtures("tiny_board")
 
@@ -85,16 +84,7 @@ def test_scores_that_submit_does_not_draw_are_found_by_verify(
     monkeypatch.setattr(evaluate, "BATCH", 2)
     monkeypatch.setattr(submit, "SAMPLE", 2)
     monkeypatch.setattr(evaluate.random, "SystemRandom", lambda: Chance(looked_at))
-    scores = read_scores(run / SCORES)
-    scores["right"][:2], scores["by_step"][:2] = scores["count"][:2], 1.0
-    scores["revealed_right"][:2] = scores["revealed_count"][:2]
-    write_scores(run / SCORES, scores)
-    protocol = load_protocol("tiny.yaml").protocol
-    claims = {
-        name: {"mean": mean, "interval": interval, "episodes": episodes}
-        for name, (mean, interval, episodes) in metrics(protocol, scores).items()
-    }
-    rewritten(run, metrics=claims, curves=curves(protocol, scores), scores=sha256_of(run / SCORES))
+    raise_scores(run, slice(2))
     if looked_at == 0:
         assert submitted(run) == 3
         assert "the weights do not give the scores" in capsys.readouterr().err

@@ -14,9 +14,7 @@ import pytest
 from harness import cli
 from harness.boards import submit
 from harness.evaluation import evaluate
-from harness.evaluation.score import curves, metrics
-from harness.protocol.load import load_protocol
-from harness.runs.folder import RECORD, SCORES, read_scores, write_scores
+from harness.runs.folder import RECORD, SCORES
 from harness.testing import tiny_dataset
 from harness.util.tensor_files import sha256_of
 from tests.helpers.submissions import (
@@ -27,6 +25,7 @@ from tests.helpers.submissions import (
     better_scores,
     finished,
     other_weights,
+    raise_scores,
     rewritten,
     rows,
     submitted,
@@ -200,17 +199,7 @@ def test_a_method_that_breaks_the_rules_is_not_taken(mine: dict[str, str], capsy
 
 def _forged_tail(folder: Path) -> None:
     """Better scores of all but the first batch, with every number and hash made to fit."""
-    scores = read_scores(folder / SCORES)
-    scores["right"][-2:] = scores["count"][-2:]
-    scores["revealed_right"][-2:] = scores["revealed_count"][-2:]
-    scores["by_step"][-2:] = 1.0
-    write_scores(folder / SCORES, scores)
-    protocol = load_protocol("tiny.yaml").protocol
-    claims = {
-        name: {"mean": mean, "interval": interval, "episodes": episodes}
-        for name, (mean, interval, episodes) in metrics(protocol, scores).items()
-    }
-    rewritten(folder, metrics=claims, curves=curves(protocol, scores), scores=sha256_of(folder / SCORES))
+    raise_scores(folder, slice(-2, None))
 
 
 @pytest.mark.parametrize("words", [["--full"], []])

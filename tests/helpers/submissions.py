@@ -96,6 +96,20 @@ def better_scores(folder: Path, coherent: bool) -> None:
         rewritten(folder, metrics=fields, curves=curves(protocol, scores))
 
 
+def raise_scores(folder: Path, rows: slice) -> None:
+    """The best scores in these test episodes, with every number and hash of the record made to fit."""
+    scores = read_scores(folder / SCORES)
+    scores["right"][rows], scores["by_step"][rows] = scores["count"][rows], 1.0
+    scores["revealed_right"][rows] = scores["revealed_count"][rows]
+    write_scores(folder / SCORES, scores)
+    protocol = load_protocol("tiny.yaml").protocol
+    claims = {
+        name: {"mean": mean, "interval": interval, "episodes": episodes}
+        for name, (mean, interval, episodes) in metrics(protocol, scores).items()
+    }
+    rewritten(folder, metrics=claims, curves=curves(protocol, scores), scores=sha256_of(folder / SCORES))
+
+
 def edit_row(change: Any) -> None:
     """Edits the first row of the board, and makes the SHA-256 of its line fit."""
     content = json.loads(BOARD.read_text().splitlines()[0])
