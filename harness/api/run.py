@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ from harness.boards.row import publish_run
 from harness.data.open_dataset import default_cache
 from harness.method.interface import Method
 from harness.records.provenance import cores
-from harness.runs.resolve import Prepared, Request, prepare, with_seed
+from harness.runs.resolve import Prepared, Request, prepare, resumed_or_begun, with_seed
 from harness.runs.run import run as run_prepared
 from harness.tracking import tracker
 from harness.training.callbacks import Callback
@@ -187,10 +186,8 @@ def finished(
     """
     if boards is not None:
         check_writable(boards, f"{runs[0].loaded.name}.jsonl.lock")  # now, and not after training
-    if any(each.folder.is_dir() for each in runs):
-        runs = [each if each.folder.is_dir() else _begun_anew(each) for each in runs]
     records = []
-    for prepared in runs:
+    for prepared in resumed_or_begun(runs):
         record = run_prepared(prepared, quiet, callbacks)
         records.append(record if boards is None else publish_run(record, prepared, boards, check))
     last = runs[-1]
@@ -199,10 +196,6 @@ def finished(
         view = view_board(last.loaded.name, last.protocol, boards, last.stand_in)
         outcome = outcome_of(records[-1], view, boards)
     return Result(last.protocol, tuple(records), tuple(each.folder for each in runs), boards, outcome)
-
-
-def _begun_anew(prepared: Prepared) -> Prepared:
-    return dataclasses.replace(prepared, request=dataclasses.replace(prepared.request, resume=False))
 
 
 def _weights_of(method: Method, cache: Path) -> Path:

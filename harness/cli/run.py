@@ -134,6 +134,7 @@ def execute(args: argparse.Namespace) -> int:
 
 def _run_all(runs: list[Prepared], args: argparse.Namespace) -> int:
     from harness.boards.row import publish_run
+    from harness.runs.resolve import resumed_or_begun
     from harness.runs.run import run
     from harness.tracking import tracker
     from harness.util.atomic_files import check_writable
@@ -142,7 +143,7 @@ def _run_all(runs: list[Prepared], args: argparse.Namespace) -> int:
     if boards is not None:
         check_writable(boards, f"{runs[0].loaded.name}.jsonl.lock")  # now, and not after training
     records, trackers = [], [tracker(name) for name in args.log]
-    for prepared in _resumed(runs):
+    for prepared in resumed_or_begun(runs):
         try:
             record = run(prepared, args.quiet, trackers)
         except KeyboardInterrupt:
@@ -153,17 +154,6 @@ def _run_all(runs: list[Prepared], args: argparse.Namespace) -> int:
         records.append(record)
     _show(runs, records, boards, args)
     return 0
-
-
-def _resumed(runs: list[Prepared]) -> list[Prepared]:
-    """Of several seeds with --resume, those that were not begun begin, unless none was begun."""
-    if not any(each.folder.is_dir() for each in runs):
-        return runs
-    return [each if each.folder.is_dir() else _begun_anew(each) for each in runs]
-
-
-def _begun_anew(prepared: Prepared) -> Prepared:
-    return dataclasses.replace(prepared, request=dataclasses.replace(prepared.request, resume=False))
 
 
 def _show(runs: list[Prepared], records: list[Record], boards: Path | None, args: argparse.Namespace) -> None:

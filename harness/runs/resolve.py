@@ -156,6 +156,17 @@ def with_seed(prepared: Prepared, seed: int) -> Prepared:
     return dataclasses.replace(prepared, request=request, identity=identity, folder=folder)
 
 
+def resumed_or_begun(runs: list[Prepared]) -> list[Prepared]:
+    """Of several seeds that resume, those that were not begun begin, unless none was begun."""
+    if not any(each.folder.is_dir() for each in runs):
+        return runs
+    return [each if each.folder.is_dir() else _without_resume(each) for each in runs]
+
+
+def _without_resume(prepared: Prepared) -> Prepared:
+    return dataclasses.replace(prepared, request=dataclasses.replace(prepared.request, resume=False))
+
+
 def _folder(request: Request, protocol: str, method: str, identity: dict[str, Any]) -> Path:
     own = json_hash({**identity, CUT: ""})[:10]
     return request.folder or request.out / protocol / f"{method}-{identity['budget']}-s{request.seed}-{own}"
