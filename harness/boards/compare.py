@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from harness.boards import intervals
-from harness.boards.artifacts import scores_of
+from harness.boards.artifacts import SCORES_FOLDER, scores_of
+from harness.boards.places import is_shipped
 from harness.boards.standings import Entry, Standings
 from harness.evaluation.score import Each, each
 from harness.protocol.models import AnyProtocol
@@ -70,6 +71,11 @@ def differences(protocol: AnyProtocol, first: Entry, second: Entry, boards: Path
 
 def _values(protocol: AnyProtocol, record: Record, boards: Path) -> Each:
     scores = scores_of(record, boards)
+    if scores is None and is_shipped(boards) and not (boards / SCORES_FOLDER).is_dir():
+        raise UserError(
+            f"the scores of single episodes of run {record.run} do not come with an installed harness, only with a "
+            f"checkout of the project: compare there, or run it again: {record.command}"
+        )
     if scores is None:
         raise UserError(
             f"the scores of single episodes of run {record.run} are not kept with this board; run it again: "

@@ -32,6 +32,7 @@ from harness.records.parts import Isolated
 from harness.records.record import Record
 from harness.util.aside import aside
 from harness.util.errors import UserError
+from harness.util.option_names import option
 from harness.util.tensor_files import load_tensors, load_weights, sha256_of
 
 
@@ -85,7 +86,7 @@ def method_of(record: Record, named: str | None = None) -> LoadedMethod:
         if name is None:
             raise UserError(
                 f"its method {record.target} is not part of the harness and is imported only if you name it: "
-                f"--method {record.target}"
+                f"{option('method', record.target)}"
             )
         found = load_method(name)
     if found.cls.version != record.method_version:

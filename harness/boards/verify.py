@@ -19,6 +19,7 @@ from harness.records.marks import is_check_mark
 from harness.records.record import BESIDE, Record
 from harness.runs.folder import SCORES, read_record, read_scores
 from harness.util.errors import HarnessError, UserError
+from harness.util.option_names import option
 
 EPISODE_TOLERANCE, MEAN_TOLERANCE = 1.0, 0.25
 """Percentage points by which episodes may differ on average, and by which their mean may. On the machine and the
@@ -95,7 +96,9 @@ def _verified(
         return Verdict("not re-scored", allows(record) + held)
     wanted = min(episodes or record.test_episodes, record.test_episodes)
     if claimed is None and wanted < record.test_episodes:
-        return Verdict("not re-scored", "it keeps no scores of single episodes: all must be scored (no --episodes)")
+        return Verdict(
+            "not re-scored", f"it keeps no scores of single episodes: all must be scored (no {option('episodes')})"
+        )
     player = inspected(record, bench, named, weights)
     if player.wrong:
         return _otherwise(player.wrong)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -10,7 +11,8 @@ from harness import __version__
 from harness.cli.notices import show_notices
 from harness.cli.parser import Parser
 from harness.util import progress
-from harness.util.errors import HarnessError, known_name, unknown
+from harness.util.errors import HarnessError, UserError, known_name, unknown
+from harness.util.option_names import named_for_shell
 from harness.util.shown_text import shortened, shown
 from harness.util.signals import interrupting
 from harness.util.text import replace_unencodable
@@ -44,6 +46,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("harness.cli.check", "test that a method conforms to the interface: causality, isolation, label timing"),
 }
 
+_WRONG_PLACES = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+}
+"""What the system says of a file or folder that cannot be the one that was meant."""
+
 _TOP = """usage: harness COMMAND ...
 
 A declarative episode-protocol benchmark harness: a protocol (YAML) declares what a method sees, when labels
@@ -69,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        with interrupting():
+        with interrupting(), named_for_shell():
             code = _dispatch(words)
         sys.stdout.flush()
         return code
@@ -95,12 +110,11 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         if debug:
             raise
-        where = f": {error.filename}" if error.filename else ""
-        print(
-            f"harness: error: {error.strerror or error}{shortened(where)} (--debug shows where it happened)",
-            file=sys.stderr,
-        )
-        return 1
+        wrong_place = error.errno in _WRONG_PLACES and error.filename is not None
+        where = f": {shortened(shown(str(error.filename)))}" if error.filename else ""
+        hint = "" if wrong_place else " (--debug shows where it happened)"
+        print(f"harness: error: {error.strerror or error}{where}{hint}", file=sys.stderr)
+        return UserError.exit_code if wrong_place else 1
 
 
 def _dispatch(words: list[str]) -> int:

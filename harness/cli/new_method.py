@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from harness.cli.common import add_json
-from harness.util.shown_text import in_json
+from harness.util.shown_text import in_json, shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,11 +24,11 @@ def execute(args: argparse.Namespace) -> int:
     if args.json:
         print(in_json({"method": target, "recipe": str(recipe), "test": str(test)}))
         return 0
-    print(
-        f"wrote {method}, {recipe} and {test}\n\n"
-        "it works as it is:\n"
-        f"  python -m pytest {test}\n"
-        f"  harness check {target}\n"
-        f"  harness run omniglot_5way_online --method {target} --budget smoke --data stand-in"
-    )
+    commands = [
+        ["python", "-m", "pytest", str(test)],
+        ["harness", "check", target],
+        ["harness", "run", "omniglot_5way_online", "--method", target, "--budget", "smoke", "--data", "stand-in"],
+    ]
+    lines = [f"wrote {method}, {recipe} and {test}", "", "it works as it is:"]
+    print(shown("\n".join([*lines, *(f"  {shlex.join(words)}" for words in commands)])))
     return 0

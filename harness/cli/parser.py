@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import NoReturn
 
-from harness.util.errors import UserError, nearest, some_of, unknown
+from harness.util.errors import UserError, known_name, nearest, some_of, unknown
 
 
 class Defaults(argparse.HelpFormatter):
@@ -44,8 +44,8 @@ class Parser(argparse.ArgumentParser):
             self.print_help()
             return None
         for before, word in pairwise(["", *given]):
-            if not word or re.fullmatch(r"--[\w-]+=", word):
-                name = word.rstrip("=") or (before if before in known else "an argument")
+            if not word or re.fullmatch(r"--[\w-]+=(--)?", word):  # of '--name=--' argparse makes an empty list
+                name = word.partition("=")[0] or (before if before in known else "an argument")
                 raise UserError(f"{name} is empty; give a value. '{self.prog} -h' says more.")
             if "\0" in word:
                 raise UserError(f"an argument holds a null byte: {word}")
@@ -54,6 +54,9 @@ class Parser(argparse.ArgumentParser):
             name = word.split("=")[0]
             if re.match(r"--?[A-Za-z]", name) and name not in known and not _short(name, known):
                 raise unknown(f"option of '{self.prog}'", name, known)
+        for action in self._actions:
+            if action.choices is not None and action.type is None:
+                action.type = _in_any_capitals(action.choices)
         return self.parse_args(words)
 
     def error(self, message: str) -> NoReturn:
@@ -65,6 +68,11 @@ class Parser(argparse.ArgumentParser):
             hint = f" Did you mean '{guess}'?" if guess else ""
             message = f"{choice[1]} cannot be '{choice[2]}'.{hint} Allowed: {some_of(options, choice[2])}"
         raise UserError(f"{message}. '{self.prog} -h' says more.")
+
+
+def _in_any_capitals(choices: Iterable[str]) -> Callable[[str], str]:
+    """Reads one of the choices, however it is capitalised; what is none of them is left for argparse to refuse."""
+    return lambda text: known_name(text, choices) or text
 
 
 def _short(name: str, known: Sequence[str]) -> bool:

@@ -30,6 +30,7 @@ from harness.data.cards import Card
 from harness.data.dataset import SPLITS, ClassTable, Dataset
 from harness.data.sources import Decoded, Source
 from harness.util.errors import UserError
+from harness.util.option_names import option
 from harness.util.progress import track
 
 LOG = logging.getLogger(__name__)
@@ -214,5 +215,5 @@ def _writing(cache: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"cannot write decoded data sets into {cache}: {error.strerror or error}. "
-            "Choose another folder with --cache DIR or the environment variable HARNESS_CACHE"
+            f"Choose another folder with {option('cache', 'DIR')} or the environment variable HARNESS_CACHE"
         ) from error

@@ -16,6 +16,7 @@ from harness.data.registered import registered_dataset
 from harness.data.sources import Finder
 from harness.util.atomic_files import is_folder
 from harness.util.errors import MissingData, UserError, unknown
+from harness.util.option_names import option
 from harness.util.progress import track
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _root(given: Path | None) -> Path | None:
         return None
     root = root.expanduser().absolute()
     if not is_folder(root):
-        raise UserError(f"the data root {root} is not a folder (--data-root DIR or {DATA_VARIABLE})")
+        raise UserError(f"the data root {root} is not a folder ({option('data-root', 'DIR')} or {DATA_VARIABLE})")
     return root
 
 
@@ -152,8 +153,8 @@ def _missing(card: Card, finder: Finder, root: Path | None, cache: Path, reason:
         if place is not None:
             lines += [f"  {place / wanted}" for wanted in finder.places]
     if root is None:
-        lines.append(f"  (no data root was given: --data-root DIR or {DATA_VARIABLE})")
+        lines.append(f"  (no data root was given: {option('data-root', 'DIR')} or {DATA_VARIABLE})")
     lines.append(f"  {cache / card.name}-v{finder.version}-* (decoded before)")
     lines.append(f"{finder.advice}.")
-    lines.append("To try things without it, run on the generated stand-in: --data stand-in")
+    lines.append(f"To try things without it, run on the generated stand-in: {option('data', 'stand-in')}")
     return MissingData("\n".join(lines))

@@ -36,6 +36,7 @@ from harness.protocol.models import AnyProtocol
 from harness.records.parts import Isolated
 from harness.util.confinement import BUBBLEWRAP, bubblewrap, environment, import_paths, uncovered, wrapped
 from harness.util.errors import RunError, UserError
+from harness.util.option_names import switch
 from harness.util.shown_text import in_line
 
 LOG = logging.getLogger(__name__)
@@ -171,7 +172,9 @@ class _Worker:
 
     def __init__(self, player: Player, device: torch.device, bounds: Bounds) -> None:
         if os.name != "posix":
-            raise UserError(f"isolated scoring needs a POSIX system, this is {os.name}; score with --in-process")
+            raise UserError(
+                f"isolated scoring needs a POSIX system, this is {os.name}; score with {switch('in-process')}"
+            )
         self.player, self.device, self.bounds = player, device, bounds
         self.begin()
 

@@ -16,6 +16,7 @@ from harness.runs.resolve import CUT, Prepared
 from harness.util.atomic_files import leftovers, replacing
 from harness.util.errors import UserError
 from harness.util.json_files import read_json
+from harness.util.option_names import option, switch
 from harness.util.tensor_files import WEIGHTS, sha256_of
 
 NOTED, CHECKPOINT, SCORES, RECORD = "run.json", "checkpoint.safetensors", "scores.npz", "record.json"
@@ -54,7 +55,7 @@ def enter(prepared: Prepared) -> Record | None:
             found = read_json(noted)
             theirs, status = dict(found["identity"]), found["status"]
         except (ValueError, KeyError, TypeError):
-            raise UserError(f"{noted} is damaged; set the folder aside with --fresh") from None
+            raise UserError(f"{noted} is damaged; set the folder aside with {switch('fresh')}") from None
         differing = differences({**theirs, CUT: ""}, {**prepared.identity, CUT: ""})
         if differing:
             raise UserError(f"{folder} belongs to another run:\n  " + "\n  ".join(differing))
@@ -62,12 +63,12 @@ def enter(prepared: Prepared) -> Record | None:
             _check_limits(folder, theirs.get(CUT, ""), prepared.identity[CUT])
             record = read_record(folder)
             if not untouched(folder, found):
-                raise UserError(f"{folder / RECORD} was changed after the run; run again with --fresh")
+                raise UserError(f"{folder / RECORD} was changed after the run; run again with {switch('fresh')}")
             return record
         if not request.resume:
             raise UserError(
-                f"{folder} holds an unfinished run ({status}); add --resume to go on with it, "
-                "or --fresh to set it aside and begin again"
+                f"{folder} holds an unfinished run ({status}); add {switch('resume')} to go on with it, "
+                f"or {switch('fresh')} to set it aside and begin again"
             )
     elif request.resume and not folder.is_dir():
         raise UserError(nothing_to_resume(prepared))
@@ -91,7 +92,7 @@ def nothing_to_resume(prepared: Prepared) -> str:
                 lines = differences({**theirs, CUT: ""}, {**prepared.identity, CUT: ""})
                 others.append("\n    ".join([f"{noted.parent} ({found['status']})", *lines]))
     if not others:
-        return f"{text}; leave --resume out to begin one"
+        return f"{text}; leave {switch('resume')} out to begin one"
     listed = [f"  {each}" for each in others[:_MOST_NAMED]]
     more = [f"  and {len(others) - _MOST_NAMED} more"] if len(others) > _MOST_NAMED else []
     own = f"{prepared.method.name} on {prepared.loaded.name}"
@@ -103,8 +104,9 @@ def _check_limits(folder: Path, theirs: str, ours: str) -> None:
     if theirs != ours:
         there, here = (f"cut short by {each}" if each else "not cut short" for each in (theirs, ours))
         raise UserError(
-            f"{folder} holds this run, finished and {there}; now it would be {here}. Add --fresh to set it aside and "
-            "train again, or --run DIR to have both"
+            f"{folder} holds this run, finished and {there}; now it would be {here}. "
+            f"Add {switch('fresh')} to set it aside and "
+            f"train again, or {option('run', 'DIR')} to have both"
         )
 
 
@@ -118,13 +120,13 @@ def read_record(folder: Path) -> Record:
     try:
         content = read_json(path)
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); run again with --fresh") from None
+        raise UserError(f"{path} is damaged ({error}); run again with {switch('fresh')}") from None
     try:
         return Record.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
-        raise UserError(f"{path} is damaged ({where}: {first['msg']}); run again with --fresh") from None
+        raise UserError(f"{path} is damaged ({where}: {first['msg']}); run again with {switch('fresh')}") from None
 
 
 def note(prepared: Prepared, status: str) -> None:

@@ -20,6 +20,7 @@ from harness.training.recipe import Budget, budget_hash
 from harness.training.recipe_file import Resolved, resolve_for
 from harness.training.selection import validation_protocol
 from harness.util.errors import UserError
+from harness.util.option_names import option
 from harness.util.precision import Precision
 from harness.util.tensor_files import WEIGHTS, sha256_of
 
@@ -123,7 +124,9 @@ def prepare(
     check_possible(protocol, dataset)
     whole = whole_test(protocol, dataset)
     if request.test_episodes is not None and request.test_episodes > whole:
-        raise UserError(f"--test-episodes is {request.test_episodes}; the whole test of {loaded.name} has {whole}")
+        raise UserError(
+            f"{option('test-episodes')} is {request.test_episodes}; the whole test of {loaded.name} has {whole}"
+        )
     if validation_protocol(protocol, dataset) is None:
         budget = budget.model_copy(update={"validation": None})
     identity = {
@@ -176,7 +179,7 @@ def weights_file(init: Path) -> Path:
     """The weights of a run folder, or the file itself."""
     path = init / WEIGHTS if init.is_dir() else init
     if not path.is_file():
-        raise UserError(f"--init: no weights at {path}; name a finished run's folder or a weights file")
+        raise UserError(f"{option('init')}: no weights at {path}; name a finished run's folder or a weights file")
     return path
 
 

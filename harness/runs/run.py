@@ -51,6 +51,7 @@ from harness.util import progress as screen
 from harness.util.allocator import keep_freed_memory
 from harness.util.atomic_files import check_writable
 from harness.util.errors import HarnessError, RunError, UserError
+from harness.util.option_names import in_shell, switch
 from harness.util.signals import nothing_to_save
 from harness.util.tensor_files import WEIGHTS, load_tensors, load_weights, save_tensors, without_prefix
 
@@ -85,7 +86,9 @@ def run(prepared: Prepared, quiet: bool = False, callbacks: Sequence[Callback] =
         if finished:
             LOG.info(f"the run in {folder} was finished on {finished.when:%Y-%m-%d at %H:%M} UTC and is not repeated")
             if prepared.request.isolated and finished.isolated is None:
-                LOG.warning(f"the run in {folder} was scored in the harness's own process; --fresh scores it isolated")
+                LOG.warning(
+                    f"the run in {folder} was scored in the harness's own process; {switch('fresh')} scores it isolated"
+                )
         return finished or _watched(prepared, quiet, callbacks)
     finally:
         lock.release()
@@ -219,9 +222,8 @@ def _check_options(prepared: Prepared, method: Method, source: EpisodeSource) ->
             raise
         given = ", ".join(f"{name}={value}" for name, value in prepared.request.options.items())
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"{type(method).__name__} with {given} cannot play an episode: {said} (--debug shows where)"
-        ) from error
+        where = " (--debug shows where)" if in_shell() else ""
+        raise UserError(f"{type(method).__name__} with {given} cannot play an episode: {said}{where}") from error
 
 
 def _scored(prepared: Prepared, method: Method, source: EpisodeSource) -> tuple[Scores, Isolated | None]:

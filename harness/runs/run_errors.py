@@ -6,6 +6,7 @@ import errno
 from pathlib import Path
 
 from harness.util.errors import RunError, UserError
+from harness.util.option_names import option, switch
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
@@ -27,10 +28,11 @@ def memory_error(error: BaseException, checkpoint: Path) -> RunError:
     said = (str(error).strip() or type(error).__name__).splitlines()[0]
     return RunError(
         f"out of memory: {said}\n"
-        f"{_saved(checkpoint)} Where more memory is free (other jobs stopped, another --device), go on with --resume.\n"
-        "To need less, which makes it another run: a smaller 'batch' in the recipe (--recipe FILE), smaller options of "
-        "the method (--set NAME=VALUE), a protocol with fewer ways or steps; where it ran out while scoring, fewer "
-        "--test-episodes."
+        f"{_saved(checkpoint)} Where more memory is free (other jobs stopped, another {option('device')}), "
+        f"go on with {switch('resume')}.\n"
+        f"To need less, which makes it another run: a smaller {option('batch')}, smaller options of the method "
+        f"({option('set')}), a protocol with fewer ways or steps; where it ran out while scoring, fewer "
+        f"{option('test-episodes')}."
     )
 
 
@@ -38,14 +40,14 @@ def file_error(error: OSError, checkpoint: Path) -> RunError:
     """The RunError in place of a file or folder that could not be read or written."""
     where = error.filename or checkpoint.parent
     advice = " Make room there, then" if error.errno in _FULL else " Once that is mended,"
-    return RunError(f"{where}: {error.strerror or error}. {_saved(checkpoint)}{advice} go on with --resume.")
+    return RunError(f"{where}: {error.strerror or error}. {_saved(checkpoint)}{advice} go on with {switch('resume')}.")
 
 
 def folder_error(error: OSError, folder: Path) -> UserError | RunError:
     """The error in place of a run folder that cannot be made."""
     said = f"the run folder {folder} cannot be made: {error.filename or folder.parent}: {error.strerror or error}"
     if error.errno in _REFUSED:
-        return UserError(f"{said}. Choose another place with --out DIR")
+        return UserError(f"{said}. Choose another place with {option('out', 'DIR')}")
     return RunError(f"{said}. Nothing was begun; give the same command again once that is mended")
 
 

@@ -18,6 +18,7 @@ from harness.runs.resolve import CUT, Prepared, Request, prepare
 from harness.sweep.expand import SweepRun
 from harness.util.errors import UserError
 from harness.util.json_files import read_json
+from harness.util.progress import tracked
 
 State = Literal["waiting", "unfinished", "done"]
 
@@ -82,7 +83,7 @@ def plan_runs(runs: Sequence[SweepRun], places: Places) -> list[Planned]:
     def rows_of(path: Path) -> list[Record]:
         return [record for _, record in read_board(path).records]
 
-    for number in order:
+    for number in tracked(order, "resolving runs", "runs"):
         run = runs[number]
         try:
             loaded = load_protocol(run.protocol)

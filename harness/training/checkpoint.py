@@ -10,6 +10,7 @@ from torch import Tensor
 from harness.training.stages import RunningStage
 from harness.training.state import Progress, Training
 from harness.util.errors import UserError
+from harness.util.option_names import switch
 from harness.util.tensor_files import load_tensors, load_weights, save_tensors, with_prefix, without_prefix
 
 Tensors = dict[str, Tensor]
@@ -53,5 +54,5 @@ def _progress_of(header: dict[str, Any], training: Training) -> Progress:
     except (KeyError, TypeError, IndexError):
         raise UserError(
             f"{training.checkpoint} is damaged: it does not say how far the training got; "
-            "set the run folder aside with --fresh"
+            f"set the run folder aside with {switch('fresh')}"
         ) from None

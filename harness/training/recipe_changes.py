@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.training.recipe import Budget, EpisodeChange, Optimizer, Stage, Validation
 from harness.util.errors import UserError, nearest
+from harness.util.option_names import option
 from harness.yaml_files.messages import findings
 from harness.yaml_files.scalars import Trap, scalar
 
@@ -32,9 +33,9 @@ STAGE_KEYS = (
 BUDGET_KEYS = ("augment", *(f"validation.{key}" for key in Validation.model_fields))
 """What can be changed of a budget that no stage has."""
 _ELSEWHERE = {
-    "options": "options of the method are set with --set NAME=VALUE",
-    "precision": "the precision is chosen with --precision",
-    "stages": "name a stage of it: 'STAGE.KEY=VALUE'",
+    "options": "options of the method are set with {set}",
+    "precision": "the precision is chosen with {precision}",
+    "stages": "name a stage of it: 'STAGE.KEY'",
     "optimizer.lr": "the learning rate is the key 'lr'",
 }
 
@@ -79,7 +80,7 @@ def changed(budget: Budget, changes: Mapping[str, Any], left_out: Mapping[str, s
         data, together = budget.model_dump(), list(group)
         for _, path, key in together:
             if path.startswith("validation.") and budget.validation is None:
-                raise UserError(f"--override {key}: this budget of the recipe has no validation")
+                raise UserError(f"{_named(key)}: this budget of the recipe has no validation")
             before = copy.deepcopy(data)
             _set(data, stage, path, changes[key])
             if data != before:
@@ -118,27 +119,33 @@ def _split(key: str, budget: Budget, left_out: Mapping[str, str]) -> tuple[str, 
     name = max(scoped, key=len)
     rest = key.removeprefix(f"{name}.")
     if name in left_out and all(stage.name != name for stage in budget.stages):
-        raise UserError(f"--override {key}: stage '{name}' is left out on this protocol: {left_out[name]}")
+        raise UserError(f"{_named(key)}: stage '{name}' is left out on this protocol: {left_out[name]}")
     if rest not in STAGE_KEYS:
         raise UserError(_no_such(key, rest, list(STAGE_KEYS), []))
     return name, rest
 
 
+def _named(key: str) -> str:
+    """The option that a change was made with."""
+    return option(key) if key in {"lr", "batch"} else f"{option('override')} {key}"
+
+
 def _no_such(given: str, key: str, known: list[str], stages: list[str]) -> str:
+    where = _named(given)
     for name in (key, key.partition(".")[0]):
         if name in _ELSEWHERE:
-            return f"--override {given}: {_ELSEWHERE[name]}"
+            return f"{where}: {_ELSEWHERE[name].format(set=option('set'), precision=option('precision'))}"
     if key in BUDGET_KEYS:
-        return f"--override {given}: '{key}' is of the whole budget; leave the stage out"
+        return f"{where}: '{key}' is of the whole budget; leave the stage out"
     stage = next((key.removesuffix(f".{each}") for each in STAGE_KEYS if key.endswith(f".{each}")), None)
     if stage is not None and stages and stage not in {"episode", "optimizer", "validation"}:
         close = nearest(stage, stages)
         hint = f" Did you mean '{close}'?" if close else ""
-        return f"--override {given}: there is no stage '{stage}'.{hint} Stages: {', '.join(stages)}."
+        return f"{where}: there is no stage '{stage}'.{hint} Stages: {', '.join(stages)}."
     guess = nearest(key, [*known, *(f"{stage}.{each}" for stage in stages for each in known)])
     hint = f" Did you mean '{guess}'?" if guess else ""
     whose = f", or the same behind a stage's name and a dot ({', '.join(stages)})" if stages else ""
-    return f"--override {given}: there is no key '{key}'.{hint} Allowed: {', '.join(known)}{whose}."
+    return f"{where}: there is no key '{key}'.{hint} Allowed: {', '.join(known)}{whose}."
 
 
 def _set(data: dict[str, Any], stage: str, path: str, value: Any) -> None:
@@ -183,6 +190,5 @@ def _validated(data: dict[str, Any], together: list[tuple[str, str, str]]) -> Bu
         for each in findings(BUDGET, data, error):
             ends = {path.rpartition(".")[2]: key for _, path, key in together}
             key = ends.get(str(each.loc[-1]), together[0][2]) if each.loc else together[0][2]
-            where = f"--{key}" if key in {"lr", "batch"} else f"--override {key}"
-            raise UserError(f"{where}: {each.message}") from None
+            raise UserError(f"{_named(key)}: {each.message}") from None
         raise

@@ -17,6 +17,7 @@ from harness.training.recipe import BUDGETS, Budget, Part, Recipe, Stage, staged
 from harness.training.recipe_changes import changed
 from harness.training.recipe_library import FAMILIES, LIBRARY, written_out
 from harness.util.errors import UserError
+from harness.util.option_names import option
 from harness.util.shipped_files import recipes_dir
 from harness.yaml_files.document import Document, validated
 from harness.yaml_files.extends import EXTENDS, inherited
@@ -247,7 +248,7 @@ def _check_changed(budget: Budget, own: AnyProtocol, used: AnyProtocol) -> None:
     for stage in budget.stages:
         reason = why_left_out(stage, own)
         if reason:
-            raise UserError(f"--override: stage '{stage.name}' cannot be trained on: {reason}")
+            raise UserError(f"{option('override')}: stage '{stage.name}' cannot be trained on: {reason}")
         staged(used, stage.episode, stage.kind)
 
 

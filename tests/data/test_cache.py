@@ -278,7 +278,7 @@ def test_temporary_files_of_a_decoder_are_not_kept(tmp_path: Path) -> None:
 
 def test_a_cache_that_cannot_be_written_says_how_to_choose_another(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match=r"--cache DIR.*HARNESS_CACHE") as caught:
+    with pytest.raises(UserError, match=r"cache=DIR or .* HARNESS_CACHE") as caught:
         cache.load(CARD, 1, SOURCE, tmp_path / "file" / "cache")
     assert str(tmp_path / "file" / "cache") in str(caught.value)
 

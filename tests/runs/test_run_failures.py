@@ -356,7 +356,7 @@ def test_no_memory_left(
     message = said(capsys)
     assert message.startswith("harness: error: out of memory: ")
     assert "llocate" in message
-    for advice in ("The last good checkpoint is kept", "--resume", "'batch' in the recipe", "fewer ways", "--test-ep"):
+    for advice in ("The last good checkpoint is kept", "--resume", "a smaller --batch", "fewer ways", "--test-ep"):
         assert advice in message
     assert json.loads((run_folder() / "run.json").read_text())["status"] == "failed"
     assert updates() == done

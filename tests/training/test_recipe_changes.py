@@ -12,6 +12,7 @@ from harness.training.recipe import Budget, budget_hash
 from harness.training.recipe_changes import changed, in_words, parse_changes
 from harness.training.recipe_file import Resolved, resolve_budget
 from harness.util.errors import UserError
+from harness.util.option_names import named_for_shell
 from harness.util.shipped_files import recipes_dir
 
 RECIPE = """\
@@ -109,7 +110,7 @@ def test_the_command_line_is_read_as_a_recipe_is() -> None:
         (["the protocol.episode.queries=6"], "'episode.queries'"),
         (["episode.order=sorted"], "--override episode.order: found"),
         (["name=a"], "there is no key 'name'"),
-        (["options.channels=3"], "--set NAME=VALUE"),
+        (["options.channels=3"], "options of the method are set with --set"),
         (["precision=bf16"], "--precision"),
         (["optimizer.lr=3"], "the learning rate is the key 'lr'"),
         (["classes.validation.every=3"], "'validation.every' is of the whole budget; leave the stage out"),
@@ -123,10 +124,26 @@ def test_the_command_line_is_read_as_a_recipe_is() -> None:
 def test_what_cannot_be_changed_is_refused_with_what_is_allowed(
     overrides: list[str], said: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError) as caught:
+    with named_for_shell(), pytest.raises(UserError) as caught:
         resolved(tmp_path, parse_changes(None, None, overrides))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lr": -1}, "lr: found -1"),
+        ({"classes.lrr": 3}, "override classes.lrr: there is no key 'lrr'"),
+        ({"options.channels": 3}, "override options.channels: options of the method are set with options"),
+    ],
+)
+def test_to_python_what_cannot_be_changed_is_named_as_an_argument(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as caught:
+        resolved(tmp_path, changes)
+    assert str(caught.value).startswith(said)
 
 
 def test_there_is_nothing_to_change_where_nothing_is_trained_or_validated() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.data.image_decoding import NAMED, listed
 from harness.data.user.model import OwnData
 from harness.util.errors import MissingData, UserError, nearest
+from harness.util.option_names import option
 
 LOG = logging.getLogger(__name__)
 
@@ -92,7 +93,8 @@ def missing(data: OwnData, what: str, looked: Iterable[Path]) -> MissingData:
     """The error for files that are nowhere."""
     lines = [f"the data set '{data.name}' is missing: there is no {what}. Looked for:"]
     lines += [f"  {place}" for place in looked]
-    lines.append("A relative path is taken from the folder of the protocol file, then from --data-root DIR")
+    root = option("data-root", "DIR")
+    lines.append(f"A relative path is taken from the folder of the protocol file, then from {root}")
     return MissingData("\n".join(lines))
 
 

@@ -1,0 +1,43 @@
+"""Options in messages as the reader of the message writes them: `--resume` in a shell, `resume=True` in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_ARGUMENTS = {"time": "seconds", "run": "folder", "set": "options"}
+"""Options whose argument in the Python API is not called like them."""
+
+_in_shell = False
+
+
+@contextmanager
+def named_for_shell() -> Iterator[None]:
+    """In the block, options are named as on the command line; elsewhere as arguments of the Python API."""
+    global _in_shell
+    before, _in_shell = _in_shell, True
+    try:
+        yield
+    finally:
+        _in_shell = before
+
+
+def in_shell() -> bool:
+    """Whether messages are read by somebody who typed a command."""
+    return _in_shell
+
+
+def option(name: str, value: str = "") -> str:
+    """An option with its value, if one is given: '--data stand-in' or "data='stand-in'".
+
+    `name` is that of the command line without its dashes. Values in capitals are placeholders.
+    """
+    if _in_shell:
+        return f"--{name} {value}".rstrip()
+    argument = _ARGUMENTS.get(name, name.replace("-", "_"))
+    return f"{argument}={value if value.isupper() else repr(value)}" if value else argument
+
+
+def switch(name: str) -> str:
+    """An option without a value: '--resume' or 'resume=True'."""
+    return f"--{name}" if _in_shell else f"{name.replace('-', '_')}=True"
