@@ -34,7 +34,7 @@ def misshapen(task: Task, logits: object, x: Tensor, leading: int | None = None)
     if logits.dtype not in FLOATS:
         allowed = ", ".join(str(each).removeprefix("torch.") for each in FLOATS)
         return f"the answer is {logits.dtype}, not a tensor of floats (of {allowed})"
-    if logits.is_meta:
+    if logits.is_meta and not x.is_meta:
         return "the answer is a tensor on the device 'meta', which has no values"
     wanted = [
         *x.shape[: -3 if leading is None else leading],

@@ -42,18 +42,23 @@ def without_feedback(episodes: Episodes) -> Episodes:
 
 def steps(method: Method, episodes: Episodes) -> Iterator[tuple[Tensor | None, State]]:
     """Logits [B, ...] (None for a support pair) and the state after each step before the queries."""
-    plan, feedback = episodes.plan, feedback_of(episodes).target
+    feedback = feedback_of(episodes).target
     state = method.start(episodes.target.shape[1])
-    for t in range(plan.first_query):
-        # Clones: a method that edits its inputs in place must not reach the harness's own copy.
-        revealed, x = feedback[t].clone(), episodes.x[t].clone()
-        if plan.phase[t] == SUPPORT:
-            state = method.observe(state, Feedback(revealed, x))
-            yield None, state
-        else:
-            state = method.observe(state, Feedback(revealed))
-            logits, state = method.predict(state, x)
-            yield well_formed(method, "predict", logits, x, 1), state
+    for t in range(episodes.plan.first_query):
+        logits, state = one_step(method, episodes, feedback, t, state)
+        yield logits, state
+
+
+def one_step(method: Method, episodes: Episodes, feedback: Tensor, t: int, state: State) -> tuple[Tensor | None, State]:
+    """Logits (None for a support pair) and the state after step t, of the state before it; `feedback` is that of
+    `feedback_of`."""
+    # Clones: a method that edits its inputs in place must not reach the harness's own copy.
+    revealed, x = feedback[t].clone(), episodes.x[t].clone()
+    if episodes.plan.phase[t] == SUPPORT:
+        return None, method.observe(state, Feedback(revealed, x))
+    state = method.observe(state, Feedback(revealed))
+    logits, state = method.predict(state, x)
+    return well_formed(method, "predict", logits, x, 1), state
 
 
 def query_logits(method: Method, episodes: Episodes, state: State) -> Tensor:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
+import torch
 
 from harness.data.dataset import card_table
 from harness.episodes.plan import EpisodePlan, plan_episodes
+from harness.evaluation import cost
 from harness.evaluation.cost import measured_cost
-from harness.method.interface import Method
+from harness.evaluation.rollout import one_step
+from harness.method.interface import Feedback, Method, Task
 from harness.method.registry import build_method, load_method, task_for
 from harness.protocol.models import PROTOCOL, AnyProtocol
 
@@ -59,28 +63,81 @@ def pair(name: str, protocol: AnyProtocol, **options: object) -> tuple[Method, M
 def test_prototypes_keep_one_pending_feature_more_for_each_step_of_delay(delay: int) -> None:
     protocol = stream(delay)
     method, later = pair("opn", protocol, channels=8)
-    cost = measured_cost(method, planned(protocol), later)
-    assert cost.state_growth == "constant"
-    assert cost.growth_bytes_per_delay == 8 * FLOAT
+    found = measured_cost(method, planned(protocol), later)
+    assert found.state_growth == "constant"
+    assert found.growth_bytes_per_delay == 8 * FLOAT
 
 
 def test_a_recurrent_learner_does_not_grow_with_the_delay() -> None:
     protocol = stream(2)
     method, later = pair("cl_lstm", protocol, channels=4, lstm=8)
     assert later is method
-    cost = measured_cost(method, planned(protocol), later)
-    assert (cost.growth_bytes_per_step, cost.growth_bytes_per_delay) == (0.0, 0.0)
+    found = measured_cost(method, planned(protocol), later)
+    assert (found.growth_bytes_per_step, found.growth_bytes_per_delay) == (0.0, 0.0)
 
 
 def test_what_keeps_every_image_grows_with_the_stream() -> None:
     protocol = stream(1)
     method, later = pair("nearest_pixel", protocol)
-    cost = measured_cost(method, planned(protocol), later)
-    assert cost.growth_bytes_per_step >= PIXELS * FLOAT
-    assert cost.growth_bytes_per_delay is not None
+    found = measured_cost(method, planned(protocol), later)
+    assert found.growth_bytes_per_step >= PIXELS * FLOAT
+    assert found.growth_bytes_per_delay is not None
 
 
 def test_support_sets_have_no_delay_to_grow_with() -> None:
     protocol = support()
     method, later = pair("opn", protocol, channels=8)
     assert measured_cost(method, planned(protocol), later).growth_bytes_per_delay is None
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol", "options"),
+    [
+        ("cl_lstm", stream(1), {"channels": 4, "lstm": 8}),
+        ("lstm", stream(1), {}),
+        ("transformer", stream(2), {"channels": 8, "width": 16, "layers": 1}),
+        ("opn", stream(3), {"channels": 8}),
+        ("norml", support(), {"channels": 4}),
+    ],
+)
+def test_shapes_alone_have_the_cost_that_computing_has(name: str, protocol: AnyProtocol, options: Any) -> None:
+    method, later = pair(name, protocol, **options)
+    plan = planned(protocol)
+    on_shapes = cost._measured(method, plan, later, torch.device("meta"))
+    assert on_shapes == cost._measured(method, plan, later, torch.device("cpu"))
+    assert on_shapes.gflop_per_step > 0
+
+
+class Looks(Method):
+    """Multiplies matrices after a value of the input, so that it has no cost without values."""
+
+    kinds = ("online_few_shot",)
+
+    def start(self, episodes: int) -> torch.Tensor:
+        return torch.zeros(episodes, 1)
+
+    def observe(self, state: torch.Tensor, feedback: Feedback) -> torch.Tensor:
+        return state
+
+    def predict(self, state: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if x.sum() == 0:
+            x.flatten(1) @ torch.zeros(PIXELS, 3)
+        return torch.zeros(len(x), self.task.ways), state
+
+
+def test_a_method_that_looks_at_values_is_measured_on_the_cpu() -> None:
+    method = Looks(Task(2, (1, 28, 28), "online_few_shot"))
+    assert measured_cost(method, planned(stream(1))).gflop_per_step * 1e9 == pytest.approx(2 * PIXELS * 3)
+
+
+def test_steps_from_states_of_the_same_shapes_are_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    method, _ = pair("opn", stream(1), channels=8)
+    steps: list[int] = []
+
+    def counted(method: Method, episodes: Any, feedback: torch.Tensor, t: int, state: Any) -> Any:
+        steps.append(t)
+        return one_step(method, episodes, feedback, t, state)
+
+    monkeypatch.setattr(cost, "one_step", counted)
+    measured_cost(method, planned(stream(1)))
+    assert len(steps) <= 2
