@@ -10,7 +10,9 @@ from typing import Any
 
 from harness.boards.store import LOG, Report
 from harness.check import check_method
+from harness.check.pictures import pictures_of
 from harness.check.settings import settings_for
+from harness.data.dataset import Dataset
 from harness.data.open_dataset import default_cache
 from harness.method.registry import LoadedMethod, resolved_options
 from harness.protocol.models import AnyProtocol
@@ -24,10 +26,15 @@ from harness.util.tensor_files import sha256_of
 
 
 def checked(
-    record: Record, method: LoadedMethod, protocol: AnyProtocol, cache: Path | None = None, report: Report = LOG.warning
+    record: Record,
+    method: LoadedMethod,
+    protocol: AnyProtocol,
+    dataset: Dataset | None = None,
+    cache: Path | None = None,
+    report: Report = LOG.warning,
 ) -> Record:
     """The record of a run, with a mark for each conformance check that its method fails: such a row is not ranked."""
-    marks = check_marks(method, protocol, resolved_options(method.cls, record.options), cache)
+    marks = check_marks(method, protocol, resolved_options(method.cls, record.options), dataset, cache)
     if marks:
         name = method.target if method.file else method.name
         report(f"the row will not be ranked ({'; '.join(marks)}); `harness check {name}` says why")
@@ -40,12 +47,17 @@ def unchecked(record: Record) -> Record:
 
 
 def check_marks(
-    method: LoadedMethod, protocol: AnyProtocol, options: dict[str, Any], cache: Path | None = None
+    method: LoadedMethod,
+    protocol: AnyProtocol,
+    options: dict[str, Any],
+    dataset: Dataset | None = None,
+    cache: Path | None = None,
 ) -> list[str]:
     """A mark for each conformance check that a method fails on protocols of this kind; [] if it passes all.
 
-    A pass is remembered in the cache folder, for the same source of the method and of the harness, the same options,
-    task and versions of libraries: then nothing is run. A failure is not, since an accident may have made it.
+    It is shown images of the data set (None: generated ones) where it is checked as it is scored. A pass is remembered
+    in the cache folder, for the same source of the method and of the harness, the same options, task, data and versions
+    of libraries: then nothing is run. A failure is not, since an accident may have made it.
     """
     folder = (cache or default_cache()).expanduser().absolute() / "checked"
     settings = settings_for(method.cls, protocol, None, None)
@@ -55,6 +67,7 @@ def check_marks(
             "class": method.target.rpartition(":")[2],
             "options": json.loads(json.dumps(options, default=repr)),
             "settings": sorted(map(repr, settings)),
+            "data": dataset.fingerprint if dataset else None,
             "harness": _own_source(),
             "versions": versions(),
         }
@@ -62,7 +75,8 @@ def check_marks(
     passed = folder / f"{key}.json"
     if passed.is_file():
         return []
-    report = check_method(method.cls, protocol, options, name=method.name)
+    pictures = pictures_of(dataset) if dataset else None
+    report = check_method(method.cls, protocol, options, name=method.name, pictures=pictures)
     if report.passed:
         # A cache that cannot be written costs the next run a few seconds, and no more.
         with contextlib.suppress(OSError, HarnessError):

@@ -18,7 +18,7 @@ def publish_run(record: Record, prepared: Prepared, boards: Path, check: bool = 
     Raises RunError if a file cannot be written.
     """
     cache = prepared.request.cache
-    row = checked(record, prepared.method, prepared.protocol, cache) if check else unchecked(record)
+    row = checked(record, prepared.method, prepared.protocol, prepared.dataset, cache) if check else unchecked(record)
     row = keep(row, prepared.folder, boards)
     publish(row, prepared.loaded, boards)
     return row

@@ -17,6 +17,7 @@ from harness.boards.rescoring import Bench, Inspected, inspected, method_of, res
 from harness.boards.standings import standings
 from harness.boards.store import board_path, read_board
 from harness.boards.verify import Verdict, compared, why_not
+from harness.check.pictures import Pictures, pictures_of
 from harness.data.open_dataset import load_dataset
 from harness.data.places import data_places
 from harness.episodes.source import EpisodeSource
@@ -194,7 +195,7 @@ def _again(submission: Submission, bench: Bench, found: Inspected, scores: Score
 
 def _conforms(submission: Submission, bench: Bench, say: Say) -> None:
     """The method, with the options of the run, passes every check on protocols of this kind, with this code."""
-    arguments = submission.record, submission.loaded.protocol, submission.method
+    arguments = submission.record, bench.protocol, submission.method, pictures_of(bench.dataset)
     if submission.method is None or submission.in_process:
         report = _checked(*arguments)
     else:
@@ -205,10 +206,11 @@ def _conforms(submission: Submission, bench: Bench, say: Say) -> None:
     say(f"rules: {outcomes.count('passed')} checks passed, {outcomes.count('skipped')} skipped")
 
 
-def _checked(record: Record, protocol: AnyProtocol, named: str | None) -> dict[str, Any]:
+def _checked(record: Record, protocol: AnyProtocol, named: str | None, pictures: Pictures) -> dict[str, Any]:
     from harness.check import check_method
 
     method = method_of(record, named)
-    report = check_method(method.cls, protocol, resolved_options(method.cls, record.options), name=method.name)
+    options = resolved_options(method.cls, record.options)
+    report = check_method(method.cls, protocol, options, name=method.name, pictures=pictures)
     outcomes = [result.outcome for result in report.results]
     return {"passed": report.passed, "text": report.text(), "outcomes": outcomes}

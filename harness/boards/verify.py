@@ -19,6 +19,7 @@ from harness.records.marks import is_check_mark
 from harness.records.record import BESIDE, Record
 from harness.runs.folder import SCORES, read_record, read_scores
 from harness.util.errors import HarnessError, UserError
+from harness.util.exits import exits_raised
 from harness.util.option_names import option
 
 EPISODE_TOLERANCE, MEAN_TOLERANCE = 1.0, 0.25
@@ -65,7 +66,8 @@ def verified(
     given. Whatever goes wrong on the way, with values that nobody would write in earnest, is a verdict as well.
     """
     try:
-        return _verified(record, bench, boards, episodes, named)
+        with exits_raised():
+            return _verified(record, bench, boards, episodes, named)
     except HarnessError as error:
         return Verdict("not re-scored", str(error))
     except (Exception, SystemExit) as error:  # a row may name any options, and a method raise anything

@@ -18,6 +18,7 @@ import torch
 
 from harness.check.catalogue import CHECKS, Check
 from harness.check.conditions import poisoned
+from harness.check.pictures import Pictures, generated
 from harness.check.report import GRAVITY, CheckResult, Finding, Memory, Report
 from harness.check.settings import STREAMS, Setting, described, settings_for
 from harness.check.skips import declared_skips
@@ -26,6 +27,7 @@ from harness.check.subject import Subject
 from harness.method.interface import Method
 from harness.protocol.models import KINDS, AnyProtocol
 from harness.util.errors import HarnessError
+from harness.util.exits import exits_raised
 from harness.util.progress import tracked
 
 __all__ = ["CHECKS", "Check", "CheckResult", "Finding", "Memory", "Report", "check_method"]
@@ -40,13 +42,15 @@ def check_method(
     seed: int = 0,
     kinds: Sequence[str] | None = None,
     delays: Sequence[int] | None = None,
+    pictures: Pictures | None = None,
 ) -> Report:
     """Runs every check on a method class; it is built with `options` and random weights from `seed`.
 
     The tasks are a dozen steps of random images, of each kind that the method declares (of `kinds` only, if they are
     given): 3 ways of 1x28x28, or masks of 3x32x32. With a protocol they are of its kind, ways (at least 2) and image
-    shape. Streams are run at label delays 1, 3 and the protocol's own; `delays` names others. Runs on the CPU, in one
-    thread, in float32 and where it sharpens a comparison in float64. A check that raises has failed.
+    shape. Streams are run at label delays 1, 3 and the protocol's own; `delays` names others. The check "as scored"
+    shows images of a stand-in, or `pictures` of the protocol's data. Runs on the CPU, in one thread, in float32 and
+    where it sharpens a comparison in float64. A check that raises has failed.
 
     Raises UserError for an option the class does not have, for a protocol of a kind that it does not declare, and for
     kinds that do not exist. A check that the method declares to skip (`Method.skips`) is skipped with its reason; to
@@ -58,9 +62,9 @@ def check_method(
     options = options or {}
     settings = settings_for(cls, protocol, kinds, delays)
     found: Memory | None = None
-    with _one_thread():
+    with _one_thread(), exits_raised():
         try:
-            subjects = [Subject(_builder(cls, options, seed, setting), setting) for setting in settings]
+            subjects = [Subject(_builder(cls, options, seed, setting), setting, pictures) for setting in settings]
             skips = {subject.setting: declared_skips(subject.fresh()) for subject in subjects}
         except HarnessError:
             raise
@@ -72,7 +76,9 @@ def check_method(
                 found = memory(subjects)
                 results += [memory_result(found)] if found else []
     untested = tuple(kind for kind in KINDS if kind not in cls.kinds) if protocol is None else ()
-    return Report(name or cls.__name__, options, described(settings), tuple(results), found, untested)
+    shown = [pictures] if pictures else [generated(each.image_shape, each.masks) for each in settings]
+    tried_on = described(settings, [each.name for each in shown])
+    return Report(name or cls.__name__, options, tried_on, tuple(results), found, untested)
 
 
 def _builder(cls: type[Method], options: dict[str, Any], seed: int, setting: Setting) -> Callable[[int], Method]:

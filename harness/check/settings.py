@@ -162,8 +162,8 @@ def settings_for(
     return [replace(each, classes=classes) for each in found]
 
 
-def described(settings: list[Setting]) -> str:
-    """What a method was tried on, in words."""
+def described(settings: list[Setting], pictures: Sequence[str]) -> str:
+    """What a method was tried on, in words; `pictures` are the data sets that images were taken of."""
     parts = []
     for masks in (False, True):
         having = [each for each in settings if each.masks == masks]
@@ -174,7 +174,7 @@ def described(settings: list[Setting]) -> str:
             late = f"label delay{'s' if len(delays) > 1 else ''} {_listed(delays)}" if delays else ""
             others = _listed([each.kind for each in having if each.kind not in STREAMS and not masks])
             parts.append(", ".join(filter(None, [form, late, others])))
-    return f"random tasks: {'; '.join(parts)}"
+    return f"random tasks: {'; '.join(parts)}; and on images of {_listed(list(dict.fromkeys(pictures)))}"
 
 
 def _listed(names: list[str]) -> str:

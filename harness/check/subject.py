@@ -15,6 +15,7 @@ from torch import Tensor
 
 from harness.check.compare import AGREEMENT, ROUNDING, Change, first_change, same
 from harness.check.conditions import POISON, jitter, random_states, scoring
+from harness.check.pictures import Pictures
 from harness.check.report import Finding
 from harness.check.settings import Setting
 from harness.check.tasks import draw, in_double
@@ -39,6 +40,8 @@ class Leak:
 class Subject:
     """One method in one setting. `build` makes it from a seed; runs never share an instance unless asked to.
 
+    `pictures` are images of the data that it is scored on, for the check that is like scoring (None: generated ones).
+
     The parameters are moved a little off their initial values, because a head or gate that starts at zero
     would hide everything that passes through it.
 
@@ -47,8 +50,9 @@ class Subject:
     stack or among all objects finds the changed ones or none; either way its answers show it.
     """
 
-    def __init__(self, build: Callable[[int], Method], setting: Setting) -> None:
+    def __init__(self, build: Callable[[int], Method], setting: Setting, pictures: Pictures | None = None) -> None:
         self.setting = setting
+        self.pictures = pictures
         self.build = build
         self._pristine = build(0).eval()
         self._baseline: dict[tuple[str, bool], Tensor] = {}

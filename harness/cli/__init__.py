@@ -12,6 +12,7 @@ from harness.cli.notices import show_notices
 from harness.cli.parser import Parser
 from harness.util import progress
 from harness.util.errors import HarnessError, UserError, known_name, unknown
+from harness.util.exits import exit_call, exits_raised
 from harness.util.option_names import named_for_shell
 from harness.util.shown_text import shortened, shown
 from harness.util.signals import interrupting
@@ -84,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        with interrupting(), named_for_shell():
+        with interrupting(), exits_raised(), named_for_shell():
             code = _dispatch(words)
         sys.stdout.flush()
         return code
@@ -96,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as error:  # from code of the user's: no command of the harness ends so
         if debug:
             raise
-        print(f"harness: error: a method or plugin called sys.exit({shown(repr(error.code))})", file=sys.stderr)
+        print(f"harness: error: a method or plugin called {shown(exit_call(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         if debug:

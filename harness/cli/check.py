@@ -1,11 +1,11 @@
-"""`harness check METHOD`: prove that a method keeps the contract, on small random tasks and without data."""
+"""`harness check METHOD`: prove that a method keeps the contract, on small random tasks."""
 
 from __future__ import annotations
 
 import argparse
 import shutil
 
-from harness.cli.common import add_json
+from harness.cli.common import add_json, add_places
 from harness.util.errors import VerificationError
 from harness.util.shown_text import shown
 
@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--protocol", metavar="P", help="check on this protocol's kind only, with its ways, image shape and label delay"
     )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the method")
+    add_places(parser, "show images of the protocol's data set, which is there (default: of a stand-in)")
     add_json(parser)
 
 
@@ -24,6 +25,6 @@ def execute(args: argparse.Namespace) -> int:
     from harness.api.conformance import check
     from harness.method.registry import parse_options
 
-    report = check(args.method, args.protocol, parse_options(args.set))
+    report = check(args.method, args.protocol, parse_options(args.set), data_root=args.data_root, cache=args.cache)
     print(report.as_json() if args.json else shown(report.text(shutil.get_terminal_size((100, 24)).columns)))
     return 0 if report.passed else VerificationError.exit_code

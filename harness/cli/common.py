@@ -20,11 +20,11 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     add_places(parser)
 
 
-def add_places(parser: argparse.ArgumentParser) -> None:
-    """--data-root and --cache: where data is looked for."""
-    parser.add_argument(
-        "--data-root", type=Path, metavar="DIR", help="where the real data sets are (default: HARNESS_DATA)"
-    )
+def add_places(
+    parser: argparse.ArgumentParser, of_root: str = "where the real data sets are (default: HARNESS_DATA)"
+) -> None:
+    """--data-root and --cache: where data is looked for; `of_root` is what is said of the former."""
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help=of_root)
     parser.add_argument(
         "--cache",
         type=Path,

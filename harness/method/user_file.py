@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from harness.util.errors import UserError
+from harness.util.exits import exits_raised
 
 
 def import_file(path: Path) -> ModuleType:
@@ -24,7 +25,8 @@ def import_file(path: Path) -> ModuleType:
         raise UserError(f"no file '{path}' (looked for {path.absolute()})")
     _importable(path.absolute().parent)
     try:
-        return _alone(path)
+        with exits_raised():
+            return _alone(path)
     except ImportError as error:
         if "relative import" not in str(error):
             raise _not_imported(path, error) from error
@@ -54,7 +56,8 @@ def _in_package(path: Path) -> ModuleType:
         )
     _importable(folder)
     try:
-        module = importlib.import_module(".".join(names))
+        with exits_raised():
+            module = importlib.import_module(".".join(names))
     except (Exception, SystemExit) as error:  # whatever the author's package raises is the author's to read
         raise _not_imported(path, error) from error
     found = Path(module.__file__ or "").resolve()

@@ -51,6 +51,7 @@ from harness.util import progress as screen
 from harness.util.allocator import keep_freed_memory
 from harness.util.atomic_files import check_writable
 from harness.util.errors import HarnessError, RunError, UserError
+from harness.util.exits import exit_call, exits_raised
 from harness.util.option_names import in_shell, switch
 from harness.util.signals import nothing_to_save
 from harness.util.tensor_files import WEIGHTS, load_tensors, load_weights, save_tensors, without_prefix
@@ -98,14 +99,15 @@ def _watched(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback]) -> 
     """Runs; whatever ends it is noted in its folder, where that can be written, and told in words."""
     checkpoint = prepared.folder / CHECKPOINT
     try:
-        with nothing_to_save(), screen.shown(screen.QUIET if quiet else max(screen.level(), screen.NORMAL)):
+        level = screen.QUIET if quiet else max(screen.level(), screen.NORMAL)
+        with nothing_to_save(), exits_raised(), screen.shown(level):
             return _called_back(prepared, [RunLog(prepared.folder / TRAINING_LOG), *callbacks])
     except KeyboardInterrupt:
         _note_end(prepared, "interrupted")
         raise
     except SystemExit as error:
         _note_end(prepared, "failed")
-        raise RunError(f"{prepared.method.name} ended the run: it called sys.exit({error.code!r})") from error
+        raise RunError(f"{prepared.method.name} ended the run: it called {exit_call(error)}") from error
     except Exception as error:
         _note_end(prepared, "failed")
         if isinstance(error, OSError):

@@ -31,7 +31,7 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     def replace(*failures: str) -> list[str]:
         ran: list[str] = []
 
-        def check(cls: Any, protocol: Any, options: Any, *, name: str) -> Report:
+        def check(cls: Any, protocol: Any, options: Any, *, name: str, pictures: Any) -> Report:
             ran.append(name)
             return Report(name, options, "nothing", tuple(CheckResult(each, "", "failed") for each in failures))
 
@@ -42,7 +42,7 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
 
 
 def marks(method: LoadedMethod, cache: Path, **options: Any) -> list[str]:
-    return check_marks(method, PROTOCOL, options, cache)
+    return check_marks(method, PROTOCOL, options, cache=cache)
 
 
 def test_a_pass_is_remembered_for_the_same_code_and_options(tmp_path: Path, outcomes: Callable[..., list[str]]) -> None:
@@ -56,7 +56,7 @@ def test_a_pass_is_remembered_for_the_same_code_and_options(tmp_path: Path, outc
     (tmp_path / "mine.py").write_text(MINE + "# changed\n")
     marks(load_method(f"{tmp_path / 'mine.py'}:Mine"), tmp_path)
     assert len(ran) == 3
-    assert check_marks(mine, load_protocol("cifarfs_5way_online").protocol, {}, tmp_path) == []
+    assert check_marks(mine, load_protocol("cifarfs_5way_online").protocol, {}, cache=tmp_path) == []
     assert len(ran) == 4
 
 
@@ -65,7 +65,7 @@ def test_a_failure_is_a_mark_a_check_and_is_not_remembered(
 ) -> None:
     ran = outcomes("no cross-talk", "causal")
     for _ in range(2):
-        row = checked(record(options={}), load_method("majority"), PROTOCOL, tmp_path)
+        row = checked(record(options={}), load_method("majority"), PROTOCOL, cache=tmp_path)
         assert row.marks == ["failed check: no cross-talk", "failed check: causal"]
     assert len(ran) == 2
     assert "`harness check majority` says why" in capsys.readouterr().err

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.api import conformance
 from harness.check import CHECKS
 from harness.cli import main
+from harness.testing import tiny_dataset
 from tests.helpers import broken_methods as methods
 
 
@@ -27,6 +29,19 @@ def test_the_command_exits_3_with_the_reason_for_a_method_that_fails(capsys: pyt
     assert report["passed"] is False
     (failed,) = [each for each in report["results"] if each["outcome"] == "failed"]
     assert (failed["name"], failed["delay"]) == ("pairing", 3)
+
+
+def test_images_of_the_data_are_shown_where_a_data_root_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(conformance, "load_dataset", lambda name, root, *_, **__: tiny_dataset(name))
+    words = ["check", "majority", "--protocol", "omniglot_5way_online"]
+    assert main([*words, "--data-root", str(tmp_path)]) == 0
+    assert "and on images of omniglot\n" in capsys.readouterr().out
+    assert main(words) == 0
+    assert "and on images of glyphs\n" in capsys.readouterr().out
+    assert main(["check", "majority", "--data-root", str(tmp_path)]) == 2
+    assert "--data-root is given without --protocol" in capsys.readouterr().err
 
 
 def test_the_command_exits_2_for_an_unknown_method(capsys: pytest.CaptureFixture[str]) -> None:

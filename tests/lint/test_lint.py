@@ -167,6 +167,17 @@ def test_identical_pixels_are_a_warning_across_splits_and_a_note_within_one() ->
     assert f"the same as an earlier one of train, pixel by pixel: tiny-{first + 2} = tiny-{first + 1}" in within.message
 
 
+def test_images_that_two_splits_share_are_one_finding_that_counts_images_and_not_pairs() -> None:
+    """Two images of one split may be one of the other; seen from either side their number would be another."""
+    data = tiny_dataset("glyphs")
+    images = data.images.copy()
+    train, test = (data.tables[split].members for split in ("train", "test"))
+    images[test[:6]] = images[train[:6]]
+    images[test[6]] = images[train[0]]
+    (finding,) = (each for each in data_findings(replace(data, images=images)) if each.severity == WARNING)
+    assert finding.message.startswith(f"6 of {len(train)} images of train are also in test, pixel by pixel: ")
+
+
 def test_supervised_splits_must_have_the_same_classes() -> None:
     data = tiny_dataset("glyphs")
     shared = replace(data, card=replace(data.card, disjoint=False))

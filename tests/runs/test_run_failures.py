@@ -426,7 +426,7 @@ def test_ctrl_c_after_training_says_how_to_go_on(
 
 
 EXITS = """\
-import sys
+import os, sys
 from harness import Method
 {first}
 
@@ -437,25 +437,28 @@ class Exits(Method):
         super().__init__(task)
 
     def start(self, episodes):
-        sys.exit({code})
+        {ends}
 """
 
 
-@pytest.mark.parametrize("code", ["0", "", "'enough\\x1b[31m'"])
+@pytest.mark.parametrize(
+    "ends", ["sys.exit(0)", "sys.exit()", "sys.exit('enough\\x1b[31m')", "os._exit(0)", "os.execl('/bin/true', 'true')"]
+)
 def test_a_method_that_ends_the_process_has_failed(
-    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ends: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also one with options of any name, of which it is given none."""
     monkeypatch.chdir(tiny_runs.written(tmp_path))
     monkeypatch.setattr(resolve, "load_dataset", lambda name, **_: tiny_dataset(name))
-    Path("exits.py").write_text(EXITS.format(first="", code=code))
+    Path("exits.py").write_text(EXITS.format(first="", ends=ends))
     command = ["run", "late.yaml", "--method", "exits.py:Exits", "--budget", "smoke", "--no-board"]
     assert cli.main([*command, "--cache", "cache"]) == 1
-    assert "Exits ended the run: it called sys.exit(" in capsys.readouterr().err
+    call = ends.partition("(")[0].replace("execl", "execv")
+    assert f"Exits ended the run: it called {call}(" in capsys.readouterr().err
     assert cli.main(["check", "exits.py:Exits"]) == 3
     out = capsys.readouterr().out
-    assert "raised SystemExit" in out
+    assert ("raised SystemExit" if call == "sys.exit" else f"raised ProcessEnd: {call}(") in out
     assert "\x1b" not in out
-    Path("exits.py").write_text(EXITS.format(first=f"sys.exit({code})", code=code))
+    Path("exits.py").write_text(EXITS.format(first=ends, ends=ends))
     assert cli.main([*command, "--cache", "cache", "--fresh"]) == 2
     assert "exits.py" in capsys.readouterr().err

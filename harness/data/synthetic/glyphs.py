@@ -34,7 +34,7 @@ _BROAD = 12  # the pen with which characters are compared, in 1/8 pixels
 def generate() -> Decoded:
     """350 classes x 20 drawings, uint8 [7000, 1, 28, 28], ink = 255 on 0; classes in the splits' order."""
     count = sum(CLASSES.values())
-    images = _drawn(_characters(count))
+    images = first_classes(count)[0].reshape(-1, 1, _SIDE, _SIDE)
     names = [f"glyph{number:03d}" for number in range(count)]
     ids = tuple(f"{name}/{drawing:02d}" for name in names for drawing in range(DRAWINGS))
     tables, first = {}, 0
@@ -44,6 +44,11 @@ def generate() -> Decoded:
         tables[split] = table_of((names[number] for number in numbers), rows)
         first += size
     return Decoded(images, ids, tables)
+
+
+def first_classes(classes: int, images: int = DRAWINGS) -> tuple[np.ndarray, None]:
+    """The first images of the first classes, uint8 [classes, images, 1, 28, 28]; there are no masks."""
+    return _drawn(_characters(classes)).reshape(classes, DRAWINGS, 1, _SIDE, _SIDE)[:, :images], None
 
 
 def _words(purpose: str, numbers: np.ndarray, count: int) -> np.ndarray:

@@ -75,9 +75,7 @@ class Kind:
 def generate() -> Decoded:
     """200 classes x 12 images: uint8 [2400, 3, 64, 64], masks [2400, 1, 64, 64]; classes in order of their splits."""
     found = kinds()
-    images, masks = (
-        np.concatenate(parts) for parts in zip(*(_painted(kind, i) for i, kind in enumerate(found)), strict=True)
-    )
+    images, masks = (np.concatenate(each) for each in first_classes(len(found)))
     names = [f"{i:03d}_{kind.texture}_{kind.outline}" for i, kind in enumerate(found)]
     ids = tuple(f"{name}/{image:02d}" for name in names for image in range(IMAGES))
     tables, first = {}, 0
@@ -87,6 +85,13 @@ def generate() -> Decoded:
         tables[split] = table_of((names[number] for number in numbers), rows)
         first += size
     return Decoded(images, ids, tables, masks)
+
+
+def first_classes(classes: int, images: int = IMAGES) -> tuple[np.ndarray, np.ndarray]:
+    """The first images of the first classes, uint8 [classes, images, 3, 64, 64], and masks [..., 1, 64, 64]."""
+    painted = [_painted(kind, i) for i, kind in enumerate(kinds()[:classes])]
+    found, masks = (np.stack(each)[:, :images] for each in zip(*painted, strict=True))
+    return found, masks
 
 
 def kinds() -> list[Kind]:

@@ -10,7 +10,7 @@ import pytest
 
 from harness.data.cards import CARDS
 from harness.data.dataset import ClassTable, Dataset
-from harness.data.synthetic import drawing, glyphs, objects, scenes
+from harness.data.synthetic import drawing, glyphs, objects, registry, scenes
 from harness.util import philox
 
 FINGERPRINTS = {
@@ -53,6 +53,15 @@ def test_a_stand_in_is_what_its_card_says(data: Dataset) -> None:
     for table in data.tables.values():
         for c, name in enumerate(table.names):
             assert all(data.image_ids[image].startswith(f"{name}/") for image in members(table, c))
+
+
+def test_the_first_classes_alone_are_those_of_the_whole(data: Dataset) -> None:
+    images, masks = registry.first_classes(data.name, 3, 5)
+    first = np.stack([members(data.tables["train"], c)[:5] for c in range(3)])
+    assert np.array_equal(images, data.images[first])
+    assert (masks is None) == (data.masks is None)
+    if masks is not None and data.masks is not None:
+        assert np.array_equal(masks, data.masks[first])
 
 
 @pytest.mark.parametrize("name", ["objects", "scenes"])
