@@ -176,20 +176,25 @@ def _no_option(cls: type[Method], name: str, known: list[str]) -> str:
 def build_method(
     cls: type[Method], task: Task, options: dict[str, Any], seed: int, device: torch.device | str = "cpu"
 ) -> Method:
-    """A method with weights drawn from `seed` alone; global random state is left as it was."""
+    """A method with weights drawn from `seed` alone; global random state is left as it was.
+
+    Raises UserError, naming the options, where the class cannot be built with them.
+    """
     import torch
 
     settings = resolved_options(cls, options)
+    given = ", ".join(f"{name}={value}" for name, value in options.items())
+    named = f"{cls.__name__} with {given}" if given else cls.__name__
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         try:
             method = cls(task, **settings)
         except (ValueError, ArithmeticError) as error:
-            raise UserError(f"{cls.__name__} cannot be built: {error}") from None
+            raise UserError(f"{named} cannot be built: {error}") from None
         except RuntimeError as error:  # torch's word for sizes that no layer can have
             if "out of memory" in str(error).lower() or "allocate" in str(error).lower():
                 raise
-            raise UserError(f"{cls.__name__} cannot be built: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{named} cannot be built: {str(error).splitlines()[0]}") from error
     return method.to(device)
 
 

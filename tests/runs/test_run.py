@@ -251,7 +251,7 @@ def test_a_header_that_was_made_up_is_refused_before_training_or_marked(
         (["--method", "cl_lsm"], "Did you mean 'cl_lstm'"),
         (["--set", "chanels=3"], "Did you mean 'channels'"),
         (["--set", "channels=wide"], "channels"),
-        (["--set", "channels=-3"], "cannot be built: Trying to create tensor with negative dimension -"),
+        (["--set", "channels=-3"], "CLLSTM with channels=-3, "),
         (["--method", "opn", "--set", "channels=0"], "OPN with channels=0 cannot play an episode: "),
         (["--seed", str(2**63)], "a seed is a whole number below 2^63"),
         (["--seed", str(2**64)], "a seed is a whole number below 2^63"),
