@@ -63,10 +63,15 @@ def marks_of(entry: Entry) -> list[str]:
 
 def options_of(record: Record) -> str:
     """The options of a record that differ from the method's defaults, as 'channels=16, lstm=128'; '' if none do."""
-    return ", ".join(
+    return ", ".join(option_texts(record))
+
+
+def option_texts(record: Record) -> list[str]:
+    """The same one by one."""
+    return [
         f"{name}={value if isinstance(value, str) else json.dumps(value)}"
         for name, value in changed_options(record).items()
-    )
+    ]
 
 
 def budget_of(record: Record) -> str:

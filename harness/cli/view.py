@@ -15,24 +15,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", choices=("real", "stand-in"), default="real", help="the boards of real or of generated data"
     )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="the address that it listens at (127.0.0.1, for this machine alone); others can read what is served at "
+        "any other, such as 0.0.0.0",
+    )
     add_boards(parser)
     add_places(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
-    from harness.report.server import HOST, Sources, server
+    from harness.report.server import Sources, is_loopback, server
     from harness.report.sources import Places
 
     if args.port > 65_535:
         raise UserError(f"--port is {args.port}; it can be up to 65535")
     sources = Sources(boards_to_read(args, args.data == "stand-in"), args.runs, Places(args.data_root, args.cache))
     try:
-        served = server(sources, args.port)
+        served = server(sources, args.port, args.host)
     except OSError as error:
         raise UserError(
-            f"port {args.port} cannot be used ({error.strerror}); leave --port out for a free one"
+            f"it cannot listen at {args.host}, port {args.port} ({error.strerror}); leave out --port for a free one, "
+            "and --host for this machine alone"
         ) from None
     with served:
-        print(f"http://{HOST}:{served.server_port}/  (read-only, this machine alone; Ctrl-C ends it)", flush=True)
+        host = f"[{args.host}]" if ":" in args.host else args.host
+        readers = "this machine alone" if is_loopback(args.host) else "for all that can reach this machine"
+        print(f"http://{host}:{served.server_port}/  (read-only, {readers}; Ctrl-C ends it)", flush=True)
         served.serve_forever()
     return 0

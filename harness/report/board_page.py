@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.boards import intervals
 from harness.boards.artifacts import scores_of
-from harness.boards.columns import budget_of, marks_of, measured, options_of, published_ranking, why
+from harness.boards.columns import marks_of, measured, options_of, published_ranking, why
 from harness.boards.legend import legend
 from harness.boards.markdown import View
 from harness.boards.standings import Entry
@@ -18,6 +17,7 @@ from harness.protocol.episode_models import Published
 from harness.records.record import Record
 from harness.report.board_table import board_table
 from harness.report.curves import TITLES, WORDS, curve
+from harness.report.entry_names import entry_names
 from harness.report.figure import Figure
 from harness.report.forest import Interval, forest
 from harness.report.lines import Series, lines
@@ -94,23 +94,6 @@ def board_figures(view: View) -> list[Figure]:
     by, ranked = view.standings.ranking, [entry for _, entry in view.standings.ranked]
     names = entry_names(ranked)
     return [*_forests(view, ranked, names, [by]), *_curves(ranked, {}), *_costs(ranked, names, by)]
-
-
-def entry_names(entries: Sequence[Entry]) -> dict[int, str]:
-    """A name for each entry, by its `id`: its method's, with what tells it from others of the same method if there are
-    such: its budget, its options, or the end of its run's name."""
-    groups: dict[str, list[Entry]] = {}
-    for entry in entries:
-        groups.setdefault(entry.newest.method, []).append(entry)
-    names = {}
-    for method, group in groups.items():
-        texts = [(budget_of(each.newest), options_of(each.newest)) for each in group]
-        counts = [Counter(column) for column in zip(*texts, strict=True)]
-        for entry, words in zip(group, texts, strict=True):
-            own = next((word for word, count in zip(words, counts, strict=True) if count[word] == 1), None)
-            suffix = entry.newest.run.rpartition("-")[2][:6] if own is None else own or "default"
-            names[id(entry)] = method if len(group) == 1 else f"{method}, {suffix}"
-    return names
 
 
 def _forests(view: View, ranked: Sequence[Entry], names: dict[int, str], metrics: Sequence[str]) -> list[Figure]:

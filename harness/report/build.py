@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from harness.boards.markdown import View, view_all
-from harness.protocol.load import Loaded, load_protocol
+from harness.boards.markdown import View
+from harness.protocol.load import Loaded
+from harness.report.all_boards import board_of, read_all
 from harness.report.board_page import board_page
 from harness.report.episode_page import episode_page
 from harness.report.index_page import RunLine, index_page
@@ -17,12 +18,7 @@ from harness.report.protocol_page import protocol_page
 from harness.report.run_episodes import run_episodes
 from harness.report.run_log import RunFolder, read_run
 from harness.report.run_page import run_page
-from harness.report.sources import Places, Played, Subject, subject, subject_of
-from harness.report.table_page import table_page
-from harness.tables.cells import fill
-from harness.tables.definition import all_tables
-from harness.tables.reached import Reached, reached
-from harness.util.shipped_files import protocol_files
+from harness.report.sources import Places, Played, subject, subject_of
 
 
 @dataclass(frozen=True)
@@ -44,36 +40,13 @@ def write_boards(site: Site, views: Sequence[View], pages: Pages) -> list[Path]:
     return [site.put(board_file(view.name, view.stand_in), board_page(view, site.boards, pages)) for view in views]
 
 
-def write_tables(site: Site, views: Sequence[View]) -> tuple[list[Reached], list[Path]]:
-    """A page for each table of a paper that is read from boards, and how far each is reached.
-
-    The tables whose costs are computed at once are left to `harness table`: that builds nets, which takes a while.
-    """
-    boards = [view.name for view in views if not view.stand_in]
-    filled = [fill(each, site.boards, views) for each in all_tables() if not each.table.computed]
-    written = [site.put(table_file(each.printed.name), table_page(each, boards)) for each in filled]
-    return [reached(each) for each in filled], written
-
-
-def write_protocols(site: Site, subjects: Iterable[Subject], views: Sequence[View], thorough: bool) -> list[Path]:
-    """A page for each protocol. With `thorough` lint compares the images of its splits, which takes seconds."""
-    written = []
-    for on in subjects:
-        board = next((board_file(view.name, view.stand_in) for view in views if view.name == on.loaded.name), None)
-        written.append(site.put(protocol_file(on.loaded.name), protocol_page(on, board, thorough=thorough)))
-    return written
-
-
 def write_all(site: Site, places: Places) -> list[Path]:
     """The index, every board, its protocol, and every table; the paths written, the index first."""
-    views, shipped = view_all(site.boards), protocol_files()
-    named = [load_protocol(shipped[name]) for name in dict.fromkeys(view.name for view in views) if name in shipped]
-    boards = write_boards(site, views, Pages(protocols={loaded.name for loaded in named}))
-    protocols = write_protocols(site, (subject(loaded, False, places) for loaded in named), views, thorough=False)
-    figures, tables = write_tables(site, views)
-    titles = [(loaded.name, loaded.protocol.title) for loaded in named]
-    index = site.put("index.html", index_page(views, titles, figures))
-    return [index, *boards, *protocols, *tables]
+    found = read_all(site.boards)
+    boards = write_boards(site, found.views, found.pages)
+    protocols = [site.put(protocol_file(each.name), found.protocol(each, places)) for each in found.protocols]
+    tables = [site.put(table_file(each.printed.name), found.table(each)) for each in found.tables]
+    return [site.put("index.html", found.index()), *boards, *protocols, *tables]
 
 
 def write_some(site: Site, named: Sequence[tuple[Loaded, View]], folders: Sequence[Path], places: Places) -> list[Path]:
@@ -82,8 +55,12 @@ def write_some(site: Site, named: Sequence[tuple[Loaded, View]], folders: Sequen
     found, views = [read_run(folder) for folder in folders], [view for _, view in named]
     pages = Pages({loaded.name for loaded, _ in named}, {(run.protocol, run.name) for run in found})
     boards = write_boards(site, views, pages)
-    subjects = (subject(loaded, view.stand_in, places) for loaded, view in named)
-    protocols = write_protocols(site, subjects, views, thorough=True)
+    protocols = [
+        site.put(
+            protocol_file(loaded.name), protocol_page(subject(loaded, view.stand_in, places), board_of(loaded, views))
+        )
+        for loaded, view in named
+    ]
     runs = [path for run in found for path in _write_run(site, run, [loaded for loaded, _ in named], places)]
     titles = [(loaded.name, loaded.protocol.title) for loaded, _ in named]
     index = site.put("index.html", index_page(views, titles, [], [run_line(run) for run in found]))

@@ -26,13 +26,14 @@ class Key:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with its caption; `head` and `rows` are its numbers."""
+    """A picture with its caption; `head` and `rows` are its numbers, `narrow` is the same picture for a phone."""
 
     caption: str
     picture: Markup
     keys: Sequence[Key]
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
+    narrow: Markup | None = None
 
 
 def shape(parent: Element, number: int, x: float, y: float, size: float = 4.5, **attributes: str) -> Element:

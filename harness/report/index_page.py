@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,16 @@ from harness.tables.reached import Reached
 
 _PLOT, _BAR = 190, 260
 
+_KINDS = {
+    "online_few_shot": "online few-shot",
+    "delayed_label": "delayed labels",
+    "continual": "continual learning",
+    "segmentation_distractors": "segmentation with distractors",
+    "n_way_k_shot": "N-way K-shot",
+    "supervised": "supervised",
+}
+"""Kinds in words, in the order of their boards."""
+
 
 @dataclass(frozen=True)
 class BoardLine:
@@ -29,6 +40,7 @@ class BoardLine:
     entries: int
     problems: int
     best: str
+    method: str
     budget: str
     published: str
     plot: Markup
@@ -64,8 +76,8 @@ def index_page(
 ) -> str:
     """HTML of the index of these boards, protocols (name and title), tables and runs."""
     kinds: dict[str, list[BoardLine]] = {}
-    for view in views:
-        words = view.protocol.kind.replace("_", " ") if view.protocol else "protocol file not shipped"
+    for view in sorted(views, key=_place):
+        words = _KINDS.get(view.protocol.kind, view.protocol.kind) if view.protocol else "protocol file not shipped"
         kinds.setdefault(words + (", stand-in data" if view.stand_in else ""), []).append(_line(view))
     return render(
         "index.html",
@@ -79,6 +91,14 @@ def index_page(
     )
 
 
+def _place(view: View) -> tuple[bool, int, list[tuple[int, str]]]:
+    """Boards of real data first, by kind, then by name with numbers in their order."""
+    kinds = [*_KINDS]
+    kind = view.protocol.kind if view.protocol else ""
+    words = [(int(each), "") if each.isdecimal() else (0, each) for each in re.split(r"(\d+)", view.name)]
+    return view.stand_in, kinds.index(kind) if kind in kinds else len(kinds), words
+
+
 def _line(view: View) -> BoardLine:
     ranked, by = view.standings.ranked, view.standings.ranking
     best = ranked[0][1] if ranked else None
@@ -90,7 +110,8 @@ def _line(view: View) -> BoardLine:
         view.stand_in,
         view.standings.entries,
         len(view.board.problems),
-        f"{best.newest.method} {measured(best, by)}" if best else "–",
+        measured(best, by) if best else "–",
+        best.newest.method if best else "",
         budget_of(best.newest) or "not trained" if best else "",
         printed or "–",
         _plot(view),

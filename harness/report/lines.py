@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from xml.etree.ElementTree import Element
+
+from markupsafe import Markup
 
 from harness.report.figure import DASHES, Figure, line_key, shape
 from harness.report.svg import Scale, add, bottom_axis, drawing, left_axis, linear, markup, tick_text, tooltip
 
 _LEFT, _TOP = 52, 40
+_WIDE, _NARROW, _LOW, _MARKS = 720, 380, 260, 12
+"""Widths of a picture and of one for a phone, the height of that, and marks along a curve."""
 
 
 @dataclass(frozen=True)
@@ -41,51 +45,66 @@ def lines(
     *,
     stages: Sequence[Stage] = (),
     bounds: tuple[float, float] | None = None,
-    width: float = 720,
     height: float = 320,
 ) -> Figure:
     """The series, each with a colour, dashes and marks of its own."""
+    numbered = [each if each.number is not None else replace(each, number=place) for place, each in enumerate(series)]
+    wide, narrow = (
+        _picture(caption, (x_label, y_label), numbered, stages, bounds, size)
+        for size in ((_WIDE, height), (_NARROW, min(height, _LOW)))
+    )
+    keys = [line_key(each.number or 0, each.name) for each in numbered]
+    return Figure(caption, wide, keys, [x_label, *(each.name for each in series)], _rows(series), narrow)
+
+
+def _picture(
+    caption: str,
+    labels: tuple[str, str],
+    series: Sequence[Series],
+    stages: Sequence[Stage],
+    bounds: tuple[float, float] | None,
+    size: tuple[float, float],
+) -> Markup:
+    width, height = size
     right, bottom = width - 18, height - 46
     drawn = drawing(width, height, caption)
     xs = [x for each in series for x in each.x] + [end for each in stages for end in (each.begin, each.end)]
     ys = [y + sign * half for each in series for y, half in _with_half(each) for sign in (-1, 1)]
-    across = _tight(xs, _LEFT, right)
-    up = linear(ys, bottom, _TOP, bounds)
+    across, up = _tight(xs, _LEFT, right), linear(ys, bottom, _TOP, bounds)
     for number, stage in enumerate(stages):
-        left, end = across(stage.begin), across(stage.end)
-        group = add(drawn, "g", class_="stage")
-        tooltip(group, f"stage {stage.name}: {tick_text(stage.begin)} to {tick_text(stage.end)}")
-        place: dict[str, Any] = {"x": left, "y": _TOP, "width": max(0.0, end - left), "height": bottom - _TOP}
-        add(group, "rect", class_="odd" if number % 2 else "even", **place)
-        if end - left > 7 * len(stage.name):
-            add(group, "text", stage.name, x=(left + end) / 2, y=_TOP + 14, class_="stage-name", text_anchor="middle")
-    bottom_axis(drawn, across, _TOP, bottom, x_label)
-    left_axis(drawn, up, _LEFT, right, y_label)
-    for position, one in enumerate(series):
-        number = position if one.number is None else one.number
-        group = add(drawn, "g", class_="series")
-        tooltip(group, one.name)
-        points = [(across(x), up(y)) for x, y in zip(one.x, one.y, strict=True) if math.isfinite(y)]
-        if one.half:
-            low, high = (
-                [up(max(up.low, min(up.high, y + sign * half))) for y, half in _with_half(one)] for sign in (-1, 1)
-            )
-            edge = [
-                *zip(map(across, one.x), high, strict=True),
-                *reversed([*zip(map(across, one.x), low, strict=True)]),
-            ]
-            add(
-                group,
-                "path",
-                d=_path([point for point in edge if math.isfinite(point[1])]) + "Z",
-                class_=f"band s{number % 8}",
-            )
-        add(group, "path", d=_path(points), class_=f"line s{number % 8}", stroke_dasharray=DASHES[number % 8])
-        every = max(1, len(points) // 12)
-        for x, y in points[::every]:
-            shape(group, number, x, y, 3.5)
-    keys = [line_key(place if each.number is None else each.number, each.name) for place, each in enumerate(series)]
-    return Figure(caption, markup(drawn), keys, [x_label, *(each.name for each in series)], _rows(series))
+        _shade(drawn, stage, across, bottom, "odd" if number % 2 else "even")
+    bottom_axis(drawn, across, _TOP, bottom, labels[0])
+    left_axis(drawn, up, _LEFT, right, labels[1])
+    for each in series:
+        _curve(drawn, each, across, up, _MARKS if width >= _WIDE else _MARKS // 2)
+    return markup(drawn)
+
+
+def _shade(parent: Element, stage: Stage, across: Scale, bottom: float, style: str) -> None:
+    left, end = across(stage.begin), across(stage.end)
+    group = add(parent, "g", class_="stage")
+    tooltip(group, f"stage {stage.name}: {tick_text(stage.begin)} to {tick_text(stage.end)}")
+    add(group, "rect", x=left, y=_TOP, width=max(0.0, end - left), height=bottom - _TOP, class_=style)
+    if end - left > 7 * len(stage.name):
+        add(group, "text", stage.name, x=(left + end) / 2, y=_TOP + 14, class_="stage-name", text_anchor="middle")
+
+
+def _curve(parent: Element, one: Series, across: Scale, up: Scale, marks: int) -> None:
+    number = one.number or 0
+    group = add(parent, "g", class_="series")
+    tooltip(group, one.name)
+    if one.half:
+        low, high = (
+            [up(max(up.low, min(up.high, y + sign * half))) for y, half in _with_half(one)] for sign in (-1, 1)
+        )
+        xs = [*map(across, one.x)]
+        edge = [*zip(xs, high, strict=True), *reversed([*zip(xs, low, strict=True)])]
+        path = _path([point for point in edge if math.isfinite(point[1])]) + "Z"
+        add(group, "path", d=path, class_=f"band s{number % 8}")
+    points = [(across(x), up(y)) for x, y in zip(one.x, one.y, strict=True) if math.isfinite(y)]
+    add(group, "path", d=_path(points), class_=f"line s{number % 8}", stroke_dasharray=DASHES[number % 8])
+    for x, y in points[:: max(1, len(points) // marks)]:
+        shape(group, number, x, y, 3.5)
 
 
 def _rows(series: Sequence[Series]) -> list[list[str]]:

@@ -16,7 +16,7 @@ from harness.report.step_words import ROLES, sentence, short_answer, table
 from harness.report.svg import add, drawing, markup, tooltip
 
 _COLUMNS, _CELL, _IMAGE, _EDGE, _LINE, _GAP = 6, 124, 112, 92, 15, 20
-_STRIP = 12
+_STRIP = 9
 _BLUE, _ORANGE = 0, 1
 
 
@@ -48,8 +48,8 @@ def mask_figure(shown: ShownEpisodes, row: int, steps: Sequence[int], caption: s
 
 
 def mask_strip(shown: ShownEpisodes, row: int, caption: str, size: float = 64) -> Figure:
-    """The predictions of an episode (without any, the truth) side by side, in lines of twelve."""
-    steps, cell = range(shown.plan.steps), size + 10
+    """The predictions of an episode (without any, the truth) side by side, in lines of nine."""
+    steps, cell = range(shown.plan.steps), size + 16
     lines = -(-len(steps) // _STRIP)
     drawn = drawing(cell * min(_STRIP, len(steps)) + 4, (size + 22) * lines, caption)
     drawn.set("class", "long")

@@ -83,7 +83,8 @@ def _cost(record: Record) -> Iterator[tuple[str, str]]:
     yield "GFLOP per step", "not counted" if cost.gflop_per_step is None else f"{cost.gflop_per_step:.3g}"
     if cost.gflop_per_query is not None:
         yield "GFLOP per query", f"{cost.gflop_per_query:.3g}"
-    yield "bytes of state", f"{cost.state_bytes:,}, {cost.state_growth}"
+    growth = cost.state_growth if cost.state_growth == "constant" else f"growing {cost.state_growth}"
+    yield "bytes of state", f"{cost.state_bytes:,}, {growth}"
     yield (
         "training",
         f"{record.train_episodes:,} episodes, {record.train_updates:,} updates, {_clock(record.train_seconds)}",

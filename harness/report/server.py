@@ -1,21 +1,24 @@
-"""The pages of a report over HTTP, made when they are asked for, to this machine alone: nothing is written."""
+"""The pages of a report over HTTP, made when they are requested, by default to this machine alone: nothing is
+written."""
 
 from __future__ import annotations
 
 import functools
+import ipaddress
+import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from harness.boards.markdown import view_all
+from harness.boards.places import STAND_IN_FOLDER
+from harness.report.all_boards import AllBoards, read_all
 from harness.report.board_page import board_page
 from harness.report.build import run_episode_page, run_line
-from harness.report.index_page import index_page
-from harness.report.page import Pages, board_file, episode_file, run_file
+from harness.report.page import board_file, episode_file, protocol_file, run_file, table_file
 from harness.report.run_episodes import RunEpisodes, run_episodes
 from harness.report.run_log import RunFolder, find_runs, read_run
 from harness.report.run_page import run_page
@@ -36,17 +39,36 @@ class Sources:
 
 def page_at(address: str, sources: Sources) -> str | None:
     """The page at an address, as it is now; None if there is none."""
-    if address in {"", "index.html"}:
-        runs = sorted(_runs(sources), key=lambda run: run.at, reverse=True)
-        return index_page(view_all(sources.boards), [], [], [run_line(run) for run in runs], live=True)
     if address.startswith(("runs/", "episodes/")):
         return next((page for run in _runs(sources) if (page := _page_of(run, address, sources.places))), None)
+    boards = _boards(sources.boards, _state(sources.boards))
+    if address in {"", "index.html"}:
+        runs = sorted(_runs(sources), key=lambda run: run.at, reverse=True)
+        return boards.index([run_line(run) for run in runs], live=True)
     if address.startswith("boards/"):
-        pages = Pages(runs={(run.protocol, run.name) for run in _runs(sources)})
-        for view in view_all(sources.boards):
+        pages = replace(boards.pages, runs={(run.protocol, run.name) for run in _runs(sources)})
+        for view in boards.views:
             if board_file(view.name, view.stand_in) == address:
                 return board_page(view, sources.boards, pages)
+    for loaded in boards.protocols:
+        if protocol_file(loaded.name) == address:
+            return boards.protocol(loaded, sources.places)
+    for filled in boards.tables:
+        if table_file(filled.printed.name) == address:
+            return boards.table(filled)
     return None
+
+
+def _state(boards: Path) -> tuple[tuple[str, int, int], ...]:
+    """What tells whether boards have changed: their files, when they were written, and their sizes."""
+    found = sorted([*boards.glob("*.jsonl"), *(boards / STAND_IN_FOLDER).glob("*.jsonl")])
+    return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in found)
+
+
+@functools.lru_cache(maxsize=1)
+def _boards(folder: Path, state: object) -> AllBoards:
+    """The boards in their `state`, read once: an index that is open asks every few seconds."""
+    return read_all(folder)
 
 
 def _page_of(run: RunFolder, address: str, places: Places) -> str | None:
@@ -72,9 +94,41 @@ def _episodes(folder: Path, places: Places, finished: str) -> tuple[Subject | No
     return (on, *run_episodes(run, on, places))
 
 
-def server(sources: Sources, port: int = 0) -> ThreadingHTTPServer:
-    """A server of the pages on a port of this machine (0: any free one), not yet serving."""
-    return ThreadingHTTPServer((HOST, port), _handler(lambda address: page_at(address, sources)))
+def server(sources: Sources, port: int = 0, host: str = HOST) -> ThreadingHTTPServer:
+    """A server of the pages at an address and port of this machine (0: any free one), not yet serving.
+
+    Raises OSError where it cannot listen there.
+    """
+    handler = _handler(lambda address: page_at(address, sources), host)
+    return (_SixServer if ":" in host else ThreadingHTTPServer)((host, port), handler)
+
+
+class _SixServer(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address reaches this machine alone."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def answers_to(name: str, host: str) -> bool:
+    """Whether a request may call the server at `host` by this name or address.
+
+    A page elsewhere may have a name of its own lead to this machine, and its requests say that name; so names are those
+    of this machine, and addresses are taken only where the server listens at more than its own.
+    """
+    if name in {HOST, "localhost", host}:
+        return True
+    if is_loopback(host):
+        return False
+    try:
+        return bool(ipaddress.ip_address(name))
+    except ValueError:
+        return name == socket.gethostname()
 
 
 def _runs(sources: Sources) -> Iterator[RunFolder]:
@@ -86,7 +140,7 @@ def _runs(sources: Sources) -> Iterator[RunFolder]:
             continue
 
 
-def _handler(page: Callable[[str], str | None]) -> type[BaseHTTPRequestHandler]:
+def _handler(page: Callable[[str], str | None], host: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         server_version = "harness"
         sys_version = ""
@@ -98,8 +152,7 @@ def _handler(page: Callable[[str], str | None]) -> type[BaseHTTPRequestHandler]:
             self._answer(body=False)
 
         def _answer(self, body: bool) -> None:
-            # A page elsewhere may have a name of its own lead to this machine; its requests say that name.
-            if (self.headers.get("Host") or "").rpartition(":")[0] not in {HOST, "localhost"}:
+            if not answers_to((self.headers.get("Host") or "").rpartition(":")[0].strip("[]"), host):
                 return self.send_error(HTTPStatus.FORBIDDEN)
             try:
                 text = page(urlsplit(self.path).path.removeprefix("/"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,11 @@ from harness import cli
 from harness.boards import store
 from harness.boards.lines import line_of
 from harness.boards.markdown import view_board
+from harness.boards.standings import Entry
 from harness.protocol.models import PROTOCOL
 from harness.records.record import Record
 from harness.report.board_page import board_page
+from harness.report.entry_names import entry_names
 from harness.report.page import Pages, file_name
 from harness.runs.folder import write_scores
 from harness.util.tensor_files import sha256_of
@@ -66,7 +67,20 @@ def test_a_board_shows_entries_seeds_intervals_costs_and_commands(tmp_path: Path
     for part in ("70.0 ± 0.5", "label delay told", "must infer it", "10 of 1000 test episodes", "std over 3 runs",
                  "accuracy against parameters", "harness run tiny_online --method opn", "91.2 ± 1.1"):  # fmt: skip
         assert part in text, part
-    assert found.count('class="seed"') == 2 * 3, "two seeds in the plots of three metrics"
+    assert found.count('class="seed"') == 2 * 3 * 2, "two seeds in the plots of three metrics, for two widths"
+
+
+def test_entries_of_a_method_are_named_by_what_only_they_have() -> None:
+    shared = {"channels": 32, "forget_bias": 2, "lstm": 160}
+    options: list[dict[str, Any]] = [shared, {**shared, "layers": 2}, {**shared, "layers": 3, "width": 8}, {}]
+    entries = [Entry((record(run=f"r-{n}", options=each, defaults=[]),), 0, ()) for n, each in enumerate(options)]
+    names = [entry_names([*entries, Entry((record(method="count"),), 0, ())])[id(entry)] for entry in entries]
+    assert names == ["opn, channels=32, forget_bias=2, lstm=160",
+                     "opn, layers=2, channels=32, forget_bias=2, lstm=160",
+                     "opn, layers=3, width=8, channels=32, forget_bias=2, lstm=160", "opn, default"]  # fmt: skip
+    assert [*entry_names(entries[:1]).values()] == ["opn"]
+    with_budget = [Entry((record(run=f"r-{n}", budget=each),), 0, ()) for n, each in enumerate(("smoke", "quick"))]
+    assert [*entry_names(with_budget).values()] == ["opn, smoke", "opn, quick"]
 
 
 def test_paired_differences_are_of_the_same_episodes(tmp_path: Path) -> None:
@@ -133,13 +147,10 @@ def test_names_of_files_are_of_safe_characters_and_differ(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_projects_own_boards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    begin = time.process_time()
-    places = ("--data-root", str(tmp_path), "--cache", str(tmp_path / "cache"))
-    assert cli.main(["report", "--boards", str(OWN), "--out", str(tmp_path / "site"), *places]) == 0
-    assert time.process_time() - begin < 20, "seconds on one core"
-    assert "open" in capsys.readouterr().out
-    site, boards = tmp_path / "site", len([*OWN.rglob("*.jsonl")])
+def test_the_projects_own_boards(own_report: tuple[Path, float]) -> None:
+    site, seconds = own_report
+    assert seconds < 20, "seconds on one core"
+    boards = len([*OWN.rglob("*.jsonl")])
     assert [len([*(site / folder).rglob("*.html")]) for folder in ("boards", "protocols", "tables")] == [
         boards,
         len({path.stem for path in OWN.rglob("*.jsonl")}),

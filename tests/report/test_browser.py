@@ -1,56 +1,49 @@
 """Pages in a real browser: no errors, no request, sorting and filtering, the rules of axe, layout at three widths.
 
-Needs the extra `browser` and a Chromium (`playwright install chromium`, or one on the PATH); skipped without.
-Screenshots of every page are kept in the folder that HARNESS_SCREENSHOTS names, else among pytest's temporary files.
+Needs a Chromium and the extra `dev`; skipped without. Screenshots of every page are stored in the folder that
+HARNESS_SCREENSHOTS names, else among pytest's temporary files.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from harness import cli
-from harness.boards import store
+from harness.boards.lines import line_of
 from harness.boards.markdown import view_board
 from harness.report.board_page import board_page
 from harness.report.page import Pages
 from tests.helpers.boards import LOADED, record
-from tests.helpers.pages import write_run
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the extra browser is not installed")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the extra browser is not installed")
+LAYOUTS = Path(__file__).parent / "layouts"
+"""Small screenshots of what pages are to look like, for each width."""
 
-OWN = Path(__file__).parents[2] / "leaderboards"
-BOARD = "boards/cifarfs_delay5.html"
-LOOKS = [(390, "light", True), (820, "light", False), (1280, "dark", True)]
-"""Widths of a phone, a tablet and a desk, the colours that the reader's system asks for, and whether axe looks too."""
+WIDTHS = {390: "light", 820: "dark", 1280: "light"}
+"""Widths of a phone, a tablet and a desk, and the colours that the reader's system asks for."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.browser]
+LOOKED_AT = (
+    "index",
+    "boards/",
+    "protocols/",
+    "runs/opn",
+    "runs/fss1000",
+    "episodes/cifarfs_delay5",
+    "episodes/fss1000",
+)
+"""How the addresses of pages begin whose layouts are compared; the others are made of the same parts."""
 
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
-    """A real board with its protocol, and runs on generated data: of classes, of queries, of masks, and one that was
-    stopped; with their worst and best episodes."""
-    folder = tmp_path_factory.mktemp("reported")
-    data = ["--data", "stand-in", "--cache", str(cache), "--threads", "1", "--no-board", "--out", str(folder / "runs")]
-    for words in (("cifarfs_delay5", "nearest_pixel"), ("omniglot_continual5", "nearest_pixel"),
-                  ("fss1000_distractors", "mean_mask")):  # fmt: skip
-        assert cli.main(["run", words[0], "--method", words[1], "--test-episodes", "20", *data]) == 0
-    write_run(folder / "runs" / "opn" / "stopped", "interrupted")
-    runs = [str(path.parent) for path in (folder / "runs").rglob("run.json")]
-    out = folder / "site"
-    where = ["--boards", str(OWN), "--data-root", str(folder), "--cache", str(cache), "--out", str(out)]
-    assert cli.main(["report", "cifarfs_delay5", *runs, *where]) == 0
-    return out
+SCALE = 10
+"""Pixels of a screenshot, along either side, that are one in a layout."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     chosen = os.environ.get("HARNESS_SCREENSHOTS")
     folder = Path(chosen) if chosen else tmp_path_factory.mktemp("screenshots")
@@ -58,65 +51,147 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    installed = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with playwright.sync_playwright() as started:
-        try:
-            launched = started.chromium.launch(executable_path=installed, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium: {str(error).splitlines()[0]}")
-        yield launched
-        launched.close()
-
-
-@pytest.mark.parametrize(("width", "colours", "rules"), LOOKS)
-def test_pages_open_without_errors_or_requests_and_fit(
-    site: Path, browser: Any, screenshots: Path, width: int, colours: str, rules: bool
-) -> None:
+@contextmanager
+def quiet_page(browser: Any, width: int, colours: str = "light") -> Iterator[Any]:
+    """A page for screens of this width; fails on whatever a page logs, and on each request but to its own file."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=colours)
-    page = context.new_page()
-    messages: list[str] = []
-    requests: list[str] = []
-    page.on("console", lambda message: messages.append(message.text))
-    page.on("pageerror", lambda error: messages.append(str(error)))
+    page, said, requests = context.new_page(), [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
-    episodes = {path.name.partition("--")[0]: path for path in site.rglob("episodes/*.html")}
-    others = [path for path in site.rglob("*.html") if path.parent.name != "episodes"]
-    for path in sorted([*episodes.values(), *others]):
-        page.goto(path.as_uri())
-        name = f"{path.parent.name}-{path.stem}-{width}-{colours}.png"
-        page.screenshot(path=screenshots / name, full_page=True)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{path.name} is wider than the screen"
-        # axe itself is put into the page, past its policy, by the browser's debugger.
-        faults = axe.Axe().run(page).response["violations"] if rules else []
-        assert not [(each["id"], each["nodes"][0]["html"][:200]) for each in faults], path.name
-    assert not messages
-    assert not [url for url in requests if not url.startswith(("file:", "data:"))]
+    yield page
     context.close()
+    assert not said
+    assert not [url for url in requests if not url.startswith(("file:", "data:"))]
 
 
-def test_a_table_is_sorted_filtered_and_its_columns_chosen(site: Path, browser: Any) -> None:
-    page = browser.new_page()
-    page.goto((site / BOARD).as_uri())
-    methods = "[...document.querySelectorAll('#rows tbody tr:not([hidden])')].map(r => r.cells[1].textContent.trim())"
-    first = page.evaluate(methods)
-    accuracy = page.get_by_role("button", name="accuracy", exact=True)
-    accuracy.click()
-    assert page.evaluate(methods)[0] == first[0], "numbers are sorted from the largest on"
-    accuracy.press("Enter")
-    assert page.evaluate(methods) == first[::-1]
-    page.fill("#rows-filter", "opn")
-    assert page.evaluate(methods) == ["opn"]
-    assert page.text_content("#rows-status") == f"1 of {len(first)} shown"
-    page.fill("#rows-filter", "")
-    assert not page.get_by_role("columnheader", name="hardware").is_visible()
-    page.get_by_text("Choose columns").click()
-    page.get_by_label("hardware").check()
-    assert page.get_by_role("columnheader", name="hardware").count() == 1
-    page.get_by_role("button", name="Dark colours").click()
-    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
-    page.close()
+def fits(page: Any, path: Path, width: int) -> None:
+    page.goto(path.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{path.name} is wider than the screen"
+
+
+def one_of_each(site: Path) -> list[Path]:
+    """The pages of a report, but of episodes one of each run's."""
+    episodes = {path.name.partition("--")[0]: path for path in sorted(site.rglob("episodes/*.html"))}
+    return sorted([*episodes.values(), *(path for path in site.rglob("*.html") if path.parent.name != "episodes")])
+
+
+def differences(found: Image.Image, wanted: Image.Image) -> float:
+    """How much two layouts differ, from 0 to 255: the mean over their pixels, of which one holds some letters."""
+    a, b = (np.asarray(each.resize(wanted.size, Image.Resampling.BOX), np.float32) for each in (found, wanted))
+    return float(np.abs(a - b).mean())
+
+
+@pytest.mark.parametrize(("width", "colours"), WIDTHS.items())
+def test_pages_open_without_errors_or_requests_and_look_as_they_should(
+    small_report: Path, browser: Any, screenshots: Path, width: int, colours: str
+) -> None:
+    wrong = []
+    with quiet_page(browser, width, colours) as page:
+        for path in one_of_each(small_report):
+            address = path.relative_to(small_report).with_suffix("").as_posix()
+            if not address.startswith(LOOKED_AT) and width != min(WIDTHS):
+                continue
+            fits(page, path, width)
+            if not address.startswith(LOOKED_AT):
+                continue
+            name = f"{address.replace('/', '-')}-{width}.png"
+            page.screenshot(path=screenshots / name, full_page=True)
+            with Image.open(screenshots / name) as full:
+                size = (-(-full.width // SCALE), -(-full.height // SCALE))
+                small = full.convert("L").resize(size, Image.Resampling.BOX)
+            small.save(screenshots / f"layout-{name}", optimize=True)
+            if not (LAYOUTS / name).is_file():
+                wrong.append(f"{name} is new")
+                continue
+            with Image.open(LAYOUTS / name) as wanted:
+                grown, far = small.height / wanted.height - 1, differences(small, wanted)
+            if abs(grown) > 0.1 or far > 8:
+                wrong.append(f"{name}: {100 * grown:+.0f} % of height, {far:.1f} levels of grey off")
+    assert not wrong, f"if so meant, layout-*.png in {screenshots} are the new {LAYOUTS.name}: {wrong}"
+
+
+def check_rules(page: Any, paths: Iterable[Path], options: dict[str, Any] | None = None) -> None:
+    """Fails on what breaks a rule of axe on any of the pages."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing: install the extra dev")
+    found = {}
+    for path in paths:
+        page.goto(path.as_uri())
+        # axe itself is put into the page, past its policy, by the browser's debugger.
+        violations = axe.Axe().run(page, options=options).response["violations"]
+        found |= {(path.name, each["id"]): each["nodes"][0]["html"][:200] for each in violations}
+    assert not found
+
+
+def test_the_rules_of_axe_are_met(small_report: Path, own_report: tuple[Path, float], browser: Any) -> None:
+    site, _ = own_report
+    others = [site / "index.html", next((site / "tables").glob("*figure_4*")), site / "boards/cifarfs_delay5.html"]
+    with quiet_page(browser, 390) as page:
+        check_rules(page, [*one_of_each(small_report), *others])
+    colours = {"runOnly": ["color-contrast"]}
+    with quiet_page(browser, 1280, "dark") as page:
+        check_rules(page, [small_report / "boards/cifarfs_delay5.html", *others], colours)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_projects_own_pages_open_and_fit(own_report: tuple[Path, float], browser: Any, width: int) -> None:
+    pages = sorted(own_report[0].rglob("*.html"))
+    assert len(pages) > 50
+    with quiet_page(browser, width) as page:
+        for path in pages:
+            fits(page, path, width)
+
+
+def test_a_table_is_sorted_filtered_and_its_columns_chosen(own_report: tuple[Path, float], browser: Any) -> None:
+    with quiet_page(browser, 1280) as page:
+        page.goto((own_report[0] / "boards" / "cifarfs_delay5.html").as_uri())
+        methods = (
+            "[...document.querySelectorAll('#rows tbody tr:not([hidden])')].map(r => r.cells[1].textContent.trim())"
+        )
+        first = page.evaluate(methods)
+        accuracy = page.get_by_role("button", name="accuracy", exact=True)
+        accuracy.click()
+        assert page.evaluate(methods)[0] == first[0], "numbers are sorted from the largest on"
+        accuracy.press("Enter")
+        assert page.evaluate(methods) == first[::-1]
+        page.fill("#rows-filter", "opn")
+        assert page.evaluate(methods) == ["opn"]
+        assert page.text_content("#rows-status") == f"1 of {len(first)} shown"
+        page.fill("#rows-filter", "")
+        assert not page.get_by_role("columnheader", name="hardware").is_visible()
+        page.get_by_text("Choose columns").click()
+        page.get_by_label("hardware").check()
+        assert page.get_by_role("columnheader", name="hardware").count() == 1
+        page.get_by_role("button", name="Dark colours").click()
+        assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_a_page_is_read_with_the_keyboard_alone(small_report: Path, browser: Any) -> None:
+    with quiet_page(browser, 1280) as page:
+        page.goto((small_report / "boards/cifarfs_delay5.html").as_uri())
+        focused = "(e => e.textContent.trim() || e.getAttribute('aria-label') || e.id)(document.activeElement)"
+        reached = []
+        for _ in range(200):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement === document.body"):
+                break
+            reached.append(page.evaluate(focused).split("\n")[0])
+        assert reached[0] == "Skip to the content"
+        for each in ("Dark colours", "rows-filter", "Choose columns", "accuracy", "Numbers of this figure"):
+            assert each in reached, each
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        assert page.evaluate("location.hash") == "#main"
+
+
+def test_nothing_is_cut_off_in_print(small_report: Path, browser: Any) -> None:
+    hidden = """[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1
+        || box.getBoundingClientRect().right > innerWidth + 1).map(box => box.getAttribute('aria-label'))"""
+    with quiet_page(browser, 720) as page:  # the width of A4 between its margins
+        page.emulate_media(media="print")
+        for path in one_of_each(small_report):
+            fits(page, path, 720)
+            assert not page.evaluate(hidden), path.name
 
 
 def test_a_thousand_rows_can_be_used_and_sorted_within_a_second(tmp_path: Path, browser: Any) -> None:
@@ -125,7 +200,7 @@ def test_a_thousand_rows_can_be_used_and_sorted_within_a_second(tmp_path: Path, 
                marks=["label delay told"])
         for n in range(1000)
     )  # fmt: skip
-    (tmp_path / f"{LOADED.name}.jsonl").write_text("".join(store.line_of(each) + "\n" for each in rows))
+    (tmp_path / f"{LOADED.name}.jsonl").write_text("".join(line_of(each) + "\n" for each in rows))
     view = view_board(LOADED.name, LOADED.protocol, tmp_path, stand_in=False)
     path = tmp_path / "board.html"
     path.write_text(board_page(view, tmp_path, Pages()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from harness.report.forest import Interval, forest
 from harness.report.histogram import histogram
+from harness.report.label_places import Box, label_place, mark_box
 from harness.report.lines import Series, Stage, lines
 from harness.report.scatter import Point, pareto, scatter
 from harness.report.svg import linear, powers, tick_text
@@ -58,6 +60,34 @@ def test_the_frontier_is_what_no_other_beats() -> None:
     points = [Point("a", 0, 20), Point("b", 10, 50), Point("c", 10, 60), Point("d", 20, 60), Point("e", 30, 70)]
     assert [each.label for each in pareto(points)] == ["a", "c", "e"]
     assert str(scatter("s", "parameters", "accuracy, %", points).picture).count("<title>") == 5
+
+
+@given(st.lists(st.tuples(st.floats(20, 380), st.floats(50, 250)), min_size=1, max_size=30), st.integers(1, 26))
+def test_a_name_covers_no_mark_and_stays_in_its_picture(places: list[tuple[float, float]], letters: int) -> None:
+    marks, room = [mark_box(x, y) for x, y in places], Box(2, 30, 398, 262)
+    found = label_place("n" * letters, *places[0], marks, [], room)
+    if len(places) == 1 and letters < 20:
+        assert found, "there is room beside a mark that stands alone"
+    if found:
+        assert found.box.within(room)
+        assert not any(found.box.overlaps(mark) for mark in marks)
+
+
+def test_a_name_avoids_a_line_where_it_can() -> None:
+    room, line = Box(0, 0, 400, 300), [Box(0, 149, 200, 151)]
+    free = label_place("name", 200, 150, [mark_box(200, 150)], line, room)
+    assert free is not None
+    assert free.anchor == "start"
+    crowded = label_place("name", 200, 150, [mark_box(200, 150)], [room], room)
+    assert crowded is not None
+    assert crowded.anchor == "end"
+
+
+def test_what_tells_an_entry_from_others_stands_below_its_name() -> None:
+    found = forest("f", "accuracy, %", [Interval("opn, width=8", 40, None, "40.0", False)])
+    assert found.narrow is not None
+    assert re.findall(r"<text[^>]*>([^<]*)</text>", found.picture)[-3:] == ["opn", "width=8", "40.0"]
+    assert re.findall(r"<text[^>]*>([^<]*)</text>", found.narrow)[-2:] == ["opn, width=8", "40.0"]
 
 
 def test_a_curve_with_a_gap_a_band_and_stages() -> None:

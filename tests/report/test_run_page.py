@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -16,12 +19,12 @@ from harness.report import sources
 from harness.report.run_episodes import EXTREMES, run_episodes
 from harness.report.run_log import read_run, stages, throughput
 from harness.report.run_page import run_page
-from harness.report.server import HOST, Sources, server
+from harness.report.server import HOST, Sources, answers_to, server
 from harness.report.sources import Places, subject_of
 from harness.runs import resolve
 from harness.testing import tiny_dataset
 from harness.util.errors import UserError
-from tests.helpers.boards import record
+from tests.helpers.boards import record, shipped_record
 from tests.helpers.pages import HOSTILE, check_page, text_of, write_run
 
 
@@ -103,7 +106,9 @@ def address(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "runs" / "p" / "damaged").mkdir()
     (tmp_path / "runs" / "p" / "damaged" / "run.json").write_text("{")
     store.append_record(record(), tmp_path / "boards")
-    served = server(Sources(tmp_path / "boards", tmp_path / "runs"))
+    store.append_record(shipped_record("cifarfs_delay5"), tmp_path / "boards")
+    places = Places(tmp_path, tmp_path / "cache")
+    served = server(Sources(tmp_path / "boards", tmp_path / "runs", places))
     thread = threading.Thread(target=served.serve_forever)
     thread.start()
     yield f"http://{HOST}:{served.server_port}"
@@ -127,6 +132,44 @@ def test_the_server_makes_pages_of_what_is_there_now(address: str, tmp_path: Pat
     assert "data-live" in fetched(f"{address}/runs/opn--r.html")
     (run / "run.json").write_text((run / "run.json").read_text().replace("training", "interrupted"))
     assert '<main id="main" data-live>' not in fetched(f"{address}/runs/opn--r.html")
+
+
+def test_the_server_has_every_page_that_a_report_has(address: str, tmp_path: Path) -> None:
+    index = fetched(f"{address}/")
+    found = {href for href in re.findall('href="([^"#]+)"', index) if "/" in href}
+    assert {href.partition("/")[0] for href in found} == {"boards", "protocols", "tables", "runs"}
+    table = next(href for href in sorted(found) if "table_3" in href)
+    for href in ("boards/cifarfs_delay5.html", "protocols/cifarfs_delay5.html", table):
+        assert href in found
+        check_page(fetched(f"{address}/{href}"))
+    store.append_record(shipped_record("cifarfs_delay2"), tmp_path / "boards")
+    assert "boards/cifarfs_delay2.html" in fetched(f"{address}/"), "boards are read again when they have changed"
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "answered"),
+    [
+        ("127.0.0.1", HOST, True),
+        ("localhost", HOST, True),
+        ("elsewhere.example", HOST, False),
+        ("192.0.2.1", HOST, False),
+        ("192.0.2.1", "0.0.0.0", True),
+        ("2001:db8::1", "::", True),
+        ("elsewhere.example", "0.0.0.0", False),
+        (socket.gethostname(), "0.0.0.0", True),
+        ("", "0.0.0.0", False),
+    ],
+)
+def test_the_server_answers_to_names_of_this_machine(name: str, host: str, answered: bool) -> None:
+    assert answers_to(name, host) is answered
+
+
+def test_the_server_listens_at_another_address_where_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    if socket.has_ipv6:
+        with contextlib.suppress(OSError), server(Sources(Path("boards"), Path("runs")), host="::1") as served:
+            assert served.server_address[0] == "::1"
+    assert cli.main(["view", "--host", "192.0.2.1"]) == 2
+    assert "cannot listen at 192.0.2.1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", ["../run.json", "%2e%2e/run.json", "runs/p/r/run.json", "boards/no.html", "x"])
