@@ -16,6 +16,9 @@ from harness.report.step_words import ROLES, sentence, short_answer, table
 from harness.report.svg import add, drawing, markup, tooltip
 
 _COLUMNS, _CELL, _IMAGE, _EDGE, _LINE, _GAP = 6, 124, 112, 92, 15, 20
+_HEAD = 3 * _LINE
+"""Lines of words above each column: the step and its role, its shot, and the mask that was revealed before it."""
+
 _STRIP = 9
 _BLUE, _ORANGE = 0, 1
 
@@ -31,14 +34,14 @@ def mask_figure(shown: ShownEpisodes, row: int, steps: Sequence[int], caption: s
     assert shown.pixels is not None
     layers = ["image", "truth"] + (["prediction"] if shown.logits is not None else [])
     columns, step = min(_COLUMNS, len(steps)), _IMAGE + 4
-    height = 2 * _LINE + step * len(layers) + _LINE + _GAP
+    height = _HEAD + step * len(layers) + _LINE + _GAP
     drawn = drawing(_EDGE + _CELL * columns, height * -(-len(steps) // columns) - _GAP + 4, caption)
     drawn.set("class", "long")
     for number, t in enumerate(steps):
         x, y = _EDGE + _CELL * (number % columns), height * (number // columns)
         if number % columns == 0:
             for place, word in enumerate(layers):
-                add(drawn, "text", word, x=0, y=y + 2 * _LINE + step * place + _IMAGE / 2, class_="label")
+                add(drawn, "text", word, x=0, y=y + _HEAD + step * place + _IMAGE / 2, class_="label")
         _cell(drawn, shown, row, t, x, y, step)
     keys = [
         Key(_colour_key(_BLUE), "the target's object, or what was called it"),
@@ -88,14 +91,15 @@ def _cell(parent: Element, shown: ShownEpisodes, row: int, t: int, x: float, y: 
     revealed = "no mask yet"
     if source != NULL:
         revealed = f"mask of {source}: {('object', 'empty')[int(shown.plan.target[row, source])]}"
-    add(group, "text", f"{t}: {ROLES[target]}, {shown.plan.shot[row, t]}-shot{star}", x=x, y=y + _LINE - 3)
-    add(group, "text", revealed, x=x, y=y + 2 * _LINE - 4, class_="tick")
+    add(group, "text", f"{t}: {ROLES[target]}", x=x, y=y + _LINE - 3)
+    add(group, "text", f"{shown.plan.shot[row, t]}-shot{star}", x=x, y=y + 2 * _LINE - 3, class_="tick")
+    add(group, "text", revealed, x=x, y=y + 3 * _LINE - 4, class_="tick")
     truth = painted(shown.pixels[t, row], (shown.objects[t, row], DISTRACTOR if target else TARGET))
     pictures = [shown.pixels[t, row], truth] + ([prediction(shown, row, t)] if shown.logits is not None else [])
     for place, pixels in enumerate(pictures):
-        top = y + 2 * _LINE + step * place
+        top = y + _HEAD + step * place
         add(group, "image", x=x, y=top, width=_IMAGE, height=_IMAGE, href=data_uri(pixels))
-    below = y + 2 * _LINE + step * len(pictures) + _LINE - 5
+    below = y + _HEAD + step * len(pictures) + _LINE - 5
     add(group, "text", words, x=x, y=below, class_=f"answer {style}")
 
 
