@@ -22,7 +22,7 @@ from tests.helpers.pages import write_run
 
 OWN = Path(__file__).parents[2] / "leaderboards"
 
-RUNS = {
+RUNS: dict[str, tuple[str, ...]] = {
     "cifarfs_delay5": ("nearest_pixel",),
     "omniglot_continual5": ("nearest_pixel",),
     "cifarfs_5way_5shot": ("nearest_pixel",),

@@ -55,7 +55,9 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quiet_page(browser: Any, width: int, colours: str = "light") -> Iterator[Any]:
     """A page for screens of this width; fails on whatever a page logs, and on each request but to its own file."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=colours)
-    page, said, requests = context.new_page(), [], []
+    page = context.new_page()
+    said: list[str] = []
+    requests: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
@@ -86,7 +88,7 @@ def differences(found: Image.Image, wanted: Image.Image) -> float:
 def test_pages_open_without_errors_or_requests_and_look_as_they_should(
     small_report: Path, browser: Any, screenshots: Path, width: int, colours: str
 ) -> None:
-    wrong = []
+    wrong: list[str] = []
     with quiet_page(browser, width, colours) as page:
         for path in one_of_each(small_report):
             address = path.relative_to(small_report).with_suffix("").as_posix()
@@ -95,7 +97,7 @@ def test_pages_open_without_errors_or_requests_and_look_as_they_should(
             fits(page, path, width)
             if not address.startswith(LOOKED_AT):
                 continue
-            name = f"{address.replace('/', '-')}-{width}.png"
+            name = f"{address.partition('--')[0].replace('/', '-')}-{width}.png"
             page.screenshot(path=screenshots / name, full_page=True)
             with Image.open(screenshots / name) as full:
                 size = (-(-full.width // SCALE), -(-full.height // SCALE))
@@ -114,7 +116,7 @@ def test_pages_open_without_errors_or_requests_and_look_as_they_should(
 def check_rules(page: Any, paths: Iterable[Path], options: dict[str, Any] | None = None) -> None:
     """Fails on what breaks a rule of axe on any of the pages."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing: install the extra dev")
-    found = {}
+    found: dict[tuple[str, str], str] = {}
     for path in paths:
         page.goto(path.as_uri())
         # axe itself is put into the page, past its policy, by the browser's debugger.
@@ -170,7 +172,7 @@ def test_a_page_is_read_with_the_keyboard_alone(small_report: Path, browser: Any
     with quiet_page(browser, 1280) as page:
         page.goto((small_report / "boards/cifarfs_delay5.html").as_uri())
         focused = "(e => e.textContent.trim() || e.getAttribute('aria-label') || e.id)(document.activeElement)"
-        reached = []
+        reached: list[str] = []
         for _ in range(200):
             page.keyboard.press("Tab")
             if page.evaluate("document.activeElement === document.body"):
