@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from harness.api.verify import Verified, verify
     from harness.data.dataset import Dataset
     from harness.data.open_dataset import load_dataset
+    from harness.episodes.fixed import with_episodes
     from harness.episodes.plan import EpisodePlan, plan_episodes
     from harness.episodes.source import Episodes, EpisodeSource
     from harness.episodes.stream import EpisodeStream
@@ -92,6 +93,7 @@ _HOME = {
     "task_for": "api.methods",
     "testing": "testing",
     "verify": "api.verify",
+    "with_episodes": "episodes.fixed",
 }
 """The module of each public name; `testing` is a package itself."""
 
@@ -141,6 +143,7 @@ __all__ = [
     "task_for",
     "testing",
     "verify",
+    "with_episodes",
 ]
 
 

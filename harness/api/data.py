@@ -10,6 +10,7 @@ from harness.api.named import DataLike, ProtocolLike, load_protocol, on_data
 from harness.data.arrays import dataset_of as dataset
 from harness.data.open_dataset import load_dataset
 from harness.data.registered import register_dataset
+from harness.episodes.fixed import with_episodes
 from harness.episodes.stream import EpisodeStream
 from harness.evaluation.evaluate import whole_test
 from harness.protocol.feasibility import check_possible
@@ -59,7 +60,8 @@ def episodes(
     """
     loaded = on_data(load_protocol(protocol), data)
     root, store = (None if each is None else Path(each) for each in (data_root, cache))
-    found = load_dataset(loaded.protocol.dataset, root, store, base=loaded.base)
+    own = load_dataset(loaded.protocol.dataset, root, store, base=loaded.base)
+    found = with_episodes(loaded.protocol, own, store)
     check_possible(loaded.protocol, found)
     if split == "test" and episodes is None:
         episodes = whole_test(loaded.protocol, found)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.api.named import DataLike, MethodLike, ProtocolLike, load_method, load_protocol, on_data
 from harness.data.open_dataset import load_dataset
+from harness.episodes.fixed import with_episodes
 from harness.episodes.source import EpisodeSource
 from harness.evaluation import evaluate as evaluation
 from harness.evaluation.score import metrics
@@ -81,6 +82,7 @@ def evaluate(
     loaded = on_data(load_protocol(protocol), data)
     root, store = (None if each is None else Path(each) for each in (data_root, cache))
     dataset = load_dataset(loaded.protocol.dataset, root, store, base=loaded.base)
+    dataset = with_episodes(loaded.protocol, dataset, store)
     dataset.table(split)
     count = evaluation.whole_test(loaded.protocol, dataset) if episodes is None else episodes
     if count < 1:

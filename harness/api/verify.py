@@ -14,7 +14,7 @@ from harness.boards.rescoring import Bench
 from harness.boards.store import STAND_IN_FOLDER, board_path, read_board
 from harness.boards.verify import Verdict, verified
 from harness.data.open_dataset import load_dataset
-from harness.data.places import data_places
+from harness.episodes.fixed import episode_places, with_episodes
 from harness.protocol.load import Loaded, for_data
 from harness.records.record import Record
 from harness.runs.resolve import device_named
@@ -110,7 +110,8 @@ def bench_for(
     """What rows of a protocol's board are scored on."""
     protocol = for_data(loaded, data)
     dataset = load_dataset(protocol.dataset, data_root, cache, base=loaded.base, rehash=True)
-    places = data_places(protocol.dataset, data_root, cache, loaded.base)
+    dataset = with_episodes(protocol, dataset, cache, rehash=True)
+    places = episode_places(protocol, data_root, cache, loaded.base)
     return Bench(protocol, dataset, device_named(device), places, in_process, fresh_workers)
 
 

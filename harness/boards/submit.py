@@ -19,7 +19,7 @@ from harness.boards.store import board_path, read_board
 from harness.boards.verify import Verdict, compared, why_not
 from harness.check.pictures import Pictures, pictures_of
 from harness.data.open_dataset import load_dataset
-from harness.data.places import data_places
+from harness.episodes.fixed import episode_places, with_episodes
 from harness.episodes.source import EpisodeSource
 from harness.evaluation.evaluate import sampled, whole_test
 from harness.evaluation.isolated import files_of
@@ -150,7 +150,8 @@ def _bench(submission: Submission) -> Bench:
     stand_in = submission.record.data.stand_in and not loaded.protocol.card.stand_in
     protocol = for_data(loaded, "stand-in" if stand_in else "real")
     dataset = load_dataset(protocol.dataset, submission.data_root, submission.cache, base=loaded.base, rehash=True)
-    places = data_places(protocol.dataset, submission.data_root, submission.cache, loaded.base)
+    dataset = with_episodes(protocol, dataset, submission.cache, rehash=True)
+    places = episode_places(protocol, submission.data_root, submission.cache, loaded.base)
     return Bench(protocol, dataset, torch.device("cpu"), places, submission.in_process, loaded=loaded)
 
 

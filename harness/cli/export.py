@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="seed of the episodes; scoring uses seed 0",
     )
+    parser.add_argument(
+        "--images", action="store_true", help="with the images themselves, so that the file needs no data set"
+    )
     add_data_arguments(parser)
     add_json(parser)
     parser.formatter_class = RawDefaults
@@ -36,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     from harness.data.open_dataset import load_dataset
-    from harness.episodes.export import FORMATS, export_episodes
+    from harness.episodes.export import export_episodes
+    from harness.episodes.fixed import with_episodes
+    from harness.protocol.episode_rows import FORMATS
     from harness.protocol.load import for_data, load_protocol
 
     loaded = load_protocol(args.protocol)
@@ -46,9 +51,10 @@ def execute(args: argparse.Namespace) -> int:
     if args.out.suffix not in FORMATS:
         raise UserError(f"--out '{args.out}' must end in {' or '.join(FORMATS)}")
     dataset = load_dataset(protocol.dataset, args.data_root, args.cache, base=loaded.base)
+    dataset = with_episodes(protocol, dataset, args.cache)
     images = int(dataset.table(args.split).offsets[-1])
     episodes = args.episodes or protocol.test_episodes or images
-    rows = export_episodes(protocol, dataset, args.split, args.seed, episodes, args.out)
+    rows = export_episodes(protocol, dataset, args.split, args.seed, episodes, args.out, args.images)
     if args.json:
         print(
             in_json(

@@ -42,6 +42,7 @@ def execute(args: argparse.Namespace) -> int:
 def linted(loaded: Loaded, args: argparse.Namespace) -> tuple[Finding, ...]:
     """The findings on a protocol, on its data if they are here already; nothing is downloaded."""
     from harness.data.open_dataset import load_dataset
+    from harness.episodes.fixed import with_episodes
     from harness.lint import lint
     from harness.protocol.load import for_data
 
@@ -51,4 +52,5 @@ def linted(loaded: Loaded, args: argparse.Namespace) -> tuple[Finding, ...]:
         dataset = load_dataset(
             protocol.dataset, data_root=args.data_root, cache=args.cache, download=False, base=loaded.base
         )
+        dataset = with_episodes(protocol, dataset, args.cache)
     return lint(dataclasses.replace(loaded, protocol=protocol), dataset)

@@ -97,8 +97,8 @@ def _page(args: argparse.Namespace) -> int:
 
 
 def _episode(args: argparse.Namespace) -> int:
-    from harness.data.dataset import card_table
     from harness.data.open_dataset import load_dataset
+    from harness.episodes.fixed import table_without_data, with_episodes
     from harness.episodes.plan import plan_episodes
     from harness.episodes.timeline import class_list, timeline
     from harness.protocol import describe
@@ -110,6 +110,7 @@ def _episode(args: argparse.Namespace) -> int:
     note = ""
     try:
         dataset = load_dataset(protocol.dataset, args.data_root, args.cache, download=False, base=loaded.base)
+        dataset = with_episodes(protocol, dataset, args.cache)
     except MissingData as error:
         if not protocol.card.images_per_class:
             if args.json:
@@ -118,7 +119,7 @@ def _episode(args: argparse.Namespace) -> int:
             missing = f"No episode is shown: the classes of {protocol.data_name} are known once it is loaded.\n{error}"
             print(shown(f"{wrap(heading, width)}\n\n{wrap(missing, width)}"))
             return 0
-        table = card_table(protocol.card, args.split)
+        table = table_without_data(protocol, args.split)
         reason = str(error).splitlines()[0].rstrip(".")
         note = f"Classes are shown by number only: {reason}.\n"
     else:

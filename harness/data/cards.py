@@ -13,7 +13,8 @@ class Card:
     learning may lack 'validation'); `images_per_class` is the smallest number of images that any class of the
     split has. `disjoint` tells whether the splits have different classes (few-shot) or the same (supervised).
     `image_shape` is (channels, height, width). `mean` and `std` (per channel, of values in 0..1, over the
-    training classes) are what images are normalised with on the device.
+    training classes) are what images are normalised with on the device. `ink` tells whether pixels are the share of
+    ink, which is dark on the paper of a picture.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Card:
     stand_in: bool = False
     disjoint: bool = True
     masks: bool = False
+    ink: bool = False
 
 
 def _splits(train: int, validation: int, test: int) -> dict[str, int]:
@@ -43,6 +45,7 @@ CARDS: dict[str, Card] = {
             _splits(20, 20, 20),
             (0.0,),
             (1.0,),
+            ink=True,
         ),
         Card(
             "omniglot_lake",
@@ -52,6 +55,7 @@ CARDS: dict[str, Card] = {
             _splits(20, 20, 20),
             (0.0,),
             (1.0,),
+            ink=True,
         ),
         Card(
             "cifar_fs",
@@ -111,6 +115,7 @@ CARDS: dict[str, Card] = {
             (0.0,),
             (1.0,),
             stand_in=True,
+            ink=True,
         ),
         Card(
             "objects",

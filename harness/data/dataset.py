@@ -14,17 +14,28 @@ SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
+class FixedImages:
+    """What each step of E episodes of T steps shows where these are fixed, and not drawn: image numbers and classes
+    (rows of the class table), int64 [E, T] each."""
+
+    image: np.ndarray
+    row: np.ndarray
+
+
+@dataclass(frozen=True)
 class ClassTable:
     """The classes of one split and which images belong to each (compressed rows).
 
     Class c (0..len(names)-1) has the images `members[offsets[c]:offsets[c + 1]]`, each turned
     counter-clockwise by `rotations[c]` quarter turns when it is shown (Omniglot's rotated classes share pixels).
+    `fixed` is there where the protocol takes the episodes of the split from a file.
     """
 
     names: tuple[str, ...]
     offsets: np.ndarray  # [classes + 1] int64
     members: np.ndarray  # [sum of class sizes] int32, image numbers
     rotations: np.ndarray  # [classes] int8, quarter turns counter-clockwise
+    fixed: FixedImages | None = None
 
     @property
     def sizes(self) -> np.ndarray:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from harness.data.dataset import Dataset
+from harness.data.test_images import encoded, encoded_mask
 from harness.episodes.plan import NULL, PHASES, plan_episodes
+from harness.protocol.episode_rows import FORMATS
 from harness.protocol.models import AnyProtocol
 from harness.util.atomic_files import replacing
 from harness.util.errors import UserError
@@ -18,7 +22,6 @@ from harness.util.errors import UserError
 CHUNK = 256
 """Episodes held in memory at once."""
 
-FORMATS = (".jsonl", ".parquet")
 _SHORT = 16
 
 COLUMNS = {
@@ -38,6 +41,8 @@ COLUMNS = {
     "scored": "whether the answer counts",
     "shot": "earlier presentations of the class (queries do not count)",
     "revealed": "how many of them have a known label",
+    "image": 'the image as a PNG file: {"bytes": ...}, in base64 where the file is JSON (only with --images)',
+    "mask": "the mask of the object on it, likewise (only with --images)",
 }
 """The columns of an exported file, one row a step, and what they hold."""
 
@@ -49,19 +54,23 @@ KINDS = (
 """What rows of some kinds mean."""
 
 _NULLABLE = ("feedback", "reveals")
+_ENCODED = ("image", "mask")
 
 Columns = dict[str, Any]
 
 
-def export_episodes(protocol: AnyProtocol, dataset: Dataset, split: str, seed: int, episodes: int, out: Path) -> int:
+def export_episodes(
+    protocol: AnyProtocol, dataset: Dataset, split: str, seed: int, episodes: int, out: Path, images: bool = False
+) -> int:
     """Write the first `episodes` episodes of a split to `out` (.jsonl or .parquet); the number of rows.
 
-    The file appears as a whole or not at all. Raises UserError for another suffix or a place that cannot be
-    written, RunError where writing fails.
+    With `images` each row holds its image (and its mask, where the protocol has masks), before it is turned, so that
+    the file needs no data set. It appears as a whole or not at all. Raises UserError for another suffix or a place
+    that cannot be written, RunError where writing fails.
     """
     if out.suffix not in FORMATS:
         raise UserError(f"--out '{out}' must end in {' or '.join(FORMATS)}")
-    chunks = _chunks(protocol, dataset, split, seed, episodes)
+    chunks = _chunks(protocol, dataset, split, seed, episodes, images)
     with replacing(out) as temporary:
         if out.suffix == ".jsonl":
             return _write_jsonl(temporary, chunks)
@@ -73,7 +82,9 @@ def export_episodes(protocol: AnyProtocol, dataset: Dataset, split: str, seed: i
         return _write_parquet(temporary, chunks, header)
 
 
-def _chunks(protocol: AnyProtocol, dataset: Dataset, split: str, seed: int, episodes: int) -> Iterator[Columns]:
+def _chunks(
+    protocol: AnyProtocol, dataset: Dataset, split: str, seed: int, episodes: int, encode: bool
+) -> Iterator[Columns]:
     """The rows of `CHUNK` episodes at a time, by column: arrays of equal length, or one value for all."""
     table = dataset.table(split)
     names, images = np.array(table.names, object), np.array(dataset.image_ids, object)
@@ -100,7 +111,19 @@ def _chunks(protocol: AnyProtocol, dataset: Dataset, split: str, seed: int, epis
             "scored": np.tile(plan.scored, count),
             "shot": plan.shot.ravel(),
             "revealed": plan.revealed.ravel(),
+            **(_encoded(protocol, dataset, plan.image.ravel()) if encode else {}),
         }
+
+
+def _encoded(protocol: AnyProtocol, dataset: Dataset, numbers: np.ndarray) -> Columns:
+    """The images of rows as PNG files, and the masks where the protocol has some."""
+    distinct, at = np.unique(numbers, return_inverse=True)
+    images = [encoded(dataset.card, dataset.images[number]) for number in distinct]
+    found = {"image": [images[n] for n in at]}
+    if protocol.masks and dataset.masks is not None:
+        masks = [encoded_mask(dataset.masks[number]) for number in distinct]
+        found["mask"] = [masks[n] for n in at]
+    return found
 
 
 def _write_jsonl(path: Path, chunks: Iterator[Columns]) -> int:
@@ -110,9 +133,11 @@ def _write_jsonl(path: Path, chunks: Iterator[Columns]) -> int:
             size = len(chunk["step"])
             for name in _NULLABLE:
                 chunk[name] = [None if value == NULL else value for value in chunk[name].tolist()]
-            columns = [_values(chunk[name], size) for name in COLUMNS]
+            for name in chunk.keys() & set(_ENCODED):
+                chunk[name] = [{"bytes": base64.b64encode(each).decode()} for each in chunk[name]]
+            columns = [_values(each, size) for each in chunk.values()]
             for row in zip(*columns, strict=True):
-                file.write(json.dumps(dict(zip(COLUMNS, row, strict=True)), ensure_ascii=False) + "\n")
+                file.write(json.dumps(dict(zip(chunk, row, strict=True)), ensure_ascii=False) + "\n")
             rows += size
     return rows
 
@@ -129,18 +154,23 @@ def _write_parquet(path: Path, chunks: Iterator[Columns], header: dict[str, str]
 
     types = {"seed": pa.int64(), "episode": pa.int64(), "turns": pa.int8(), "scored": pa.bool_()}
     types |= dict.fromkeys(("step", "target", *_NULLABLE, "shot", "revealed"), pa.int32())
-    schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS], metadata=header)
+    picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as the `datasets` library has images
+    types |= dict.fromkeys(_ENCODED, picture)
+    first = next(chunks)
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in first], metadata=header)
     rows = 0
     with pq.ParquetWriter(path, schema) as writer:
-        for chunk in chunks:
+        for chunk in chain([first], chunks):
             size = len(chunk["step"])
+            for name in chunk.keys() & set(_ENCODED):
+                chunk[name] = [{"bytes": each, "path": None} for each in chunk[name]]
             arrays = [
                 pa.array(
                     _values(chunk[name], size) if not isinstance(chunk[name], np.ndarray) else chunk[name],
                     type=schema.field(name).type,
                     mask=chunk[name] == NULL if name in _NULLABLE else None,
                 )
-                for name in COLUMNS
+                for name in chunk
             ]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
             rows += size

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.data.dataset import ClassTable
+from harness.episodes import fixed
 from harness.episodes.episode_plan import (
     AUGMENT,
     NULL,
@@ -49,7 +50,10 @@ def plan_episodes(
 ) -> EpisodePlan:
     """The plan of the numbered episodes (any numbers, any order) of one split under one seed.
 
-    Raises UserError where the split cannot hold such an episode.
+    Test episodes that a file fixes are the same under every seed. Raises UserError where the split cannot hold such an
+    episode.
     """
     numbers = np.asarray(episodes, np.int64)
+    if split == "test" and protocol.episode_file is not None:
+        return fixed.plan(protocol, table, numbers)
     return PLANS[protocol.kind](protocol, table, split, plan_key(protocol, split, seed), numbers)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from harness.lint.finding import ERROR, NOTE, SEVERITIES, WARNING, Finding, gravest
 from harness.lint.images import data_findings
 from harness.lint.label_only import learner_findings
+from harness.lint.repeats import repeat_findings
 from harness.lint.shots import shot_findings
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def lint(loaded: Loaded, dataset: Dataset | None) -> tuple[Finding, ...]:
 
 
 def _findings(loaded: Loaded, dataset: Dataset | None) -> Iterator[Finding]:
-    from harness.data.dataset import card_table
+    from harness.episodes.fixed import table_without_data
 
     protocol = loaded.protocol
     allowed = {protocol.ranking, *protocol.reported}
@@ -43,11 +44,12 @@ def _findings(loaded: Loaded, dataset: Dataset | None) -> Iterator[Finding]:
     if dataset is None and not protocol.card.images_per_class:
         yield Finding(NOTE, "data", f"{protocol.data_name} was not found; its episodes were not looked at")
         return
-    table = dataset.tables["test"] if dataset else card_table(protocol.card, "test")
+    table = dataset.tables["test"] if dataset else table_without_data(protocol, "test")
     yield from _few_to_select_by(
         protocol, {name: len(each.names) for name, each in dataset.tables.items()} if dataset else protocol.card.classes
     )
     yield from shot_findings(protocol, table)
+    yield from repeat_findings(protocol, table)
     yield from learner_findings(protocol, table, dataset)
     if dataset is None:
         yield Finding(NOTE, "data", f"{protocol.data_name} was not found; its splits and images were not compared")

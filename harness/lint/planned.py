@@ -18,6 +18,8 @@ def planned(protocol: AnyProtocol, table: ClassTable, episodes: int | None = Non
     one = plan_episodes(protocol, table, "test", 0, [0])
     most = ANSWERS // (one.steps * one.classes.shape[1])
     count = episodes or max(FEWEST, min(EPISODES, most))
+    if protocol.episode_file is not None:
+        count = min(count, protocol.episode_file.count)
     size = max(1, min(count, most))
     for first in range(0, count, size):
         yield plan_episodes(protocol, table, "test", 0, range(first, min(first + size, count)))

@@ -20,7 +20,8 @@ def shot_findings(protocol: AnyProtocol, table: ClassTable) -> Iterator[Finding]
     """What is wrong with the sizes of an episode and the shots that are scored."""
     count = protocol.test_episodes
     if count is not None and count < FEW:
-        yield Finding(WARNING, "shots", f"scoring.test_episodes: {count} episodes leave wide intervals; {FEW} or more")
+        key = "test_episodes" if protocol.episode_file is None else "episodes"
+        yield Finding(WARNING, "shots", f"scoring.{key}: {count} episodes leave wide intervals; {FEW} or more")
     if protocol.supervised:
         return
     classes = protocol.needs.classes

@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from harness.data.cards import CARDS, Card
 from harness.data.user.model import OwnData, unfit
+from harness.protocol.episode_file import EpisodeFile
 from harness.protocol.episode_models import Published
 from harness.protocol.words import Words
 from harness.util.errors import nearest
@@ -33,6 +34,21 @@ class Needs(NamedTuple):
     images: int
     classes_key: str
     images_key: str
+
+
+class Part(NamedTuple):
+    """Steps of one phase of an episode, `ways` x `each` of them: of each class `each`, but where classes are drawn
+    independently (order 'iid'), of any. In order 'blocks' all steps of a class come together, in 'cyclic' one order of
+    the classes repeats itself."""
+
+    phase: str
+    ways: int
+    each: int
+    order: str = "balanced"
+
+    @property
+    def steps(self) -> int:
+        return self.ways * self.each
 
 
 class Protocol(Strict):
@@ -77,6 +93,14 @@ class Protocol(Strict):
             refuse(list(_unfit(self)))
         return self
 
+    @model_validator(mode="after")
+    def _fits_file(self) -> Self:
+        if self.episode_file is not None:
+            from harness.protocol.episode_fit import unfit_episodes
+
+            refuse([f"scoring.episodes: {each}" for each in unfit_episodes(self, self.episode_file)])
+        return self
+
     @property
     def data_name(self) -> str:
         """The name of the data set, one of the harness's or the user's own."""
@@ -117,6 +141,30 @@ class Protocol(Strict):
     def test_episodes(self) -> int | None:
         """Episodes of the test split that are scored; None for one an image of it."""
         return None
+
+    @property
+    def episode_file(self) -> EpisodeFile | None:
+        """The test episodes that a file fixes; None where they are drawn."""
+        found: EpisodeFile | None = getattr(self.scoring, "episodes", None)
+        return found
+
+    @property
+    def without_episode_file(self) -> Self:
+        """The protocol with as many test episodes that are drawn, if a file fixes them; a protocol of its own."""
+        if self.episode_file is None:
+            return self
+        return self.model_copy(update={"scoring": self.scoring.model_copy(update={"episodes": None})})
+
+    @property
+    def test_words(self) -> str:
+        """Which test episodes are scored, in words."""
+        file = self.episode_file
+        return f"{self.test_episodes} episodes" if file is None else f"the {file.count} episodes of {file.path.name}"
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What an episode is made of, phase by phase; () for kinds whose test episodes no file can fix."""
+        return ()
 
     @property
     def shots(self) -> tuple[int, ...]:
@@ -177,10 +225,13 @@ def refuse(problems: list[str]) -> None:
 
 def _digest(protocol: Protocol) -> str:
     dataset = protocol.dataset
+    file = protocol.episode_file
     meaning = {
         "semantics": SEMANTICS,
-        **protocol.model_dump(mode="json", include={"kind", "episode", "scoring"}),
+        **protocol.model_dump(mode="json", include={"kind", "episode", "scoring"}, exclude={"scoring": {"episodes"}}),
         "dataset": dataset.meaning if isinstance(dataset, OwnData) else dataset,
+        # Only where there is one, so that protocols without keep their digests.
+        **({"episodes": file.digest} if file is not None else {}),
     }
     return hashlib.sha256(json.dumps(meaning, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

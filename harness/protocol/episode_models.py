@@ -2,16 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, field_validator
+from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, field_validator, model_validator
 
+from harness.protocol.episode_file import EpisodeFile
 from harness.util.pydantic_base import Count, Strict
 
 Shot = Annotated[int, Field(strict=True, ge=0)]
 Number = Annotated[float, Field(strict=True)]
 TestEpisodes = Annotated[int, Field(strict=True, ge=1, le=10**7)]
 """Scores of every episode are kept, and with ten million a mean has no error left worth the time."""
+
+
+def _read(value: Any) -> EpisodeFile | None:
+    """What a protocol says under `scoring.episodes` as the file's episodes; those that are read already as they are."""
+    from harness.protocol.episode_reading import read_episode_file
+
+    if value is None or isinstance(value, EpisodeFile):
+        return value
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError(f"found {json.dumps(value, default=str)}; expected the name of a .jsonl or .parquet file")
+    return read_episode_file(Path(value).expanduser().absolute())
+
+
+if TYPE_CHECKING:
+    _Held: TypeAlias = EpisodeFile | None
+else:
+    _Held = Any  # the arrays in it are nothing for pydantic to look into
+
+EpisodesFromFile = Annotated[
+    _Held,
+    PlainValidator(_read),
+    PlainSerializer(lambda file: file and str(file.path)),
+    WithJsonSchema({"type": "string", "minLength": 1}),
+    Field(
+        description="a .jsonl or .parquet file (relative to this one) with the test episodes, a row a step as "
+        "`harness export` writes them"
+    ),
+]
+"""A file of test episodes in a model, named relative to the protocol file (or the working directory)."""
+
+
+def _as_many_as_there_are(scoring: StreamScoring | QueryScoring) -> None:
+    """Makes `test_episodes` the number of episodes in the file, if there is one; ValueError if it says another."""
+    if scoring.episodes is None:
+        return
+    count = scoring.episodes.count
+    if "test_episodes" in scoring.model_fields_set and scoring.test_episodes != count:
+        raise ValueError(
+            f"test_episodes: found {scoring.test_episodes}, and {scoring.episodes.path.name} has {count} episodes, "
+            "which are all scored. Leave it out"
+        )
+    scoring.__dict__["test_episodes"] = count  # the model is frozen for others
 
 
 class Published(Strict):
@@ -81,6 +126,7 @@ class StreamScoring(Strict):
         description="numbers of earlier presentations at which accuracy is reported"
     )
     test_episodes: TestEpisodes = Field(2000, description="episodes of the test split that are scored")
+    episodes: EpisodesFromFile = None
 
     @field_validator("shots")
     @classmethod
@@ -89,12 +135,33 @@ class StreamScoring(Strict):
             raise ValueError(f"shots must rise without repeats, as in {sorted(set(shots))}")
         return shots
 
+    @model_validator(mode="after")
+    def _counted(self) -> Self:
+        _as_many_as_there_are(self)
+        return self
+
 
 class QueryScoring(Strict):
     """Accuracy over the queries of an episode."""
 
     test_episodes: TestEpisodes = Field(2000, description="episodes of the test split that are scored")
+    episodes: EpisodesFromFile = None
+
+    @model_validator(mode="after")
+    def _counted(self) -> Self:
+        _as_many_as_there_are(self)
+        return self
 
 
 class SupervisedScoring(Strict):
     """Accuracy over the whole test split."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_file(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "episodes" in given:
+            raise ValueError(
+                "episodes: kind supervised takes no episodes from a file, since it scores every image of the test "
+                "split once. Which these are is said under 'dataset' (with 'splits')"
+            )
+        return given

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,10 +75,21 @@ def _read(path: Path) -> Loaded:
     from harness.protocol.class_lists import with_class_lists
     from harness.protocol.models import PROTOCOL
 
-    document = with_class_lists(inherited(path))
+    document = _with_episode_file(with_class_lists(inherited(path)))
     protocol = validated(document, PROTOCOL, also=(extends.EXTENDS,))
     places = [document.keys[loc] for loc in (("dataset", key) for key in PLACES) if loc in document.keys]
     return Loaded(path.stem, path, protocol, places[0].path.parent if places else None)
+
+
+def _with_episode_file(document: Document) -> Document:
+    """The document with the name of its file of episodes made absolute: it is relative to the file that states it."""
+    scoring = document.data.get("scoring")
+    name = scoring.get("episodes") if isinstance(scoring, dict) else None
+    if not isinstance(name, str) or not name:
+        return document
+    folder = document.place(("scoring", "episodes")).path.parent
+    path = folder.absolute() / os.path.expanduser(name)
+    return replace(document, data={**document.data, "scoring": {**scoring, "episodes": str(path)}})
 
 
 def find_protocol(name_or_path: str | Path) -> Path:

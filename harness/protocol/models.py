@@ -94,5 +94,8 @@ def json_schema() -> dict[str, Any]:
 
 
 def on_dataset(protocol: AnyProtocol, name: str) -> AnyProtocol:
-    """The same protocol on another data set (a stand-in), checked again for possibility."""
-    return PROTOCOL.validate_python({**protocol.model_dump(), "dataset": name})
+    """The same protocol on another data set (a stand-in), checked again for possibility.
+
+    Test episodes that a file fixes are of the data set that they were made for: here as many are drawn.
+    """
+    return PROTOCOL.validate_python({**protocol.without_episode_file.model_dump(), "dataset": name})

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.data.dataset import ClassTable, Dataset, card_table
+from harness.data.dataset import ClassTable, Dataset
+from harness.episodes.fixed import table_without_data
 from harness.episodes.plan import EpisodePlan, plan_episodes
 from harness.evaluation.score.credit import credit, overlap
 from harness.protocol.models import AnyProtocol
@@ -88,7 +89,7 @@ def shown_episodes(
 
     Raises UserError where there is no such split, or it cannot hold such an episode.
     """
-    table = card_table(protocol.card, split) if dataset is None else dataset.table(split)
+    table = table_without_data(protocol, split) if dataset is None else dataset.table(split)
     plan = plan_episodes(protocol, table, split, seed, numbers)
     shown = ShownEpisodes(protocol, split, seed, table, plan)
     if dataset is None:

@@ -10,6 +10,7 @@ from harness.boards.artifacts import weights_of
 from harness.boards.markdown import on_data, view_board
 from harness.data.dataset import Dataset
 from harness.data.open_dataset import load_dataset
+from harness.episodes.fixed import with_episodes
 from harness.protocol.load import Loaded, load_protocol
 from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
@@ -63,7 +64,7 @@ def subject(loaded: Loaded, stand_in: bool, places: Places) -> Subject:
         dataset = load_dataset(protocol.dataset, places.data_root, places.cache, download=False, base=loaded.base)
     except MissingData as error:
         return Subject(loaded, protocol, None, str(error).splitlines()[0])
-    return Subject(loaded, protocol, dataset)
+    return Subject(loaded, protocol, with_episodes(protocol, dataset, places.cache))
 
 
 def subject_of(run: RunFolder, places: Places, named: Sequence[Loaded] = ()) -> Subject | None:

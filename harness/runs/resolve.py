@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data.dataset import Dataset
 from harness.data.open_dataset import load_dataset
+from harness.episodes.fixed import with_episodes
 from harness.evaluation.evaluate import whole_test
 from harness.method.registry import LoadedMethod, check_kind, load_method, resolved_options
 from harness.protocol.feasibility import check_possible
@@ -98,7 +99,7 @@ def prepare(
 ) -> Prepared:
     """Resolves names and loads the data; UserError for anything that is not there or does not fit.
 
-    `loaded`, `method` and `dataset` are those of the request where they are at hand already.
+    `loaded`, `method` and `dataset` (loaded for its protocol) are those of the request where they are at hand already.
     """
     from harness.util.arithmetic import check_precision
 
@@ -114,13 +115,15 @@ def prepare(
     budget = resolved.budget.model_copy(update={"precision": request.precision or resolved.budget.precision})
     check_precision(budget.precision, device)
     options = resolved_options(method.cls, {**budget.options, **request.options})
-    dataset = dataset or load_dataset(
-        protocol.dataset,
-        data_root=request.data_root,
-        cache=request.cache,
-        base=loaded.base,
-        rehash=request.verify_cache,
-    )
+    if dataset is None:
+        dataset = load_dataset(
+            protocol.dataset,
+            data_root=request.data_root,
+            cache=request.cache,
+            base=loaded.base,
+            rehash=request.verify_cache,
+        )
+        dataset = with_episodes(protocol, dataset, request.cache, request.verify_cache)
     check_possible(protocol, dataset)
     whole = whole_test(protocol, dataset)
     if request.test_episodes is not None and request.test_episodes > whole:

@@ -16,7 +16,7 @@ import torch
 
 from harness.check.skips import declared_skips
 from harness.data.open_dataset import default_cache
-from harness.data.places import data_places
+from harness.episodes.fixed import episode_places
 from harness.episodes.source import EpisodeSource
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.isolated import Bounds, player_of, scored
@@ -233,7 +233,7 @@ def _scored(prepared: Prepared, method: Method, source: EpisodeSource) -> tuple[
     request, protocol, total = prepared.request, prepared.protocol, prepared.identity["test_episodes"]
     if not (request.isolated or request.fresh_workers):
         return evaluate(method, source, protocol, "test", total), None
-    places = data_places(protocol.dataset, request.data_root, request.cache, prepared.loaded.base)
+    places = episode_places(protocol, request.data_root, request.cache, prepared.loaded.base)
     return scored(
         player_of(prepared.method, method, prepared.options, request.seed),
         source,

@@ -87,7 +87,8 @@ def plan_runs(runs: Sequence[SweepRun], places: Places) -> list[Planned]:
         run = runs[number]
         try:
             loaded = load_protocol(run.protocol)
-            wanted = for_data(loaded, run.data).dataset, loaded.base
+            protocol = for_data(loaded, run.data)
+            wanted = protocol.dataset, loaded.base, protocol.episode_file
             prepared = prepare(_request(run, places), loaded, dataset=dataset if wanted == held else None)
         except UserError as error:
             raise UserError(f"{run.title}: {error}") from None

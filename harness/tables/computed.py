@@ -35,7 +35,7 @@ def computed_cost(row: Row, name: str, budget: str) -> ComputedCost | None:
 
     The method is built as `budget` of its recipe builds it, with the row's options over the recipe's.
     """
-    from harness.data.dataset import card_table
+    from harness.episodes.fixed import table_without_data
     from harness.episodes.plan import plan_episodes
     from harness.evaluation.cost import prediction_gflop, step_gflop
     from harness.evaluation.evaluate import EVALUATION_SEED
@@ -48,7 +48,7 @@ def computed_cost(row: Row, name: str, budget: str) -> ComputedCost | None:
     card = loaded.protocol.card
     given = load_budget(recipe_path(found.name, found.own_file), loaded, budget).options | row.options
     method = build_method(found.cls, task_for(found.cls, loaded.protocol, card.image_shape), given, seed=0)
-    plan = plan_episodes(loaded.protocol, card_table(card, "test"), "test", EVALUATION_SEED, [0])
+    plan = plan_episodes(loaded.protocol, table_without_data(loaded.protocol, "test"), "test", EVALUATION_SEED, [0])
     defaults = resolved_options(found.cls, {})
     return ComputedCost(
         method=found.name,

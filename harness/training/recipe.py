@@ -220,7 +220,7 @@ def staged(protocol: AnyProtocol, change: EpisodeChange, kind: str | None = None
         return _possible({**_frame(protocol), "kind": kind, "episode": changes, "scoring": scoring}, changes)
     if not changes:
         return protocol
-    data = protocol.model_dump()
+    data = protocol.without_episode_file.model_dump()
     stream = data["kind"] in {"online_few_shot", "delayed_label"}
     for name in changes:
         if name not in data["episode"] and not (stream and name == "label_delay"):

@@ -90,7 +90,7 @@ def test_each_row_is_a_step_of_the_plan(
             "shot": int((plan.target[b, :t] == target).sum()),
             "revealed": int((plan.target[b, : max(t - 2, 0)] == target).sum()),
         }
-        assert list(row) == list(COLUMNS)
+        assert list(row) == [each for each in COLUMNS if each not in ("image", "mask")]
 
 
 @pytest.mark.parametrize(

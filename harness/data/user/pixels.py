@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,26 +82,27 @@ Pair = tuple[np.ndarray, np.ndarray | None]
 
 def _results(data: OwnData, items: list[Item]) -> Iterator[Pair | list[str]]:
     """The pixels of each item, or what is wrong with it."""
-    rest = iter(items)
+    rest, decode = iter(items), partial(pair_of, data.image_shape, data.mask is not None)
     with ThreadPoolExecutor(threads()) as pool, track("decoding", len(items), "images") as task:
         while batch := list(islice(rest, _BATCH)):
             # Got one after another, decoded side by side: readers of tables need not be safe for threads.
             encoded = [item.content() for item in batch]
-            yield from pool.map(lambda item, pair: _pair(data, item, *pair), batch, encoded)
+            yield from pool.map(lambda item, pair: decode(item, *pair), batch, encoded)
             task.advance(len(batch))
 
 
-def _pair(data: OwnData, item: Item, image: Encoded, mask: Encoded) -> Pair | list[str]:
+def pair_of(shape: tuple[int, int, int], masked: bool, item: Item, image: Encoded, mask: Encoded) -> Pair | list[str]:
+    """An image and, if `masked`, its mask, stretched to `shape` (C, H, W); or what is wrong with them."""
     problems = []
     picture = pixels = plane = None
     try:
         picture = _opened(image)
-        pixels = _pixels(picture.upright, data.image_shape)
+        pixels = _pixels(picture.upright, shape)
     except Exception as error:  # Pillow raises many kinds for broken files
         problems.append(f"{item.called}: {_reason(error)}")
-    if data.mask:
+    if masked:
         try:
-            plane = _plane(_mask_upright(_opened(mask), picture), picture, data.image_shape)
+            plane = _plane(_mask_upright(_opened(mask), picture), picture, shape)
         except Exception as error:
             problems.append(f"{item.mask_called}: {_reason(error)}")
     if problems or pixels is None:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from harness.protocol.base import Needs, Protocol, refuse, too_many
+from harness.protocol.base import Needs, Part, Protocol, refuse, too_many
 from harness.protocol.episode_models import ContinualEpisode, QueryScoring
 from harness.protocol.words import Words, labels
 
@@ -48,6 +48,14 @@ class Continual(Protocol):
         return Needs(shape.subtasks, shape.shots + shape.queries, "episode.subtasks", "episode")
 
     @property
+    def parts(self) -> tuple[Part, ...]:
+        shape = self.episode
+        return (
+            Part("stream", shape.subtasks, shape.shots, "blocks"),
+            Part("query", shape.subtasks, shape.queries),
+        )
+
+    @property
     def words(self) -> Words:
         shape = self.episode
         steps, queries = shape.subtasks * shape.shots, shape.subtasks * shape.queries
@@ -59,7 +67,7 @@ class Continual(Protocol):
                 f"Then {queries} queries come in random order. Each is asked as the step that would follow the stream, "
                 f"when {labels(range(steps))} known: from the same state, which no query changes.",
             ),
-            scoring=f"scored by query accuracy over {self.test_episodes} episodes",
+            scoring=f"scored by query accuracy over {self.test_words}",
             legend="At each step of the stream the learner receives the feedback and is shown an image of a class; its "
             "answer is not scored.\nsubtask: place of the class in the stream, from 0.",
             board=_BOARD,

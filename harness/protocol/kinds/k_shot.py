@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from harness.protocol.base import Needs, Protocol, refuse, too_many
+from harness.protocol.base import Needs, Part, Protocol, refuse, too_many
 from harness.protocol.episode_models import KShotEpisode, QueryScoring
 from harness.protocol.words import Words
 
@@ -40,6 +40,11 @@ class NWayKShot(Protocol):
         return Needs(shape.ways, shape.shots + shape.queries, "episode.ways", "episode")
 
     @property
+    def parts(self) -> tuple[Part, ...]:
+        shape = self.episode
+        return Part("support", shape.ways, shape.shots), Part("query", shape.ways, shape.queries)
+
+    @property
     def words(self) -> Words:
         shape = self.episode
         pairs, queries = shape.ways * shape.shots, shape.ways * shape.queries
@@ -49,7 +54,7 @@ class NWayKShot(Protocol):
                 f"The learner is given {pairs} pairs of an image and its label, one after another in random order.",
                 f"Then {queries} queries come in random order, each asked from the same state, which no query changes.",
             ),
-            scoring=f"scored by query accuracy over {self.test_episodes} episodes",
+            scoring=f"scored by query accuracy over {self.test_words}",
             legend="The learner is given the support pairs; of each query it must answer the number of the class.",
             board=_BOARD,
         )

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from harness.protocol.base import Needs, Protocol, refuse, too_many
+from harness.protocol.base import Needs, Part, Protocol, refuse, too_many
 from harness.protocol.episode_models import SegmentationEpisode, StreamScoring
 from harness.protocol.words import Words, at_shots, stream_legend
 
@@ -61,6 +61,10 @@ class SegmentationDistractors(Protocol):
         return Needs(1 + self.episode.distractor, self.episode.presentations, where, where)
 
     @property
+    def parts(self) -> tuple[Part, ...]:
+        return (Part("stream", self.needs.classes, self.episode.presentations),)
+
+    @property
     def words(self) -> Words:
         shape = self.episode
         distractor = f" and {shape.presentations} of a distractor class in random order" if shape.distractor else ""
@@ -73,7 +77,7 @@ class SegmentationDistractors(Protocol):
         return Words(
             shape=f"{shape.presentations} images of a target class{distractor}",
             course=known + which if shape.distractor else known,
-            scoring=f"scored by {what} at {at_shots(self.shots)} over {self.test_episodes} episodes",
+            scoring=f"scored by {what} at {at_shots(self.shots)} over {self.test_words}",
             legend=stream_legend("an image, and must mark the object of the target class", "mask"),
             board=_DISTRACTOR if shape.distractor else _PLAIN,
         )

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from harness.protocol.base import Needs, Protocol, refuse, too_many
+from harness.protocol.base import Needs, Part, Protocol, refuse, too_many
 from harness.protocol.episode_models import DelayedEpisode, StreamEpisode, StreamScoring
 from harness.protocol.words import Words, at_shots, stream_legend, timing
 
@@ -53,12 +53,16 @@ class StreamBase(Protocol):
         return Needs(self.episode.ways, self.episode.presentations, "episode.ways", "episode.presentations")
 
     @property
+    def parts(self) -> tuple[Part, ...]:
+        return (Part("stream", self.episode.ways, self.episode.presentations, self.episode.order),)
+
+    @property
     def words(self) -> Words:
         late = "one step" if self.label_delay == 1 else f"{self.label_delay} steps"
         return Words(
             shape=f"{_order(self.episode, self.steps)}, labels {late} late",
             course=(timing(self.label_delay, self.steps),),
-            scoring=f"scored at {at_shots(self.shots)} over {self.test_episodes} episodes",
+            scoring=f"scored at {at_shots(self.shots)} over {self.test_words}",
             legend=stream_legend("an image of a class, and must answer its number", "label"),
             board=_IID if self.episode.order == "iid" else "",
         )
