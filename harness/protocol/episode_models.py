@@ -6,7 +6,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from harness.protocol.episode_file import EpisodeFile
 from harness.util.pydantic_base import Count, Strict
@@ -57,6 +66,11 @@ def _as_many_as_there_are(scoring: StreamScoring | QueryScoring) -> None:
             "which are all scored. Leave it out"
         )
     scoring.__dict__["test_episodes"] = count  # the model is frozen for others
+
+
+def _without_null_episodes(dumped: dict[str, Any]) -> dict[str, Any]:
+    """What a model says, without a word of a file where there is none: most protocols have none."""
+    return {key: value for key, value in dumped.items() if key != "episodes" or value is not None}
 
 
 class Published(Strict):
@@ -140,6 +154,10 @@ class StreamScoring(Strict):
         _as_many_as_there_are(self)
         return self
 
+    @model_serializer(mode="wrap")
+    def _dumped(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_null_episodes(dump(self))
+
 
 class QueryScoring(Strict):
     """Accuracy over the queries of an episode."""
@@ -151,6 +169,10 @@ class QueryScoring(Strict):
     def _counted(self) -> Self:
         _as_many_as_there_are(self)
         return self
+
+    @model_serializer(mode="wrap")
+    def _dumped(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_null_episodes(dump(self))
 
 
 class SupervisedScoring(Strict):
