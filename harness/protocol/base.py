@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from harness.data.cards import CARDS, Card
 from harness.data.user.model import OwnData, unfit
+from harness.protocol.course import Course, Part
 from harness.protocol.episode_file import EpisodeFile
 from harness.protocol.episode_models import Published
 from harness.protocol.words import Words
@@ -34,21 +35,6 @@ class Needs(NamedTuple):
     images: int
     classes_key: str
     images_key: str
-
-
-class Part(NamedTuple):
-    """Steps of one phase of an episode, `ways` x `each` of them: of each class `each`, but where classes are drawn
-    independently (order 'iid'), of any. In order 'blocks' all steps of a class come together, in 'cyclic' one order of
-    the classes repeats itself."""
-
-    phase: str
-    ways: int
-    each: int
-    order: str = "balanced"
-
-    @property
-    def steps(self) -> int:
-        return self.ways * self.each
 
 
 class Protocol(Strict):
@@ -98,7 +84,7 @@ class Protocol(Strict):
         if self.episode_file is not None:
             from harness.protocol.episode_fit import unfit_episodes
 
-            refuse([f"scoring.episodes: {each}" for each in unfit_episodes(self, self.episode_file)])
+            refuse([f"scoring.episodes: {each}" for each in unfit_episodes(self.course, self.episode_file)])
         return self
 
     @property
@@ -165,6 +151,11 @@ class Protocol(Strict):
     def parts(self) -> tuple[Part, ...]:
         """What an episode is made of, phase by phase; () for kinds whose test episodes no file can fix."""
         return ()
+
+    @property
+    def course(self) -> Course:
+        """What a file of test episodes is compared with."""
+        return Course(self.kind, self.parts, self.label_delay or 1, self.masks)
 
     @property
     def shots(self) -> tuple[int, ...]:

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.data.image_decoding import NAMED
+from harness.protocol.course import Course, Part
 from harness.protocol.episode_file import NOTHING, EpisodeFile
 
-if TYPE_CHECKING:
-    from harness.protocol.base import Part, Protocol
 
-
-def unfit_episodes(protocol: Protocol, file: EpisodeFile) -> Iterator[str]:
+def unfit_episodes(course: Course, file: EpisodeFile) -> Iterator[str]:
     """Why the episodes cannot be those of a protocol, each with its row; the first few of many."""
-    if not protocol.parts:
-        yield f"kind {protocol.kind} takes no episodes from a file"
+    if not course.parts:
+        yield f"kind {course.kind} takes no episodes from a file"
         return
-    phases = [phase for part in protocol.parts for phase in [part.phase] * part.steps]
+    phases = [phase for part in course.parts for phase in [part.phase] * part.steps]
     if len(file.phase) != len(phases):
         yield (
             f"the episodes of {file.path.name} have {len(file.phase)} steps, but those of the protocol "
-            f"{_listed(protocol.parts)}"
+            f"{_listed(course.parts)}"
         )
         return
-    problems = sorted(_problems(protocol, file, phases))
+    problems = sorted(_problems(course, file, phases))
     for row, message in problems[:NAMED]:
         yield f"{file.path.name}, row {row}, {message}"
     if len(problems) > NAMED:
@@ -38,18 +35,18 @@ def _listed(parts: tuple[Part, ...]) -> str:
     return f"have {sum(part.steps for part in parts)}: {', then '.join(counts)}"
 
 
-def _problems(protocol: Protocol, file: EpisodeFile, phases: list[str]) -> Iterator[tuple[int, str]]:
+def _problems(course: Course, file: EpisodeFile, phases: list[str]) -> Iterator[tuple[int, str]]:
     """Rows, and what is wrong with them."""
     for t, (found, wanted) in enumerate(zip(file.phase, phases, strict=True)):
         if found != wanted:
             yield int(file.row[0, t]), f"phase: found '{found}', but step {t} of the protocol is '{wanted}'"
     first = 0
-    for part in protocol.parts:
+    for part in course.parts:
         yield from _of_part(part, file, first)
         first += part.steps
-    yield from _repeated(protocol, file, phases)
+    yield from _repeated(course, file, phases)
     if file.own_images:
-        yield from _masks(protocol, file)
+        yield from _masks(course, file)
 
 
 def _of_part(part: Part, file: EpisodeFile, first: int) -> Iterator[tuple[int, str]]:
@@ -78,9 +75,9 @@ def _of_part(part: Part, file: EpisodeFile, first: int) -> Iterator[tuple[int, s
         yield int(row[place]), f"target: found {target[place]} where it must be {wanted[place]}, since {why}"
 
 
-def _repeated(protocol: Protocol, file: EpisodeFile, phases: list[str]) -> Iterator[tuple[int, str]]:
+def _repeated(course: Course, file: EpisodeFile, phases: list[str]) -> Iterator[tuple[int, str]]:
     """What the file says besides of label timing and scoring, where that is not the protocol's."""
-    reveals = revealing_steps(protocol)
+    reveals = revealing_steps(course)
     if file.reveals is not None:
         for place in zip(*np.nonzero(file.reveals != reveals), strict=True):
             yield (
@@ -100,31 +97,31 @@ def _repeated(protocol: Protocol, file: EpisodeFile, phases: list[str]) -> Itera
         for place in zip(*np.nonzero(file.scored != scored), strict=True):
             wanted = "true" if scored[place[1]] else "false"
             what = "its queries alone" if queried else "all of its steps"
-            yield int(file.row[place]), f"scored: expected {wanted}, since kind {protocol.kind} scores {what}"
+            yield int(file.row[place]), f"scored: expected {wanted}, since kind {course.kind} scores {what}"
 
 
 def _step(number: int) -> str:
     return "null" if number < 0 else f"step {number}"
 
 
-def _masks(protocol: Protocol, file: EpisodeFile) -> Iterator[tuple[int, str]]:
+def _masks(course: Course, file: EpisodeFile) -> Iterator[tuple[int, str]]:
     for image in file.images:
-        if protocol.masks and image.mask is None:
-            yield image.row, f"mask: missing, and kind {protocol.kind} needs one for every image"
-        if not protocol.masks and image.mask is not None:
-            yield image.row, f"mask: kind {protocol.kind} has no masks. Leave it out"
+        if course.masks and image.mask is None:
+            yield image.row, f"mask: missing, and kind {course.kind} needs one for every image"
+        if not course.masks and image.mask is not None:
+            yield image.row, f"mask: kind {course.kind} has no masks. Leave it out"
 
 
-def revealing_steps(protocol: Protocol) -> np.ndarray:
+def revealing_steps(course: Course) -> np.ndarray:
     """The step whose label is revealed before each step, int64 [T], -1 for none: as the plans of the kinds have it."""
     found: list[int] = []
-    for part in protocol.parts:
+    for part in course.parts:
         last = len(found) - 1
         for t in range(len(found), len(found) + part.steps):
             if part.phase == "support":
                 found.append(t)
             elif part.phase == "stream":
-                found.append(max(t - (protocol.label_delay or 1), NOTHING))
+                found.append(max(t - course.label_delay, NOTHING))
             else:
-                found.append(last if protocol.parts[0].phase == "stream" else NOTHING)
+                found.append(last if course.parts[0].phase == "stream" else NOTHING)
     return np.array(found, np.int64)

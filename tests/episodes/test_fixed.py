@@ -263,7 +263,7 @@ def test_lint_finds_images_that_come_back_and_episodes_that_do(tmp_path: Path, m
 @given(st.sampled_from(KINDS).flatmap(lambda kind: protocols([kind])))
 def test_the_timing_that_files_are_compared_with_is_that_of_the_plans(protocol: AnyProtocol) -> None:
     plan = plan_episodes(protocol, data_for(protocol).tables["test"], "test", 0, [0])
-    assert np.array_equal(revealing_steps(protocol), plan.feedback_step)
+    assert np.array_equal(revealing_steps(protocol.course), plan.feedback_step)
     assert [phase for part in protocol.parts for phase in [part.phase] * part.steps] == [PHASES[n] for n in plan.phase]
 
 

@@ -6,7 +6,8 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from harness.protocol.base import Needs, Part, Protocol, refuse, too_many
+from harness.protocol.base import Needs, Protocol, refuse, too_many
+from harness.protocol.course import Part
 from harness.protocol.episode_models import KShotEpisode, QueryScoring
 from harness.protocol.words import Words
 

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from harness.protocol.base import Needs, Part, Protocol, refuse, too_many
+from harness.protocol.base import Needs, Protocol, refuse, too_many
+from harness.protocol.course import Part
 from harness.protocol.episode_models import SegmentationEpisode, StreamScoring
 from harness.protocol.words import Words, at_shots, stream_legend
 
