@@ -1,17 +1,19 @@
-"""How fast episodes are made, stage by stage, beside an ordinary DataLoader that works item by item.
+"""How fast episodes are made, stage by stage, beside bare NumPy and loaders that work item by item.
 
     python benchmarks/episodes.py [--batch 32] [--episodes 2048] [--threads 1]
 
 An episode has the images of 5-way 1-shot with 15 queries per class: 5 x 16 = 80 images of 3x32x32, drawn
 from 60 000 uint8 images in memory, and planned as a stream of 5 ways x 16 presentations. Each figure is the
-median of five rounds after one that is not counted. Reading: byte tensors are what goes to a GPU, where the
-rest is done there; an episode of floats is 0.98 MB, so 10 000 a second are 9.8 GB of writing a second, and
-`write floats` is what this machine needs for that alone.
+median of five rounds after one that is not counted; `ratio` is to the bare line of its group in the same run, which
+only gathers images by numbers that are there already. Reading: byte tensors are what goes to a GPU, where the rest is
+done there; an episode of floats is 0.98 MB, so 10 000 a second are 9.8 GB of writing a second, and `write floats` is
+what this machine needs for that alone. The sampler of easyfsl is measured where that package is installed.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import platform
 import statistics
@@ -25,7 +27,7 @@ from tabulate import tabulate
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from harness.data.cards import CARDS
+from harness.data.cards import CARDS, Card
 from harness.data.dataset import Dataset as ImageSet
 from harness.data.dataset import card_table
 from harness.episodes.plan import plan_episodes
@@ -45,6 +47,8 @@ PROTOCOL_80 = PROTOCOL.validate_python(
 )
 
 
+FLOATS, BYTES = "bare NumPy: gather and normalise", "bare NumPy: gather bytes"
+
 # The ordinary way: a sampler of item numbers, a data set of single items, collation by the loader.
 
 
@@ -56,6 +60,10 @@ class Items(Dataset[tuple[Tensor, int]]):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def get_labels(self) -> list[int]:
+        """The class of every item, as easyfsl reads it."""
+        return [number // IMAGES_PER_CLASS for number in range(len(self.images))]
 
     def __getitem__(self, number: int) -> tuple[Tensor, int]:
         return (self.images[number].float() / 255 - self.mean) / self.std, number // IMAGES_PER_CLASS
@@ -80,6 +88,14 @@ class EpisodeSampler(Sampler[list[int]]):
         return self.episodes
 
 
+def easyfsl_loader(items: Items, episodes: int) -> DataLoader[tuple[Tensor, int]]:
+    """The same episodes by easyfsl: 1 shot and 15 queries of each class."""
+    from easyfsl.samplers import TaskSampler
+
+    sampler = TaskSampler(items, n_way=WAYS, n_shot=1, n_query=PER_CLASS - 1, n_tasks=episodes)
+    return DataLoader(items, batch_sampler=sampler, collate_fn=sampler.episodic_collate_fn)
+
+
 def rate(work: Callable[[], object], episodes: int) -> float:
     """Episodes a second: median of the rounds."""
     work()
@@ -102,6 +118,12 @@ def in_batches(work: Callable[[np.ndarray], object], episodes: int, batch: int) 
         first += episodes
 
     return once
+
+
+def bare_normalisation(card: Card) -> tuple[np.ndarray, np.ndarray]:
+    """What bytes are multiplied with, and what is added then, float32 [C, 1, 1] each."""
+    mean, std = (np.array(each, np.float32).reshape(-1, 1, 1) for each in (card.mean, card.std))
+    return 1 / (255 * std), -mean / std
 
 
 def machine() -> str:
@@ -139,19 +161,39 @@ def main() -> None:
         return DataLoader(items, batch_sampler=EpisodeSampler(episodes, 64))
 
     few = max(1, args.episodes // 8)
-    stages: list[tuple[str, float]] = []
+    stages: list[tuple[str, float, str]] = []
 
-    def add(name: str, work: Callable[[np.ndarray], object], batch: int = args.batch) -> None:
-        stages.append((name, rate(in_batches(work, args.episodes, batch), args.episodes)))
+    def add(name: str, work: Callable[[np.ndarray], object], batch: int = args.batch, bare: str = "") -> None:
+        stages.append((name, rate(in_batches(work, args.episodes, batch), args.episodes), bare))
 
+    def bare_bytes(batch: np.ndarray) -> np.ndarray:
+        return images[numbers[batch % args.episodes].numpy()]
+
+    scale, shift = bare_normalisation(card)
+
+    def bare_floats(batch: np.ndarray) -> np.ndarray:
+        gathered = bare_bytes(batch).astype(np.float32)
+        gathered *= scale
+        gathered += shift
+        return gathered
+
+    add(FLOATS, bare_floats)
     add(
         f"episodes as float tensors, {args.batch} at a time",
         lambda batch: source.episodes(PROTOCOL_80, "train", 0, batch),
+        bare=FLOATS,
     )
+    add(
+        "episodes with flip and crop",
+        lambda batch: source.episodes(PROTOCOL_80, "train", 0, batch, ("flip", "crop")),
+        bare=FLOATS,
+    )
+    add(BYTES, bare_bytes, 128)
     add(
         "episodes as byte tensors, 128 at a time",
         lambda batch: source.pixels(PROTOCOL_80, "train", 0, batch),
         128,
+        bare=BYTES,
     )
     for batch in (args.batch, 256):
         add(
@@ -159,16 +201,23 @@ def main() -> None:
             lambda numbers: plan_episodes(PROTOCOL_80, table, "train", 0, numbers),
             batch,
         )
-    add("  gather bytes alone", gather)
+    add("  gather bytes alone, torch", gather)
     add("  write floats alone", lambda batch: floats[: len(batch) * 80].fill_(1.0))
-    add(
-        "episodes with flip and crop",
-        lambda batch: source.episodes(PROTOCOL_80, "train", 0, batch, ("flip", "crop")),
-    )
-    stages.append(("ordinary DataLoader, item by item", rate(lambda: [0 for _ in loader(few)], few)))
-    rows = [(name, round(each), f"{1e6 / each:.1f}") for name, each in stages]
+    stages.append(("ordinary DataLoader, item by item", rate(lambda: [0 for _ in loader(few)], few), FLOATS))
+    if importlib.util.find_spec("easyfsl"):
+        items = Items(images, torch.tensor(card.mean), torch.tensor(card.std))
+        stages.append(("easyfsl's TaskSampler", rate(lambda: [0 for _ in easyfsl_loader(items, few)], few), FLOATS))
+    rates = {name: each for name, each, _ in stages}
+    rows = [
+        (name, str(round(each)), f"{1e6 / each:.1f}", f"{each / rates[bare]:.2f}" if bare else "")
+        for name, each, bare in stages
+    ]
     print(f"{machine()}; {args.threads} thread(s), median of {ROUNDS} rounds of {args.episodes} episodes")
-    print(tabulate(rows, headers=["what", "episodes/s", "µs an episode"], tablefmt="github"))
+    print(
+        tabulate(
+            rows, headers=["what", "episodes/s", "µs an episode", "ratio"], tablefmt="github", disable_numparse=True
+        )
+    )
 
 
 if __name__ == "__main__":

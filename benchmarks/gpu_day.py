@@ -1,14 +1,15 @@
 """One call that fills a GPU for a given number of minutes: checks, speed, then trainings by priority.
 
     python benchmarks/gpu_day.py --out DIR [--minutes 8] [--device cuda] [--data-root DIR] [--jobs 8] [--budget full]
-        [--phases checks,speed,train]
+        [--phases checks,tests,speed,train]
 
 1. what machine it is, into `DIR/machine.json`;
 2. every method trains for a few updates and is scored, on the device and on the CPU, on generated data at the budget
    `smoke`: what fails, and by how much scores differ, into `DIR/checks.json`;
-3. updates a second of five methods at the budget `full`, beside a plain loop (`benchmarks/training.py`), into
-   `DIR/speed.txt`;
-4. trainings, in order of `TRAININGS`, `--jobs` of them at once, until the time is over. They are then interrupted as by
+3. `pytest -m gpu` (which needs the extra `test`), into `DIR/tests.txt`;
+4. updates a second of five methods at the budget `full`, beside a plain loop (`benchmarks/training.py`), and what the
+   GPU does in an update (`benchmarks/gpu.py`), into `DIR/speed.txt` and `DIR/gpu.txt`;
+5. trainings, in order of `TRAININGS`, `--jobs` of them at once, until the time is over. They are then interrupted as by
    Ctrl-C, so that each leaves a checkpoint that `harness run ... --resume` goes on from, on any device.
 
 Run folders are packed into `DIR/runs.tar.gz`. A finished run goes on a board by `harness submit`. Everything can be
@@ -130,21 +131,33 @@ def checked(day: Day) -> dict[str, Any]:
         return dict(pool.map(both, BUILT_IN))
 
 
-def speed(day: Day) -> str:
-    """The table of `benchmarks/training.py`."""
-    budget = "smoke" if day.budget == "smoke" else "full"
-    words = [sys.executable, str(ROOT / "benchmarks" / "training.py"), *SPEED, "--device", day.device]
+def output_of(day: Day, words: Sequence[str], part: float) -> str:
+    """What a command says, which is given this part of the time that is left."""
     try:
         done = subprocess.run(
-            [*words, "--budget", budget, "--rounds", "2"],
+            [sys.executable, *words],
+            cwd=ROOT,
             env=day.environment,
             capture_output=True,
             text=True,
-            timeout=max(30, day.left / 3),
+            timeout=max(30, day.left * part),
         )
     except subprocess.TimeoutExpired as error:
-        return f"{error.stdout or ''}\nout of time"
+        said = error.stdout or b""
+        return f"{said.decode(errors='replace') if isinstance(said, bytes) else said}\nout of time"
     return done.stdout + done.stderr
+
+
+def tests(day: Day) -> str:
+    """The result of the tests that need a GPU."""
+    return output_of(day, ["-m", "pytest", "-m", "gpu", "tests/gpu", "--device", day.device, "--durations", "10"], 0.5)
+
+
+def speed(day: Day, benchmark: str, *words: str) -> str:
+    """The table of one of the benchmarks."""
+    budget = "smoke" if day.budget == "smoke" else "full"
+    path = str(ROOT / "benchmarks" / benchmark)
+    return output_of(day, [path, *SPEED, "--device", day.device, "--budget", budget, "--rounds", "2", *words], 1 / 3)
 
 
 def trained(day: Day, runs: Sequence[Run]) -> None:
@@ -188,7 +201,7 @@ def main() -> None:
     parser.add_argument("--budget", default="full", choices=["smoke", "quick", "day", "full"])
     parser.add_argument("--jobs", type=int, default=8, help="trainings at once, each with one CPU thread")
     parser.add_argument("--data-root", type=Path)
-    parser.add_argument("--phases", default="checks,speed,train", help="which of them, with commas between")
+    parser.add_argument("--phases", default="checks,tests,speed,train", help="which of them, with commas between")
     args = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     args.out.mkdir(parents=True, exist_ok=True)
@@ -205,8 +218,11 @@ def main() -> None:
     write("machine.json", machine())
     if "checks" in phases:
         write("checks.json", checked(day))
+    if "tests" in phases:
+        write("tests.txt", tests(day))
     if "speed" in phases:
-        write("speed.txt", speed(day))
+        write("speed.txt", speed(day, "training.py"))
+        write("gpu.txt", speed(day, "gpu.py", "--times", "1", "4"))
     if "train" in phases:
         trained(day, TRAININGS)
     with tarfile.open(day.out / "runs.tar.gz", "w:gz") as packed:

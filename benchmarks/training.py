@@ -1,6 +1,7 @@
 """How fast methods train, beside a plain loop over episodes and steps.
 
     python benchmarks/training.py [CASE ...] [--device cpu] [--threads 1] [--rounds 3] [--budget quick]
+    python benchmarks/training.py [CASE ...] --against CHECKOUT [--rounds 3] [--budget quick]
 
 An update is a loss on the episodes of one batch and its gradient, at the options and batch of the method's recipe,
 on random pixels in the shape of the data set. Three ways of it:
@@ -13,6 +14,9 @@ on random pixels in the shape of the data set. Three ways of it:
 All three compute the same loss, which is asserted: batch normalisation is fixed to that end, since its statistics
 would not be the same ones. Each figure is the median of the rounds, after one that is not counted; the ways take
 turns, so that what else the machine does falls on all of them.
+
+`--against` another checkout of the project (`git worktree add CHECKOUT COMMIT`) compares whole updates there and here,
+in turns, on one thread, by CPU time (`updates.py`).
 """
 
 from __future__ import annotations
@@ -20,32 +24,30 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from episodes import machine
+from plain_loops import WRITTEN_OUT, Loss, first_scored, loop, loss_of
 from tabulate import tabulate
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn import functional as F
+from updates import Case, compared
 
+from harness.data.cards import Card
 from harness.data.dataset import Dataset, card_table
-from harness.episodes.plan import SUPPORT
 from harness.episodes.source import Episodes, EpisodeSource
-from harness.evaluation.rollout import feedback_of, step_through
-from harness.method.interface import Feedback, Method
+from harness.evaluation.rollout import step_through
+from harness.method.interface import Method
 from harness.method.registry import build_method, load_method, task_for
 from harness.protocol.load import load_protocol
 from harness.training.episode_loss import episode_loss
-from harness.training.interface import Batch, training_hooks
 from harness.training.recipe import staged
 from harness.training.recipe_file import load_budget, recipe_path
 from harness.util.allocator import keep_freed_memory
 from harness.util.shipped_files import protocol_files
-from methods.nn.gradient_learner import pool
 
 ONLINE, CONTINUAL, SUPPORT_SETS = "omniglot_5way_online", "omniglot_continual5", "omniglot_20way_1shot"
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -55,22 +57,10 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     },
     **{name: (name, CONTINUAL, {}) for name in ("oml", "anml")},
     **{name: (name, SUPPORT_SETS, {}) for name in ("maml", "norml")},
+    "protonet": ("protonet", SUPPORT_SETS, {}),
     "maml-84": ("maml", "miniimagenet_5way_1shot", {"channels": 32, "inner_steps": 5, "resolution": None}),
 }
 """What is timed, by name: the method, the protocol, and options over those of its recipe."""
-
-Loss = Callable[[Method, Episodes], Tensor]
-"""The loss of a batch, averaged over its episodes."""
-
-
-def first_scored(episodes: Episodes) -> int:
-    """Where the steps begin that training looks at: the queries, if there are any."""
-    return episodes.plan.first_query % episodes.plan.steps
-
-
-def loss_of(method: Method, logits: Tensor, target: Tensor, scored: Tensor) -> Tensor:
-    """The method's own loss of some answered steps [A, B, ways]."""
-    return training_hooks(method).loss(logits, Batch(target, target, scored, len(target), target[:0]))
 
 
 def stepped(method: Method, episodes: Episodes) -> Tensor:
@@ -78,129 +68,6 @@ def stepped(method: Method, episodes: Episodes) -> Tensor:
     first = first_scored(episodes)
     logits = step_through(method, episodes)[0][first - episodes.plan.steps :]
     return loss_of(method, logits, episodes.target[first:], episodes.scored[first:])
-
-
-def loop(method: Method, episodes: Episodes) -> Tensor:
-    """One episode after another, one step after another, one query after another."""
-    plan, feedback, first = episodes.plan, feedback_of(episodes).target, first_scored(episodes)
-    total = torch.zeros(())
-    for b in range(episodes.target.shape[1]):
-        own = slice(b, b + 1)
-        state = method.start(1)
-        for t in range(plan.steps):
-            x, target = episodes.x[t, own], episodes.target[t, own]
-            if plan.phase[t] == SUPPORT:
-                state = method.observe(state, Feedback(target, x))
-                continue
-            if t < plan.first_query:
-                state = method.observe(state, Feedback(feedback[t, own]))
-                logits, state = method.predict(state, x)
-            else:
-                if t == plan.first_query:
-                    state = method.observe(state, Feedback(feedback[t, own])) if plan.feedback_step[t] >= 0 else state
-                    state = method.adapt(state)
-                logits = method.query(state, x.unsqueeze(1))[:, 0]
-            if t >= first and episodes.scored[t, b]:
-                total = total + loss_of(method, logits[None], target[None], episodes.scored[t, own][None])
-    return total / episodes.target.shape[1]
-
-
-def task_loop(method: Method, episodes: Episodes) -> Tensor:
-    """One support set after another, each with all its queries at once."""
-    first = first_scored(episodes)
-    total = torch.zeros(())
-    for b in range(episodes.target.shape[1]):
-        state, own = method.start(1), slice(b, b + 1)
-        for t in range(first):
-            state = method.observe(state, Feedback(episodes.target[t, own], episodes.x[t, own]))
-        logits = method.query(method.adapt(state), episodes.x[first:, own].transpose(0, 1)).transpose(0, 1)
-        total = total + loss_of(method, logits, episodes.target[first:, own], episodes.scored[first:, own])
-    return total / episodes.target.shape[1]
-
-
-# Learners by gradient, each as its equations read: weights of one episode, a gradient a label.
-
-
-def oml_loop(method: Any, episodes: Episodes) -> Tensor:
-    """OML with one or more linear layers over the convolutional net."""
-    learner = method.learner
-    total = torch.zeros(())
-    for b in range(episodes.target.shape[1]):
-        weights = [_ready(each[0]) for pair in learner.start(1) for each in pair]
-        rates = [rate for rate in learner.rates for _ in range(2)]
-
-        def answer(x: Tensor, weights: list[Tensor]) -> Tensor:
-            for n in range(0, len(weights), 2):
-                x = F.linear(x if n == 0 else x.relu(), weights[n], weights[n + 1])
-            return x
-
-        first = first_scored(episodes)
-        for t in range(first):
-            features = method.represent(episodes.x[t, b, None])
-            inner = F.cross_entropy(answer(features, weights), episodes.target[t, b, None])
-            weights = _descended(weights, inner, rates)
-        for t in range(first, episodes.plan.steps):
-            features = method.represent(episodes.x[t, b, None])
-            total = total + F.cross_entropy(answer(features, weights), episodes.target[t, b, None])
-    return total / episodes.target.shape[1]
-
-
-def anml_loop(method: Any, episodes: Episodes) -> Tensor:
-    """ANML whose convolutions and linear layer both learn, under gates that do not."""
-    net = method.trunk
-    names = [name for name, _ in net.named_parameters()]
-    total = torch.zeros(())
-    for b in range(episodes.target.shape[1]):
-        ((weight, bias),) = method.head.start(1)
-        weights = [*net.parameters(), _ready(weight[0]), _ready(bias[0])]
-        of_head = method.head.rates[0]
-        rates = [*method.log_rates.exp(), of_head, of_head]
-
-        def answer(x: Tensor, weights: list[Tensor]) -> Tensor:
-            gates = method.gate(x)
-            features = functional_call(net, dict(zip(names, weights[:-2], strict=True)), (x,))
-            return F.linear(features * gates, weights[-2], weights[-1])
-
-        first = first_scored(episodes)
-        for t in range(first):
-            inner = F.cross_entropy(answer(episodes.x[t, b, None], weights), episodes.target[t, b, None])
-            weights = _descended(weights, inner, rates)
-        for t in range(first, episodes.plan.steps):
-            total = total + F.cross_entropy(answer(episodes.x[t, b, None], weights), episodes.target[t, b, None])
-    return total / episodes.target.shape[1]
-
-
-def maml_loop(method: Any, episodes: Episodes) -> Tensor:
-    """MAML on support sets, queries normalised by the moments of the support set."""
-    net = method.learner
-    names = [name for name, _ in net.named_parameters()]
-    first = first_scored(episodes)
-    x = pool(episodes.x.transpose(0, 1), method.resolution)
-    total = torch.zeros(())
-    for b in range(len(x)):
-        weights: list[Tensor] = list(net.parameters())
-        support, labels = (x[b, :first],), episodes.target[:first, b]
-        for _ in range(method.steps[0]):
-            logits, _ = functional_call(net, dict(zip(names, weights, strict=True)), support)
-            weights = _descended(weights, F.cross_entropy(logits, labels), [method.inner_lr] * len(weights))
-        last = dict(zip(names, weights, strict=True))
-        _, moments = functional_call(net, last, support)
-        logits, _ = functional_call(net, last, (x[b, first:], moments))
-        total = total + F.cross_entropy(logits, episodes.target[first:, b], reduction="sum")
-    return total / len(x)
-
-
-def _ready(weight: Tensor) -> Tensor:
-    """The weight, ready for a gradient even if it is fixed at the start of every episode."""
-    return weight if weight.requires_grad else weight.detach().requires_grad_()
-
-
-def _descended(weights: Sequence[Tensor], loss: Tensor, rates: Sequence[Tensor | float]) -> list[Tensor]:
-    slopes = torch.autograd.grad(loss, weights, create_graph=True)
-    return [weight - rate * slope for weight, rate, slope in zip(weights, rates, slopes, strict=True)]
-
-
-WRITTEN_OUT: dict[str, Loss] = {"oml": oml_loop, "anml": anml_loop, "maml": maml_loop, "norml": task_loop}
 
 
 @dataclass(frozen=True)
@@ -212,6 +79,13 @@ class Bench:
     batch: int
     method: Method
     episodes: Episodes
+
+
+def random_images(card: Card) -> Dataset:
+    """A training split of random pixels, in the shape and number of a data set's."""
+    table = card_table(card, "train")
+    images = np.random.default_rng(0).integers(0, 256, (int(table.members.max()) + 1, *card.image_shape), np.uint8)
+    return Dataset(card, images, (), {"train": table}, "", "random pixels")
 
 
 def bench_of(name: str, budget: str, device: str) -> Bench:
@@ -227,9 +101,7 @@ def bench_of(name: str, budget: str, device: str) -> Bench:
     for module in method.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.eval()
-    table = card_table(card, "train")
-    images = np.random.default_rng(0).integers(0, 256, (int(table.members.max()) + 1, *card.image_shape), np.uint8)
-    source = EpisodeSource(Dataset(card, images, (), {"train": table}, "", "random pixels"), torch.device(device))
+    source = EpisodeSource(random_images(card), torch.device(device))
     batch = stage.batch or plan.batch
     return Bench(method_name, protocol_name, batch, method, source.episodes(protocol, "train", 0, np.arange(batch)))
 
@@ -240,12 +112,12 @@ def seconds(bench: Bench, loss: Loss) -> tuple[float, float]:
     cuda = bench.episodes.x.is_cuda
     if cuda:
         torch.cuda.synchronize()
-    begun = time.perf_counter()
+    start = time.perf_counter()
     value = loss(bench.method, bench.episodes)
     value.backward()
     if cuda:
         torch.cuda.synchronize()
-    return time.perf_counter() - begun, value.item()
+    return time.perf_counter() - start, value.item()
 
 
 def timed(bench: Bench, rounds: int) -> list[float]:
@@ -271,9 +143,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--budget", default="quick", choices=["smoke", "quick", "full"])
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare with another checkout of the project")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_freed_memory()  # as every run does
+    if args.against is not None:
+        print(f"{machine()}; one thread, CPU time, median of {args.rounds} rounds", flush=True)
+        cases = [Case(name, *CASES[name], args.budget) for name in args.case or CASES]
+        found = compared(cases, Path(__file__).resolve().parents[1], args.against.absolute(), args.rounds)
+        heads = ["case", "protocol", "batch", "there, ms an episode", "here", "times as fast"]
+        print(tabulate(found, headers=heads, tablefmt="github", disable_numparse=True))
+        return
 
     rows = []
     gpu = f"{torch.cuda.get_device_name()} beside " if args.device.startswith("cuda") else ""

@@ -20,6 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("HARNESS_DATA"),
         help="folder with the real data sets; tests of real data skip without it",
     )
+    parser.addoption("--device", default="cuda", help="what tests of the mark 'gpu' run on (cpu: to try them)")
 
 
 @pytest.fixture(autouse=True, scope="session")

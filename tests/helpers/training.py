@@ -41,7 +41,9 @@ def protocol() -> OnlineFewShot:
     )
 
 
-def training(folder: Path, seed: int = 0, limits: Limits | None = None, **changes: Any) -> Training:
+def training(
+    folder: Path, seed: int = 0, limits: Limits | None = None, device: torch.device | str = "cpu", **changes: Any
+) -> Training:
     """A training of a small CL+LSTM with an objective on classes, a curriculum and validation."""
     from harness.method.interface import Task
     from methods.cl_lstm import CLLSTM
@@ -56,10 +58,10 @@ def training(folder: Path, seed: int = 0, limits: Limits | None = None, **change
         **changes,
     }
     task = Task(3, (3, 32, 32), "online_few_shot")
-    method = build_method(CLLSTM, task, {"channels": 4, "lstm": 8, "resolution": 8}, seed)
+    method = build_method(CLLSTM, task, {"channels": 4, "lstm": 8, "resolution": 8}, seed, device)
     return Training(
         method,
-        EpisodeSource(tiny_dataset()),
+        EpisodeSource(tiny_dataset(), device),
         protocol(),
         Budget.model_validate(budget),
         seed,

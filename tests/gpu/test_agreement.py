@@ -1,0 +1,39 @@
+"""Ten updates and the scores of every trained method on a device, beside those on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.helpers.built_in import TRAINED
+from tests.helpers.device_runs import CPU, UPDATES, score_of, trained, training_on
+
+pytestmark = pytest.mark.gpu
+
+FIRST, LAST, SCORE = 0.005, 0.05, 3.0
+"""How far a device may be from the CPU: the loss of the first update and the smoothed loss of the last stage, each by
+this part of it (differences of single operations, 1e-7 in fp32, grow in inner loops and over ten updates); the score of
+the same weights by so many points, since an answer that is nearly a tie may turn over."""
+
+DRAWS = ("platipus",)
+"""Draws weights on the device while it trains, where the CPU has other random numbers: only its scores are compared."""
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_ten_updates_and_scores_agree_with_those_of_the_cpu(name: str, device: torch.device, tmp_path: Path) -> None:
+    ours, theirs = trained(name, device, tmp_path / "device"), trained(name, CPU, tmp_path / "cpu")
+    method = ours.training.method
+    assert all(each.isfinite().all() for each in method.state_dict().values() if each.is_floating_point())
+    if name not in DRAWS:
+        assert ours.first == pytest.approx(theirs.first, rel=FIRST)
+        assert ours.last == pytest.approx(theirs.last, rel=LAST)
+    method.load_state_dict(theirs.training.method.state_dict())
+    assert score_of(ours.training) == pytest.approx(score_of(theirs.training), abs=SCORE)
+
+
+def test_the_trainings_that_are_compared_have_ten_updates(device: torch.device, tmp_path: Path) -> None:
+    """Without which two devices would agree on nothing at all."""
+    training = training_on("protonet", device, tmp_path)
+    assert sum(stage.episodes // (stage.batch or training.budget.batch) for stage in training.budget.stages) >= UPDATES
