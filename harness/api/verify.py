@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from harness.api.named import ProtocolLike, load_protocol
 from harness.api.result import Result
 from harness.boards.places import boards_to_read
 from harness.boards.rescoring import Bench
-from harness.boards.store import STAND_IN_FOLDER, board_path, read_board
+from harness.boards.store import STAND_IN_FOLDER, Board, board_path, read_board
 from harness.boards.verify import Verdict, verified
 from harness.data.open_dataset import load_dataset
 from harness.episodes.fixed import episode_places, with_episodes
@@ -128,10 +128,16 @@ def _chosen(path: Path, rows: int | Iterable[int] | str | Record | Result | None
     chosen = [(line, record) for line, record in board.records if lines is None or line in lines]
     missing = (lines or set()) - {line for line, _ in chosen}
     if missing or not chosen:
-        known = ", ".join(str(line) for line, _ in board.records) or "none"
-        absent = ", ".join(map(str, sorted(missing))) or "1"
-        raise UserError(f"{path} has no row in line {absent}; rows are in lines: {known}")
+        raise no_such_rows(path, board, sorted(missing))
     return chosen
+
+
+def no_such_rows(path: Path, board: Board, lines: Sequence[int]) -> UserError:
+    """The error for lines of a board's file that hold no row, or for a board without rows."""
+    if not board.records:
+        return UserError(f"{path} has no rows" if path.is_file() else f"there is no board {path}")
+    known = ", ".join(str(line) for line, _ in board.records)
+    return UserError(f"{path} has no row in line {', '.join(map(str, lines))}; rows are in lines: {known}")
 
 
 @contextmanager

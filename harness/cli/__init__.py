@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import shutil
 import sys
+import textwrap
 
 from harness import __version__
 from harness.cli.notices import show_notices
@@ -60,22 +62,17 @@ _WRONG_PLACES = {
 }
 """What the system says of a file or folder that cannot be the one that was meant."""
 
-_TOP = """usage: harness COMMAND ...
+_ABOUT = (
+    "A declarative episode-protocol benchmark harness: a protocol (YAML) declares what a method sees, when labels "
+    "arrive and what is scored; any method that implements one small interface is trained and scored on it."
+)
 
-A declarative episode-protocol benchmark harness: a protocol (YAML) declares what a method sees, when labels
-arrive and what is scored; any method that implements one small interface is trained and scored on it.
-
-commands:
-{commands}
-
-options:
-  -h, --help   show this help; 'harness COMMAND -h' or 'harness help COMMAND' shows that of a command
-  --version    show the version
-  --debug      show the traceback of an error
-  -q, -v       say less, or more, while a command works
-
-To get started:  harness list    and    harness show cifarfs_delay5
-"""
+_OPTIONS = {
+    "-h, --help": "show this help; 'harness COMMAND -h' or 'harness help COMMAND' shows that of a command",
+    "--version": "show the version",
+    "--debug": "show the traceback of an error",
+    "-q, -v": "say less, or more, while a command works",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -154,4 +151,16 @@ def _top_options(name: str) -> list[str]:
 
 
 def _help() -> str:
-    return _TOP.format(commands="\n".join(f"  {name:<11} {line}" for name, (_, line) in COMMANDS.items()))
+    width = shutil.get_terminal_size().columns
+    parts = {"commands": {name: line for name, (_, line) in COMMANDS.items()}, "options": _OPTIONS}
+    lines = ["usage: harness COMMAND ...", "", textwrap.fill(_ABOUT, width), ""]
+    for heading, rows in parts.items():
+        column = max(map(len, rows)) + 4
+        described = (
+            textwrap.fill(
+                f"  {name:<{column - 4}}  {line}", width, subsequent_indent=column * " ", break_on_hyphens=False
+            )
+            for name, line in rows.items()
+        )
+        lines += [f"{heading}:", *described, ""]
+    return "\n".join([*lines, "To get started:  harness list    and    harness show cifarfs_delay5", ""])

@@ -15,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol", metavar="P", help="check on this protocol's kind only, with its ways, image shape and label delay"
     )
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the method")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the method; may be repeated"
+    )
     add_places(parser, "show images of the protocol's data set, which is there (default: of a stand-in)")
     add_json(parser)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from harness.boards import places
@@ -21,7 +22,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_places(
-    parser: argparse.ArgumentParser, of_root: str = "where the real data sets are (default: HARNESS_DATA)"
+    parser: argparse.ArgumentParser, of_root: str = "where the real data sets are (default: $HARNESS_DATA)"
 ) -> None:
     """--data-root and --cache: where data is looked for; `of_root` is what is said of the former."""
     parser.add_argument("--data-root", type=Path, metavar="DIR", help=of_root)
@@ -29,7 +30,7 @@ def add_places(
         "--cache",
         type=Path,
         metavar="DIR",
-        help="where decoded data is kept (default: HARNESS_CACHE or the user's)",
+        help="where decoded data are stored (default: $HARNESS_CACHE or ~/.cache/episode-harness)",
     )
 
 
@@ -97,8 +98,17 @@ def add_fresh_workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def whole_number(text: str) -> int:
-    """An option's value that counts something: 0, 1, 2, ..."""
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, found '{text}'")
-    return int(text)
+def _whole_number(least: int, most: int, said: str) -> Callable[[str], int]:
+    """Reads an option's value that is a whole number from `least` to `most` (in words: `said`)."""
+
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or len(text) > len(str(most)) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {said}, found '{text}'")
+        return int(text)
+
+    return read
+
+
+whole_number = _whole_number(0, 10**18 - 1, "10^18 - 1")
+positive_number = _whole_number(1, 10**18 - 1, "10^18 - 1")
+thread_number = _whole_number(1, 1024, "1024")

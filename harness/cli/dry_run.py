@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli.notices import notice
+from harness.cli.recipe import time_described, time_line
 from harness.cli.text_table import terminal_width, wrap
 from harness.util.shown_text import in_json, in_line
 from harness.yaml_files.source_location import shown
@@ -20,7 +22,8 @@ def shown_plan(prepared: Prepared, seeds: list[int], boards: Path | None, as_jso
     if as_json:
         return in_json(plan)
     width, room = max(map(len, plan)), terminal_width()
-    rows = (f"{name:<{width}}  {in_line(_text(value))}" for name, value in plan.items())
+    texts = {**plan, "expected time": time_line(plan["expected time"], "`harness recipe ... --time-it`")}
+    rows = (f"{name:<{width}}  {in_line(_text(value))}" for name, value in texts.items())
     lines = [wrap(row, room, " " * (width + 2)) for row in rows]
     named = f"{prepared.request.protocol} --method {prepared.request.method} --budget {prepared.resolved.name}"
     last = f"Nothing was run (--dry-run). `harness recipe {named}` shows the recipe line by line."
@@ -38,6 +41,7 @@ def _plan(prepared: Prepared, seeds: list[int], boards: Path | None) -> dict[str
         "test episodes": identity["test_episodes"],
         "method": f"{prepared.method.name} ({prepared.method.target})",
         "options": prepared.options,
+        "parameters": _parameters(prepared),
         "recipe": f"{shown(resolved.path)}, budget {resolved.name}, hash {identity['recipe_hash'][:12]}",
         "changes": "; ".join(in_words(resolved.changes)) or "none",
         "stages": [f"{stage.name} ({stage.objective}), {stage.episodes} episodes" for stage in budget.stages],
@@ -46,9 +50,33 @@ def _plan(prepared: Prepared, seeds: list[int], boards: Path | None) -> dict[str
         "validation": f"{selection.episodes} episodes every {selection.every}" if selection else "none",
         "seeds": seeds,
         "device": f"{prepared.device}, {request.threads} threads",
+        "expected time": _expected(prepared),
         "run folder": str(prepared.folder),
         "board": "none (--no-board)" if boards is None else str(boards),
     }
+
+
+def _parameters(prepared: Prepared) -> int:
+    """Trainable numbers of the method as it would be built; UserError where it cannot be built with its options."""
+    from harness.runs.run import training_of
+
+    return sum(each.numel() for each in training_of(prepared, notice).method.parameters() if each.requires_grad)
+
+
+def _expected(prepared: Prepared) -> dict[str, Any] | None:
+    """The time of one run, as a finished run of the same recorded it on this machine; None if there is none."""
+    from harness.records.provenance import hardware
+    from harness.runs.expected_time import recorded_time
+
+    request = prepared.request
+    machine = hardware(prepared.device).model_copy(update={"threads": request.threads})
+    identity = {**prepared.identity, "options": json.loads(json.dumps(prepared.options))}
+    time = recorded_time(request.out, identity, prepared.budget, machine)
+    if time is None:
+        return None
+    found = time_described(time)
+    training = min(found["training"], request.seconds or found["training"])
+    return {**found, "training": training, "seconds": training + found["scoring"]}
 
 
 def _text(value: Any) -> str:

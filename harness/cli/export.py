@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
-from harness.cli.common import add_data_arguments, add_json, whole_number
+from harness.cli.common import add_data_arguments, add_json, positive_number, whole_number
 from harness.cli.parser import RawDefaults
+from harness.cli.text_table import wrap
 from harness.util.errors import UserError
 from harness.util.shown_text import in_json, shown
+
+_IDENTITY = (
+    "Every row carries the short digest and fingerprint: rows of several files can be told apart, and there is no "
+    "header line to skip. Parquet files hold both in full in their schema metadata (protocol_digest, data, "
+    "data_fingerprint)."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="the split")
     parser.add_argument(
         "--episodes",
-        type=whole_number,
+        type=positive_number,
         metavar="N",
         help="episodes 0..N-1 (default: the protocol's test episodes; for kind supervised, one per image)",
     )
@@ -46,8 +54,6 @@ def execute(args: argparse.Namespace) -> int:
 
     loaded = load_protocol(args.protocol)
     protocol = for_data(loaded, args.data)
-    if args.episodes == 0:
-        raise UserError("--episodes is 0; it must be at least 1")
     if args.out.suffix not in FORMATS:
         raise UserError(f"--out '{args.out}' must end in {' or '.join(FORMATS)}")
     dataset = load_dataset(protocol.dataset, args.data_root, args.cache, base=loaded.base)
@@ -84,16 +90,15 @@ def execute(args: argparse.Namespace) -> int:
 def _columns_help() -> str:
     from harness.episodes.export import COLUMNS, KINDS
 
-    lines = [f"  {name:<12} {meaning}" for name, meaning in COLUMNS.items()]
+    width = shutil.get_terminal_size().columns - 2  # as argparse has it
+    lines = [wrap(f"  {name:<12} {meaning}", width, " " * 15) for name, meaning in COLUMNS.items()]
     return "\n".join(
         [
             "columns, one row a step, rows in order of episode and step:",
             *lines,
             "",
-            *KINDS,
+            wrap(" ".join(KINDS), width),
             "",
-            "Every row carries the short digest and fingerprint: rows of several files can be told apart,",
-            "and there is no header line to skip. Parquet files hold both in full in their schema metadata",
-            "(protocol_digest, data, data_fingerprint).",
+            wrap(_IDENTITY, width),
         ]
     )

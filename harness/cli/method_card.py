@@ -87,8 +87,8 @@ def _meanings(cls: type[Method]) -> dict[str, str]:
     section = re.split(r"\n\s*Options\n\s*-+\n", inspect.cleandoc(cls.__doc__ or ""))
     found: dict[str, str] = {}
     if len(section) == 2:
-        for name, text in re.findall(r"^(\w+)(?: *, *\w+)* : (.*(?:\n[ \t]+\S.*)*)", section[1], re.MULTILINE):
-            found[name] = in_line(text)
+        for names, text in re.findall(r"^(\w+(?: *, *\w+)*) : (.*(?:\n[ \t]+\S.*)*)", section[1], re.MULTILINE):
+            found |= dict.fromkeys(re.split(r" *, *", names), in_line(text))
     return found
 
 

@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, description: str) -> None:
         super().__init__(prog=prog, description=description, allow_abbrev=False, formatter_class=Defaults)
-        words = self.add_argument_group("how much is said").add_mutually_exclusive_group()
+        words = self.add_argument_group("verbosity").add_mutually_exclusive_group()
         words.add_argument("-q", "--quiet", action="store_true", help="no progress and no notices, only the outcome")
         words.add_argument("-v", "--verbose", action="store_true", help="more lines of progress")
 

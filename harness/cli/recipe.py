@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.common import add_data_arguments, add_json, whole_number
+from harness.cli.common import add_data_arguments, add_json, thread_number
 from harness.cli.notices import notice
 from harness.cli.recipe_options import add_recipe_arguments, changes_of
+from harness.cli.text_table import terminal_width, wrap
 from harness.util import shown_text
-from harness.util.errors import UserError
 from harness.yaml_files.source_location import Place, shown
 
 if TYPE_CHECKING:
@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from harness.training.recipe_file import Resolved
 
 _SECONDS_A_STAGE = 2.0
+_HEAD = 12
+"""Characters of the first column."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("protocol", help="a shipped protocol's name, or a YAML file")
     parser.add_argument("--method", required=True, metavar="NAME", help="a method's name, or path/to/file.py:ClassName")
     add_recipe_arguments(parser)
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the method")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the method; may be repeated"
+    )
     parser.add_argument("--init", action="store_true", help="as when training begins from another run's weights")
     parser.add_argument(
         "--time-it",
@@ -39,13 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_data_arguments(parser)
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
-    parser.add_argument("--threads", type=whole_number, metavar="N", help="torch threads (default: the cores at hand)")
+    parser.add_argument("--threads", type=thread_number, metavar="N", help="torch threads (default: the cores at hand)")
     add_json(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
-    if args.threads == 0:
-        raise UserError("--threads is 0; it must be at least 1")
     from harness.method.registry import check_kind, load_method, parse_options
     from harness.protocol.load import for_data, load_protocol
     from harness.training.recipe_file import resolve_for
@@ -62,7 +64,12 @@ def execute(args: argparse.Namespace) -> int:
     if resolved.budget.stages and parameters != 0:
         time = _time(args, resolved, loaded, method, options)
     found = _described(resolved, options, parameters, time)
-    print(shown_text.in_json(found) if args.json else shown_text.shown("\n".join(_lines(found))))
+    if args.json:
+        print(shown_text.in_json(found))
+        return 0
+    width = terminal_width()
+    lines = (wrap(line, width, " " * (5 if line.startswith(" ") else _HEAD)) for line in _lines(found))
+    print(shown_text.shown("\n".join(lines)))
     return 0
 
 
@@ -165,11 +172,12 @@ def _described(
         "validation": budget.validation.model_dump() if budget.validation else None,
         "changes": dict(resolved.changes),
         "marks": recipe_marks(resolved) if parameters != 0 else [],
-        "time": None if time is None else _time_described(time),
+        "time": None if time is None else time_described(time),
     }
 
 
-def _time_described(time: ExpectedTime) -> dict[str, Any]:
+def time_described(time: ExpectedTime) -> dict[str, Any]:
+    """An expected time as plain data, in seconds."""
     return {
         "source": time.source,
         "at_most": time.at_most,
@@ -198,12 +206,12 @@ def _lines(found: dict[str, Any]) -> list[str]:
         "validation": looks,
         "marks": "; ".join(found["marks"]) or "none",
         "episodes": f"{found['episodes']} at most",
-        "time": _time_line(found["time"]),
+        "time": time_line(found["time"]),
     }
     if untrained or not found["stages"]:
         why = "the method has no parameters" if untrained else "the recipe has no stages"
-        return [f"{name + ':':<12}{head[name]}" for name in ("recipe", "options")] + [f"nothing is trained: {why}"]
-    lines = [f"{name + ':':<12}{value}" for name, value in head.items()]
+        return [f"{name + ':':<{_HEAD}}{head[name]}" for name in ("recipe", "options")] + [f"nothing is trained: {why}"]
+    lines = [f"{name + ':':<{_HEAD}}{value}" for name, value in head.items()]
     lines.append("stages:")
     shown_elsewhere = {"name", "objective", "place", "episode", "updates", "time"}
     for number, stage in enumerate(found["stages"], 1):
@@ -217,9 +225,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _time_line(time: dict[str, Any] | None) -> str:
+def time_line(time: dict[str, Any] | None, measured_by: str = "--time-it") -> str:
+    """An expected time in words; of one that is not known (None), what measures it."""
     if time is None:
-        return "not known: no finished run of this here; --time-it measures it"
+        return f"not known: no finished run of this here; {measured_by} measures it"
     parts = [f"training {_clock(time['training'])}"]
     parts += [] if time["validations"] is None else [f"validation {_clock(time['validations'])}"]
     parts += [f"scoring {_clock(time['scoring'])}"]

@@ -12,15 +12,19 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget", default="quick", choices=("smoke", "quick", "day", "full"), help="how much training"
     )
-    parser.add_argument("--recipe", type=Path, metavar="FILE", help="another recipe than the method's own")
-    parser.add_argument("--lr", metavar="X", help="the learning rate of every stage (marked on the row)")
-    parser.add_argument("--batch", metavar="N", help="episodes an update, of every stage (marked on the row)")
+    parser.add_argument("--recipe", type=Path, metavar="FILE", help="another recipe (default: the method's own)")
+    parser.add_argument(
+        "--lr", metavar="X", help="the learning rate of every stage; marked on the row (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--batch", metavar="N", help="episodes an update, of every stage; marked on the row (default: the recipe's)"
+    )
     parser.add_argument(
         "--override",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="another key of every stage, or as 'STAGE.KEY=VALUE' of one; may be repeated (marked on the row)",
+        help="another key of every stage, or as 'STAGE.KEY=VALUE' of one; may be repeated; marked on the row",
     )
 
 

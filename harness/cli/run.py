@@ -9,10 +9,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.common import add_boards, add_data_arguments, add_fresh_workers, add_json, boards_to_write
+from harness.cli.common import (
+    add_boards,
+    add_data_arguments,
+    add_fresh_workers,
+    add_json,
+    boards_to_write,
+    positive_number,
+    thread_number,
+)
 from harness.cli.notices import notice
 from harness.cli.recipe_options import add_recipe_arguments, changes_of
-from harness.util.errors import UserError
 from harness.util.precision import PRECISIONS
 from harness.util.quantities import duration, seed_numbers
 
@@ -20,26 +27,28 @@ if TYPE_CHECKING:
     from harness.records.record import Record
     from harness.runs.resolve import Prepared
 
-_MOST_THREADS = 1024
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("protocol", help="a shipped protocol's name, or a YAML file")
     parser.add_argument("--method", required=True, metavar="NAME", help="a method's name, or path/to/file.py:ClassName")
     add_recipe_arguments(parser)
     parser.add_argument("--seeds", "--seed", default="0", metavar="N", help="a seed, or several: 0-2 or 0,3,7")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the method")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the method; may be repeated"
+    )
     parser.add_argument(
         "--init",
         type=Path,
         metavar="RUN",
         help="begin from the weights of a finished run or a file (default: fresh weights)",
     )
-    parser.add_argument("--episodes", type=int, metavar="N", help="at most N training episodes (default: the recipe's)")
+    parser.add_argument(
+        "--episodes", type=positive_number, metavar="N", help="at most N training episodes (default: the recipe's)"
+    )
     parser.add_argument("--time", metavar="10m", help="at most so much training time: 90s, 10m, 2h (default: no limit)")
     parser.add_argument(
         "--test-episodes",
-        type=int,
+        type=positive_number,
         metavar="N",
         help="score only N test episodes; marked on the row (default: the protocol's)",
     )
@@ -72,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     again.add_argument("--resume", action="store_true", help="go on with an unfinished run")
     again.add_argument("--fresh", action="store_true", help="set an earlier run folder aside and begin again")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
-    parser.add_argument("--threads", type=int, metavar="N", help="torch threads (default: the cores at hand)")
+    parser.add_argument("--threads", type=thread_number, metavar="N", help="torch threads (default: the cores at hand)")
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
@@ -82,12 +91,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    for name in ("episodes", "test_episodes", "threads"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
-    if args.threads is not None and args.threads > _MOST_THREADS:
-        raise UserError(f"--threads is {args.threads}; it can be at most {_MOST_THREADS}")
     seconds = None if args.time is None else duration(args.time, "--time")
     seeds = seed_numbers(args.seeds, "--seeds")
 

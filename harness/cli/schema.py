@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from harness.cli.parser import RawDefaults
 from harness.util.errors import UserError
+from harness.util.shown_text import shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,12 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=("protocol", "recipe", "sweep"),
         default="protocol",
-        help="of which files (protocol)",
+        help="of which files",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it to this .json file instead of printing it")
+    parser.formatter_class = RawDefaults
     parser.epilog = (
-        "Editors with the YAML language server take it from a first line in the file: "
-        "# yaml-language-server: $schema=FILE"
+        "Editors with the YAML language server take it from a first line in the file:\n"
+        "  # yaml-language-server: $schema=FILE"
     )
 
 
@@ -40,5 +43,5 @@ def execute(args: argparse.Namespace) -> int:
         raise UserError(f"--out '{args.out}' must end in .json")
     with replacing(args.out) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    print(f"wrote {args.out}")
+    print(shown(f"wrote {args.out}"))
     return 0

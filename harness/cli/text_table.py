@@ -43,7 +43,7 @@ def text_table(rows: Rows, width: int, needed: Sequence[str], wrapped: Sequence[
         _line([("-" * widths[name], widths[name]) for name in shown]),
     ]
     for row in rows:
-        cells = [textwrap.wrap(row[name], widths[name], break_on_hyphens=False) or [""] for name in shown]
+        cells = [_wrapped(row[name], widths[name]) for name in shown]
         for parts in zip_longest(*cells, fillvalue=""):
             lines.append(_line([(part, widths[name]) for part, name in zip(parts, shown, strict=True)]))
     return "\n".join(lines), [name for name in natural if name not in chosen]
@@ -65,6 +65,12 @@ def wrap(text: str, width: int, indent: str = "") -> str:
         for line in text.splitlines()
     ]
     return "\n".join(lines)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """The lines of a cell, at least one; a number and its interval stay in one line."""
+    lines = textwrap.wrap(text.replace(" ± ", "\xa0±\xa0"), width, break_on_hyphens=False) or [""]
+    return [line.replace("\xa0±\xa0", " ± ") for line in lines]
 
 
 def _line(cells: list[tuple[str, int]]) -> str:

@@ -16,7 +16,8 @@ from harness.cli.common import (
     add_json,
     add_scoring,
     boards_to_read,
-    whole_number,
+    positive_number,
+    thread_number,
 )
 from harness.cli.notices import notice
 from harness.util.errors import UserError, VerificationError
@@ -33,12 +34,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("board", nargs="?", help="a protocol's name or file; without it, all boards")
     parser.add_argument(
         "--row",
-        type=whole_number,
+        type=positive_number,
         action="append",
         metavar="N",
         help="the row in line N of the board's file (default: all rows)",
     )
-    parser.add_argument("--episodes", type=whole_number, metavar="N", help="score the first N test episodes only")
+    parser.add_argument(
+        "--episodes",
+        type=positive_number,
+        metavar="N",
+        help="score the first N test episodes only (default: those of the row)",
+    )
     parser.add_argument(
         "--run", type=Path, metavar="DIR", help="compare --row with this finished run, a repetition of it"
     )
@@ -51,14 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or auto")
     add_json(parser)
     parser.add_argument(
-        "--threads", type=whole_number, metavar="N", help="torch threads (default: as recorded on the row)"
+        "--threads", type=thread_number, metavar="N", help="torch threads (default: as recorded on the row)"
     )
 
 
 def execute(args: argparse.Namespace) -> int:
     """Prints a verdict a row; 3 if one does not hold, or one asked for by --row could not be checked."""
-    if args.episodes == 0:
-        raise UserError("--episodes is 0; it must be at least 1")
     if args.run and len(args.row or []) != 1:
         raise UserError("--run is compared with one row: give its --row N")
     if args.row and not args.board:
@@ -112,6 +116,7 @@ class Row:
 
 def _rows(name: str, loaded: Loaded, args: argparse.Namespace) -> Iterator[Row]:
     """Each row that was asked for, once the verdict on it is there."""
+    from harness.api.verify import no_such_rows
     from harness.boards.store import board_path, read_board
     from harness.boards.verify import allows
 
@@ -124,8 +129,7 @@ def _rows(name: str, loaded: Loaded, args: argparse.Namespace) -> Iterator[Row]:
     rows = [(line, record) for line, record in board.records if not args.row or line in args.row]
     missing = sorted(set(args.row or ()) - {line for line, _ in rows})
     if missing or not rows:
-        known = ", ".join(str(line) for line, _ in board.records) or "none"
-        raise UserError(f"{path} has no row in line {', '.join(map(str, missing)) or '1'}; rows are in lines: {known}")
+        raise no_such_rows(path, board, missing)
     bench = None if args.list else _bench(loaded, args)
     for line, record in rows:
         verdict = None if bench is None else _verdict(record, bench, boards, args)

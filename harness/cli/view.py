@@ -10,8 +10,8 @@ from harness.util.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are (runs)")
-    parser.add_argument("--port", type=whole_number, default=0, metavar="N", help="the port (any free one)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are")
+    parser.add_argument("--port", type=whole_number, default=0, metavar="N", help="the port; 0 is any free one")
     parser.add_argument(
         "--data", choices=("real", "stand-in"), default="real", help="the boards of real or of generated data"
     )

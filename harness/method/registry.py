@@ -199,18 +199,18 @@ def build_method(
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """Options from `name=value` texts; values are read as in a recipe (16, 1e-3, true, null, text)."""
+    """Options from the `name=value` texts of --set; values are read as in a recipe (16, 1e-3, true, null, text)."""
     from harness.yaml_files.scalars import Trap, scalar
 
     options: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
-            raise UserError(f"cannot read option '{pair}'; write it as name=value")
+            raise UserError(f"--set is '{pair}'; write it as NAME=VALUE")
         try:
             options[key.strip()] = scalar(text.strip())
         except Trap as trap:
-            raise UserError(f"option {key.strip()}: {trap}") from None
+            raise UserError(f"--set {key.strip()}: {trap}") from None
     return options
 
 

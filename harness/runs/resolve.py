@@ -115,6 +115,7 @@ def prepare(
     budget = resolved.budget.model_copy(update={"precision": request.precision or resolved.budget.precision})
     check_precision(budget.precision, device)
     options = resolved_options(method.cls, {**budget.options, **request.options})
+    init = None if request.init is None else sha256_of(weights_file(request.init))
     if dataset is None:
         dataset = load_dataset(
             protocol.dataset,
@@ -145,7 +146,7 @@ def prepare(
         "budget": resolved.name,
         CUT: _cut(request),
         "seed": request.seed,
-        "init": None if request.init is None else sha256_of(weights_file(request.init)),
+        "init": init,
         "test_episodes": request.test_episodes or whole,
         # Only where there are any, so that other runs keep the names of their folders.
         **({"recipe_changes": dict(resolved.changes)} if resolved.changes else {}),
@@ -199,13 +200,17 @@ def device_named(name: str) -> torch.device:
     """The device of that name ('auto': a GPU if there is one); UserError if it cannot be used here."""
     import torch
 
+    known = "name cpu, cuda, cuda:1 or auto"
+    name = name.lower()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device '{name}' cannot be used here: {str(error).splitlines()[0]}") from None
+        said = str(error).splitlines()[0].partition(". ")[0]
+        why = "" if said.startswith(("Expected one of", "Invalid device string")) else f" ({said})"
+        raise UserError(f"device '{name}' cannot be used here{why}; {known}") from None
     if device.type == "meta":
-        raise UserError("device 'meta' computes nothing; name cpu, cuda, cuda:1 or auto")
+        raise UserError(f"device 'meta' computes nothing; {known}")
     return device

@@ -12,13 +12,14 @@ from harness.tables.cells import Cell, ComputedValue, Filled, MeasuredValue, Pub
 from harness.tables.definition import Column
 from harness.tables.reached import reached
 
-READING = """\
-Measured: the mean ± half the width of the 95 % interval over test episodes (and the number of seeds, if more than
-one), of the best entry that the board ranks. Published: as printed. '–': not measured, or not published."""
-
-COMPUTED = """\
-Measured: counted at once, of untrained methods as the full budget of their recipe builds them. Published: as printed.
-'–': no such method here, or not published."""
+READING = (
+    "Measured: the mean ± half the width of the 95 % interval over test episodes (and the number of seeds, if more "
+    "than one), of the best entry that the board ranks. Published: as printed. '–': not measured, or not published."
+)
+COMPUTED = (
+    "Measured: counted at once, of untrained methods as the full budget of their recipe builds them. Published: as "
+    "printed. '–': no such method here, or not published."
+)
 
 MEASURED, PUBLISHED = "measured", "published"
 Pair = tuple[str, str]

@@ -142,9 +142,17 @@ def test_a_dry_run_shows_what_would_be_run_and_does_nothing(capsys: pytest.Captu
     assert plan["limits"] == "time=90s"
     assert plan["device"].endswith("1 threads")
     assert {"data", "recipe", "stages", "board", "run folder"} <= plan.keys()
+    assert plan["parameters"] > 0
+    assert plan["expected time"] is None
+    assert "not known: no finished run of this here" in text
     assert all(f"{name}  " in text for name in ("protocol", "run folder", "training episodes"))
     assert not Path("runs").exists()
     assert not Path("leaderboards").exists()
+
+
+def test_a_dry_run_refuses_options_that_no_method_can_be_built_with(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*WORDS, "--method", "protonet", "--set", "channels=-3", "--dry-run"]) == 2
+    assert "cannot be built" in capsys.readouterr().err
 
 
 def test_rows_of_generated_data_leave_the_projects_boards_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,6 +82,9 @@ def test_changes_are_shown_and_go_onto_the_record(
     time = json.loads(capsys.readouterr().out)["time"]
     assert time["source"] == f"recorded by runs/omniglot_5way_online/{folder.name}"
     assert time["training"] <= record["train_seconds"]
+    assert cli.main(["run", *words, *where, "--dry-run", "--json"]) == 0
+    expected = json.loads(capsys.readouterr().out)["expected time"]
+    assert (expected["source"], expected["training"]) == (time["source"], time["training"])
     assert cli.main(["recipe", *words, *machine[:-1], "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["time"] is None
 
