@@ -60,7 +60,7 @@ def test_python_m_harness_is_the_command(tmp_path: Path) -> None:
 
 def test_every_command_of_the_table_can_be_imported_and_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["-h"]) == 0
-    top = capsys.readouterr().out
+    top = " ".join(capsys.readouterr().out.split())
     for name, (_, line) in cli.COMMANDS.items():
         assert f"{name} " in top
         assert line in top
@@ -112,7 +112,20 @@ def test_debug_shows_the_traceback_wherever_it_stands() -> None:
             cli.main(words)
 
 
-@pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt(), 130), (PermissionError(13, "denied", "x"), 1)])
+@pytest.mark.parametrize("columns", [70, 80, 140])
+def test_help_fits_the_terminal(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for words in (["-h"], *(["help", name] for name in cli.COMMANDS)):
+        assert cli.main(words) == 0
+        assert max(map(len, capsys.readouterr().out.splitlines())) <= columns, words
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [(KeyboardInterrupt(), 130), (PermissionError(13, "denied", "x"), 2), (OSError(28, "no space left", "x"), 1)],
+)
 def test_interruption_and_system_errors_have_no_traceback(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int
 ) -> None:

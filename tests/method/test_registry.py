@@ -114,7 +114,7 @@ def test_options_are_completed_with_defaults_and_read_from_text(own: Path) -> No
     assert resolved_options(cls, {"rate": 1}) == {"width": 3, "rate": 1.0, "name": None}
     texts = ["width=7", "rate=1e-3", "name=null", "flag=true", "word=a=b"]
     assert parse_options(texts) == {"width": 7, "rate": 1e-3, "name": None, "flag": True, "word": "a=b"}
-    with pytest.raises(UserError, match="name=value"):
+    with pytest.raises(UserError, match="NAME=VALUE"):
         parse_options(["width"])
 
 
