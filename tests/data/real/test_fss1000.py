@@ -240,7 +240,7 @@ def test_without_the_data_it_is_said_how_to_lay_it_out(tmp_path: Path) -> None:
     assert "has to be fetched by hand" in text
     assert f"{tmp_path / 'root' / 'fss1000' / '<class>' / '<n>.jpg'}" in text
     assert "github.com/HKUSTCV/FSS-1000" in text
-    assert "--data stand-in" in text
+    assert "data='stand-in'" in text
     assert os.listdir(tmp_path / "root") == []
 
 

@@ -285,7 +285,7 @@ def test_missing_data_is_reported_with_every_place(tmp_path: Path) -> None:
     message = refusal(tmp_path / "root", tmp_path / "cache")
     assert str(tmp_path / "root" / "mini_imagenet" / "train-*.parquet") in message
     assert str(tmp_path / "root" / "mini_imagenet" / "train" / "<WordNet id>" / "*.jpg") in message
-    assert "--data stand-in" in message
+    assert "data='stand-in'" in message
 
 
 # The download, from a made-up hub.

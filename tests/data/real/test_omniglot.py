@@ -239,8 +239,8 @@ def test_missing_data_is_reported_with_every_place_and_every_way_out(tmp_path: P
             assert str(place / "omniglot-py" / f"{half}.zip") in message
     assert "https://github.com/brendenlake/omniglot" in message
     assert "torchvision.datasets.Omniglot" in message
-    assert "--data stand-in" in message
-    assert "--data-root" in refusal(None, tmp_path / "cache")
+    assert "data='stand-in'" in message
+    assert "data_root=DIR" in refusal(None, tmp_path / "cache")
 
 
 def test_a_data_root_that_is_not_there_is_an_error_of_its_own(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_a_failed_download_is_reported_and_leaves_nothing(tmp_path: Path, monkey
     monkeypatch.setattr("torchvision.datasets.Omniglot", fail)
     message = refusal(None, tmp_path / "cache", download=True)
     assert "no route to host" in message
-    assert "--data stand-in" in message
+    assert "data='stand-in'" in message
     assert [file.name for file in (tmp_path / "cache" / "downloads").iterdir() if file.suffix != ".lock"] == []
 
 
