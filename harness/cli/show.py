@@ -131,7 +131,7 @@ def _episode(args: argparse.Namespace) -> int:
     print(shown(wrap(heading, width)))
     print(f"\nEpisode {args.episode} of the {args.split} split under seed {args.seed}.")
     print(shown(wrap(f"{note}{class_list(protocol, plan, table)}\n{protocol.words.legend}", width)) + "\n")
-    print(shown(timeline(protocol, plan, table)))
+    print(shown(timeline(protocol, plan, table, width=width)))
     return 0
 
 

@@ -12,6 +12,9 @@ from harness.protocol.words import ranges
 QUERIES = 10
 """Queries shown one by one; the others differ in their image alone."""
 
+_SHORTEST = 8
+"""Characters that the name of a class is cut to at most."""
+
 _CLASSES = 24
 """Classes named at most where an episode has all those of its data set."""
 
@@ -31,13 +34,25 @@ def class_list(protocol: AnyProtocol, plan: EpisodePlan, table: ClassTable, row:
     return "Classes: " + ", ".join(listed)
 
 
-def timeline(protocol: AnyProtocol, plan: EpisodePlan, table: ClassTable, row: int = 0) -> str:
+def timeline(
+    protocol: AnyProtocol, plan: EpisodePlan, table: ClassTable, row: int = 0, width: int | None = None
+) -> str:
     """One line a step of episode `row`: what is given or shown, revealed, known and scored.
 
     Shots that the protocol reports are marked with a star. Where there are queries, each phase has a line of its own
-    above it, and only the first queries are shown one by one.
+    above it, and only the first queries are shown one by one. Where lines were longer than `width` characters, the
+    names of classes are cut short.
     """
     names = _names(plan, table, row)
+    text = _timeline(protocol, plan, names, row)
+    excess = 0 if width is None else max(map(len, text.splitlines())) - width
+    if excess <= 0:
+        return text
+    room = max(_SHORTEST, max(map(len, names)) - excess)
+    return _timeline(protocol, plan, [each if len(each) <= room else f"{each[: room - 2]}.." for each in names], row)
+
+
+def _timeline(protocol: AnyProtocol, plan: EpisodePlan, names: Sequence[str], row: int) -> str:
     if protocol.supervised:
         return _lined(
             [["step", "feedback", "shown", "scored as"], ["0", "null", _shown(plan, names, row, 0), "accuracy"]]

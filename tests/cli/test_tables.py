@@ -83,6 +83,7 @@ def test_wrapping_keeps_words_whole_and_short_lines_as_they_are() -> None:
         ["table", "norml", "2"],
         ["table"],
         ["show", BOARD],
+        ["show", BOARD, "--data", "stand-in"],
         ["show", "opn"],
     ],
     ids=" ".join,
