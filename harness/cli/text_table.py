@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 
 from harness.util import shown_text
+from harness.util.text import as_written
 
 Rows = Sequence[dict[str, str]]
 """Rows that share their columns: name of the column to the text of the cell."""
@@ -30,6 +33,7 @@ def text_table(rows: Rows, width: int, needed: Sequence[str], wrapped: Sequence[
     The columns `needed` are always there; the others are added in their order as long as the table fits `width`. Those
     in `wrapped` hold texts, which are wrapped at words where there is no room for them in one line.
     """
+    rows = [{name: as_written(cell, sys.stdout) for name, cell in row.items()} for row in rows]
     natural = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
     least = {name: min(LEAST, full) if name in wrapped else full for name, full in natural.items()}
     chosen = [*needed]
@@ -69,8 +73,8 @@ def wrap(text: str, width: int, indent: str = "") -> str:
 
 def _wrapped(text: str, width: int) -> list[str]:
     """The lines of a cell, at least one; a number and its interval stay in one line."""
-    lines = textwrap.wrap(text.replace(" ± ", "\xa0±\xa0"), width, break_on_hyphens=False) or [""]
-    return [line.replace("\xa0±\xa0", " ± ") for line in lines]
+    together = re.sub(r" (±|\+/-) ", "\xa0\\1\xa0", text)
+    return [line.replace("\xa0", " ") for line in textwrap.wrap(together, width, break_on_hyphens=False)] or [""]
 
 
 def _line(cells: list[tuple[str, int]]) -> str:

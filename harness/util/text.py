@@ -41,6 +41,12 @@ def replace_unencodable(*streams: TextIO | None) -> None:
             reconfigure(errors=_register())
 
 
+def as_written(text: str, stream: TextIO) -> str:
+    """The text as `replace_unencodable` has the stream write it, for what is lined up before it is written."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, _register()).decode(encoding)
+
+
 @cache
 def _register() -> str:
     """The name under which codecs know `_plain`."""

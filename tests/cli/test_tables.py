@@ -64,6 +64,17 @@ def test_a_table_has_as_many_columns_as_fit_and_wraps_texts_at_words() -> None:
     assert len(wide.splitlines()) == 4
 
 
+def test_a_number_and_its_interval_stay_together_and_columns_are_lined_up_on_any_console(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = [{"best": "nearest_pixel 34.5 ± 0.4", "entries": "5"}, {"best": "cpm 62.4 ± 0.6", "entries": "14"}]
+    assert "34.5 ± 0.4" in text_table(rows, 30, ("best", "entries"), ("best",))[0]
+    with io.TextIOWrapper(io.BytesIO(), encoding="ascii") as console, monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", console)
+        lines = text_table(rows, 60, ("best", "entries"))[0].splitlines()
+    assert lines[2:] == ["nearest_pixel 34.5 +/- 0.4  5", "cpm 62.4 +/- 0.6            14"]
+
+
 def test_csv_reads_back() -> None:
     assert list(csv.DictReader(io.StringIO(csv_table(ROWS)))) == ROWS
 
