@@ -8,6 +8,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from harness.cli.common import add_data_arguments, add_json
+from harness.cli.text_table import terminal_width, wrap
 from harness.util.errors import MissingData, VerificationError
 from harness.util.shown_text import in_json, in_line
 
@@ -31,7 +32,7 @@ def execute(args: argparse.Namespace) -> int:
     if args.json:
         print(in_json([dataclasses.asdict(each) for each in findings]))
     else:
-        print(*(in_line(str(each)) for each in findings), sep="\n")
+        print(*(wrap(in_line(str(each)), terminal_width(), "  ") for each in findings), sep="\n")
     failed = any(each.severity == "error" for each in findings)
     if not args.json:
         said = "this protocol measures something else than it says" if failed else "no errors"

@@ -96,6 +96,7 @@ def test_wrapping_keeps_words_whole_and_short_lines_as_they_are() -> None:
         ["show", BOARD],
         ["show", BOARD, "--data", "stand-in"],
         ["show", "opn"],
+        ["recipe", "omniglot_5way_online", "--method", "cl_lstm"],
     ],
     ids=" ".join,
 )
