@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     from harness.sweep.definition import read_sweep
     from harness.sweep.expand import expand
-    from harness.sweep.plan import Places, expected_seconds, plan_runs
+    from harness.sweep.places import Places
+    from harness.sweep.plan import expected_seconds, plan_runs
 
     name, sweep, document = read_sweep(args.file)
     limit = args.time or sweep.time

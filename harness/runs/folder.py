@@ -13,16 +13,16 @@ from harness.evaluation.score import Scores
 from harness.records.canonical import canonical_json
 from harness.records.record import Record, utc_now
 from harness.runs.resolve import CUT, Prepared
+from harness.runs.status import CHECKPOINT, NOTED
 from harness.util.atomic_files import leftovers, replacing
 from harness.util.errors import UserError
 from harness.util.json_files import read_json
 from harness.util.option_names import option, switch
 from harness.util.tensor_files import WEIGHTS, sha256_of
 
-NOTED, CHECKPOINT, SCORES, RECORD = "run.json", "checkpoint.safetensors", "scores.npz", "record.json"
-TRAINING_LOG = "log.jsonl"
-"""What a run folder holds besides the scored weights: whose run it is and how far it got; tensors to go on from; the
-scores of every test episode; the record, which is there once the run is done; the log of training."""
+SCORES, RECORD, TRAINING_LOG = "scores.npz", "record.json", "log.jsonl"
+"""What a run folder holds besides the scored weights, NOTED and CHECKPOINT: the scores of every test episode; the
+record, which is there once the run is done; the log of training."""
 
 
 MOST_LOGGED = 2**30

@@ -40,6 +40,7 @@ from harness.runs.folder import (
 )
 from harness.runs.resolve import Prepared, weights_file
 from harness.runs.run_errors import file_error, folder_error, memory_error, out_of_memory
+from harness.runs.status import lock_of
 from harness.training.callbacks import Callback, reporting_to
 from harness.training.feature_cache import FeatureCache
 from harness.training.loop import train
@@ -72,7 +73,7 @@ def run(prepared: Prepared, quiet: bool = False, callbacks: Sequence[Callback] =
     from filelock import FileLock, Timeout
 
     folder = prepared.folder
-    lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=0)
+    lock = FileLock(lock_of(folder), timeout=0)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()

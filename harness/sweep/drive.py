@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from harness.sweep.local import Local, Process
-from harness.sweep.plan import Places, Planned, state_of
+from harness.runs.status import in_use
+from harness.sweep.engine import STOPPED, Engine, Job, State, Task
+from harness.sweep.places import Places
+from harness.sweep.plan import Planned
 from harness.util.atomic_files import replacing
+from harness.util.errors import HarnessError
 from harness.util.signals import deferred
 
 Outcome = Literal["done", "failed", "interrupted", "waiting"]
@@ -37,13 +40,13 @@ class Result:
 @dataclass
 class _Active:
     number: int
-    process: Process
-    tries: int
+    job: Job
+    state: State = "queued"
 
 
 def drive(
     planned: Sequence[Planned],
-    engine: Local,
+    engine: Engine,
     places: Places,
     folder: Path,
     seconds: float | None = None,
@@ -59,14 +62,19 @@ def drive(
     deadline = None if seconds is None else time.monotonic() + seconds
     with deferred() as stop:
         sweep.write_status()
-        while sweep.waiting or sweep.active:
-            late = deadline is not None and time.monotonic() >= deadline
-            if stop.requested or late:
-                sweep.halt("stopping" if stop.requested else "the time of the sweep is over")
-                break
-            sweep.step()
-            time.sleep(pause)
-    sweep.write_status()
+        try:
+            while sweep.waiting or sweep.active:
+                late = deadline is not None and time.monotonic() >= deadline
+                if stop.requested or late:
+                    sweep.halt("stopping" if stop.requested else "the time of the sweep is over")
+                    break
+                sweep.step()
+                time.sleep(pause)
+        except HarnessError:
+            sweep.halt("the sweep cannot go on")
+            raise
+        finally:
+            sweep.write_status()
     return sweep.results()
 
 
@@ -74,43 +82,53 @@ class _Sweep:
     """The state of a sweep while it is driven."""
 
     def __init__(
-        self, planned: list[Planned], engine: Local, places: Places, folder: Path, tell: Callable[[str], None]
+        self, planned: list[Planned], engine: Engine, places: Places, folder: Path, tell: Callable[[str], None]
     ) -> None:
         self.planned, self.engine, self.places, self.folder, self.tell = planned, engine, places, folder, tell
         self.outcome: list[Outcome] = ["done" if each.state == "done" else "waiting" for each in planned]
         self.waiting = [number for number, each in enumerate(planned) if each.state != "done"]
         self.tries = [0] * len(planned)
         self.active: list[_Active] = []
+        self.written: list[dict[str, Any]] = []
 
     def step(self) -> None:
-        """Takes note of runs that have ended, and begins those that there is room for."""
+        """Takes note of runs that have begun or ended, and hands the engine those that it has room for."""
         for each in list(self.active):
-            code = each.process.poll()
-            if code is not None:
+            self._look_at(each)
+            if isinstance(each.state, int):
                 self.active.remove(each)
-                self._ended(each, code)
-        while self.waiting and self._begin(self.waiting[0]):
-            self.waiting.pop(0)
+                self._ended(each.number, each.state)
+        # A run that a process still works on, such as one of a sweep that was killed, is waited for.
+        free = [number for number in self.waiting if not in_use(self.planned[number].folder)]
+        jobs = self.engine.submit([self._task(number) for number in free]) if free else []
+        for number, job in zip(free, jobs, strict=False):
+            self.waiting.remove(number)
+            self.tries[number] += 1
+            self.active.append(_Active(number, job))
+        self.write_status()
 
     def halt(self, why: str) -> None:
         """Asks all runs under way to save and to end, and waits for them."""
-        if self.active:
-            self.tell(f"{why}: {len(self.active)} runs are saving what they have")
         for each in self.active:
-            each.process.stop()
+            self._look_at(each)
+        running = sum(each.state == "running" for each in self.active)
+        if running:
+            self.tell(f"{why}: {running} runs are saving what they have")
+        for each in self.active:
+            each.job.stop()
         patience = time.monotonic() + _PATIENCE
         for each in self.active:
-            while (code := each.process.poll()) is None and time.monotonic() < patience:
+            while not isinstance(code := each.job.poll(), int) and time.monotonic() < patience:
                 time.sleep(0.05)
-            if code is None:
-                each.process.kill()
-            self.outcome[each.number] = "done" if code == 0 else "interrupted"
+            if not isinstance(code, int):
+                each.job.kill()
+            never_begun = each.state == "queued" and code == STOPPED
+            self.outcome[each.number] = "done" if code == 0 else "waiting" if never_begun else "interrupted"
         self.active, self.waiting = [], []
 
     def write_status(self) -> None:
-        """Writes how far each run got, for `--status`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        running = {each.number for each in self.active}
+        """Writes how far each run got, for `--status`, if that has changed."""
+        running = {each.number for each in self.active if each.state == "running"}
         rows = [
             {
                 "run": each.run.title,
@@ -121,8 +139,12 @@ class _Sweep:
             }
             for number, each in enumerate(self.planned)
         ]
+        if rows == self.written:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.folder / STATUS) as temporary:
             temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        self.written = rows
 
     def results(self) -> list[Result]:
         return [
@@ -135,34 +157,29 @@ class _Sweep:
         each = self.planned[number]
         return self.folder / "logs" / f"{each.protocol}-{each.folder.name}.txt"
 
-    def _begin(self, number: int) -> bool:
+    def _task(self, number: int) -> Task:
         each = self.planned[number]
-        words = [*each.run.words, *self.places.words]
-        if state_of(each.folder) == "unfinished":
-            words.append("--resume")
-        process = self.engine.start(words, each.run.resources, self.log(number))
-        if process is None:
-            return False
-        self.tries[number] += 1
-        self.active.append(_Active(number, process, self.tries[number]))
-        self.tell(f"begun: {each.run.title}" + (" (once more)" if self.tries[number] > 1 else ""))
-        self.write_status()
-        return True
+        return Task(tuple(each.run.words), self.places, each.folder, self.log(number), each.run.resources)
 
-    def _ended(self, active: _Active, code: int) -> None:
-        each = self.planned[active.number]
+    def _look_at(self, active: _Active) -> None:
+        queued, active.state = active.state == "queued", active.job.poll()
+        if queued and active.state != "queued":
+            again = " (once more)" if self.tries[active.number] > 1 else ""
+            self.tell(f"begun: {self.planned[active.number].run.title}{again}")
+
+    def _ended(self, number: int, code: int) -> None:
+        each = self.planned[number]
         if code == 0:
-            self.outcome[active.number] = "done"
-        elif code == 2 or active.tries >= TRIES:  # wrong use does not become right by being tried again
-            self.outcome[active.number] = "failed"
-        else:
-            self.waiting.append(active.number)
-        if code == 0:
+            self.outcome[number] = "done"
             self.tell(f"done: {each.run.title}")
+            return
+        # Wrong use does not become right by being tried again; a folder that another process holds is free some time.
+        if (code == 2 and not in_use(each.folder)) or self.tries[number] >= TRIES:
+            self.outcome[number] = "failed"
         else:
-            how = f"exit code {code}" if code > 0 else f"killed by signal {-code}"
-            self.tell(f"failed ({how}): {each.run.title}: {_last_line(self.log(active.number))}")
-        self.write_status()
+            self.waiting.append(number)
+        how = f"exit code {code}" if code > 0 else f"killed by signal {-code}"
+        self.tell(f"failed ({how}): {each.run.title}: {_last_line(self.log(number))}")
 
     def _reason(self, number: int) -> str:
         return _last_line(self.log(number)) if self.outcome[number] == "failed" else ""

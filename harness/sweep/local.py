@@ -9,10 +9,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from harness.records.provenance import cores
 from harness.sweep.definition import Resources
+from harness.sweep.engine import Job, State, Task, environment
 
 _ENOUGH = 1e-9
 """Shares of a GPU are sums of fractions: three thirds must fit."""
@@ -43,9 +43,9 @@ class Process:
     resources: Resources
     gpu: int | None
 
-    def poll(self) -> int | None:
-        """Its exit code; None while it runs."""
-        return self.process.poll()
+    def poll(self) -> State:
+        code = self.process.poll()
+        return "running" if code is None else code
 
     def stop(self) -> None:
         """Asks it to save and to end, as Ctrl-C does."""
@@ -65,26 +65,35 @@ class Local:
     machine: Machine
     running: list[Process] = field(default_factory=list)
 
-    def start(self, words: Sequence[str], resources: Resources, log: Path) -> Process | None:
-        """Starts `harness WORDS`, what it prints going to the end of `log`; None while there is no room.
+    def submit(self, tasks: Sequence[Task]) -> list[Job]:
+        """Starts `harness run` of each task while there is room; one that wants more than there is begins alone."""
+        started: list[Job] = []
+        for task in tasks:
+            process = self._start(task)
+            if process is None:
+                break
+            started.append(process)
+        return started
 
-        A run that wants more than there is begins alone.
-        """
-        self.running = [each for each in self.running if each.poll() is None]
+    def close(self) -> None:
+        pass
+
+    def _start(self, task: Task) -> Process | None:
+        resources = task.resources
+        self.running = [each for each in self.running if each.poll() == "running"]
         on_gpu = resources.gpus > 0 and self.machine.gpus > 0
         gpu = self._free_gpu(resources.gpus) if on_gpu else None
         if self.running and not (self._has_room(resources) and (gpu is not None or not on_gpu)):
             return None
-        device = "cpu" if gpu is None else f"cuda:{gpu}"
-        environment = {**os.environ, "OMP_NUM_THREADS": str(resources.cores), "PYTHONUNBUFFERED": "1"}
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as out:
+        words = task.command("cpu" if gpu is None else f"cuda:{gpu}")
+        task.log.parent.mkdir(parents=True, exist_ok=True)
+        with task.log.open("ab") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "harness", *words, "--device", device, "--threads", str(resources.cores)],
+                [sys.executable, "-m", "harness", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env=environment(resources),
                 start_new_session=True,  # Ctrl-C reaches the sweep alone, which passes it on once
             )
         started = Process(process, resources, gpu)

@@ -2,59 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 from harness.boards.store import board_path, read_board
 from harness.protocol.load import for_data, load_protocol
 from harness.records.record import Record
-from harness.runs.folder import NOTED, read_record
 from harness.runs.resolve import CUT, Prepared, Request, prepare
+from harness.runs.status import Progress, progress_of
 from harness.sweep.expand import SweepRun
+from harness.sweep.places import Places
 from harness.util.errors import UserError
-from harness.util.json_files import read_json
 from harness.util.progress import tracked
-
-State = Literal["waiting", "unfinished", "done"]
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a sweep's runs find data and leave what they make; None as for `harness run`.
-
-    `default_boards` are the folders of boards, of real and of generated data, where `boards` names none.
-    """
-
-    default_boards: tuple[Path, Path]
-    out: Path | None = None
-    data_root: Path | None = None
-    cache: Path | None = None
-    boards: Path | None = None
-
-    @property
-    def words(self) -> list[str]:
-        """The options of `harness run` that say so."""
-        places = {"out": self.out, "data-root": self.data_root, "cache": self.cache, "boards": self.boards}
-        return [word for name, value in places.items() if value is not None for word in (f"--{name}", str(value))]
-
-    @property
-    def runs(self) -> Path:
-        """Where run folders go."""
-        return self.out or Request.out
-
-    def boards_of(self, stand_in: bool) -> Path:
-        """Where the boards of real or of generated data are."""
-        return self.boards or self.default_boards[stand_in]
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A run with its folder and how far it got: `record` is that of a finished one, in its folder or on its board."""
+    """A run with its folder and how far it got: `record` is the row of a finished one on its board."""
 
     run: SweepRun
     folder: Path
@@ -63,8 +30,10 @@ class Planned:
     record: Record | None
 
     @property
-    def state(self) -> State:
-        return "done" if self.record is not None else state_of(self.folder)
+    def state(self) -> Progress:
+        if self.record is not None:
+            return "done"
+        return "waiting" if progress_of(self.folder) == "waiting" else "unfinished"
 
     @property
     def seconds(self) -> float | None:
@@ -99,10 +68,11 @@ def plan_runs(runs: Sequence[SweepRun], places: Places) -> list[Planned]:
 
 
 def _finished(prepared: Prepared, places: Places, rows_of: Callable[[Path], list[Record]]) -> Record | None:
-    """The record of a run that is done: in its folder, or as a row of the same setting and seed on its board."""
-    if state_of(prepared.folder) == "done":
-        with contextlib.suppress(UserError):  # a damaged one is for the run itself to speak of
-            return read_record(prepared.folder)
+    """The row of the same setting and seed on the run's board.
+
+    A run that ended without one (killed just then, or run with `--no-board`) is not finished: what is left of it is to
+    put its row on the board.
+    """
     path = board_path(places.boards_of(prepared.stand_in), prepared.loaded.name, prepared.stand_in)
     return next((row for row in reversed(rows_of(path)) if _is_of(row, prepared)), None)
 
@@ -119,17 +89,6 @@ def _is_of(row: Record, prepared: Prepared) -> bool:
     training = ("", ""), (identity["recipe_hash"], identity["budget"])
     fresh = row.init is None and row.method_version == prepared.method.cls.version
     return theirs == ours and fresh and (row.recipe_hash, row.budget) in training
-
-
-def state_of(folder: Path) -> State:
-    """How far the run in a folder got, as noted there."""
-    noted = folder / NOTED
-    if not noted.is_file():
-        return "waiting"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        if read_json(noted)["status"] == "done":
-            return "done"
-    return "unfinished"
 
 
 def expected_seconds(planned: Sequence[Planned]) -> list[float | None]:

@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
+from harness.runs.status import lock_of
 from harness.sweep import local
 from harness.sweep.definition import Resources
 from harness.sweep.drive import STATUS, Result, drive
+from harness.sweep.engine import Job, State, Task
 from harness.sweep.expand import SweepRun
 from harness.sweep.local import Local, Machine
-from harness.sweep.plan import Places, Planned
+from harness.sweep.places import Places
+from harness.sweep.plan import Planned
+from harness.util.errors import RunError
 
 PLACES = Places((Path("leaderboards"), Path("runs/boards")))
 
@@ -113,7 +118,8 @@ def test_a_machine_holds_what_it_has_room_for(
 ) -> None:
     started = scripted(monkeypatch, lambda words, before: Scripted(0, looks=10**6))
     engine = Local(machine)
-    while engine.start(["run"], resources, tmp_path / "log.txt") is not None:
+    task = Task(("run",), PLACES, tmp_path / "run", tmp_path / "log.txt", resources)
+    while engine.submit([task]):
         pass
     assert len(started) == fit
     devices = [words[words.index("--device") + 1] for words, _ in started]
@@ -164,3 +170,53 @@ def test_a_stop_lets_runs_save_and_begins_none(tmp_path: Path, monkeypatch: pyte
     assert [each.outcome for each in results] == ["done", "interrupted", "waiting"]  # the first ended just then
     assert all(process.stopped for _, process in started)
     assert len(started) == 2
+
+
+def test_a_run_that_another_process_works_on_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = FileLock(lock_of(tmp_path / "run-0"))
+    held.acquire()
+
+    def script(words: list[str], before: int) -> Scripted:
+        if seed_of(words) == 1:
+            held.release()
+        return Scripted(0)
+
+    started = scripted(monkeypatch, script)
+    results = driven(tmp_path, [planned(tmp_path, seed) for seed in range(2)], Machine(1, 8, 0))
+    assert [each.outcome for each in results] == ["done", "done"]
+    assert [seed_of(words) for words, _ in started] == [1, 0]
+
+
+def test_runs_under_way_are_stopped_when_the_engine_fails(tmp_path: Path) -> None:
+    class Failing:
+        def __init__(self) -> None:
+            self.jobs: list[Waiting] = []
+
+        def submit(self, tasks: Sequence[Task]) -> list[Job]:
+            if self.jobs:
+                raise RunError("the controller does not answer")
+            self.jobs = [Waiting()]
+            return list(self.jobs)
+
+        def close(self) -> None:
+            pass
+
+    class Waiting:
+        def __init__(self) -> None:
+            self.stopped = False
+
+        def poll(self) -> State:
+            return 130 if self.stopped else "queued"
+
+        def stop(self) -> None:
+            self.stopped = True
+
+        def kill(self) -> None:
+            raise AssertionError
+
+    engine = Failing()
+    with pytest.raises(RunError, match="does not answer"):
+        drive([planned(tmp_path, seed) for seed in range(2)], engine, PLACES, tmp_path / "sweep", pause=0)
+    assert engine.jobs[0].stopped
+    rows = json.loads((tmp_path / "sweep" / STATUS).read_text())
+    assert [row["state"] for row in rows] == ["waiting", "waiting"]  # one was queued and is taken back

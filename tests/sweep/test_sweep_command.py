@@ -101,6 +101,20 @@ def test_a_row_on_the_board_is_not_run_again(words: list[str], capsys: pytest.Ca
     assert states == {"copy_last": "done", "cl_lstm": "waiting"}
 
 
+@pytest.mark.slow
+def test_a_finished_run_without_a_row_gets_one_and_is_not_repeated(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("grid.yaml").write_text(SWEEP.replace("  - {protocols: [late.yaml], methods: [cl_lstm]", "  # {"))
+    own = ["run", "late.yaml", "--method", "copy_last", "--data", "stand-in", "--budget", "smoke", "--no-board"]
+    assert main([*own, *words[2:4]]) == 0
+    before = {path: path.read_bytes() for path in Path().glob("runs/late/*/record.json")}
+    assert [row["state"] for row in printed(capsys, [*words, "--dry-run"])] == ["unfinished"]
+    assert [row["outcome"] for row in printed(capsys, words)] == ["done"]
+    assert {path: path.read_bytes() for path in Path().glob("runs/late/*/record.json")} == before
+    assert len(read_board(Path("boards/stand_in/late.jsonl")).records) == 1
+
+
 def test_a_sweep_that_is_under_way_is_not_begun_twice(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     from filelock import FileLock
 

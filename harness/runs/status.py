@@ -1,0 +1,44 @@
+"""How far a run is, from its folder alone: light enough for whoever only watches runs or passes them on."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Literal
+
+from harness.util.json_files import read_json
+
+NOTED, CHECKPOINT = "run.json", "checkpoint.safetensors"
+"""What a run folder holds of a run that was begun: whose it is and how far it got; tensors to go on from."""
+
+Progress = Literal["waiting", "unfinished", "done"]
+
+
+def progress_of(folder: Path) -> Progress:
+    """How far the run in a folder got, as noted there."""
+    noted = folder / NOTED
+    if not noted.is_file():
+        return "waiting"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        if read_json(noted)["status"] == "done":
+            return "done"
+    return "unfinished"
+
+
+def lock_of(folder: Path) -> Path:
+    """The file that whoever works in a run folder holds locked; beside it, so that the folder can be set aside."""
+    return folder.parent / f".{folder.name}.lock"
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process works in a run folder now, here or on another machine that shares it."""
+    from filelock import FileLock, Timeout
+
+    path = lock_of(folder)
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True

@@ -1,0 +1,68 @@
+"""What drives a sweep and what runs it: tasks go in, jobs come out; every engine is used through these alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from harness.runs.status import progress_of
+from harness.sweep.definition import Resources
+from harness.sweep.places import Places
+
+State = Literal["queued", "running"] | int
+"""How far a job is: an int is the exit code of its run, negative if a signal ended it."""
+
+STOPPED = 130
+"""The exit code of a run that was interrupted."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run to be done: `words` are those after `harness` without places, device and threads; `log` takes what the
+    run prints."""
+
+    words: tuple[str, ...]
+    places: Places
+    folder: Path
+    log: Path
+    resources: Resources
+
+    def command(self, device: str, *more: str) -> list[str]:
+        """The words after `harness` that do it from where it is now: from its checkpoint, if it has one."""
+        resume = [] if progress_of(self.folder) == "waiting" else ["--resume"]
+        threads = ["--threads", str(self.resources.cores)]
+        return [*self.words, *self.places.words, *resume, "--device", device, *threads, *more]
+
+
+def environment(resources: Resources) -> dict[str, str]:
+    """The environment of a run's process."""
+    return {**os.environ, "OMP_NUM_THREADS": str(resources.cores), "PYTHONUNBUFFERED": "1"}
+
+
+class Job(Protocol):
+    """A task that an engine has taken."""
+
+    def poll(self) -> State:
+        """How far it is."""
+
+    def stop(self) -> None:
+        """Asks the run to save and to end; a queued one is taken back."""
+
+    def kill(self) -> None:
+        """Ends the run at once; what it did since its last checkpoint is lost."""
+
+
+class Engine(Protocol):
+    """Where runs are done."""
+
+    def submit(self, tasks: Sequence[Task]) -> list[Job]:
+        """Takes the first of the tasks, as many as there is room for, and returns a job for each of these.
+
+        Raises UserError for what cannot be had, such as a partition that does not exist.
+        """
+
+    def close(self) -> None:
+        """Gives back what the engine holds; its jobs have ended."""
