@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cli.common import BOARDS, LOCAL_BOARDS, add_boards, add_json, add_places, thread_number
 from harness.cli.notices import notice
+from harness.sweep.engines import ENGINES, Choice
 from harness.util.errors import UserError
 from harness.util.json_files import read_json
 from harness.util.quantities import duration
@@ -19,12 +21,28 @@ from harness.util.shown_text import in_json, in_line, shown
 if TYPE_CHECKING:
     from harness.sweep.definition import Sweep
     from harness.sweep.drive import Result
+    from harness.sweep.places import Places
     from harness.sweep.plan import Planned
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", help="a sweep file, or the name of a shipped sweep")
-    parser.add_argument("--jobs", type=thread_number, metavar="N", help="CPU cores to use (default: those at hand)")
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="where runs are done (default: local)")
+    parser.add_argument(
+        "--jobs", type=thread_number, metavar="N", help="CPU cores to use at once (default: those at hand)"
+    )
+    parser.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="the Ray cluster, 'auto' on one of its nodes (default: one that is started here for the sweep)",
+    )
+    parser.add_argument(
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of sbatch: partition=gpu, time=4:00:00, gres=gpu:a100:1; may be repeated",
+    )
     parser.add_argument("--time", metavar="2h", help="stop after so long; unfinished runs go on next time")
     parser.add_argument("--dry-run", action="store_true", help="print the runs and how far each is; run nothing")
     parser.add_argument("--status", action="store_true", help="print how far a sweep is that runs or has ended")
@@ -35,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
+    choice = Choice(args.engine, args.jobs, args.address, args.slurm)
+    choice.check()
+
     from harness.sweep.definition import read_sweep
     from harness.sweep.expand import expand
     from harness.sweep.places import Places
@@ -51,16 +72,21 @@ def execute(args: argparse.Namespace) -> int:
         states = _states(planned, folder)
         _show_plan(planned, states, expected_seconds(planned), args.json)
         return 0
-    return _drive(sweep, planned, places, folder, seconds, args)
+    return _drive(sweep, planned, places, folder, seconds, choice, args)
 
 
 def _drive(
-    sweep: Sweep, planned: list[Planned], places: Any, folder: Path, seconds: float | None, args: argparse.Namespace
+    sweep: Sweep,
+    planned: list[Planned],
+    places: Places,
+    folder: Path,
+    seconds: float | None,
+    choice: Choice,
+    args: argparse.Namespace,
 ) -> int:
     from filelock import FileLock, Timeout
 
     from harness.sweep.drive import drive
-    from harness.sweep.local import Local, this_machine
 
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock", timeout=0)
@@ -71,7 +97,8 @@ def _drive(
     missing = sum(each.state != "done" for each in planned)
     notice(f"{len(planned)} runs, {len(planned) - missing} finished before, {missing} to do; logs in {folder / 'logs'}")
     try:
-        results = drive(planned, Local(this_machine(args.jobs)), places, folder, seconds, notice)
+        with contextlib.closing(choice.start(folder)) as engine:
+            results = drive(planned, engine, places, folder, seconds, notice)
     finally:
         lock.release()
     _show_results(sweep, results, args)

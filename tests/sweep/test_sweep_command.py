@@ -16,14 +16,7 @@ import pytest
 from harness.boards.store import read_board
 from harness.cli import main
 from tests.helpers import runs as tiny_runs
-
-SWEEP = """\
-data: stand-in
-budgets: [smoke]
-runs:
-  - {protocols: [late.yaml], methods: [cl_lstm], recipe: cl_lstm.yaml, seeds: [0, 1]}
-  - {protocols: [late.yaml], methods: [copy_last], priority: 1}
-"""
+from tests.helpers.sweeps import SWEEP, written
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +28,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: Path) -> list[str]:
     """The command in a new working directory."""
-    tiny_runs.written(tmp_path)
-    (tmp_path / "grid.yaml").write_text(SWEEP)
+    written(tmp_path)
     monkeypatch.chdir(tmp_path)
     root = str(Path(__file__).parents[2])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))

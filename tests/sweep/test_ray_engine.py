@@ -1,0 +1,146 @@
+"""The engine `ray` on a real cluster: two nodes as processes of this machine, one with a file system of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.sweep.definition import Resources
+from harness.sweep.engine import Task
+from harness.sweep.places import Places
+from harness.sweep.ray_engine import named_files, within
+from harness.sweep.ray_node import read_files, write_files
+from tests.helpers import sweeps
+
+NODES = [{"CPU": 4.0, "memory": 8e9}, {"CPU": 2.0, "memory": 4e9, "GPU": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("resources", "options"),
+    [
+        (Resources(cores=2), {"num_cpus": 2.0}),
+        (Resources(cores=9, memory_gb=99), {"num_cpus": 4.0, "memory": 8e9}),  # a whole node
+        (Resources(cores=1, gpus=0.25, memory_gb=2), {"num_cpus": 1.0, "num_gpus": 0.25, "memory": 2e9}),
+        (Resources(cores=1, gpus=1.5), {"num_cpus": 1.0, "num_gpus": 1.0}),
+    ],
+)
+def test_a_run_asks_ray_for_what_it_takes_and_for_no_more_than_a_node_has(
+    resources: Resources, options: dict[str, float]
+) -> None:
+    assert within(resources, NODES) == options
+
+
+def test_without_a_gpu_in_the_cluster_runs_are_on_the_cpu() -> None:
+    assert within(Resources(cores=1, gpus=1), NODES[:1]) == {"num_cpus": 1.0}
+
+
+def test_files_that_a_run_names_travel_with_what_lies_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own").mkdir()
+    for name in ("own/late.yaml", "own/base.yml", "own/mine.py", "own/weights.bin", "recipe.yaml", "other.yaml"):
+        Path(name).write_text(name)
+    outside = tmp_path / "recipe.yaml"
+    words = ("run", "own/late.yaml", "--method", "own/mine.py:Mine", "--recipe", str(outside))
+    task = Task(words, Places((Path("a"), Path("b"))), tmp_path / "run", tmp_path / "log", Resources())
+    assert named_files(task, tmp_path) == {
+        name: name.encode() for name in ("own/late.yaml", "own/base.yml", "own/mine.py")
+    }
+
+
+def test_a_run_folder_is_the_same_after_it_has_travelled(tmp_path: Path) -> None:
+    files = {"run.json": b"{}", "checkpoint.safetensors": b"\0\1", "log.jsonl": b""}
+    write_files(tmp_path / "a" / "run", files)
+    (tmp_path / "a" / "run" / ".checkpoint.tmp").write_bytes(b"half")
+    assert read_files(tmp_path / "a" / "run") == files
+    assert read_files(tmp_path / "nowhere") == {}
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Any]:
+    """A cluster whose head node runs nothing; tests add nodes."""
+    pytest.importorskip("ray", reason="Ray is not installed (the extra ray)")
+    from ray.cluster_utils import Cluster
+
+    variables = {"RAY_worker_niceness": "0", "PYTHONPATH": sweeps.environment()["PYTHONPATH"]}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        yield cluster
+        cluster.shutdown()
+
+
+def run_process(place: Path) -> int | None:
+    """The process of a training that has saved a checkpoint."""
+    if not any(place.glob("runs/late/cl_lstm-*/checkpoint.safetensors")):
+        return None
+    for status in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = status.read_bytes().decode(errors="replace").split("\0")
+            if "cl_lstm" in words and "--no-board" in words and (status.parent / "cwd").readlink() == place.resolve():
+                return int(status.parent.name)
+        except OSError:
+            continue
+    return None
+
+
+def parent_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_killed_worker_costs_its_run_a_second_try_and_no_number(
+    head: Any, tmp_path: Path, sweep_cache: Path, local_sweep: Path
+) -> None:
+    place = sweeps.written(tmp_path)
+    node = head.add_node(num_cpus=2)
+    try:
+        sweep = sweeps.started(place, sweep_cache, "--engine", "ray", "--address", head.address)
+        os.kill(parent_of(sweeps.until(lambda: run_process(place))), signal.SIGKILL)
+        said, _ = sweep.communicate(timeout=900)
+    finally:
+        head.remove_node(node)
+    assert sweep.returncode == 0, said
+    assert said.count("failed (killed by signal 9)") == 1, said
+    assert said.count("(once more)") == 1, said
+    assert sweeps.rows(place) == sweeps.rows(local_sweep)
+    assert sweeps.scores(place) == sweeps.scores(local_sweep)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_run_folders_come_back_from_a_node_that_does_not_share_them(
+    head: Any, tmp_path: Path, sweep_cache: Path, local_sweep: Path
+) -> None:
+    if shutil.which("unshare") is None or os.geteuid() != 0:
+        pytest.skip("a node with a file system of its own needs root and unshare")
+    place = sweeps.written(tmp_path)
+    sweep = sweeps.started(place, sweep_cache, "--engine", "ray", "--address", head.address)
+    sweeps.until((place / "runs/sweeps/grid/.shared").is_file)  # the driver has joined, by the head node
+    # What the driver works in is an empty folder for this node.
+    join = f"mount -t tmpfs none {place} && exec {sys.executable} -m ray.scripts.scripts start --block --num-cpus 2"
+    node = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", f"{join} --address {head.address}"],
+        env=sweeps.environment(RAY_worker_niceness="0"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        said, _ = sweep.communicate(timeout=900)
+    finally:
+        node.terminate()
+        node.wait(timeout=60)
+    assert sweep.returncode == 0, said
+    assert sweeps.rows(place) == sweeps.rows(local_sweep)
+    assert sweeps.scores(place) == sweeps.scores(local_sweep)
