@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,6 +35,11 @@ class EpisodePlan:
     feedback_step: np.ndarray  # [T] int64
     phase: np.ndarray  # [T] int8, SUPPORT, STREAM or QUERY
     scored: np.ndarray  # [T] bool
+
+    def part(self, rows: slice) -> EpisodePlan:
+        """The plan of some of its episodes, in memory of its own."""
+        own = ("episode", "classes", "image", "target", "shot", "revealed")
+        return replace(self, **{name: getattr(self, name)[rows].copy() for name in own})
 
     @property
     def steps(self) -> int:

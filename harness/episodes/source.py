@@ -5,20 +5,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from harness.data.dataset import Dataset
-from harness.episodes.plan import AUGMENT, SINGLE, EpisodePlan, plan_episodes, plan_key
+from harness.data.dataset import ClassTable, Dataset
+from harness.episodes import one_pass
+from harness.episodes.ahead import PlansAhead
+from harness.episodes.changes import AUGMENTATIONS, changed, drawn_changes
+from harness.episodes.plan import AUGMENT, SINGLE, EpisodePlan, plan_key
 from harness.protocol.models import AnyProtocol
 from harness.util import philox
-from harness.util.device_copy import to_device
+from harness.util.device_copy import packed_to_device
 from harness.util.errors import UserError
 
-AUGMENTATIONS = ("flip", "crop")
-_PADDING = 4
+__all__ = ["AUGMENTATIONS", "EpisodeSource", "Episodes"]
+
 _CACHED = 2**19
 """Pixels worked on at once on a CPU: few enough to stay in its cache from one pass to the next."""
 
@@ -30,6 +34,7 @@ class Episodes:
     x is float [T, B, C, H, W], normalised; scored bool [T, B]. `target` is the right answer: class numbers
     int64 [T, B], or masks float [T, B, 1, H, W] (1 on the object of the target class, all 0 for a distractor).
     `objects` are the masks of whatever object is shown, a distractor's too, for scoring; None without masks.
+    `class_rows` int64 [B, ways] are those of the plan; None: not on the device yet.
     """
 
     x: Tensor
@@ -37,12 +42,13 @@ class Episodes:
     scored: Tensor
     plan: EpisodePlan
     objects: Tensor | None = None
+    class_rows: Tensor | None = None
 
 
 class EpisodeSource:
     """Episodes of one data set on one device; the uint8 images are moved there once.
 
-    It holds the data set's pixels and no other state: every call is a pure function of its arguments.
+    Every call is a pure function of its arguments; what is planned ahead (`PlansAhead`) makes it faster alone.
     """
 
     def __init__(self, dataset: Dataset, device: torch.device | str = "cpu") -> None:
@@ -50,13 +56,14 @@ class EpisodeSource:
         self.device = torch.device(device)
         self._images = _shared(dataset.images).to(self.device)
         self._masks = None if dataset.masks is None else _shared(dataset.masks).to(self.device)
+        self._plans = PlansAhead()
         card = dataset.card
-        shape = (-1, 1, 1)
-        scale = torch.tensor(card.std, device=self.device).view(shape) * 255
-        shift = -torch.tensor(card.mean, device=self.device).view(shape) * 255 / scale
+        scale = torch.tensor(card.std, device=self.device) * 255
+        shift = -torch.tensor(card.mean, device=self.device) * 255 / scale
         # Written out for each pixel: torch's vectorised loops do not take two operands that stand still.
-        self._scale = (1 / scale).expand(card.image_shape).contiguous()
-        self._shift = shift.expand(card.image_shape).contiguous()
+        self._scale, self._shift = (
+            each.view(-1, 1, 1).expand(card.image_shape).contiguous() for each in (1 / scale, shift)
+        )
 
     def episodes(
         self,
@@ -71,20 +78,21 @@ class EpisodeSource:
         Raises UserError where the protocol asks for masks and the data set has none.
         """
         table = self.dataset.tables[split]
-        plan = plan_episodes(protocol, table, split, seed, numbers)
-        # Flat in time-major order, so that the pixels come out as [T, B, ...] without a copy.
-        rows = np.take_along_axis(plan.classes, plan.target, axis=1)
-        image, rotations, words = plan.image.T.flatten(), table.rotations[rows].T.flatten(), None
+        plan = self._plans.plan(protocol, table, split, seed, numbers)
+        words = None
         if augment:
             words = philox.words(plan_key(protocol, split, seed), plan.episode, AUGMENT, plan.steps).T.flatten()
-        x = self._gathered(image, rotations, words, augment)
-        target = to_device(plan.target.T, self.device)
-        scored = to_device(plan.scored, self.device)[:, None].expand_as(target)
-        x = x.unflatten(0, target.shape)
+        changes = drawn_changes(_rotations(table, plan), words, augment)
+        # Time first, so that the pixels come out as [T, B, ...] without a copy.
+        arrays = [plan.image.T, plan.target.T, plan.scored, plan.classes, *([] if changes is None else [changes])]
+        image, target, scored, class_rows, *more = packed_to_device(arrays, self.device)
+        scored = scored.bool()[:, None].expand_as(target)
+        x = self._gathered(image.flatten(), *more).unflatten(0, target.shape)
         if not protocol.masks:
-            return Episodes(x, target, scored, plan)
-        objects = self._objects(image, rotations, words, augment).unflatten(0, target.shape)
-        return Episodes(x, objects * (target == 0)[:, :, None, None, None], scored, plan, objects)
+            return Episodes(x, target, scored, plan, class_rows=class_rows)
+        objects = self._objects(image.flatten(), *more).unflatten(0, target.shape)
+        shown = objects * (target == 0)[:, :, None, None, None]
+        return Episodes(x, shown, scored, plan, objects, class_rows)
 
     def pixels(
         self, protocol: AnyProtocol, split: str, seed: int, numbers: Sequence[int] | np.ndarray
@@ -94,12 +102,11 @@ class EpisodeSource:
         For training loops of one's own that convert on another device: a quarter of the bytes of `episodes`.
         """
         table = self.dataset.tables[split]
-        plan = plan_episodes(protocol, table, split, seed, numbers)
-        pixels = torch.index_select(self._images, 0, to_device(plan.image.T.flatten(), self.device))
-        if table.rotations.any():
-            rows = np.take_along_axis(plan.classes, plan.target, axis=1)
-            _turn(pixels, table.rotations[rows].T.flatten())
-        return pixels.unflatten(0, (plan.steps, len(plan.episode))), plan
+        plan = self._plans.plan(protocol, table, split, seed, numbers)
+        changes = drawn_changes(_rotations(table, plan), None, ())
+        image, *more = packed_to_device([plan.image.T, *([] if changes is None else [changes])], self.device)
+        pixels = _selected(self._images, image.flatten(), *more)
+        return pixels.unflatten(0, image.shape), plan
 
     def images(
         self,
@@ -119,40 +126,40 @@ class EpisodeSource:
         drawn = philox.words(key, np.asarray(numbers), SINGLE, 3)
         row = philox.below(drawn[:, 0], len(table.names))
         image = table.members[table.offsets[row] + philox.below(drawn[:, 1], table.sizes[row])].astype(np.int64)
-        x = self._gathered(image, table.rotations[row], drawn[:, 2] if augment else None, augment)
-        return x, to_device(row, self.device)
+        changes = drawn_changes(table.rotations[row], drawn[:, 2] if augment else None, augment)
+        which, rows, *more = packed_to_device([image, row, *([] if changes is None else [changes])], self.device)
+        return self._gathered(which, *more), rows
 
     def pictures(self, image: np.ndarray, rotations: np.ndarray) -> Tensor:
         """Float [N, C, H, W], normalised, of image numbers [N], each turned by `rotations` quarters [N]."""
-        return self._gathered(image, rotations, None, ())
+        changes = drawn_changes(rotations, None, ())
+        return self._gathered(*packed_to_device([image, *([] if changes is None else [changes])], self.device))
 
-    def _objects(
-        self, image: np.ndarray, rotations: np.ndarray, words: np.ndarray | None, augment: Sequence[str]
-    ) -> Tensor:
-        """Float [N, 1, H, W] of 0 and 1: the masks of images [N], turned and augmented as the images are."""
+    def _objects(self, image: Tensor, changes: Tensor | None = None) -> Tensor:
+        """Float [N, 1, H, W] of 0 and 1: the masks of images [N], changed as the images are."""
         if self._masks is None:
             raise UserError(f"the data set '{self.dataset.name}' has no masks, which this kind of protocol needs")
-        masks = torch.index_select(self._masks, 0, to_device(image, self.device))
-        _turn(masks, rotations)
-        if words is not None:
-            masks = _augmented(masks, to_device(words.astype(np.int64), self.device), augment)
-        return masks.float()
+        return _selected(self._masks, image, changes).float()
 
-    def _gathered(
-        self, image: np.ndarray, rotations: np.ndarray, words: np.ndarray | None, augment: Sequence[str]
-    ) -> Tensor:
-        """Float [N, C, H, W], normalised, of image numbers [N], turned and augmented image by image."""
+    def _gathered(self, image: Tensor, changes: Tensor | None = None) -> Tensor:
+        """Float [N, C, H, W], normalised, of image numbers [N], each with its changes [N, 4]."""
         x = self._empty(len(image))
+        if self._one_pass is not None and x.numel() >= one_pass.LEAST:
+            self._one_pass.into(x, image.numpy(), None if changes is None else changes.numpy())
+            return x
         size = max(1, _CACHED // x[0].numel()) if self.device.type == "cpu" else len(image)
         for first in range(0, len(image), size):
             part = slice(first, first + size)
-            pixels = torch.index_select(self._images, 0, to_device(image[part], self.device))
-            _turn(pixels, rotations[part])
-            if words is not None:
-                random = to_device(words[part].astype(np.int64), self.device)
-                pixels = _augmented(pixels, random, augment)
+            pixels = _selected(self._images, image[part], None if changes is None else changes[part])
             torch.addcmul(self._shift, x[part].copy_(pixels), self._scale, out=x[part])
         return x
+
+    @cached_property
+    def _one_pass(self) -> one_pass.OnePass | None:
+        """The compiled pass over the images, where there is one."""
+        if self.device.type != "cpu":
+            return None
+        return one_pass.one_pass(self._images, *(each[:, 0, 0].contiguous() for each in (self._scale, self._shift)))
 
     def _empty(self, images: int) -> Tensor:
         """Memory for float [images, C, H, W]."""
@@ -172,32 +179,14 @@ def _shared(pixels: np.ndarray) -> Tensor:
         return torch.from_numpy(pixels)
 
 
-def _turn(pixels: Tensor, rotations: np.ndarray) -> None:
-    """Turns image n of uint8 [N, C, H, W], in place, by `rotations[n]` quarters counter-clockwise."""
-    for quarters in range(1, 4):
-        chosen = np.flatnonzero(rotations == quarters)
-        if len(chosen):
-            at = to_device(chosen, pixels.device)
-            pixels.index_copy_(0, at, torch.rot90(pixels.index_select(0, at), quarters, (-2, -1)))
+def _rotations(table: ClassTable, plan: EpisodePlan) -> np.ndarray:
+    """By how many quarters the image of each step is turned, [T * B], time first."""
+    if not table.rotations.any():
+        return np.zeros(plan.target.size, np.int8)
+    return table.rotations[np.take_along_axis(plan.classes, plan.target, axis=1)].T.flatten()
 
 
-def _augmented(pixels: Tensor, words: Tensor, augment: Sequence[str]) -> Tensor:
-    """uint8 [N, C, H, W] mirrored with probability 1/2 and cropped from a zero-padded frame, image by image.
-
-    `words` is one random 32-bit word per image (int64 [N]): its lowest bit decides the flip, its second and
-    third byte the crop, so that turning one on does not move the other.
-    """
-    height, width = pixels.shape[-2:]
-    rows = torch.arange(height, device=pixels.device).expand(len(pixels), -1)
-    columns = torch.arange(width, device=pixels.device).expand(len(pixels), -1)
-    if "flip" in augment:
-        columns = torch.where((words & 1).bool()[:, None], width - 1 - columns, columns)
-    if "crop" in augment:
-        pixels = torch.nn.functional.pad(pixels, (_PADDING,) * 4)
-        span = 2 * _PADDING + 1
-        rows = rows + (((words >> 8) & 0xFF) * span >> 8)[:, None]
-        columns = columns + (((words >> 16) & 0xFF) * span >> 8)[:, None]
-    # One flat position per pixel, the same for all channels: far faster than indexing rows and columns apart.
-    at = (rows[:, :, None] * pixels.shape[-1] + columns[:, None, :]).flatten(1)[:, :, None]
-    out = pixels.flatten(2).mT.gather(1, at.expand(-1, -1, pixels.shape[1]))
-    return out.mT.unflatten(2, (height, width))
+def _selected(images: Tensor, which: Tensor, changes: Tensor | None = None) -> Tensor:
+    """uint8 [N, C, H, W]: the images of these numbers [N], each with its changes [N, 4]."""
+    pixels = torch.index_select(images, 0, which)
+    return pixels if changes is None else changed(pixels, changes)

@@ -57,11 +57,9 @@ class ShownEpisodes:
 
     def part(self, rows: slice) -> ShownEpisodes:
         """Some of the episodes."""
-        plan = self.plan
-        own = ("episode", "classes", "image", "target", "shot", "revealed")
         return replace(
             self,
-            plan=replace(plan, **{name: getattr(plan, name)[rows] for name in own}),
+            plan=self.plan.part(rows),
             pixels=None if self.pixels is None else self.pixels[:, rows],
             objects=None if self.objects is None else self.objects[:, rows],
             logits=None if self.logits is None else self.logits[:, rows],

@@ -28,5 +28,7 @@ def class_loss(features: Features, head: nn.Module, x: Tensor, rows: Tensor) -> 
 
 def batch_of(episodes: Episodes) -> Batch:
     """Episodes as training hands them to a method."""
-    rows = to_device(episodes.plan.classes, episodes.target.device)
+    rows = episodes.class_rows
+    if rows is None:
+        rows = to_device(episodes.plan.classes, episodes.target.device)
     return Batch(episodes.x, episodes.target, episodes.scored, episodes.plan.first_query, rows)

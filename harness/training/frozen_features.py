@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from harness.episodes.plan import plan_episodes
+from harness.episodes.ahead import PlansAhead
 from harness.episodes.source import Episodes, EpisodeSource
 from harness.method.interface import Method
 from harness.protocol.models import AnyProtocol
 from harness.training.interface import Features
-from harness.util.device_copy import to_device
+from harness.util.device_copy import packed_to_device
 
 _BATCH = 500
 
@@ -39,13 +39,13 @@ class FrozenFeatures:
         self._features = torch.cat(parts)
         # Same classes and sizes, hence the same plans; an image number becomes its place in the table.
         self._table = replace(table, members=np.arange(len(table.members), dtype=np.int32))
-        self._split = split
+        self._split, self._plans = split, PlansAhead()
 
     def episodes(self, protocol: AnyProtocol, seed: int, numbers: Sequence[int] | np.ndarray) -> Episodes:
         """The numbered episodes of the split under a seed; x is [T, B, D]."""
-        plan = plan_episodes(protocol, self._table, self._split, seed, numbers)
+        plan = self._plans.plan(protocol, self._table, self._split, seed, numbers)
         device = self._features.device
-        x = self._features[to_device(plan.image.T, device)]
-        target = to_device(plan.target.T, device)
-        scored = to_device(plan.scored, device)[:, None].expand_as(target)
-        return Episodes(x, target, scored, plan)
+        arrays = [plan.image.T, plan.target.T, plan.scored, plan.classes]
+        image, target, scored, class_rows = packed_to_device(arrays, device)
+        scored = scored.bool()[:, None].expand_as(target)
+        return Episodes(self._features[image], target, scored, plan, class_rows=class_rows)

@@ -21,16 +21,12 @@ from harness.training.interface import Features
 class Loss:
     """What an update minimises, and what is said of it: `reported`, a sum over `steps` scored steps (or images).
 
-    Both are scalars on the device; reading one makes the host wait until it is computed.
+    Both are scalars on the device.
     """
 
     minimised: Tensor
     reported: Tensor
     steps: int = 1
-
-    def read(self) -> float:
-        """Nats per scored step (or image)."""
-        return self.reported.item() / self.steps
 
 
 class Objective(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from harness.training.recipe import Optimizer, Stage, staged
 from harness.training.state import Progress, Training
 from harness.util import philox
 from harness.util.arithmetic import arithmetic
+from harness.util.device_copy import OnItsWay, to_host
 from harness.util.errors import RunError, UserError
 from harness.util.tensor_files import optimizer_tensors, restore_optimizer, with_prefix, without_prefix
 
@@ -25,14 +26,14 @@ from harness.util.tensor_files import optimizer_tensors, restore_optimizer, with
 class RunningStage:
     """The numbered stage of a training: what it minimises, and the optimiser that does.
 
-    `unread` are losses that the host has not read yet, each with the number of its update.
+    `unread` are losses that the host has not read yet, each with the number of its update and its scored steps.
     """
 
     training: Training
     number: int
     objective: Objective
     optimizer: torch.optim.Optimizer
-    unread: deque[tuple[int, Loss]] = field(default_factory=deque)
+    unread: deque[tuple[int, OnItsWay, int]] = field(default_factory=deque)
 
     @property
     def spec(self) -> Stage:
@@ -62,7 +63,7 @@ class RunningStage:
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss(progress)
-        self.unread.append((progress.updates, replace(loss, minimised=loss.reported)))  # without its graph
+        self.unread.append((progress.updates, to_host(loss.reported), loss.steps))
         if not self.reads_late:
             self.read_losses(progress)
         if not loss.minimised.requires_grad:
@@ -88,8 +89,8 @@ class RunningStage:
     def read_losses(self, progress: Progress, but: int = 0) -> None:
         """Counts the losses of updates, but for those of the last `but`; RunError for one that is no number."""
         while len(self.unread) > but:
-            number, loss = self.unread.popleft()
-            value = loss.read()
+            number, loss, steps = self.unread.popleft()
+            value = loss.read() / steps  # nats per scored step (or image)
             if not math.isfinite(value):
                 raise RunError(f"the training loss is {value} at {_where(self, progress, number)}")
             progress.count_loss(value)

@@ -69,19 +69,21 @@ def distinct(bits: np.ndarray, limit: np.ndarray | int) -> np.ndarray:
         ranks = below(bits, np.maximum(limits[..., None] - np.arange(count), 1)).reshape(-1, count)
         many = [_of_many(row, most) for row, most in zip(ranks.tolist(), limits.ravel().tolist(), strict=True)]
         return np.asarray(many, np.int64).reshape(bits.shape)
-    # Draws first: the loop then works on whole contiguous planes, which is several times faster.
+    # The narrowest numbers that hold every pick, and draws first: the loop then works on whole contiguous planes.
+    most = int(np.max(limit, initial=0)) + count
+    dtype = next(each for each in (np.int16, np.int32, np.int64) if most < np.iinfo(each).max)
     words = np.ascontiguousarray(np.moveaxis(bits, -1, 0))
-    place = np.arange(count).reshape(-1, *(1,) * (words.ndim - 1))
-    ranks = below(words, np.maximum(np.asarray(limit, np.int64) - place, 1))
-    picks = np.empty(words.shape, np.int64)
-    taken = np.full(words.shape, np.iinfo(np.int64).max)  # the first j planes: the earlier draws, rising
+    place = np.arange(count, dtype=dtype).reshape(-1, *(1,) * (words.ndim - 1))
+    ranks = below(words, np.maximum(np.asarray(limit, np.int64) - place.astype(np.int64), 1)).astype(dtype)
+    picks = np.empty(words.shape, dtype)
+    taken = np.full(words.shape, np.iinfo(dtype).max, dtype)  # the first j planes: the earlier draws, rising
     for j in range(count):
         # taken[i] - i is the number of free places below taken[i]; the rank goes past it if it has them all.
-        pick = ranks[j] + (taken[:j] - place[:j] <= ranks[j]).sum(axis=0)
-        picks[j] = pick
+        past = (taken[:j] - place[:j] <= ranks[j]).view(np.int8).sum(axis=0, dtype=dtype)
+        pick = np.add(ranks[j], past, out=picks[j])
         taken[1 : j + 1] = np.minimum(taken[1 : j + 1], np.maximum(taken[:j], pick))
-        taken[0] = np.minimum(taken[0], pick)
-    return np.ascontiguousarray(np.moveaxis(picks, 0, -1))
+        np.minimum(taken[0], pick, out=taken[0])
+    return np.moveaxis(picks, 0, -1).astype(np.int64, order="C")
 
 
 def _of_many(ranks: list[int], limit: int) -> list[int]:
