@@ -13,8 +13,8 @@ from harness.report.figure import DASHES, Figure, line_key, shape
 from harness.report.svg import Scale, add, bottom_axis, drawing, left_axis, linear, markup, tick_text, tooltip
 
 _LEFT, _TOP = 52, 40
-_WIDE, _NARROW, _LOW, _MARKS = 720, 380, 260, 12
-"""Widths of a picture and of one for a phone, the height of that, and marks along a curve."""
+_WIDE, _NARROW, _LOW, _MARKS = 720, 380, 260, 15
+"""Widths of a picture and of one for a phone, the height of that, and marks along a curve at most."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,11 @@ def _curve(parent: Element, one: Series, across: Scale, up: Scale, marks: int) -
         add(group, "path", d=path, class_=f"band s{number % 8}")
     points = [(across(x), up(y)) for x, y in zip(one.x, one.y, strict=True) if math.isfinite(y)]
     add(group, "path", d=_path(points), class_=f"line s{number % 8}", stroke_dasharray=DASHES[number % 8])
-    for x, y in points[:: max(1, len(points) // marks)]:
-        shape(group, number, x, y, 3.5)
+    last = -math.inf
+    for x, y in points:
+        if x - last >= (across.end - across.start) / marks - 0.5:  # points of a long stage are far apart, others dense
+            shape(group, number, x, y, 3.5)
+            last = x
 
 
 def _rows(series: Sequence[Series]) -> list[list[str]]:

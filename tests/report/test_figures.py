@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 
@@ -101,6 +102,14 @@ def test_a_curve_with_a_gap_a_band_and_stages() -> None:
     assert "nan" not in str(found.picture)
     assert found.rows[1] == ["1", "–", "2"]
     assert found.rows[0] == ["0", "1 ± 0.1", "–"]
+
+
+def test_marks_along_a_curve_are_apart_wherever_its_points_are() -> None:
+    dense = [*range(0, 900, 100), *range(900, 1000)]
+    found = lines("c", "episodes", "loss", [Series("one", dense, [1.0] * len(dense))])
+    places = [float(x) for x in re.findall(r'<circle[^>]*cx="([\d.]+)"', found.picture)]
+    assert 9 <= len(places) <= 16
+    assert min(b - a for a, b in itertools.pairwise(places)) > 40
 
 
 def test_a_histogram_counts_every_episode() -> None:
