@@ -112,7 +112,7 @@ def test_debug_shows_the_traceback_wherever_it_stands() -> None:
             cli.main(words)
 
 
-@pytest.mark.parametrize("columns", [70, 80, 140])
+@pytest.mark.parametrize("columns", [80, 140])
 def test_help_fits_the_terminal(
     columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
