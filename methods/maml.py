@@ -4,14 +4,14 @@ adaptation of deep networks", ICML 2017)."""
 from __future__ import annotations
 
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from harness.method.interface import Feedback, Method, State, Task
 from harness.training.interface import Trainable
 from methods.nn import inner_loop
-from methods.nn.functional_nets import NetName, Norm, Statistics, build_learner, share_memory
+from methods.nn.functional_nets import Norm, SourceNet, Statistics, build_learner, share_memory
 from methods.nn.gradient_learner import GradientLearner, pool, stream_logits
 from methods.nn.inner_loop import Rate, Weights
 
@@ -36,14 +36,18 @@ class MAML(Trainable, GradientLearner):
 
     Options
     -------
-    net : 'conv' (four layers of `channels`) or 'dense' (256-128-64-64 units, as in van Niekerk 2019, table 2).
+    net : 'conv' (four layers of `channels`), 'dense' (256-128-64-64 units, as in van Niekerk 2019, table 2), or
+        'strided_mean' (four convolutions of stride 2, then the mean over places: the source's for Omniglot) and
+        'strided' (the same without the mean).
     norm : what normalisation takes its mean and variance over. 'support': the images of the support set, and queries
         are normalised by the statistics of the adapted net there, so that none sees another; 'instance': each image by
         itself, a channel at a time; 'layer': likewise, all channels together; 'batch': in the support set its images,
-        among queries the queries, as the source has it, which makes the row transductive. In streams, where images come
-        alone, 'support' uses the running statistics of the support sets of pretraining (mean 0 and variance 1 without
-        it), and 'batch' is 'instance'. What trained best by far (real Omniglot, 5-way 1-shot, 16x16, 32 channels, two
-        steps): 78 % after 73 updates by 'support', 58 % after 134 by 'instance', 61 % by 'layer'.
+        among queries the queries, as the source has it, which makes the row transductive; 'source': 'batch' without a
+        scale, and with a shift that training learns and episodes do not adapt, as the source has that too. In streams,
+        where images come alone, 'support' uses the running statistics of the support sets of pretraining (mean 0 and
+        variance 1 without it), and the statistics of 'batch' and 'source' are those of 'instance'. What trained best by
+        far (real Omniglot, 5-way 1-shot, 16x16, 32 channels, two steps): 78 % after 73 updates by 'support', 58 % after
+        134 by 'instance', 61 % by 'layer'.
     rate : the inner learning rate: 'constant', 'global' (one, learned) or 'layer' (one a parameter tensor, learned).
         What is learned is a factor of `inner_lr`, from 1, since Adam's steps have no scale; it may get negative.
     inner_lr : the rate, or where it begins if it is learned. The loss is a mean over the support set: what the source
@@ -61,9 +65,9 @@ class MAML(Trainable, GradientLearner):
         self,
         task: Task,
         *,
-        net: NetName = "conv",
+        net: SourceNet = "conv",
         channels: int = 64,
-        norm: Norm = "support",
+        norm: Norm | Literal["source"] = "support",
         rate: Rate = "constant",
         inner_lr: float = 0.05,
         pretext_lr: float = 0.4,
@@ -79,12 +83,15 @@ class MAML(Trainable, GradientLearner):
         self.first_order, self.resolution, self.inner_lr = first_order, resolution, inner_lr
         self.steps = (inner_steps, test_steps or inner_steps)
         self.fits_support_set = task.kind == "n_way_k_shot"
-        self.transductive = norm == "batch" and self.fits_support_set
-        if norm == "batch" and not self.fits_support_set:
-            norm = "instance"
+        self.transductive = norm in ("batch", "source") and self.fits_support_set
+        over: Norm = "batch" if norm == "source" else norm
+        if over == "batch" and not self.fits_support_set:
+            over = "instance"
         depth, height, width = task.image_shape
         self.shape = (depth, resolution or height, resolution or width)
-        self.learner = build_learner(net, self.shape, task.ways, channels, norm)
+        self.learner = build_learner(net, self.shape, task.ways, channels, over, scaled=norm != "source")
+        names = [name for name, _ in self.learner.named_parameters()]
+        self._fixed = [name for name in names if norm == "source" and name.endswith(".shift")]
         self.factors = inner_loop.rate_factors(self.learner, rate)
         self._on_support_sets = partial(
             MAML,
@@ -98,7 +105,8 @@ class MAML(Trainable, GradientLearner):
             resolution=resolution,
         )
         self._running = norm == "support" and not self.fits_support_set
-        self._widest = channels * self.shape[1] * self.shape[2] if net == "conv" else 256
+        places = self.shape[1] * self.shape[2]
+        self._widest = 256 if net == "dense" else channels * (places if net == "conv" else -(-places // 4))
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -183,4 +191,5 @@ class MAML(Trainable, GradientLearner):
         """W_k+1 from W_k, the logits [B, N, ways] under it and the labels [B, N]."""
         loss = inner_loop.loss_by_episode(logits, target)
         rate = inner_loop.scaled_rate(self.inner_lr, self.factors, weights)
-        return inner_loop.sgd_step(weights, loss, rate, self.training, not self.first_order)
+        after = inner_loop.sgd_step(weights, loss, rate, self.training, not self.first_order)
+        return {**after, **{name: weights[name] for name in self._fixed}}

@@ -13,7 +13,7 @@ from harness.training.interface import Batch
 from methods.maml import MAML
 from methods.nn import adam, inner_loop
 from methods.nn.adam import SecondMoments
-from methods.nn.functional_nets import NetName, Norm, share_memory
+from methods.nn.functional_nets import Norm, SourceNet, share_memory
 from methods.nn.inner_loop import Weights
 from methods.nn.passes import batches_over
 
@@ -42,7 +42,8 @@ class Reptile(MAML):
 
     Options
     -------
-    net, channels, norm, resolution : as in `MAML`. By norm 'support' a query is normalised by the statistics of the
+    net, channels, norm, resolution : as in `MAML`; the source's net for Omniglot is 'strided' with 64 channels (256
+        features at 28x28). By norm 'support' a query is normalised by the statistics of the
         adapted net over the support set; the source (not transductive) adds the query itself to the support set.
     transductive : queries are normalised by their own mean and variance, taken over them together, as in the better
         known numbers of the source; support sets with norm 'support' only. The row is marked.
@@ -58,7 +59,7 @@ class Reptile(MAML):
         self,
         task: Task,
         *,
-        net: NetName = "conv",
+        net: SourceNet = "conv",
         channels: int = 32,
         norm: Norm = "support",
         transductive: bool = False,

@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from methods.nn.maps import max_pool
 
 NetName = Literal["conv", "dense"]
+SourceNet = Literal["conv", "dense", "strided", "strided_mean"]
+"""And those that the sources of MAML and Reptile have for Omniglot."""
+
 Norm = Literal["support", "batch", "instance", "layer"]
 Statistics = tuple[Tensor, ...]
 """Mean and variance [2, C] by which each normalisation of a net normalised; empty where queries take their own."""
@@ -23,16 +26,21 @@ class Normalise(nn.Module):
 
     Mean and variance are taken over what `norm` says: 'batch' all N items and their pixels, for each channel;
     'support' likewise, unless they are given; 'instance' the pixels of one item, for each channel; 'layer' all values
-    of one item. Vectors have no pixels, so that 'instance' is 'layer' there. The buffer `usual` [2, C] (its name
-    in saved weights) holds running statistics of support sets, for streams, which have none: 0 and 1 at first.
+    of one item. Vectors have no pixels, so that 'instance' is 'layer' there. Without `scaled` the scale is 1 and not
+    learned. The buffer `usual` [2, C] (its name in saved weights) holds running statistics of support sets, for
+    streams, which have none: 0 and 1 at first.
     """
 
     usual: Tensor
+    scale: Tensor
 
-    def __init__(self, channels: int, norm: Norm) -> None:
+    def __init__(self, channels: int, norm: Norm, scaled: bool = True) -> None:
         super().__init__()
         self.norm: Norm = norm
-        self.scale = nn.Parameter(torch.ones(channels))
+        if scaled:
+            self.scale = nn.Parameter(torch.ones(channels))
+        else:
+            self.register_buffer("scale", torch.ones(channels), persistent=False)
         self.shift = nn.Parameter(torch.zeros(channels))
         self.register_buffer("usual", torch.stack([torch.zeros(channels), torch.ones(channels)]))
 
@@ -59,10 +67,11 @@ def _batch_statistics(x: Tensor) -> Tensor:
 class Layers(nn.Module):
     """Linear maps (of pixels or of vectors), each followed by normalisation and ReLU."""
 
-    def __init__(self, maps: list[nn.Module], widths: list[int], norm: Norm) -> None:
+    def __init__(self, maps: list[nn.Module], widths: list[int], norm: Norm, scaled: bool = True) -> None:
         super().__init__()
         self.maps = nn.ModuleList(maps)
-        self.norms: Iterable[Normalise] = nn.ModuleList(Normalise(width, norm) for width in widths)  # type: ignore
+        norms = nn.ModuleList(Normalise(width, norm, scaled) for width in widths)
+        self.norms: Iterable[Normalise] = norms  # type: ignore
 
     def forward(self, x: Tensor, statistics: Statistics = ()) -> tuple[Tensor, Statistics]:
         """Features [N, D] of x, and every layer's statistics if the norm is 'support'; `statistics` to normalise by."""
@@ -101,25 +110,64 @@ class FunctionalConv4(Layers):
     The convolutions have no bias, which the normalisation would cancel. Raises ValueError for images too small.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], channels: int, norm: Norm) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], channels: int, norm: Norm, scaled: bool = True) -> None:
         depth, height, width = image_shape
         if not (height // 16) * (width // 16):
             raise ValueError(f"images of {height}x{width} vanish in four 2x2 poolings; use 16x16 or more")
         inputs = [depth, channels, channels, channels]
-        super().__init__([nn.Conv2d(n, channels, 3, padding=1, bias=False) for n in inputs], [channels] * 4, norm)
+        maps: list[nn.Module] = [nn.Conv2d(n, channels, 3, padding=1, bias=False) for n in inputs]
+        super().__init__(maps, [channels] * 4, norm, scaled)
         self.dim = channels * (height // 16) * (width // 16)
 
     def pool(self, x: Tensor) -> Tensor:
         return max_pool(x)
 
 
+class FunctionalStrided(Layers):
+    """Four 3x3 convolutions of stride 2 in place of poolings, each with normalisation and ReLU, as the sources of MAML
+    and Reptile have them for Omniglot: 64 channels at 28x28 end in 2x2 places and so 256 features (Reptile), or with
+    `mean` in their mean over the places, 64 (MAML).
+
+    Sides are halved and rounded up, by zeros around the map of which the odd one is at its end (padding 'SAME' of
+    TensorFlow, which both sources are written in). The convolutions have no bias, which the normalisation would cancel.
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, int, int], channels: int, norm: Norm, mean: bool, scaled: bool = True
+    ) -> None:
+        depth, height, width = image_shape
+        inputs = [depth, channels, channels, channels]
+        maps: list[nn.Module] = [HalvingConv2d(n, channels) for n in inputs]
+        super().__init__(maps, [channels] * 4, norm, scaled)
+        self.places = None if not mean else -(-height // 16) * -(-width // 16)
+        self.dim = channels * (1 if mean else -(-height // 16) * -(-width // 16))
+
+    def forward(self, x: Tensor, statistics: Statistics = ()) -> tuple[Tensor, Statistics]:
+        features, used = super().forward(x, statistics)
+        return features if self.places is None else features.unflatten(1, (-1, self.places)).mean(2), used
+
+
+class HalvingConv2d(nn.Conv2d):
+    """A 3x3 convolution of stride 2 without bias: [N, C, H, W] to [N, out, ceil(H / 2), ceil(W / 2)].
+
+    Around an even side there is one zero, at its end; around an odd one there is one at either end.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, stride=2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        return super().forward(F.pad(x, (width % 2, 1, height % 2, 1)))
+
+
 class FunctionalDense(Layers):
     """Fully connected layers over the pixels, of 256, 128, 64 and 64 units as MAML has them for Omniglot."""
 
-    def __init__(self, image_shape: tuple[int, int, int], norm: Norm) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], norm: Norm, scaled: bool = True) -> None:
         depth, height, width = image_shape
         sizes = [depth * height * width, 256, 128, 64, 64]
-        super().__init__([nn.Linear(m, n, bias=False) for m, n in pairwise(sizes)], sizes[1:], norm)
+        super().__init__([nn.Linear(m, n, bias=False) for m, n in pairwise(sizes)], sizes[1:], norm, scaled)
         self.dim = sizes[-1]
 
     def forward(self, x: Tensor, statistics: Statistics = ()) -> tuple[Tensor, Statistics]:
@@ -129,7 +177,7 @@ class FunctionalDense(Layers):
 class Learner(nn.Module):
     """A body and a linear classifier: logits [N, ways] of x [N, C, H, W], and the body's statistics."""
 
-    def __init__(self, body: FunctionalConv4 | FunctionalDense, ways: int) -> None:
+    def __init__(self, body: FunctionalConv4 | FunctionalDense | FunctionalStrided, ways: int) -> None:
         super().__init__()
         self.body = body
         self.classify = nn.Linear(body.dim, ways)
@@ -139,11 +187,18 @@ class Learner(nn.Module):
         return self.classify(features), used
 
 
-def build_learner(net: NetName, image_shape: tuple[int, int, int], ways: int, channels: int, norm: Norm) -> Learner:
-    """A learner of images of that shape (C, H, W); `channels` is the width of 'conv'."""
+def build_learner(
+    net: SourceNet, image_shape: tuple[int, int, int], ways: int, channels: int, norm: Norm, scaled: bool = True
+) -> Learner:
+    """A learner of images of that shape (C, H, W); `channels` is the width of convolutions.
+
+    Without `scaled` the normalisation has no scale.
+    """
     if net == "conv":
-        return Learner(FunctionalConv4(image_shape, channels, norm), ways)
-    return Learner(FunctionalDense(image_shape, norm), ways)
+        return Learner(FunctionalConv4(image_shape, channels, norm, scaled), ways)
+    if net == "dense":
+        return Learner(FunctionalDense(image_shape, norm, scaled), ways)
+    return Learner(FunctionalStrided(image_shape, channels, norm, net == "strided_mean", scaled), ways)
 
 
 def share_memory(net: nn.Module, other: nn.Module) -> None:
