@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+RUNS = Path("runs")
+"""Where run folders go if nothing else is said, as for `harness run`."""
+
 
 @dataclass(frozen=True)
 class Places:
@@ -28,9 +31,7 @@ class Places:
     @property
     def runs(self) -> Path:
         """Where run folders go."""
-        from harness.runs.resolve import Request
-
-        return self.out or Request.out
+        return self.out or RUNS
 
     def boards_of(self, stand_in: bool) -> Path:
         """Where the boards of real or of generated data are."""

@@ -110,7 +110,7 @@ def _run_apart(order: Order, desk: Any, place: Path, stop_signal: Any) -> int:
     import ray
 
     there = order.task.folder
-    task = _moved(order.task, place)
+    task = moved(order.task, place)
     write_files(place, order.files)
     write_files(task.folder, ray.get(desk.files_of.remote(there)))
     task.log.touch()
@@ -132,17 +132,18 @@ def _run_apart(order: Order, desk: Any, place: Path, stop_signal: Any) -> int:
     return code
 
 
-def _moved(task: Task, place: Path) -> Task:
-    """The same task with its run folder in `place`; data and caches that are named by relative paths are the node's."""
+def moved(task: Task, place: Path) -> Task:
+    """The task with its run folder in `place`; data and caches that are named by relative paths are the node's own."""
     places = task.places
+    inside = places.out is not None and not places.out.is_absolute() and ".." not in places.out.parts
     own = dataclasses.replace(
         places,
-        out=place / "runs",
+        out=places.out if inside else None,
         data_root=places.data_root if places.data_root and places.data_root.is_absolute() else None,
         cache=places.cache if places.cache and places.cache.is_absolute() else None,
         boards=None,
     )
-    folder = place / "runs" / task.folder.parent.name / task.folder.name
+    folder = place / own.runs / task.folder.parent.name / task.folder.name
     return dataclasses.replace(task, places=own, folder=folder, log=place / "log.txt")
 
 

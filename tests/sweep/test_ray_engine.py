@@ -17,7 +17,7 @@ from harness.sweep.definition import Resources
 from harness.sweep.engine import Task
 from harness.sweep.places import Places
 from harness.sweep.ray_engine import named_files, within
-from harness.sweep.ray_node import read_files, write_files
+from harness.sweep.ray_node import moved, read_files, write_files
 from tests.helpers import sweeps
 
 NODES = [{"CPU": 4.0, "memory": 8e9}, {"CPU": 2.0, "memory": 4e9, "GPU": 1.0}]
@@ -63,6 +63,18 @@ def test_a_run_folder_is_the_same_after_it_has_travelled(tmp_path: Path) -> None
     (tmp_path / "a" / "run" / ".checkpoint.tmp").write_bytes(b"half")
     assert read_files(tmp_path / "a" / "run") == files
     assert read_files(tmp_path / "nowhere") == {}
+
+
+@pytest.mark.parametrize(
+    ("out", "there"), [(None, "runs"), (Path("own"), "own"), (Path("/data/runs"), "runs"), (Path("../up"), "runs")]
+)
+def test_a_node_with_files_of_its_own_works_in_its_own_folder(tmp_path: Path, out: Path | None, there: str) -> None:
+    places = Places((Path("a"), Path("b")), out, Path("/data/sets"), Path("cache"), Path("boards"))
+    task = Task(("run", "p"), places, Path("/driver/runs/p/run-0"), Path("/driver/log.txt"), Resources())
+    own = moved(task, tmp_path)
+    assert (own.folder, own.log) == (tmp_path / there / "p" / "run-0", tmp_path / "log.txt")
+    words = ["--out", there] if there == "own" else []
+    assert own.places.words == [*words, "--data-root", "/data/sets"]
 
 
 @pytest.fixture(scope="module")

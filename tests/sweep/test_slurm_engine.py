@@ -48,6 +48,7 @@ def test_jobs_that_are_preempted_or_lose_their_driver_end_in_the_same_rows(
     job = sweeps.until(lambda: training(place))
     call(cluster, "scancel", "--signal=TERM", job)  # what preemption sends
     sweeps.until(lambda: "Restarts=1" in call(cluster, "scontrol", "show", "job", "-o", job))
+    call(cluster, "scontrol", "update", f"JobId={job}", "StartTime=now")  # else Slurm lets it wait for two minutes
     os.kill(sweep.pid, signal.SIGKILL)
     sweep.communicate()
     before = set(json.loads((place / "runs/sweeps/grid/slurm/jobs.json").read_text()).values())
