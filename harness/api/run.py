@@ -60,6 +60,7 @@ def run(
     check: bool = True,
     isolated: bool = False,
     fresh_workers: bool = False,
+    searched: int = 0,
     resume: bool = False,
     fresh: bool = False,
     callbacks: Sequence[Callback] = (),
@@ -99,6 +100,7 @@ def run(
         check: whether the method is checked; without that its row is not ranked.
         isolated: score the method in a process of its own.
         fresh_workers: score each batch of episodes in a process that has seen no other.
+        searched: of how many trials of a search these hyperparameters had the best validation score; marks the row.
         resume: go on with an unfinished run.
         fresh: set an earlier run folder aside and begin again.
         callbacks: objects derived from `harness.Callback`, called at updates, validations, stages and the end.
@@ -128,6 +130,8 @@ def run(
     for name, value in (("episodes", episodes), ("test_episodes", test_episodes), ("threads", threads)):
         if value is not None and value < 1:
             raise UserError(f"{name} is {value}; it must be at least 1")
+    if isinstance(searched, bool) or searched < 0:
+        raise UserError(f"searched is {searched}; it is a number of trials")
     if budget not in BUDGETS:
         raise unknown("budget", budget, BUDGETS)
     if seconds is not None and not seconds > 0:
@@ -153,6 +157,7 @@ def run(
         init=_path(init),
         isolated=isolated or fresh_workers,
         fresh_workers=fresh_workers,
+        searched=searched,
         resume=resume,
         fresh=fresh,
         device=device,

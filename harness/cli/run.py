@@ -7,7 +7,7 @@ import dataclasses
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.cli.common import (
     add_boards,
@@ -51,6 +51,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_number,
         metavar="N",
         help="score only N test episodes; marked on the row (default: the protocol's)",
+    )
+    parser.add_argument(
+        "--train-only",
+        action="store_true",
+        help="train, select by validation and score no test episode; --resume in its place goes on to that",
+    )
+    parser.add_argument(
+        "--searched",
+        type=positive_number,
+        default=0,
+        metavar="N",
+        help="mark the row: these hyperparameters had the best validation score of N trials",
     )
     add_data_arguments(parser)
     parser.add_argument(
@@ -122,6 +134,7 @@ def execute(args: argparse.Namespace) -> int:
         precision=args.precision,
         isolated=args.isolated or args.fresh_workers,
         fresh_workers=args.fresh_workers,
+        searched=args.searched,
         command=shlex.join(["harness", *sys.argv[1:]]),
     )
     first = prepare(dataclasses.replace(request, seed=seeds[0]))
@@ -138,16 +151,19 @@ def execute(args: argparse.Namespace) -> int:
 def _run_all(runs: list[Prepared], args: argparse.Namespace) -> int:
     from harness.boards.row import publish_run
     from harness.runs.resolve import resumed_or_begun
-    from harness.runs.run import run
+    from harness.runs.run import run, train_only
     from harness.tracking import tracker
     from harness.util.atomic_files import check_writable
 
-    boards = None if args.no_board else boards_to_write(args, runs[0].stand_in)
+    boards = None if args.no_board or args.train_only else boards_to_write(args, runs[0].stand_in)
     if boards is not None:
         check_writable(boards, f"{runs[0].loaded.name}.jsonl.lock")  # now, and not after training
     records, trackers = [], [tracker(name) for name in args.log]
     for prepared in resumed_or_begun(runs):
         try:
+            if args.train_only:
+                train_only(prepared, args.quiet, trackers)
+                continue
             record = run(prepared, args.quiet, trackers)
         except KeyboardInterrupt:
             print(f"\nstopped; go on with: {shlex.join(['harness', *_resuming(sys.argv[1:])])}", file=sys.stderr)
@@ -155,8 +171,29 @@ def _run_all(runs: list[Prepared], args: argparse.Namespace) -> int:
         if boards is not None:
             record = publish_run(record, prepared, boards, check=not args.no_check)
         records.append(record)
-    _show(runs, records, boards, args)
+    if args.train_only:
+        _show_trained(runs, args)
+    else:
+        _show(runs, records, boards, args)
     return 0
+
+
+def _show_trained(runs: list[Prepared], args: argparse.Namespace) -> None:
+    from harness.runs.status import CHECKPOINT
+    from harness.training.checkpoint import progress_in
+    from harness.util.shown_text import in_json
+
+    rows: list[dict[str, Any]] = []
+    for each in runs:
+        progress = progress_in(each.folder / CHECKPOINT)
+        numbers = {"validation": progress.best, "episodes": progress.episodes, "seconds": round(progress.seconds, 1)}
+        rows.append({"seed": each.request.seed, "folder": str(each.folder), **numbers})
+    if args.json:
+        print(in_json(rows))
+        return
+    for row in rows:
+        score = "not validated" if row["validation"] is None else f"validation score {row['validation']:.2f}"
+        print(f"seed {row['seed']}: {score}, no test episode scored; {row['folder']}")
 
 
 def _show(runs: list[Prepared], records: list[Record], boards: Path | None, args: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cli.common import BOARDS, LOCAL_BOARDS, add_boards, add_json, add_places, thread_number
 from harness.cli.notices import notice
+from harness.cli.search_text import search_as_json, search_line
 from harness.sweep.engines import ENGINES, Choice
 from harness.util.errors import UserError
 from harness.util.json_files import read_json
@@ -21,8 +22,8 @@ from harness.util.shown_text import in_json, in_line, shown
 if TYPE_CHECKING:
     from harness.sweep.definition import Sweep
     from harness.sweep.drive import Result
-    from harness.sweep.places import Places
     from harness.sweep.plan import Planned
+    from harness.sweep.searching import Searches, SearchState
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,26 +61,30 @@ def execute(args: argparse.Namespace) -> int:
     from harness.sweep.expand import expand
     from harness.sweep.places import Places
     from harness.sweep.plan import expected_seconds, plan_runs
+    from harness.sweep.search import expand_searches, plan_studies
+    from harness.sweep.searching import Searches, best_runs, search_states
 
     name, sweep, document = read_sweep(args.file)
     limit = args.time or sweep.time
     seconds = None if limit is None else duration(limit, "--time")
-    runs = expand(sweep, document)
+    runs, searches = expand(sweep, document), expand_searches(sweep, document)
     places = Places((BOARDS, LOCAL_BOARDS), args.out, args.data_root, args.cache, args.boards)
     planned = plan_runs(runs, places)
+    studies = plan_studies(searches, places)
     folder = places.runs / "sweeps" / name
     if args.dry_run or args.status:
+        found = search_states(studies, folder)
+        planned += [run for each in found for run in best_runs(each, places)]
         states = _states(planned, folder)
-        _show_plan(planned, states, expected_seconds(planned), args.json)
+        _show_plan(planned, states, expected_seconds(planned), found, args.json)
         return 0
-    return _drive(sweep, planned, places, folder, seconds, choice, args)
+    return _drive(sweep, planned, Searches(studies, places, folder, notice), seconds, choice, args)
 
 
 def _drive(
     sweep: Sweep,
     planned: list[Planned],
-    places: Places,
-    folder: Path,
+    searches: Searches,
     seconds: float | None,
     choice: Choice,
     args: argparse.Namespace,
@@ -87,7 +92,9 @@ def _drive(
     from filelock import FileLock, Timeout
 
     from harness.sweep.drive import drive
+    from harness.sweep.searching import search_states
 
+    folder, places = searches.folder, searches.places
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock", timeout=0)
     try:
@@ -95,14 +102,23 @@ def _drive(
     except Timeout:
         raise UserError(f"the sweep in {folder} is under way in another process; --status shows how far") from None
     missing = sum(each.state != "done" for each in planned)
-    notice(f"{len(planned)} runs, {len(planned) - missing} finished before, {missing} to do; logs in {folder / 'logs'}")
+    searched = f", and {len(searches.studies)} searches" if searches.studies else ""
+    notice(
+        f"{len(planned)} runs, {len(planned) - missing} finished before, {missing} to do{searched}; "
+        f"logs in {folder / 'logs'}"
+    )
     try:
+        planned = [*planned, *searches.first()]
         with contextlib.closing(choice.start(folder)) as engine:
-            results = drive(planned, engine, places, folder, seconds, notice)
+            results = drive(planned, engine, places, folder, seconds, notice, then=searches.after)
     finally:
         lock.release()
-    _show_results(sweep, results, args)
-    ended = {each.outcome for each in results}
+    states = search_states(searches.studies, folder)
+    runs = [each for each in results if not each.planned.run.train_only]
+    _show_results(sweep, runs, states, args)
+    # A trial that failed is an answer; a search of which all failed has none.
+    ended = {each.outcome for each in results if each in runs or each.outcome != "failed"}
+    ended |= {"failed" for each in states if each.done and each.best is None}
     if ended & {"interrupted", "waiting"}:
         # What was typed goes on with the sweep as it is.
         notice(f"not all runs are finished; go on with: {shlex.join(['harness', *sys.argv[1:]])}")
@@ -137,7 +153,11 @@ def _states(planned: Sequence[Planned], folder: Path) -> list[str]:
 
 
 def _show_plan(
-    planned: Sequence[Planned], states: Sequence[str], expected: Sequence[float | None], as_json: bool
+    planned: Sequence[Planned],
+    states: Sequence[str],
+    expected: Sequence[float | None],
+    searches: Sequence[SearchState],
+    as_json: bool,
 ) -> None:
     if as_json:
         rows = [
@@ -151,21 +171,26 @@ def _show_plan(
             }
             for each, state, seconds in zip(planned, states, expected, strict=True)
         ]
-        print(in_json(rows))
+        print(in_json([*rows, *map(search_as_json, searches)]))
         return
     for each, state, seconds in zip(planned, states, expected, strict=True):
         time = each.seconds if state == "done" else seconds
         print(f"{state:<10}  {'?' if time is None else _clock(time):>8}  {in_line(each.run.title)}")
+    for search in searches:
+        print(in_line(search_line(search)))
     left = [seconds for state, seconds in zip(states, expected, strict=True) if state != "done"]
     known = [seconds for seconds in left if seconds is not None]
     counts = {state: list(states).count(state) for state in ("done", "running", "unfinished", "failed", "waiting")}
-    print("\n" + ", ".join(f"{count} {state}" for state, count in counts.items() if count))
+    if planned:
+        print("\n" + ", ".join(f"{count} {state}" for state, count in counts.items() if count))
     if left:
         without = f", {len(left) - len(known)} without a finished run alike" if len(known) < len(left) else ""
         print(f"expected, from finished runs alike: {_clock(sum(known))} for {len(known)} runs{without}")
 
 
-def _show_results(sweep: Sweep, results: Sequence[Result], args: argparse.Namespace) -> None:
+def _show_results(
+    sweep: Sweep, results: Sequence[Result], searches: Sequence[SearchState], args: argparse.Namespace
+) -> None:
     from harness.runs.folder import read_record
     from harness.tables.cells import fill
     from harness.tables.definition import find_table
@@ -182,8 +207,10 @@ def _show_results(sweep: Sweep, results: Sequence[Result], args: argparse.Namesp
             row |= {"log": str(each.log), "reason": each.reason}
         rows.append(row)
     if args.json:
-        print(in_json(rows))
+        print(in_json([*rows, *map(search_as_json, searches)]))
         return
+    for search in searches:
+        print(in_line(search_line(search)))
     for row in rows:
         if row["outcome"] == "done":
             name, (mean, interval) = next(iter(row["metrics"].items()))

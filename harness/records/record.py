@@ -18,6 +18,7 @@ from harness.records.marks import (
     NOT_CHECKED,
     PARTIAL_TEST,
     RECIPE_CHANGED,
+    SEARCHED,
     SKIPS_CHECK,
     STAND_IN,
     TRANSDUCTIVE,
@@ -98,8 +99,8 @@ class Record(Part):
     cost: Cost = Field(description="parameters, computation and memory")
     marks: list[Line] = Field(
         description=f"'{LABEL_DELAY_TOLD}', '{GRADIENT_AT_TEST}', '{TRANSDUCTIVE}', '{STAND_IN}', "
-        f"'{PARTIAL_TEST}', '{CUSTOM_RECIPE}', '{RECIPE_CHANGED}: ...', '{SKIPS_CHECK}: ...' (one each), "
-        f"'{FAILED_CHECK}: ...', '{NOT_CHECKED}', or other words that a reader should see"
+        f"'{PARTIAL_TEST}', '{CUSTOM_RECIPE}', '{RECIPE_CHANGED}: ...', '{SEARCHED}: ...', '{SKIPS_CHECK}: ...' (one "
+        f"each), '{FAILED_CHECK}: ...', '{NOT_CHECKED}', or other words that a reader should see"
     )
     pretrained: list[Pretrained] = Field(
         [], description="stages of shared features; empty without, and in records from before there were such"

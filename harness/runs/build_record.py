@@ -25,6 +25,7 @@ from harness.records.marks import (
     LABEL_DELAY_TOLD,
     PARTIAL_TEST,
     RECIPE_CHANGED,
+    SEARCHED,
     SKIPS_CHECK,
     STAND_IN,
     TRANSDUCTIVE,
@@ -49,7 +50,7 @@ UNSELECTED = "not validated"
 """The validation split has fewer classes than an episode; or too few for any, and the last weights were scored."""
 OF_TRAINING = (PRETRAINED, ELSEWHERE, FOREIGN, FEWER_WAYS, UNSELECTED)
 """Marks of how weights came about, which whatever is trained on from them keeps."""
-OF_RECIPE = (CUSTOM_RECIPE, RECIPE_CHANGED)
+OF_RECIPE = (CUSTOM_RECIPE, RECIPE_CHANGED, SEARCHED)
 """Marks, or beginnings of marks, of the recipe; they speak of one run alone."""
 
 
@@ -70,7 +71,12 @@ def training_marks(prepared: Prepared, progress: Progress, before: Before) -> li
         FEWER_WAYS: prepared.budget.validation is not None and selected_by != prepared.protocol,
         UNSELECTED: "validation" in prepared.dataset.tables and selected_by is None,
     }
-    own = [*recipe_marks(prepared.resolved), *(mark for mark, holds in selection.items() if holds)]
+    trials = prepared.request.searched
+    own = [
+        *recipe_marks(prepared.resolved),
+        *([f"{SEARCHED}: {trials} trials"] if trials else []),
+        *(mark for mark, holds in selection.items() if holds),
+    ]
     return [*before.marks, *(mark for mark in own if mark not in before.marks)]
 
 

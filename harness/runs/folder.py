@@ -24,7 +24,6 @@ SCORES, RECORD, TRAINING_LOG = "scores.npz", "record.json", "log.jsonl"
 """What a run folder holds besides the scored weights, NOTED and CHECKPOINT: the scores of every test episode; the
 record, which is there once the run is done; the log of training."""
 
-
 MOST_LOGGED = 2**30
 """Bytes of a log that are read at most: those of ten million updates are fewer."""
 

@@ -39,7 +39,8 @@ class Request:
 
     With `isolated` the method is scored in a process of its own, with `fresh_workers` in a new one for each batch of
     episodes; neither changes the scores. `changes` are those of the recipe (--lr, --batch, --override):
-    {"lr": 1e-3, "the protocol.batch": 4}.
+    {"lr": 1e-3, "the protocol.batch": 4}. `searched` is the number of trials among which options and changes had
+    the best validation score; it marks the row and is not part of which run it is.
     """
 
     protocol: str
@@ -66,6 +67,7 @@ class Request:
     precision: Precision | None = None
     isolated: bool = False
     fresh_workers: bool = False
+    searched: int = 0
     command: str = ""
 
 

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 
@@ -23,9 +22,9 @@ from harness.evaluation.isolated import Bounds, player_of, scored
 from harness.evaluation.score import Scores, curves
 from harness.method.interface import Method
 from harness.method.registry import build_method, task_for
-from harness.records.parts import MOST, Isolated
+from harness.records.parts import Isolated
 from harness.records.record import Record
-from harness.runs.build_record import FOREIGN, OF_RECIPE, OF_TRAINING, Before, record_of, training_marks
+from harness.runs.build_record import Before, record_of, training_marks
 from harness.runs.folder import (
     CHECKPOINT,
     NOTED,
@@ -34,16 +33,16 @@ from harness.runs.folder import (
     TRAINING_LOG,
     enter,
     note,
-    read_record,
     write_scores,
     write_text,
 )
-from harness.runs.resolve import Prepared, weights_file
+from harness.runs.init import load_init
+from harness.runs.resolve import Prepared
 from harness.runs.run_errors import file_error, folder_error, memory_error, out_of_memory
-from harness.runs.status import lock_of
+from harness.runs.status import TRAINED, lock_of
 from harness.training.callbacks import Callback, reporting_to
 from harness.training.feature_cache import FeatureCache
-from harness.training.loop import train
+from harness.training.loop import has_updates, train
 from harness.training.reporter import Reporter
 from harness.training.run_log import RunLog
 from harness.training.selection import validation_protocol
@@ -53,9 +52,9 @@ from harness.util.allocator import keep_freed_memory
 from harness.util.atomic_files import check_writable
 from harness.util.errors import HarnessError, RunError, UserError
 from harness.util.exits import exit_call, exits_raised
-from harness.util.option_names import in_shell, switch
+from harness.util.option_names import in_shell, option, switch
 from harness.util.signals import nothing_to_save
-from harness.util.tensor_files import WEIGHTS, load_tensors, load_weights, save_tensors, without_prefix
+from harness.util.tensor_files import WEIGHTS, save_tensors
 
 LOG = logging.getLogger(__name__)
 
@@ -70,6 +69,24 @@ def run(prepared: Prepared, quiet: bool = False, callbacks: Sequence[Callback] =
     folder holds an unfinished run and neither `resume` nor `fresh` was asked for, or a run of something else, or
     nothing to resume.
     """
+    record = _in_folder(prepared, quiet, callbacks, _run)
+    assert record is not None
+    return record
+
+
+def train_only(prepared: Prepared, quiet: bool = False, callbacks: Sequence[Callback] = ()) -> None:
+    """Trains (or resumes), and scores no test episode: the same run with `resume` goes on to that.
+
+    Raises UserError as `run` does, and where there is nothing to train.
+    """
+    _in_folder(prepared, quiet, callbacks, _train_alone)
+
+
+Body = Callable[[Prepared, Reporter, Sequence[Callback]], Record | None]
+
+
+def _in_folder(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback], body: Body) -> Record | None:
+    """What `body` returns, run while nobody else may enter the folder; or the record that is there already."""
     from filelock import FileLock, Timeout
 
     folder = prepared.folder
@@ -91,18 +108,18 @@ def run(prepared: Prepared, quiet: bool = False, callbacks: Sequence[Callback] =
                 LOG.warning(
                     f"the run in {folder} was scored in the harness's own process; {switch('fresh')} scores it isolated"
                 )
-        return finished or _watched(prepared, quiet, callbacks)
+        return finished or _watched(prepared, quiet, callbacks, body)
     finally:
         lock.release()
 
 
-def _watched(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback]) -> Record:
+def _watched(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback], body: Body) -> Record | None:
     """Runs; whatever ends it is noted in its folder, where that can be written, and told in words."""
     checkpoint = prepared.folder / CHECKPOINT
     try:
         level = screen.QUIET if quiet else max(screen.level(), screen.NORMAL)
         with nothing_to_save(), exits_raised(), screen.shown(level):
-            return _called_back(prepared, [RunLog(prepared.folder / TRAINING_LOG), *callbacks])
+            return _called_back(prepared, [RunLog(prepared.folder / TRAINING_LOG), *callbacks], body)
     except KeyboardInterrupt:
         _note_end(prepared, "interrupted")
         raise
@@ -120,7 +137,7 @@ def _watched(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback]) -> 
         raise
 
 
-def _called_back(prepared: Prepared, callbacks: Sequence[Callback]) -> Record:
+def _called_back(prepared: Prepared, callbacks: Sequence[Callback], body: Body) -> Record | None:
     """Runs, from the callbacks' `on_start` to their `on_end`."""
     started: list[Callback] = []
     record: Record | None = None
@@ -128,7 +145,7 @@ def _called_back(prepared: Prepared, callbacks: Sequence[Callback]) -> Record:
         for each in callbacks:
             each.on_start(prepared.identity, prepared.folder)
             started.append(each)
-        record = _run(prepared, Reporter(), callbacks)
+        record = body(prepared, Reporter(), callbacks)
         return record
     finally:
         for each in started:
@@ -169,11 +186,22 @@ def training_of(prepared: Prepared, say: Callable[[str], None]) -> Training:
     )
 
 
-def _run(prepared: Prepared, reporter: Reporter, callbacks: Sequence[Callback]) -> Record:
-    request, protocol, folder = prepared.request, prepared.protocol, prepared.folder
+def _train_alone(prepared: Prepared, reporter: Reporter, callbacks: Sequence[Callback]) -> None:
+    _trained(prepared, reporter, callbacks, alone=True)
+    note(prepared, TRAINED)
+
+
+def _trained(
+    prepared: Prepared, reporter: Reporter, callbacks: Sequence[Callback], alone: bool = False
+) -> tuple[Training, Before, Progress]:
+    """The training at its end, the best weights in its method and in the folder, and what came before it."""
+    request, folder = prepared.request, prepared.folder
     training = training_of(prepared, screen.say)
     method, source = training.method, training.source
-    before = _load_init(method, request.init)
+    if (alone or request.searched) and not has_updates(training):
+        name, budget = prepared.method.name, prepared.resolved.name
+        raise UserError(f"{option('train-only' if alone else 'searched')}: budget {budget} of {name} trains nothing")
+    before = load_init(method, request.init)
     if request.options:
         _check_options(prepared, method, source)
     screen.say(f"{prepared.loaded.name} with {prepared.method.name} on {prepared.dataset.name}, run folder {folder}")
@@ -196,6 +224,12 @@ def _run(prepared: Prepared, reporter: Reporter, callbacks: Sequence[Callback]) 
         "marks": training_marks(prepared, progress, before),
     }
     save_tensors(folder / WEIGHTS, method.state_dict(), header)
+    return training, before, progress
+
+
+def _run(prepared: Prepared, reporter: Reporter, callbacks: Sequence[Callback]) -> Record:
+    training, before, progress = _trained(prepared, reporter, callbacks)
+    method, source, protocol, folder = training.method, training.source, prepared.protocol, prepared.folder
     note(prepared, "scoring")
     began, total = time.monotonic(), prepared.identity["test_episodes"]
     scores, isolated = _scored(prepared, method, source)
@@ -258,25 +292,3 @@ def _selection(prepared: Prepared) -> str:
     if count and selected_by is None:
         why = f"the validation split has {classes}"
     return f"no validation ({why}): the last weights are kept"
-
-
-def _load_init(method: Method, init: Path | None) -> Before:
-    """Loads the weights that training begins from, and says what they had been through."""
-    if init is None:
-        return Before()
-    path = weights_file(init)
-    tensors, header = load_tensors(path)
-    load_weights(method, without_prefix("best", tensors) or tensors, path)
-    identity = header.get("identity")
-    own = isinstance(identity, dict) and all(identity.get(name) for name in ("protocol", "digest", "method", "target"))
-    marks = header.get("marks") if own else [FOREIGN]
-    if marks is None and (path.parent / RECORD).is_file():  # weights from before their header had marks
-        marks = [mark for mark in read_record(path.parent).marks if mark in OF_TRAINING]
-    episodes, marks = header.get("train_episodes", 0), [] if marks is None else marks
-    if not isinstance(episodes, int) or not 0 <= episodes <= MOST:
-        raise UserError(f"{path} is damaged: it does not say how long its weights were trained")
-    known = isinstance(marks, list) and all(isinstance(each, str) for each in marks)
-    marks = [each for each in marks if not each.startswith(OF_RECIPE)] if known else []
-    if not known or not set(marks) <= set(OF_TRAINING):
-        raise UserError(f"{path} is damaged: marks of how weights were trained are {', '.join(OF_TRAINING)}")
-    return Before(episodes, tuple(dict.fromkeys(marks)))

@@ -11,16 +11,19 @@ from harness.util.json_files import read_json
 NOTED, CHECKPOINT = "run.json", "checkpoint.safetensors"
 """What a run folder holds of a run that was begun: whose it is and how far it got; tensors to go on from."""
 
+TRAINED = "trained"
+"""The status of a run that was trained and whose test episodes were not scored (--train-only)."""
+
 Progress = Literal["waiting", "unfinished", "done"]
 
 
-def progress_of(folder: Path) -> Progress:
-    """How far the run in a folder got, as noted there."""
+def progress_of(folder: Path, train_only: bool = False) -> Progress:
+    """How far the run in a folder got, as noted there; with `train_only` it is done once it is trained."""
     noted = folder / NOTED
     if not noted.is_file():
         return "waiting"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        if read_json(noted)["status"] == "done":
+        if read_json(noted)["status"] in ("done", *((TRAINED, "scoring") if train_only else ())):
             return "done"
     return "unfinished"
 

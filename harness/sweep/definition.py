@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, model_validator
 
+from harness.sweep.ranges import Range
 from harness.util.errors import UserError, nearest
 from harness.util.pydantic_base import Count, Strict
 from harness.util.quantities import duration, seed_numbers
@@ -59,12 +60,11 @@ class Resources(Strict):
     memory_gb: Share = Field(0.0, description="main memory, in gigabytes; 0 if it is not to be counted")
 
 
-class Grid(Strict):
-    """Every combination of these; what is left out is taken from the sweep."""
+class Runs(Strict):
+    """What runs are of; what is left out is taken from the sweep."""
 
     protocols: Names = Field(description="names of shipped protocols or files; 'all': every one the methods run on")
     methods: Names = Field(description="names of methods or file.py:Class; 'all': every one that runs on the protocols")
-    options: Annotated[list[dict[str, Any]], Field(min_length=1)] = Field([{}], description="options of the methods")
     budgets: Budgets | None = None
     seeds: Seeds | None = Field(None, description="a list, or as text: '0-2', '0,3,7'")
     data: Literal["real", "stand-in"] | None = None
@@ -77,8 +77,43 @@ class Grid(Strict):
     resources: Resources | None = None
 
 
+class Grid(Runs):
+    """Every combination of these is a run."""
+
+    options: Annotated[list[dict[str, Any]], Field(min_length=1)] = Field([{}], description="options of the methods")
+
+
+class Ranges(Strict):
+    """What is searched."""
+
+    options: dict[str, Range] = Field({}, description="options of the methods")
+    overrides: dict[str, Range] = Field({}, description="keys of the recipe, as in --override")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not (self.options or self.overrides):
+            raise ValueError("say what is searched: options or overrides")
+        return self
+
+
+class Search(Runs):
+    """A search for each combination of protocol, method and budget: trials train on the first of the seeds and are
+    compared by their best validation score; then the best configuration is run, and scored, under every seed."""
+
+    options: dict[str, Any] = Field({}, description="options of the methods in all trials")
+    ranges: Ranges
+    trials: Annotated[int, Field(strict=True, ge=1, le=100_000)] = Field(description="trainings that are compared")
+    at_once: Count = Field(
+        1, description="trials that are drawn together, and may run together, knowing the trials before them alone"
+    )
+    sampler: Literal["tpe", "random"] = Field(
+        "tpe", description="tpe: tree-structured Parzen estimator, after ten random trials; random: no regard to scores"
+    )
+    sampler_seed: Seed = Field(0, description="of the sampler; the same trials are drawn under the same seed")
+
+
 class Exclusion(Strict):
-    """Leaves out the runs that agree with everything it says."""
+    """Leaves out the runs of grids that agree with everything it says."""
 
     protocol: str | None = None
     method: str | None = None
@@ -94,11 +129,12 @@ class Exclusion(Strict):
 
 
 class Sweep(Strict):
-    """A grid of runs."""
+    """Grids of runs, and searches of hyperparameters."""
 
     title: str = ""
     table: str = Field("", description="the table of a paper that the runs fill, shown at the end (harness table)")
-    runs: Annotated[list[Grid], Field(min_length=1)]
+    runs: list[Grid] = Field([], description="grids of runs")
+    search: list[Search] = Field([], description="searches of hyperparameters on validation scores")
     exclude: list[Exclusion] = Field([])
     budgets: Budgets = Field(["quick"])
     seeds: Seeds = Field([0], description="a list, or as text: '0-2', '0,3,7'")
@@ -109,6 +145,12 @@ class Sweep(Strict):
         "that train are stopped and can be resumed",
     )
     resources: Resources = Field(Resources())
+
+    @model_validator(mode="after")
+    def _has_runs(self) -> Self:
+        if not (self.runs or self.search):
+            raise ValueError("nothing to run; write at least one entry under runs or search")
+        return self
 
 
 _ADAPTER: TypeAdapter[Sweep] = TypeAdapter(Sweep)

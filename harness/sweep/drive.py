@@ -52,13 +52,17 @@ def drive(
     seconds: float | None = None,
     tell: Callable[[str], None] = lambda _: None,
     pause: float = 0.2,
+    then: Callable[[Planned, Outcome], Sequence[Planned]] = lambda *_: (),
 ) -> list[Result]:
     """Runs what is missing; the result of every run, in order.
+
+    `then` is called once a run has ended, 'done' or 'failed', and gives further runs.
 
     `seconds` limits the whole: then, and after Ctrl-C or SIGTERM, no run begins and those under way are asked to save
     and to end. A run that fails is tried once more, from its checkpoint, and does not stop the others.
     """
-    sweep = _Sweep(list(planned), engine, places, folder, tell)
+    sweep = _Sweep(engine, places, folder, tell, then)
+    sweep.add(planned)
     deadline = None if seconds is None else time.monotonic() + seconds
     with deferred() as stop:
         sweep.write_status()
@@ -82,14 +86,31 @@ class _Sweep:
     """The state of a sweep while it is driven."""
 
     def __init__(
-        self, planned: list[Planned], engine: Engine, places: Places, folder: Path, tell: Callable[[str], None]
+        self,
+        engine: Engine,
+        places: Places,
+        folder: Path,
+        tell: Callable[[str], None],
+        then: Callable[[Planned, Outcome], Sequence[Planned]],
     ) -> None:
-        self.planned, self.engine, self.places, self.folder, self.tell = planned, engine, places, folder, tell
-        self.outcome: list[Outcome] = ["done" if each.state == "done" else "waiting" for each in planned]
-        self.waiting = [number for number, each in enumerate(planned) if each.state != "done"]
-        self.tries = [0] * len(planned)
+        self.engine, self.places, self.folder, self.tell, self.then = engine, places, folder, tell, then
+        self.planned: list[Planned] = []
+        self.outcome: list[Outcome] = []
+        self.waiting: list[int] = []
+        self.tries: list[int] = []
         self.active: list[_Active] = []
         self.written: list[dict[str, Any]] = []
+
+    def add(self, planned: Sequence[Planned]) -> None:
+        """Adds runs; those of a higher priority than others that wait begin before them."""
+        for each in planned:
+            done = each.state == "done"
+            if not done:
+                self.waiting.append(len(self.planned))
+            self.planned.append(each)
+            self.outcome.append("done" if done else "waiting")
+            self.tries.append(0)
+        self.waiting.sort(key=lambda number: -self.planned[number].run.priority)
 
     def step(self) -> None:
         """Takes note of runs that have begun or ended, and hands the engine those that it has room for."""
@@ -159,7 +180,8 @@ class _Sweep:
 
     def _task(self, number: int) -> Task:
         each = self.planned[number]
-        return Task(tuple(each.run.words), self.places, each.folder, self.log(number), each.run.resources)
+        run = each.run
+        return Task(tuple(run.words), self.places, each.folder, self.log(number), run.resources, not run.train_only)
 
     def _look_at(self, active: _Active) -> None:
         queued, active.state = active.state == "queued", active.job.poll()
@@ -172,6 +194,7 @@ class _Sweep:
         if code == 0:
             self.outcome[number] = "done"
             self.tell(f"done: {each.run.title}")
+            self.add(self.then(each, "done"))
             return
         # Wrong use does not become right by being tried again; a folder that another process holds is free some time.
         if (code == 2 and not in_use(each.folder)) or self.tries[number] >= TRIES:
@@ -180,6 +203,8 @@ class _Sweep:
             self.waiting.append(number)
         how = f"exit code {code}" if code > 0 else f"killed by signal {-code}"
         self.tell(f"failed ({how}): {each.run.title}: {_last_line(self.log(number))}")
+        if self.outcome[number] == "failed":
+            self.add(self.then(each, "failed"))
 
     def _reason(self, number: int) -> str:
         return _last_line(self.log(number)) if self.outcome[number] == "failed" else ""

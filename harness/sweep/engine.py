@@ -22,13 +22,14 @@ STOPPED = 130
 @dataclass(frozen=True)
 class Task:
     """A run to be done: `words` are those after `harness` without places, device and threads; `log` takes what the
-    run prints."""
+    run prints; `with_row` is whether it puts a row on a board."""
 
     words: tuple[str, ...]
     places: Places
     folder: Path
     log: Path
     resources: Resources
+    with_row: bool = True
 
     def command(self, device: str, *more: str) -> list[str]:
         """The words after `harness` that do it from where it is now: from its checkpoint, if it has one."""

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.method.registry import LoadedMethod, load_method, method_names, option_problems, parse_options
 from harness.protocol.load import load_protocol
-from harness.sweep.definition import ALL, Exclusion, Grid, Names, Resources, Sweep
+from harness.sweep.definition import ALL, Exclusion, Names, Resources, Runs, Sweep
 from harness.training.recipe_changes import parse_changes
 from harness.util.errors import UserError
 from harness.util.quantities import duration
@@ -43,6 +43,8 @@ class SweepRun:
     test_episodes: int | None
     priority: int
     resources: Resources
+    train_only: bool = False
+    searched: int = 0
 
     @property
     def title(self) -> str:
@@ -51,6 +53,7 @@ class SweepRun:
         )
         stand_in = ", stand-in data" if self.data != "real" else ""
         own = f"{self.method} ({options})" if options else self.method
+        own = f"trial of {own}" if self.train_only else own
         return f"{own} on {self.protocol}, {self.budget}, seed {self.seed}{stand_in}"
 
     @property
@@ -71,6 +74,10 @@ class SweepRun:
             words += ["--episodes", str(self.episodes)]
         if self.test_episodes is not None:
             words += ["--test-episodes", str(self.test_episodes)]
+        if self.train_only:
+            words.append("--train-only")
+        if self.searched:
+            words += ["--searched", str(self.searched)]
         return words
 
     @property
@@ -86,7 +93,7 @@ def as_text(value: Any) -> str:
 
 
 def expand(sweep: Sweep, document: Document) -> list[SweepRun]:
-    """The runs of a sweep, those of higher priority first and else in the order of the file, each once.
+    """The runs of a sweep's grids, those of higher priority first and else in the order of the file, each once.
 
     Raises YamlError with every unknown name, every option that a method does not have and every method that does not
     run on a protocol it is listed with, each at its line, and if no run is left.
@@ -94,41 +101,44 @@ def expand(sweep: Sweep, document: Document) -> list[SweepRun]:
     problems: list[Problem] = []
     runs: dict[str, SweepRun] = {}
     for number, grid in enumerate(sweep.runs):
-        found = _protocols(grid, ("runs", number), document, problems)
-        methods = _methods(grid, ("runs", number), document, problems)
-        for run in _runs(sweep, grid, found, methods, ("runs", number), document, problems):
+        at = ("runs", number)
+        options = [(each, (*at, "options", place)) for place, each in enumerate(grid.options)]
+        for run in runs_of(sweep, grid, options, at, document, problems):
             runs.setdefault(run.command, run)
     problems += _idle_exclusions(sweep, list(runs.values()), document)
     if problems:
         raise YamlError(*dict.fromkeys(problems))
     left = [run for run in runs.values() if not any(_agrees(each, run) for each in sweep.exclude)]
-    if not left:
+    if runs and not left:
         raise YamlError(problem_at(document.place(("exclude",), at_key=True), "leaves no run", ("exclude",)))
     return sorted(left, key=lambda run: -run.priority)
 
 
-def _runs(
+def runs_of(
     sweep: Sweep,
-    grid: Grid,
-    protocols: list[Loaded],
-    methods: list[LoadedMethod],
+    grid: Runs,
+    options_at: Sequence[tuple[Mapping[str, Any], Loc]],
     at: Loc,
     document: Document,
     problems: list[Problem],
 ) -> Iterator[SweepRun]:
+    """Every combination in an entry of a sweep, which stands at `at`, with each of these options, which stand where
+    they say; what is wrong goes into `problems`."""
+    protocols = _protocols(grid, at, document, problems)
+    methods = _methods(grid, at, document, problems)
     anywhere = ALL in (grid.protocols, grid.methods)
     recipe = None if grid.recipe is None else document.path.parent / grid.recipe
     if recipe is not None and not recipe.is_file():
         problems.append(problem_at(document.place((*at, "recipe")), f"there is no file {recipe}", (*at, "recipe")))
-    problems += _unspeakable(grid.overrides, _read_overrides, (*at, "overrides"), document)
+    problems += override_problems_at(grid.overrides, (*at, "overrides"), document)
     for loaded, method in itertools.product(protocols, methods):
         if loaded.protocol.task_kind not in method.cls.kinds:
             if not anywhere:
                 message = f"{method.name} does not run on {loaded.name} (kind {loaded.protocol.kind})"
                 problems.append(problem_at(document.place((*at, "methods")), message, (*at, "methods")))
             continue
-        for number, options in enumerate(grid.options):
-            problems += _option_problems(method, options, (*at, "options", number), document)
+        for options, place in options_at:
+            problems += option_problems_at(method, options, place, document)
             for budget, seed in itertools.product(grid.budgets or sweep.budgets, grid.seeds or sweep.seeds):
                 yield SweepRun(
                     protocol=loaded.name if loaded.path in protocol_files().values() else str(loaded.path),
@@ -147,7 +157,7 @@ def _runs(
                 )
 
 
-def _protocols(grid: Grid, at: Loc, document: Document, problems: list[Problem]) -> list[Loaded]:
+def _protocols(grid: Runs, at: Loc, document: Document, problems: list[Problem]) -> list[Loaded]:
     found = []
     for name, loc in _named(grid.protocols, list(protocol_files()), (*at, "protocols")):
         try:
@@ -160,7 +170,7 @@ def _protocols(grid: Grid, at: Loc, document: Document, problems: list[Problem])
     return found
 
 
-def _methods(grid: Grid, at: Loc, document: Document, problems: list[Problem]) -> list[LoadedMethod]:
+def _methods(grid: Runs, at: Loc, document: Document, problems: list[Problem]) -> list[LoadedMethod]:
     found = []
     for name, loc in _named(grid.methods, method_names(), (*at, "methods")):
         try:
@@ -183,9 +193,10 @@ def _named(names: Names, known: list[str], at: Loc) -> list[tuple[str, Loc]]:
     return [(name, (*at, number)) for number, name in enumerate(names)]
 
 
-def _option_problems(
+def option_problems_at(
     method: LoadedMethod, options: Mapping[str, Any], at: Loc, document: Document
 ) -> Iterator[Problem]:
+    """Options that a method does not have, and values that a command line cannot give."""
     for name, message in option_problems(method.cls, dict(options)):
         yield problem_at(document.place((*at, name), at_key=True), message, (*at, name))
     yield from _unspeakable(options, parse_options, at, document)
@@ -203,8 +214,9 @@ def _unspeakable(
         yield problem_at(document.place((*at, name)), message, (*at, name))
 
 
-def _read_overrides(pairs: list[str]) -> dict[str, Any]:
-    return parse_changes(None, None, pairs)
+def override_problems_at(overrides: Mapping[str, Any], at: Loc, document: Document) -> Iterator[Problem]:
+    """What of these changes of a recipe cannot be given on a command line."""
+    yield from _unspeakable(overrides, lambda pairs: parse_changes(None, None, pairs), at, document)
 
 
 def _agrees(exclusion: Exclusion, run: SweepRun) -> bool:

@@ -33,6 +33,8 @@ class Planned:
     def state(self) -> Progress:
         if self.record is not None:
             return "done"
+        if self.run.train_only:
+            return progress_of(self.folder, train_only=True)
         return "waiting" if progress_of(self.folder) == "waiting" else "unfinished"
 
     @property
@@ -58,11 +60,12 @@ def plan_runs(runs: Sequence[SweepRun], places: Places) -> list[Planned]:
             loaded = load_protocol(run.protocol)
             protocol = for_data(loaded, run.data)
             wanted = protocol.dataset, loaded.base, protocol.episode_file
-            prepared = prepare(_request(run, places), loaded, dataset=dataset if wanted == held else None)
+            prepared = prepare(request_of(run, places), loaded, dataset=dataset if wanted == held else None)
         except UserError as error:
             raise UserError(f"{run.title}: {error}") from None
         dataset, held = prepared.dataset, wanted
-        record = _finished(prepared, places, rows_of)
+        # Of a trial nothing is read that was made with test episodes.
+        record = None if run.train_only else _finished(prepared, places, rows_of)
         planned[number] = Planned(run, prepared.folder, loaded.name, prepared.method.name, record)
     return [planned[number] for number in range(len(runs))]
 
@@ -101,7 +104,8 @@ def expected_seconds(planned: Sequence[Planned]) -> list[float | None]:
     return [sum(times) / len(times) if times else None for times in found]
 
 
-def _request(run: SweepRun, places: Places) -> Request:
+def request_of(run: SweepRun, places: Places) -> Request:
+    """What a run of a sweep asks for."""
     return Request(
         protocol=run.protocol,
         method=run.method,
@@ -113,6 +117,7 @@ def _request(run: SweepRun, places: Places) -> Request:
         episodes=run.episodes,
         seconds=run.seconds,
         test_episodes=run.test_episodes,
+        searched=run.searched,
         data=run.data,
         data_root=places.data_root,
         cache=places.cache,

@@ -38,7 +38,7 @@ class Publishing:
 
 
 def _is_done(task: Task) -> bool:
-    return progress_of(task.folder) == "done"
+    return task.with_row and progress_of(task.folder) == "done"
 
 
 @dataclass
@@ -55,6 +55,8 @@ class _Job:
         if self.row is None:
             state = 0 if self.run is None else self.run.poll()
             if state != 0:
+                return state
+            if not self.task.with_row:
                 return state
             if self.stopped:
                 return STOPPED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -25,7 +26,7 @@ def restore(training: Training) -> tuple[Progress, Tensors, Tensors | None]:
     if not training.checkpoint.is_file():
         return Progress(), {}, None
     tensors, header = load_tensors(training.checkpoint)
-    progress = _progress_of(header, training)
+    progress = _progress_of(header, training.checkpoint, len(training.budget.stages))
     load_weights(training.method, without_prefix("method", tensors), training.checkpoint)
     device = training.source.device
     best = {name: each.to(device) for name, each in without_prefix("best", tensors).items()}
@@ -46,13 +47,19 @@ def save(training: Training, progress: Progress, stage: RunningStage, best: Tens
     )
 
 
-def _progress_of(header: dict[str, Any], training: Training) -> Progress:
+def progress_in(path: Path) -> Progress:
+    """How far the training got whose checkpoint this is; UserError if it is missing or damaged."""
+    return _progress_of(load_tensors(path)[1], path)
+
+
+def _progress_of(header: dict[str, Any], path: Path, stages: int | None = None) -> Progress:
     try:
         progress = Progress(**header["progress"])
-        training.budget.stages[progress.stage]
+        if stages is not None:
+            range(stages)[progress.stage]
         return progress
     except (KeyError, TypeError, IndexError):
         raise UserError(
-            f"{training.checkpoint} is damaged: it does not say how far the training got; "
+            f"{path} is damaged: it does not say how far the training got; "
             f"set the run folder aside with {switch('fresh')}"
         ) from None

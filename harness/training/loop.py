@@ -22,6 +22,11 @@ Report = Callable[[Progress, Training, str], None]
 """Told of every update ('update'), validation ('validation'), change of stage ('stage') and save ('saved')."""
 
 
+def has_updates(training: Training) -> bool:
+    """Whether there is anything to train: stages, and parameters that take gradients."""
+    return bool(training.budget.stages) and any(each.requires_grad for each in training.method.parameters())
+
+
 def train(training: Training, report: Report = lambda *_: None) -> Progress:
     """Runs or resumes a training until its stages end or a limit cuts it; leaves the best weights in the method.
 
@@ -30,7 +35,7 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
     came. A signal to save is followed at the same points.
     """
     stages, limits = training.budget.stages, training.limits
-    if not stages or not any(each.requires_grad for each in training.method.parameters()):
+    if not has_updates(training):
         return Progress(done=True)
     progress, tensors, best = checkpoint.restore(training)
     selection = Selection(training, best)

@@ -1,0 +1,66 @@
+"""Training without scoring (`run --train-only`), which a search of hyperparameters is made of, and its mark."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cli import main
+from harness.evaluation import evaluate as evaluation
+from tests.helpers import runs as tiny_runs
+
+WORDS = tiny_runs.words("late", "--data", "stand-in", "--boards", "boards", "--quiet")
+
+
+def last_json(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_training_scores_no_test_episode_and_its_run_goes_on_to_the_record_of_one_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tiny_runs.written(tmp_path))
+    splits: list[str] = []
+    for module in ("harness.runs.run", "harness.training.selection"):
+        real = evaluation.evaluate
+
+        def noted(
+            method: Any, source: Any, protocol: Any, split: str, *more: Any, _real: Any = real, **named: Any
+        ) -> Any:
+            splits.append(split)
+            return _real(method, source, protocol, split, *more, **named)
+
+        monkeypatch.setattr(f"{module}.evaluate", noted)
+    assert main([*WORDS, "--train-only", "--json"]) == 0
+    (trained,) = last_json(capsys)
+    assert set(splits) == {"validation"}
+    folder = tiny_runs.run_folder()
+    assert str(folder) == trained["folder"]
+    assert trained["episodes"] == 16
+    assert json.loads((folder / "run.json").read_text())["status"] == "trained"
+    assert not (folder / "record.json").exists()
+    assert not (folder / "scores.npz").exists()
+    assert not Path("boards").exists()
+
+    assert main(WORDS) == 2
+    assert "an unfinished run (trained)" in capsys.readouterr().err
+    assert main([*WORDS, "--resume", "--searched", "7", "--json"]) == 0
+    (record,) = last_json(capsys)["records"]
+    assert "hyperparameters searched: 7 trials" in record["marks"]
+    assert main([*WORDS, "--out", "alone", "--json"]) == 0
+    (alone,) = last_json(capsys)["records"]
+    assert record["metrics"] == alone["metrics"]
+    assert [each for each in record["marks"] if "searched" not in each] == alone["marks"]
+
+
+@pytest.mark.parametrize("option", ["--train-only", "--searched=3"])
+def test_a_method_without_parameters_has_nothing_to_search(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tiny_runs.written(tmp_path))
+    words = ["run", "late.yaml", "--method", "copy_last", "--budget", "smoke", "--data", "stand-in", "--cache", "cache"]
+    assert main([*words, option]) == 2
+    assert f"{option.partition('=')[0]}: budget smoke of copy_last trains nothing" in capsys.readouterr().err
