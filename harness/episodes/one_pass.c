@@ -10,7 +10,7 @@ typedef struct {
 } Change;
 
 /* A plane of `height` x `width` bytes (turned only if square). */
-static void changed(const byte *from, byte *to, number height, number width, const Change *how) {
+static void changed(const byte *restrict from, byte *restrict to, number height, number width, const Change *how) {
     const number begins[] = {0, width - 1, height * width - 1, (height - 1) * width};
     const number by_row[] = {width, -1, -width, 1}, by_column[] = {1, width, -1, -width};
     const number beyond_left = how->right < 0 ? -how->right : 0, beyond_right = how->right > 0 ? how->right : 0;
@@ -21,13 +21,13 @@ static void changed(const byte *from, byte *to, number height, number width, con
     for (number row = 0; row < height; row++, to += width) {
         const number y = row + how->down;
         if (y < 0 || y >= height) {
-            for (number column = 0; column < width; column++) to[column] = 0;
+            __builtin_memset(to, 0, width);
             continue;
         }
         const byte *line = from + begins[how->turns] + y * by_row[how->turns] + origin * by_column[how->turns];
         for (number column = 0; column < first; column++) to[column] = 0;
         if (step == 1)
-            for (number column = first; column < last; column++) to[column] = line[column - first];
+            __builtin_memcpy(to + first, line, last - first);
         else if (step == -1)
             for (number column = first; column < last; column++) to[column] = line[first - column];
         else
