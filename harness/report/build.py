@@ -84,4 +84,4 @@ def run_episode_page(run: RunFolder, found: Played, row: int) -> str:
 
 def run_line(run: RunFolder) -> RunLine:
     """A run's line of the index."""
-    return RunLine(f"{run.protocol}: {run.name}", run_file(run.protocol, run.name), run.status, run.at)
+    return RunLine(f"{run.protocol}: {run.name}", run_file(run.protocol, run.name), run.status, run.when)

@@ -53,6 +53,11 @@ class RunFolder:
         return str(self.identity.get("protocol", ""))
 
     @property
+    def when(self) -> str:
+        """When it noted something last, in words."""
+        return self.at.replace("T", " ").replace("Z", " UTC")
+
+    @property
     def running(self) -> bool:
         """Whether its last note says that it goes on; one that was killed says so too."""
         return self.status in RUNNING

@@ -55,7 +55,7 @@ def _state(run: RunFolder) -> str:
 
 def _facts(run: RunFolder) -> Iterator[tuple[str, str]]:
     yield "state", run.status
-    yield "last note", run.at.replace("T", " ").replace("Z", " UTC")
+    yield "last note", run.when
     for name, key in (("protocol", "protocol"), ("method", "method"), ("budget", "budget"), ("seed", "seed")):
         if run.identity.get(key) not in (None, ""):
             yield name, str(run.identity[key])
