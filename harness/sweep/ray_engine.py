@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import socket
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from harness.sweep.engine import STOPPED, Job, State, Task
 from harness.sweep.ray_node import Desk, Order, Shared, run_on_node
 from harness.util.errors import UserError
 
+_REACHED_WITHIN = 10.0
 _WORKER_LOST = -9
 _SHARED = ".shared"
 
@@ -39,6 +41,8 @@ def start_ray(address: str | None, jobs: int | None, folder: Path) -> RayEngine:
             f"--address is '{address}'; give HOST:PORT of the cluster's head node, or 'auto' on one of its nodes "
             "(a sweep is driven from a node of the cluster, not through Ray Client)"
         )
+    if address is not None:
+        _check_reachable(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # runs without a GPU are given --device cpu
     os.environ.setdefault("RAY_worker_niceness", "0")  # of a cluster that is started here; Ray's own is 15
@@ -57,6 +61,19 @@ def start_ray(address: str | None, jobs: int | None, folder: Path) -> RayEngine:
     )
     desk = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote()
     return RayEngine(ray, desk, shared, None if address is None else jobs)
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for minutes. Raises UserError if nothing listens at HOST:PORT."""
+    host, colon, port = address.rpartition(":")
+    if address == "auto":
+        return
+    if not colon or not port.isdigit():
+        raise UserError(f"--address is '{address}'; give HOST:PORT of the cluster's head node, or 'auto'")
+    try:
+        socket.create_connection((host, int(port)), timeout=_REACHED_WITHIN).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"no Ray cluster at '{address}': {error}") from None
 
 
 @dataclass

@@ -52,10 +52,20 @@ def test_an_engine_that_is_not_installed_names_its_extra(
         Choice(engine).start(tmp_path)
 
 
-def test_ray_client_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    with pytest.raises(UserError, match="give HOST:PORT"):
-        Choice("ray", address="ray://head:10001").start(tmp_path)
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("ray://head:10001", "give HOST:PORT"),
+        ("head", "give HOST:PORT"),
+        ("127.0.0.1:1", "no Ray cluster at '127.0.0.1:1': .*refused"),
+    ],
+)
+def test_an_address_without_a_cluster_is_refused_at_once(
+    address: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", object())
+    with pytest.raises(UserError, match=message):
+        Choice("ray", address=address).start(tmp_path)
 
 
 @pytest.mark.parametrize("pair", ["partition", "=gpu", "partition=", "array=0-3", "--output=x"])
