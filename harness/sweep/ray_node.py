@@ -77,6 +77,7 @@ class Desk:
     def take(self, folder: Path, files: Mapping[str, bytes], log: Path, said: bytes) -> None:
         """Writes what a node has made into the run folder, and what its run printed to the end of the log."""
         write_files(folder, files)
+        log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
             file.write(said)
 

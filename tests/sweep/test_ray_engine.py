@@ -17,7 +17,7 @@ from harness.sweep.definition import Resources
 from harness.sweep.engine import Task
 from harness.sweep.places import Places
 from harness.sweep.ray_engine import named_files, within
-from harness.sweep.ray_node import moved, read_files, write_files
+from harness.sweep.ray_node import Desk, moved, read_files, write_files
 from tests.helpers import sweeps
 
 NODES = [{"CPU": 4.0, "memory": 8e9}, {"CPU": 2.0, "memory": 4e9, "GPU": 1.0}]
@@ -63,6 +63,14 @@ def test_a_run_folder_is_the_same_after_it_has_travelled(tmp_path: Path) -> None
     (tmp_path / "a" / "run" / ".checkpoint.tmp").write_bytes(b"half")
     assert read_files(tmp_path / "a" / "run") == files
     assert read_files(tmp_path / "nowhere") == {}
+
+
+def test_what_comes_back_is_written_beside_the_driver_also_before_anything_was(tmp_path: Path) -> None:
+    desk, folder, log = Desk(), tmp_path / "runs" / "p" / "run-0", tmp_path / "logs" / "run-0.txt"
+    for said in (b"one\n", b"two\n"):
+        desk.take(folder, {"run.json": said}, log, said)
+    assert log.read_bytes() == b"one\ntwo\n"
+    assert desk.files_of(folder) == {"run.json": b"two\n"}
 
 
 @pytest.mark.parametrize(
