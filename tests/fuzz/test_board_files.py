@@ -59,7 +59,7 @@ def shown(boards: Path, *words: str) -> None:
     assert code == 0, err
 
 
-@settings(700)
+@settings(350)
 @given(mutated_bytes(BOARD))
 def test_a_spoilt_board_is_read_and_appended_to(boards: Path, content: bytes) -> None:
     check_board(boards, content)
@@ -91,7 +91,7 @@ def odd_records(draw: st.DrawFn) -> bytes:
     return canonical_json({**content, "sha256": sha256_of(content)}).encode() + b"\n"
 
 
-@settings(500)
+@settings(250)
 @given(odd_records())
 def test_a_record_of_odd_values_is_read_or_named(boards: Path, line: bytes) -> None:
     check_board(boards, BOARD + line)

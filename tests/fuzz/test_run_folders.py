@@ -155,7 +155,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-@settings(300)
+@settings(150)
 @given(st.sampled_from(sorted(READERS)), st.data())
 def test_a_spoilt_file_is_read_or_refused(home: Path, name: str, data: st.DataObject) -> None:
     path = home / "one" / name
@@ -170,7 +170,7 @@ def test_a_spoilt_file_is_read_or_refused(home: Path, name: str, data: st.DataOb
     assert refused is None or name in refused, "the error does not say which file is damaged"
 
 
-@settings(300)
+@settings(150)
 @given(st.sampled_from(["checkpoint.safetensors", "weights.safetensors"]), st.data())
 def test_no_changed_tensor_is_ever_taken_for_what_was_written(home: Path, name: str, data: st.DataObject) -> None:
     original = only(home / "whole") / name

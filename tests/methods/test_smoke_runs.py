@@ -1,11 +1,14 @@
-"""Every method runs on every shipped protocol of its kinds: stand-in data, smoke budget, a few test episodes.
+"""Every method runs on every kind and data set that it may meet: stand-in data, smoke budget, a few test episodes.
 
-The whole smoke budget is spent on one protocol of each kind, and one update of each of its stages on the others.
+Protocols of one kind and data set differ in delays, orders and counts alone. Each method runs on one of them, the next
+method on the next, so that each protocol is run by many methods. The whole smoke budget is spent on one protocol of
+each kind, and one update of each of its stages on the others.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +33,26 @@ from methods import BUILT_IN
 from tests.helpers.built_in import TRAINED, UNTRAINED_CLASSES, UNTRAINED_MASKS
 
 SHIPPED: dict[str, Loaded] = {name: load_protocol(name) for name in protocol_files()}
-ONE_EACH = {loaded.protocol.kind: name for name, loaded in reversed(SHIPPED.items())}
-"""One shipped protocol of each kind."""
+FAMILIES: dict[tuple[str, str], list[str]] = {}
+"""Names of the shipped protocols of each kind and data set."""
+for _name, _loaded in SHIPPED.items():
+    FAMILIES.setdefault((_loaded.protocol.kind, str(_loaded.protocol.dataset)), []).append(_name)
+WHOLE = {
+    "online_few_shot": "omniglot",
+    "delayed_label": "omniglot",
+    "continual": "omniglot_lake",
+    "n_way_k_shot": "cifar_fs",
+    "supervised": "cifar10",
+    "segmentation_distractors": "fss1000",
+}
+"""The data set of each kind on whose protocols the whole smoke budget is spent."""
 
 
 def pairs(methods: tuple[str, ...]) -> list[tuple[str, str]]:
-    """(method, protocol) wherever the method says that it runs."""
+    """(method, protocol): of every kind that the method plays and every data set of it, one protocol in turn."""
+    turns = {family: cycle(names) for family, names in FAMILIES.items()}
     kinds = {method: load_method(method).cls.kinds for method in methods}
-    return [(method, name) for method in methods for name in SHIPPED if SHIPPED[name].protocol.kind in kinds[method]]
+    return [(method, next(turns[family])) for method in methods for family in FAMILIES if family[0] in kinds[method]]
 
 
 @cache
@@ -85,14 +100,15 @@ def first_alone_is_fast(methods: tuple[str, ...]) -> list[Any]:
 
 
 @pytest.mark.parametrize(("method", "name"), first_alone_is_fast(TRAINED))
-def test_trained_methods_run_on_every_protocol_of_their_kinds(method: str, name: str, tmp_path: Path) -> None:
+def test_trained_methods_run_on_the_data_sets_of_their_kinds(method: str, name: str, tmp_path: Path) -> None:
     found = load_method(method)
-    whole = name in ONE_EACH.values()
+    protocol = SHIPPED[name].protocol
+    whole = WHOLE[protocol.kind] == protocol.dataset
     assert 0 <= smoke_run(found.cls, recipe_path(method, found.own_file), SHIPPED[name], tmp_path, whole) <= 100
 
 
 @pytest.mark.parametrize(("method", "name"), first_alone_is_fast((*UNTRAINED_CLASSES, *UNTRAINED_MASKS)))
-def test_methods_without_parameters_run_on_every_protocol_of_their_kinds(method: str, name: str) -> None:
+def test_methods_without_parameters_run_on_the_data_sets_of_their_kinds(method: str, name: str) -> None:
     protocol, cls = for_data(SHIPPED[name], "stand-in"), load_method(method).cls
     card = source_of(protocol).dataset.card
     assert 0 <= score_of(cls(task_for(cls, protocol, card.image_shape, card.classes["train"])), protocol) <= 100
@@ -119,8 +135,8 @@ class Plain(Method):
 
 
 def test_the_general_recipe_trains_a_method_of_ones_own_on_every_kind(tmp_path: Path) -> None:
-    assert set(ONE_EACH) == {*CLASSES, *MASKS}
-    for name in ONE_EACH.values():
+    assert set(WHOLE) == {*CLASSES, *MASKS}
+    for name, *_ in (FAMILIES[family] for family in WHOLE.items()):
         path = recipe_path("Plain", tmp_path / "plain.py")
         assert path.stem == "default"
         folder = tmp_path / name
@@ -128,6 +144,11 @@ def test_the_general_recipe_trains_a_method_of_ones_own_on_every_kind(tmp_path: 
         assert 0 <= smoke_run(Plain, path, SHIPPED[name], folder) <= 100
 
 
-def test_every_built_in_method_is_run_on_every_protocol_of_its_kinds() -> None:
+def test_every_method_is_run_on_every_data_set_of_its_kinds_and_every_protocol_by_some_method_that_is_trained() -> None:
     run = {*pairs(TRAINED), *pairs((*UNTRAINED_CLASSES, *UNTRAINED_MASKS))}
     assert {method for method, _ in run} == set(BUILT_IN)
+    for method in BUILT_IN:
+        names = {name for each, name in run if each == method}
+        families = {family for family in FAMILIES if family[0] in load_method(method).cls.kinds}
+        assert families == {family for family in FAMILIES if names & set(FAMILIES[family])}
+    assert {name for _, name in pairs(TRAINED)} == set(SHIPPED)

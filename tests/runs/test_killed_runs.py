@@ -16,7 +16,7 @@ from tests.helpers.runs import run_folder
 
 pytestmark = pytest.mark.slow
 
-KILLS = 20
+KILLS = 12
 
 
 @pytest.fixture(scope="module")
