@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,7 +128,7 @@ def test_data_may_be_arrays(here: Path) -> None:
         ({"device": "cuda:99"}, "cannot be used here"),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_is_run(here: Path, change: dict, message: str) -> None:
+def test_what_cannot_be_is_said_before_anything_is_run(here: Path, change: dict[str, Any], message: str) -> None:
     call = {"protocol": "late.yaml", "method": "count", "data": "stand-in", **change}
     with pytest.raises(h.UserError, match=message):
         h.run(call.pop("protocol"), call.pop("method"), **call)

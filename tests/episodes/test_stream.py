@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -80,6 +81,6 @@ def test_the_test_split_has_the_episodes_that_are_scored(cache: Path) -> None:
         ({"rank": 0}, "give both"),
     ],
 )
-def test_what_cannot_be_is_refused(cache: Path, change: dict, message: str) -> None:
+def test_what_cannot_be_is_refused(cache: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         h.episodes("omniglot_5way_online", data="stand-in", cache=cache, **change)
