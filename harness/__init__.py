@@ -8,6 +8,7 @@ Everything public is an attribute of this package (`dir(harness)` lists it); the
     h.episodes("cifarfs_delay5", "train", batch=32)            # its episodes, for a training loop of one's own
     h.run("cifarfs_delay5", MyMethod, data="stand-in")         # train, score, compare: .metrics, .to_pandas(), .plot()
     h.check(MyMethod)                                          # does it keep the rules?
+    h.sweep("norml_table2")                                    # the runs of a grid that are missing
     h.results().to_pandas()                                    # what is on the leaderboards
 
 Names are loaded on first use, so that `import harness` stays free of torch.
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from harness.api.named import load_method, load_protocol
     from harness.api.result import Result
     from harness.api.run import run
+    from harness.api.sweep import SweepResult, sweep
     from harness.api.verify import Verified, verify
     from harness.data.dataset import Dataset
     from harness.data.open_dataset import load_dataset
@@ -67,6 +69,7 @@ _HOME = {
     "Results": "api.leaderboards",
     "RunError": "util.errors",
     "State": "method.interface",
+    "SweepResult": "api.sweep",
     "Task": "method.interface",
     "Trainable": "training.interface",
     "UserError": "util.errors",
@@ -90,6 +93,7 @@ _HOME = {
     "results": "api.leaderboards",
     "run": "api.run",
     "step_through": "evaluation.rollout",
+    "sweep": "api.sweep",
     "task_for": "api.methods",
     "testing": "testing",
     "verify": "api.verify",
@@ -116,6 +120,7 @@ __all__ = [
     "Results",
     "RunError",
     "State",
+    "SweepResult",
     "Task",
     "Trainable",
     "UserError",
@@ -140,6 +145,7 @@ __all__ = [
     "results",
     "run",
     "step_through",
+    "sweep",
     "task_for",
     "testing",
     "verify",
@@ -148,8 +154,9 @@ __all__ = [
 
 
 class _Package(ModuleType):
-    """This package. Of `harness.check` and `harness.episodes` there is a public function and a package of modules: the
-    attribute stays the function when Python binds the package, which imports reach by its full name all the same."""
+    """This package. Of `harness.check`, `harness.episodes` and `harness.sweep` there is a public function and a package
+    of modules: the attribute stays the function when Python binds the package, which imports reach by its full name all
+    the same."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, ModuleType) and _HOME.get(name, name) != name:

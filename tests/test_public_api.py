@@ -81,7 +81,7 @@ def test_a_users_method_passes_strict_types(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["check", "episodes"])
+@pytest.mark.parametrize("name", ["check", "episodes", "sweep"])
 def test_a_function_keeps_its_name_beside_a_package_of_that_name(name: str) -> None:
     """Whichever of the two is used first."""
     for first, second in ((f"import harness.{name}", ""), ("", f"import harness.{name}")):

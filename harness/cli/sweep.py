@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -21,9 +20,9 @@ from harness.util.shown_text import in_json, in_line, shown
 
 if TYPE_CHECKING:
     from harness.sweep.definition import Sweep
-    from harness.sweep.drive import Result
     from harness.sweep.plan import Planned
-    from harness.sweep.searching import Searches, SearchState
+    from harness.sweep.searching import SearchState
+    from harness.sweep.whole import Outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,73 +56,26 @@ def execute(args: argparse.Namespace) -> int:
     choice = Choice(args.engine, args.jobs, args.address, args.slurm)
     choice.check()
 
-    from harness.sweep.definition import read_sweep
-    from harness.sweep.expand import expand
     from harness.sweep.places import Places
-    from harness.sweep.plan import expected_seconds, plan_runs
-    from harness.sweep.search import expand_searches, plan_studies
-    from harness.sweep.searching import Searches, best_runs, search_states
+    from harness.sweep.plan import expected_seconds
+    from harness.sweep.searching import best_runs
+    from harness.sweep.whole import plan_sweep, run_sweep
 
-    name, sweep, document = read_sweep(args.file)
-    limit = args.time or sweep.time
-    seconds = None if limit is None else duration(limit, "--time")
-    runs, searches = expand(sweep, document), expand_searches(sweep, document)
+    seconds = None if args.time is None else duration(args.time, "--time")
     places = Places((BOARDS, LOCAL_BOARDS), args.out, args.data_root, args.cache, args.boards)
-    planned = plan_runs(runs, places)
-    studies = plan_studies(searches, places)
-    folder = places.runs / "sweeps" / name
+    planned = plan_sweep(args.file, places)
     if args.dry_run or args.status:
-        found = search_states(studies, folder)
-        planned += [run for each in found for run in best_runs(each, places)]
-        states = _states(planned, folder)
-        _show_plan(planned, states, expected_seconds(planned), found, args.json)
+        found = planned.searches()
+        runs = [*planned.runs, *(run for each in found for run in best_runs(each, places))]
+        _show_plan(runs, _states(runs, planned.folder), expected_seconds(runs), found, args.json)
         return 0
-    return _drive(sweep, planned, Searches(studies, places, folder, notice), seconds, choice, args)
-
-
-def _drive(
-    sweep: Sweep,
-    planned: list[Planned],
-    searches: Searches,
-    seconds: float | None,
-    choice: Choice,
-    args: argparse.Namespace,
-) -> int:
-    from filelock import FileLock, Timeout
-
-    from harness.sweep.drive import drive
-    from harness.sweep.searching import search_states
-
-    folder, places = searches.folder, searches.places
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(f"the sweep in {folder} is under way in another process; --status shows how far") from None
-    missing = sum(each.state != "done" for each in planned)
-    searched = f", and {len(searches.studies)} searches" if searches.studies else ""
-    notice(
-        f"{len(planned)} runs, {len(planned) - missing} finished before, {missing} to do{searched}; "
-        f"logs in {folder / 'logs'}"
-    )
-    try:
-        planned = [*planned, *searches.first()]
-        with contextlib.closing(choice.start(folder)) as engine:
-            results = drive(planned, engine, places, folder, seconds, notice, then=searches.after)
-    finally:
-        lock.release()
-    states = search_states(searches.studies, folder)
-    runs = [each for each in results if not each.planned.run.train_only]
-    _show_results(sweep, runs, states, args)
-    # A trial that failed is an answer; a search of which all failed has none.
-    ended = {each.outcome for each in results if each in runs or each.outcome != "failed"}
-    ended |= {"failed" for each in states if each.done and each.best is None}
-    if ended & {"interrupted", "waiting"}:
+    outcome = run_sweep(planned, choice, seconds or planned.seconds, notice)
+    _show_results(planned.sweep, outcome, args)
+    if outcome.unfinished:
         # What was typed goes on with the sweep as it is.
         notice(f"not all runs are finished; go on with: {shlex.join(['harness', *sys.argv[1:]])}")
-        return 1 if "failed" in ended else 130
-    return 1 if "failed" in ended else 0
+        return 1 if outcome.failed else 130
+    return 1 if outcome.failed else 0
 
 
 def _states(planned: Sequence[Planned], folder: Path) -> list[str]:
@@ -188,16 +140,14 @@ def _show_plan(
         print(f"expected, from finished runs alike: {_clock(sum(known))} for {len(known)} runs{without}")
 
 
-def _show_results(
-    sweep: Sweep, results: Sequence[Result], searches: Sequence[SearchState], args: argparse.Namespace
-) -> None:
+def _show_results(sweep: Sweep, outcome: Outcome, args: argparse.Namespace) -> None:
     from harness.runs.folder import read_record
     from harness.tables.cells import fill
     from harness.tables.definition import find_table
     from harness.tables.render import as_text
 
     rows: list[dict[str, Any]] = []
-    for each in results:
+    for each in outcome.results:
         row: dict[str, Any] = {"run": each.planned.run.title, "outcome": each.outcome}
         if each.outcome == "done":
             record = each.planned.record or read_record(each.planned.folder)
@@ -207,9 +157,9 @@ def _show_results(
             row |= {"log": str(each.log), "reason": each.reason}
         rows.append(row)
     if args.json:
-        print(in_json([*rows, *map(search_as_json, searches)]))
+        print(in_json([*rows, *map(search_as_json, outcome.searches)]))
         return
-    for search in searches:
+    for search in outcome.searches:
         print(in_line(search_line(search)))
     for row in rows:
         if row["outcome"] == "done":

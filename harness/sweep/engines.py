@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.util.errors import UserError
+from harness.util.option_names import option
 
 if TYPE_CHECKING:
     from harness.sweep.engine import Engine
@@ -29,9 +30,9 @@ class Choice:
         if self.name not in ENGINES:
             raise UserError(f"there is no engine '{self.name}'; there are: {', '.join(ENGINES)}")
         if self.address is not None and self.name != "ray":
-            raise UserError("--address is that of a Ray cluster; add --engine ray")
+            raise UserError(f"{option('address')} is that of a Ray cluster; add {option('engine', 'ray')}")
         if self.slurm and self.name != "slurm":
-            raise UserError("--slurm gives options of Slurm's sbatch; add --engine slurm")
+            raise UserError(f"{option('slurm')} gives options of Slurm's sbatch; add {option('engine', 'slurm')}")
 
     def start(self, folder: Path) -> Engine:
         """The engine, for the sweep in a folder. Raises HarnessError if it is not to be had."""

@@ -18,6 +18,7 @@ from harness.sweep.definition import Resources
 from harness.sweep.engine import STOPPED, Job, State, Task
 from harness.sweep.ray_node import Desk, Order, Shared, run_on_node
 from harness.util.errors import UserError
+from harness.util.option_names import option
 
 _REACHED_WITHIN = 10.0
 _WORKER_LOST = -9
@@ -34,12 +35,13 @@ def start_ray(address: str | None, jobs: int | None, folder: Path) -> RayEngine:
         import ray
     except ImportError:
         raise UserError(
-            "--engine ray needs Ray: install the extra with `pip install 'episode-harness[ray]'`, here and on all nodes"
+            f"{option('engine', 'ray')} needs Ray: install the extra with `pip install 'episode-harness[ray]'`, here "
+            "and on all nodes"
         ) from None
     if address is not None and "://" in address:
         raise UserError(
-            f"--address is '{address}'; give HOST:PORT of the cluster's head node, or 'auto' on one of its nodes "
-            "(a sweep is driven from a node of the cluster, not through Ray Client)"
+            f"{option('address')} is '{address}'; give HOST:PORT of the cluster's head node, or 'auto' on one of its "
+            "nodes (a sweep is driven from a node of the cluster, not through Ray Client)"
         )
     if address is not None:
         _check_reachable(address)
@@ -69,7 +71,7 @@ def _check_reachable(address: str) -> None:
     if address == "auto":
         return
     if not colon or not port.isdigit():
-        raise UserError(f"--address is '{address}'; give HOST:PORT of the cluster's head node, or 'auto'")
+        raise UserError(f"{option('address')} is '{address}'; give HOST:PORT of the cluster's head node, or 'auto'")
     try:
         socket.create_connection((host, int(port)), timeout=_REACHED_WITHIN).close()
     except (OSError, OverflowError) as error:

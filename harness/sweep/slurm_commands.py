@@ -6,6 +6,7 @@ import re
 import subprocess
 
 from harness.util.errors import RunError, UserError, nearest
+from harness.util.option_names import option
 
 _SECONDS = 60.0
 
@@ -27,7 +28,8 @@ def longest_time(partition: str | None) -> int | None:
     for name in chosen:
         if name not in limits:
             if partition is None:
-                raise UserError(f"Slurm has no default partition; give --slurm partition=NAME: {', '.join(limits)}")
+                names = ", ".join(limits)
+                raise UserError(f"Slurm has no default partition; give {option('slurm')} partition=NAME: {names}")
             guess = nearest(name, limits)
             hint = f" Did you mean '{guess}'?" if guess else ""
             raise UserError(f"there is no Slurm partition '{name}'.{hint} There are: {', '.join(limits)}.")

@@ -22,6 +22,7 @@ from harness.sweep.slurm_node import SlurmRun
 from harness.util.atomic_files import replacing
 from harness.util.errors import RunError, UserError
 from harness.util.json_files import read_json
+from harness.util.option_names import option
 
 FOLDER, JOBS = "slurm", "jobs.json"
 """Below the folder of a sweep: what submitit writes, and which run folder has which job."""
@@ -46,9 +47,9 @@ def slurm_options(pairs: Sequence[str]) -> dict[str, str]:
         name, _, value = pair.partition("=")
         name = name.lstrip("-").replace("_", "-")
         if not name or not value:
-            raise UserError(f"--slurm takes an option of sbatch as NAME=VALUE (partition=gpu), not '{pair}'")
+            raise UserError(f"{option('slurm')} takes an option of sbatch as NAME=VALUE (partition=gpu), not '{pair}'")
         if name in _OWN:
-            raise UserError(f"--slurm {pair}: a sweep sets this option of sbatch itself")
+            raise UserError(f"{option('slurm')} {pair}: a sweep sets this option of sbatch itself")
         options[name] = value
     return options
 
@@ -63,17 +64,17 @@ def start_slurm(options: Mapping[str, str], jobs: int | None, folder: Path) -> S
         import submitit
     except ImportError:
         raise UserError(
-            "--engine slurm needs submitit: install the extra with `pip install 'episode-harness[slurm]'`"
+            f"{option('engine', 'slurm')} needs submitit: install the extra with `pip install 'episode-harness[slurm]'`"
         ) from None
     for program in ("sbatch", "squeue", "srun"):
         if shutil.which(program) is None:
-            raise UserError(f"--engine slurm: there is no Slurm here ({program} is not on PATH); use a login node")
+            raise UserError(f"there is no Slurm here ({program} is not on PATH); use a login node")
     longest = slurm.longest_time(options.get("partition"))
     minutes = _minutes(options["time"]) if "time" in options else longest or YEAR
     if longest is not None and minutes > longest:
         raise UserError(
-            f"--slurm time={options['time']}: jobs may take {longest} minutes there at most; a run that takes longer "
-            "goes back into the queue when its time is over, and is resumed"
+            f"{option('slurm')} time={options['time']}: jobs may take {longest} minutes there at most; a run that "
+            "takes longer goes back into the queue when its time is over, and is resumed"
         )
     others = {name: value for name, value in options.items() if name != "time"}
     engine = SlurmEngine(submitit, others, minutes, jobs, folder / FOLDER, Queue(getpass.getuser()))
@@ -86,7 +87,7 @@ def _minutes(text: str) -> int:
     try:
         minutes = slurm.minutes_of(text)
     except ValueError:
-        raise UserError(f"--slurm time={text}: write it as sbatch takes it: minutes, 4:00:00 or 1-12:00:00") from None
+        raise UserError(f"{option('slurm')} time={text}: sbatch takes minutes, 4:00:00 or 1-12:00:00") from None
     return YEAR if minutes is None else max(minutes, 1)
 
 

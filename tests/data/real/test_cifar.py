@@ -262,7 +262,7 @@ def test_missing_data_is_reported_with_every_place_and_every_way_out(
     for place in (tmp_path / "root", tmp_path / "cache" / "downloads"):
         assert str(place / "cifar100" / "train-*.parquet") in message
         assert str(place / "cifar-100-python") in message
-    for way in ("huggingface.co/datasets/uoft-cs/cifar100", "torchvision.datasets.CIFAR100", "--data stand-in"):
+    for way in ("huggingface.co/datasets/uoft-cs/cifar100", "torchvision.datasets.CIFAR100", "data='stand-in'"):
         assert way in message
     assert "the server said no" in message
 
