@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.episodes.plan import EpisodePlan
 from harness.episodes.source import Episodes, EpisodeSource
 from harness.method.interface import Feedback, State
 from tests.check.cheats.base import Cheat
@@ -118,9 +117,9 @@ class ReadsThePlan(Cheat):
 
     def found(self, x: Tensor, step: int) -> Tensor | None:
         for frame in frames():
-            plan = frame.f_locals.get("plan")
-            if isinstance(plan, EpisodePlan):
-                return torch.from_numpy(plan.target[:, step].copy())
+            for value in frame.f_locals.values():
+                if isinstance(value, Episodes):
+                    return torch.from_numpy(value.plan.target[:, step].copy())
         return None
 
 
