@@ -345,7 +345,7 @@ def test_checking_is_a_pure_function_and_leaves_global_state_alone() -> None:
 
 def test_a_protocol_gives_ways_image_shape_and_its_own_delay() -> None:
     report = check_method(methods.Honest, load_protocol("cifarfs_delay5").protocol, {"units": 4})
-    assert report.tried_on == "random tasks: 5 ways, 3x32x32 images, label delays 1, 3 and 5"
+    assert report.tried_on == "random tasks: 5 ways, 3x32x32 images, label delays 1, 3 and 5; and on images of objects"
     assert report.passed, report.text()
 
 

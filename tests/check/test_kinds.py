@@ -198,7 +198,7 @@ def test_kinds_that_a_method_does_not_declare_are_not_tested_and_named() -> None
     report = report_of(others.HonestMasks)
     assert report.untested == CLASSES
     assert "does not declare them: online_few_shot, delayed_label" in report.text()
-    assert report.tried_on == "random tasks: masks of 3x32x32 images"
+    assert report.tried_on == "random tasks: masks of 3x32x32 images; and on images of scenes"
 
 
 def test_state_bytes_grow_with_support_pairs_where_pairs_are_kept() -> None:

@@ -175,7 +175,7 @@ class ReadsTheNextPair(Honest):
 
     def observe(self, state: State, feedback: Feedback) -> State:
         after, found = super().observe(state, feedback), _on_the_stack()
-        if feedback.x is None or "t" not in found or found["t"] + 1 >= found["plan"].first_query:
+        if feedback.x is None or "t" not in found or found["t"] + 1 >= found["episodes"].plan.first_query:
             return after
         return super().observe(after, Feedback(found["episodes"].target[found["t"] + 1], feedback.x))
 

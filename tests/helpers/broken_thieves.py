@@ -115,7 +115,7 @@ class ReadsFeedbackToCome(_Cheat):
 
     def found(self, x: Tensor, step: int) -> Tensor | None:
         for frame in _frames():
-            if "feedback" in frame.f_locals and "plan" in frame.f_locals:
+            if "feedback" in frame.f_locals and "episodes" in frame.f_locals:
                 stolen, later = frame.f_locals["feedback"], step + self.late
                 return stolen[later] if later < len(stolen) else None
         return None
