@@ -11,7 +11,6 @@ from typing import Any
 from harness.api.command import call_text
 from harness.api.named import DataLike, MethodLike, ProtocolLike, load_method, load_protocol, on_data
 from harness.api.result import Result
-from harness.boards.markdown import view_board
 from harness.boards.outcome import outcome_of
 from harness.boards.places import boards_to_write
 from harness.boards.row import publish_run
@@ -191,16 +190,14 @@ def finished(
     """
     if boards is not None:
         check_writable(boards, f"{runs[0].loaded.name}.jsonl.lock")  # now, and not after training
-    records = []
+    records, view = [], None
     for prepared in resumed_or_begun(runs):
         record = run_prepared(prepared, quiet, callbacks)
-        records.append(record if boards is None else publish_run(record, prepared, boards, check))
-    last = runs[-1]
-    outcome = None
-    if boards is not None:
-        view = view_board(last.loaded.name, last.protocol, boards, last.stand_in)
-        outcome = outcome_of(records[-1], view, boards)
-    return Result(last.protocol, tuple(records), tuple(each.folder for each in runs), boards, outcome)
+        if boards is not None:
+            record, view = publish_run(record, prepared, boards, check)
+        records.append(record)
+    outcome = None if view is None or boards is None else outcome_of(records[-1], view, boards)
+    return Result(runs[-1].protocol, tuple(records), tuple(each.folder for each in runs), boards, outcome)
 
 
 def _weights_of(method: Method, cache: Path) -> Path:

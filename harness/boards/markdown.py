@@ -40,21 +40,27 @@ INDEX = "README.md"
 
 @dataclass(frozen=True)
 class View:
-    """One board, read and ranked; `protocol` is on the board's data set, None if its file is not at hand."""
+    """One board, read and ranked; `protocol` is on the board's data set, None if its file is not at hand, and `path` is
+    that of its Markdown."""
 
     name: str
+    path: Path
     stand_in: bool
     protocol: AnyProtocol | None
     digest: str
     test_episodes: int | None
     board: Board
     standings: Standings
+    read_at: tuple[int, int] | None = None
+    """Size and time of the file of records when it was read: with others, somebody else has appended since."""
 
 
 def view_board(name: str, protocol: AnyProtocol | None, boards: Path, stand_in: bool) -> View:
     """Reads and ranks a board. Without its protocol, rows are compared with the one finished last, and ranked by
     the metric that boards of its kind are ranked by."""
-    board = read_board(board_path(boards, name, stand_in))
+    records = board_path(boards, name, stand_in)
+    read_at = _size_and_time(records)
+    board = read_board(records)
     wanted = None
     if protocol is None:
         own, by = usual_digest(board.records), usual_ranking(board.records)
@@ -62,7 +68,15 @@ def view_board(name: str, protocol: AnyProtocol | None, boards: Path, stand_in: 
         own, by = protocol.digest, protocol.ranking
         wanted = protocol.test_episodes
     found = standings(board.records, own, wanted, by, lambda record: stored_values(protocol, record, boards))
-    return View(name, stand_in, protocol, own, wanted, board, found)
+    return View(name, records.with_suffix(".md"), stand_in, protocol, own, wanted, board, found, read_at)
+
+
+def _size_and_time(records: Path) -> tuple[int, int] | None:
+    try:
+        found = records.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def stored_values(protocol: AnyProtocol | None, record: Record, boards: Path) -> Each | None:
@@ -81,22 +95,32 @@ def stored_values(protocol: AnyProtocol | None, record: Record, boards: Path) ->
         return None
 
 
-def view_all(boards: Path) -> list[View]:
-    """Every board in the folder, real ones first, by name; protocols are those that are shipped."""
+def view_all(boards: Path, known: View | None = None) -> list[View]:
+    """Every board in the folder, real ones first, by name; protocols are those that are shipped.
+
+    One that is `known` and has not changed since is not ranked again.
+    """
     views = []
     for stand_in, folder in ((False, boards), (True, boards / STAND_IN_FOLDER)):
         for path in sorted(folder.glob("*.jsonl")):
-            views.append(view_board(path.stem, _shipped_protocol(path.stem, stand_in), boards, stand_in))
+            protocol = _shipped_protocol(path.stem, stand_in)
+            if known and _is_of(known, path, protocol):
+                views.append(known)
+            else:
+                views.append(view_board(path.stem, protocol, boards, stand_in))
     return views
 
 
-def render_board(loaded: Loaded, boards: Path, stand_in: bool = False) -> str:
-    """Markdown of a protocol's board: ranked entries, published results, entries apart, the file's problems.
+def _is_of(known: View, records: Path, protocol: AnyProtocol | None) -> bool:
+    same = known.path == records.with_suffix(".md") and known.protocol == protocol
+    return same and known.read_at is not None and known.read_at == _size_and_time(records)
 
-    Raises UserError if `stand_in` is asked for and the protocol has none.
-    """
-    protocol = on_data(loaded, stand_in)
-    view = view_board(loaded.name, protocol, boards, stand_in)
+
+def render_board(view: View) -> str:
+    """Markdown of the board of a protocol that is at hand: ranked entries, published results, entries apart, the file's
+    problems."""
+    protocol, stand_in = view.protocol, view.stand_in
+    assert protocol is not None, f"{view.name} has no protocol"
     by, others = protocol.ranking, protocol.reported
     episodes = "the whole test split" if view.test_episodes is None else f"{view.test_episodes} test episodes"
     parts = [f"# {in_markdown(protocol.title)}"]
@@ -130,10 +154,10 @@ def render_board(loaded: Loaded, boards: Path, stand_in: bool = False) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def render_index(boards: Path) -> str:
+def render_index(views: Sequence[View]) -> str:
     """Markdown of the index: one line a board, and one table for each metric that boards are ranked by."""
     parts = ["# Leaderboards"]
-    for heading, rows in index_tables(view_all(boards)):
+    for heading, rows in index_tables(views):
         linked = [{**row, "board": f"[{in_markdown(row['board'])}]({quote(row['file'])})"} for row in rows]
         without_file = [{name: text for name, text in row.items() if name != "file"} for row in linked]
         parts += [f"## {heading}", table(without_file, markdown=["board"])]
@@ -155,36 +179,36 @@ def index_tables(views: Sequence[View]) -> Iterator[tuple[str, list[dict[str, st
                 yield f"{heading}, ranked by `{by}`", rows
 
 
-def write_board(loaded: Loaded, boards: Path, stand_in: bool = False, report: Report = LOG.warning) -> Path:
-    """Renders a board to `<board>.md` beside its records, and returns that path.
+def write_board(loaded: Loaded, boards: Path, stand_in: bool = False, report: Report = LOG.warning) -> View:
+    """Renders a board to `<board>.md` beside its records, and returns it.
 
     If a protocol of that name is shipped, the board is rendered by the shipped file: rows of somebody's
-    changed copy must not put everybody else's apart.
+    changed copy must not put everybody else's apart. Raises UserError if `stand_in` is asked for and the protocol has
+    none.
     """
-    records = board_path(boards, loaded.name, stand_in)
-    path = records.with_suffix(".md")
-    with locked(records):
-        _write(path, render_board(_shipped(loaded.name) or loaded, boards, stand_in), report)
-    return path
+    with locked(board_path(boards, loaded.name, stand_in)):
+        view = view_board(loaded.name, on_data(_shipped(loaded.name) or loaded, stand_in), boards, stand_in)
+        _write(view.path, render_board(view), report)
+    return view
 
 
-def write_index(boards: Path, report: Report = LOG.warning) -> Path:
-    """Renders the index of all boards, and returns its path."""
+def write_index(boards: Path, report: Report = LOG.warning, known: View | None = None) -> Path:
+    """Renders the index of all boards, and returns its path; one that is `known` is not ranked again."""
     path = boards / INDEX
     with locked(path):
-        _write(path, render_index(boards), report)
+        _write(path, render_index(view_all(boards, known)), report)
     return path
 
 
-def publish(record: Record, loaded: Loaded, boards: Path, report: Report = LOG.warning) -> Path:
-    """Appends a record to its board, renders the board and the index again, and returns the rendered board.
+def publish(record: Record, loaded: Loaded, boards: Path, report: Report = LOG.warning) -> View:
+    """Appends a record to its board, renders the board and the index again, and returns the board.
 
     Raises RunError if a file cannot be written.
     """
     append_record(record, boards, report)
-    path = write_board(loaded, boards, record.data.stand_in, report)
-    write_index(boards, report)
-    return path
+    view = write_board(loaded, boards, record.data.stand_in, report)
+    write_index(boards, report, view)
+    return view
 
 
 def _write(path: Path, text: str, report: Report) -> None:

@@ -46,12 +46,11 @@ def execute(args: argparse.Namespace) -> int:
     if args.json:
         print(in_json(board_as_json(view)))
     elif args.md:
-        print(render_board(loaded, boards, stand_in), end="")
+        print(render_board(view), end="")
     else:
         print(board_csv(view).rstrip("\n") if args.csv else board_text(view, table_width(args)))
     if args.write:
-        write_board(loaded, boards, stand_in)
-        write_index(boards)
+        write_index(boards, known=write_board(loaded, boards, stand_in))
     return 0
 
 
@@ -89,18 +88,19 @@ def _all(args: argparse.Namespace, boards: Path) -> int:
     from harness.protocol.load import load_protocol
     from harness.util.shipped_files import protocol_files
 
+    views = view_all(boards)
     if args.json:
-        print(in_json([board_as_json(view) for view in view_all(boards)]))
+        print(in_json([board_as_json(view) for view in views]))
     elif args.md:
-        print(render_index(boards), end="")
+        print(render_index(views), end="")
     elif args.csv:
-        rows = [{"table": name, **row} for name, table in index_tables(view_all(boards)) for row in table]
+        rows = [{"table": name, **row} for name, table in index_tables(views) for row in table]
         print(csv_table(rows), end="")
     else:
-        print(index_text(view_all(boards), table_width(args)))
+        print(index_text(views, table_width(args)))
     if args.write:
         shipped = protocol_files()
-        for view in view_all(boards):
+        for view in views:
             if view.protocol is None:
                 notice(f"'{view.name}' was left as it is; give its protocol: harness board FILE --write")
             else:

@@ -24,6 +24,7 @@ from harness.util.precision import PRECISIONS
 from harness.util.quantities import duration, seed_numbers
 
 if TYPE_CHECKING:
+    from harness.boards.markdown import View
     from harness.records.record import Record
     from harness.runs.resolve import Prepared
 
@@ -158,7 +159,7 @@ def _run_all(runs: list[Prepared], args: argparse.Namespace) -> int:
     boards = None if args.no_board or args.train_only else boards_to_write(args, runs[0].stand_in)
     if boards is not None:
         check_writable(boards, f"{runs[0].loaded.name}.jsonl.lock")  # now, and not after training
-    records, trackers = [], [tracker(name) for name in args.log]
+    records, trackers, view = [], [tracker(name) for name in args.log], None
     for prepared in resumed_or_begun(runs):
         try:
             if args.train_only:
@@ -169,12 +170,12 @@ def _run_all(runs: list[Prepared], args: argparse.Namespace) -> int:
             print(f"\nstopped; go on with: {shlex.join(['harness', *_resuming(sys.argv[1:])])}", file=sys.stderr)
             return 130
         if boards is not None:
-            record = publish_run(record, prepared, boards, check=not args.no_check)
+            record, view = publish_run(record, prepared, boards, check=not args.no_check)
         records.append(record)
     if args.train_only:
         _show_trained(runs, args)
     else:
-        _show(runs, records, boards, args)
+        _show(runs, records, view, boards, args)
     return 0
 
 
@@ -196,26 +197,26 @@ def _show_trained(runs: list[Prepared], args: argparse.Namespace) -> None:
         print(f"seed {row['seed']}: {score}, no test episode scored; {row['folder']}")
 
 
-def _show(runs: list[Prepared], records: list[Record], boards: Path | None, args: argparse.Namespace) -> None:
-    from harness.boards.markdown import render_board, view_board
+def _show(
+    runs: list[Prepared], records: list[Record], view: View | None, boards: Path | None, args: argparse.Namespace
+) -> None:
+    """Prints what runs came to: `view` is the board in the folder `boards`, None if they have none."""
+    from harness.boards.markdown import render_board
     from harness.boards.outcome import outcome_of
-    from harness.boards.store import board_path
     from harness.cli.outcome import outcome_as_json, outcome_lines
     from harness.lint.label_only import label_only_metrics
     from harness.util.shown_text import in_json
 
     prepared, folders, outcome, path = runs[-1], [each.folder for each in runs], None, None
-    if boards is not None:
-        view = view_board(prepared.loaded.name, prepared.protocol, boards, prepared.stand_in)
-        outcome = outcome_of(records[-1], view, boards)
-        path = board_path(boards, prepared.loaded.name, prepared.stand_in).with_suffix(".md")
+    if view is not None and boards is not None:
+        outcome, path = outcome_of(records[-1], view, boards), view.path
     table, episodes = prepared.dataset.table("test"), records[-1].test_episodes
     baselines = label_only_metrics(prepared.protocol, table, episodes)
     if args.json:
         print(in_json(outcome_as_json(records, outcome, folders, baselines)))
         return
-    if boards is not None and args.show_board:
-        print(render_board(prepared.loaded, boards, prepared.stand_in))
+    if view is not None and args.show_board:
+        print(render_board(view))
     print(outcome_lines(prepared.protocol, records, outcome, path, folders, baselines))
 
 

@@ -59,7 +59,7 @@ def execute(args: argparse.Namespace) -> int:
         return 0
     # What was seen here counts, whatever the record says of its own scoring.
     row = keep(record, args.run, args.boards, args.store).model_copy(update={"isolated": isolated})
-    path = publish(row, submission.loaded, args.boards)
+    path = publish(row, submission.loaded, args.boards).path
     if args.json:
         print(in_json({**found, "board": str(path)}))
     else:

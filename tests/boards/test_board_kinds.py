@@ -10,13 +10,13 @@ import pytest
 from harness.boards import markdown
 from harness.boards.columns import best_published
 from harness.boards.legend import LEGEND
-from harness.boards.markdown import render_board, render_index, view_board
+from harness.boards.markdown import render_index, view_all, view_board
 from harness.boards.standings import standings
 from harness.boards.store import append_record
 from harness.protocol.load import Loaded
 from harness.protocol.models import PROTOCOL, AnyProtocol
 from harness.records.parts import Metric
-from tests.helpers.boards import PROTOCOL_TEXT, record_of
+from tests.helpers.boards import PROTOCOL_TEXT, record_of, rendered
 
 TEXTS: dict[str, dict[str, Any]] = {
     "stream": PROTOCOL_TEXT,
@@ -85,7 +85,7 @@ def rows_of(text: str) -> list[dict[str, str]]:
 def test_a_board_has_the_columns_of_its_kind_and_says_how_to_read_them(tmp_path: Path, kind: str) -> None:
     own = loaded(kind)
     append_record(record_of(own.protocol, kind, 80.0), tmp_path)
-    text = render_board(own, tmp_path)
+    text = rendered(own, tmp_path)
     (row,) = rows_of(text)
     names = list(row)
     assert names[names.index("options") + 1 : names.index("seeds")] == COLUMNS[kind]
@@ -99,7 +99,7 @@ def test_a_board_has_the_columns_of_its_kind_and_says_how_to_read_them(tmp_path:
 def test_the_legend_of_a_balanced_stream_is_the_general_one_alone(tmp_path: Path) -> None:
     own = loaded("stream")
     append_record(record_of(own.protocol, "stream"), tmp_path)
-    assert render_board(own, tmp_path).endswith(f"{LEGEND.format(ranking='accuracy')}\n")
+    assert rendered(own, tmp_path).endswith(f"{LEGEND.format(ranking='accuracy')}\n")
 
 
 @pytest.mark.parametrize("kind", TEXTS)
@@ -135,7 +135,7 @@ def test_the_index_never_puts_two_metrics_into_one_table(tmp_path: Path, monkeyp
     monkeypatch.setattr(markdown, "_shipped", lambda name: None)
     for kind in TEXTS:
         append_record(record_of(loaded(kind).protocol, kind), tmp_path)
-    parts = render_index(tmp_path).split("\n## ")[1:]
+    parts = render_index(view_all(tmp_path)).split("\n## ")[1:]
     found = {part.splitlines()[0]: [kind for kind in TEXTS if f"[{kind}]" in part] for part in parts}
     assert found == {
         "Real data, ranked by `accuracy`": ["stream", "iid", "supervised"],
@@ -151,7 +151,7 @@ def test_what_a_query_costs_is_shown_where_there_are_queries(tmp_path: Path) -> 
         record = record_of(own.protocol, kind)
         cost = record.cost.model_copy(update={"gflop_per_query": 0.125})
         append_record(record.model_copy(update={"cost": cost}), tmp_path)
-        (row,) = rows_of(render_board(own, tmp_path))
+        (row,) = rows_of(rendered(own, tmp_path))
         assert row.get("GFLOP/query") == ("0.125" if kind in {"continual", "k_shot"} else None)
 
 
@@ -177,6 +177,6 @@ def test_the_best_published_is_by_the_board_s_metric_or_by_what_it_is_the_mean_o
 def test_published_columns_stand_in_the_order_of_the_board(tmp_path: Path) -> None:
     rows = [{"masking@shot=6": 4.0, "joint": 5.0, "iou@shot=1": 1.0, "extra": 6.0}]
     own = loaded("distractor", published=[{"method": "a", "source": "S", "metrics": rows[0]}])
-    header = next(line for line in render_board(own, tmp_path).splitlines() if line.startswith("| method"))
+    header = next(line for line in rendered(own, tmp_path).splitlines() if line.startswith("| method"))
     names = [cell.strip() for cell in header.split("|")[1:-1]]
     assert names[2:-2] == ["iou@shot=1", "masking@shot=6", "joint", "extra"]

@@ -14,7 +14,7 @@ from harness.boards import defaults, markdown
 from harness.boards.columns import options_of
 from harness.boards.defaults import default_options
 from harness.boards.lines import line_of
-from harness.boards.markdown import MADE, publish, render_board, render_index, view_board, write_board, write_index
+from harness.boards.markdown import MADE, publish, render_index, view_all, view_board, write_board, write_index
 from harness.boards.standings import Standings, Summary, standings
 from harness.boards.store import append_record, read_board
 from harness.protocol.load import Loaded
@@ -22,7 +22,7 @@ from harness.protocol.models import PROTOCOL
 from harness.records.parts import Metric
 from harness.records.record import Record
 from harness.util.errors import UserError
-from tests.helpers.boards import DIGEST, LOADED, PROTOCOL_TEXT, board_file, record
+from tests.helpers.boards import DIGEST, LOADED, PROTOCOL_TEXT, board_file, record, rendered
 
 STAND_IN_DIGEST = PROTOCOL.validate_python({**PROTOCOL_TEXT, "dataset": "glyphs"}).digest
 
@@ -214,7 +214,7 @@ def test_a_board_shows_measured_published_and_apart_rows_each_in_its_place(tmp_p
     path = filled(tmp_path)
     with path.open("a") as file:
         file.write("{broken\n")
-    text = render_board(LOADED, tmp_path)
+    text = rendered(LOADED, tmp_path)
     title, measured, published, apart, problems = text.split("\n## ")
     assert title.startswith("# Tiny \\| stream")
     assert DIGEST[:12] in title
@@ -241,7 +241,7 @@ def test_a_board_shows_measured_published_and_apart_rows_each_in_its_place(tmp_p
 
 def test_what_a_row_says_cannot_break_the_table_or_bring_in_markup(tmp_path: Path) -> None:
     append_record(record(method="a|b<script>", options={"text": "x|y"}), tmp_path)
-    text = render_board(LOADED, tmp_path)
+    text = rendered(LOADED, tmp_path)
     assert "a\\|b&lt;script>" in text
     assert "text=x\\|y" in text
     assert "<script" not in text
@@ -249,17 +249,17 @@ def test_what_a_row_says_cannot_break_the_table_or_bring_in_markup(tmp_path: Pat
 
 def test_published_rows_stay_off_the_stand_in_board(tmp_path: Path) -> None:
     append_record(record(stand_in=True, digest=STAND_IN_DIGEST), tmp_path)
-    text = render_board(LOADED, tmp_path, stand_in=True)
+    text = rendered(LOADED, tmp_path, stand_in=True)
     assert "Stand-in data" in text
     assert "Published" not in text
     assert "80.0 ± 0.5" in text
-    assert "80.0" not in render_board(LOADED, tmp_path)
+    assert "80.0" not in rendered(LOADED, tmp_path)
 
 
 def test_a_protocol_without_stand_in_has_no_such_board(tmp_path: Path) -> None:
     bare = Loaded("bare", Path("bare.yaml"), PROTOCOL.validate_python({**PROTOCOL_TEXT, "stand_in": None}))
     with pytest.raises(UserError, match="bare"):
-        render_board(bare, tmp_path, stand_in=True)
+        rendered(bare, tmp_path, stand_in=True)
 
 
 def test_stand_in_rows_live_in_a_folder_of_their_own(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_stand_in_rows_live_in_a_folder_of_their_own(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("only_own_protocols")
 def test_publishing_writes_row_board_and_index_and_rendering_again_changes_no_byte(tmp_path: Path) -> None:
-    path = publish(record(97.1, 0.2), LOADED, tmp_path)
+    path = publish(record(97.1, 0.2), LOADED, tmp_path).path
     assert path == tmp_path / "tiny_online.md"
     assert path.read_text().startswith(MADE)
     assert "97.1 ± 0.2" in path.read_text()
@@ -284,6 +284,25 @@ def test_publishing_writes_row_board_and_index_and_rendering_again_changes_no_by
     write_board(LOADED, tmp_path)
     write_index(tmp_path)
     assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+def test_publishing_ranks_the_board_once_unless_somebody_appends_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(markdown, "_shipped", lambda name: LOADED if name == LOADED.name else None)
+    ranked: list[int] = []
+
+    def counted(records: Any, *rest: Any) -> Standings:
+        ranked.append(len(records))
+        return standings(records, *rest)
+
+    monkeypatch.setattr(markdown, "standings", counted)
+    view = publish(record(run="first"), LOADED, tmp_path)
+    assert ranked == [1]
+    append_record(record(97.5, run="second", method="opn"), tmp_path)
+    write_index(tmp_path, known=view)
+    assert ranked == [1, 2]
+    assert "97.5" in (tmp_path / "README.md").read_text()
 
 
 @pytest.mark.usefixtures("only_own_protocols")
@@ -302,7 +321,7 @@ def test_a_changed_copy_of_a_shipped_protocol_does_not_put_the_others_apart(
     changed = {**PROTOCOL_TEXT, "episode": {"ways": 3, "presentations": 10}}
     mine = Loaded("tiny_online", Path("mine/tiny_online.yaml"), PROTOCOL.validate_python(changed))
     append_record(record(run="everybody"), tmp_path)
-    text = publish(record(run="mine", digest=mine.protocol.digest), mine, tmp_path, print).read_text()
+    text = publish(record(run="mine", digest=mine.protocol.digest), mine, tmp_path, print).path.read_text()
     measured, apart = text.split("## Apart")
     assert "everybody" in measured
     assert "| mine" in apart
@@ -315,7 +334,7 @@ def test_the_index_has_a_line_a_board_with_best_measured_and_best_published(
     filled(tmp_path)
     append_record(record(55.5, protocol="own"), tmp_path)
     append_record(record(66.6, stand_in=True, digest=STAND_IN_DIGEST), tmp_path)
-    real, stand_in = render_index(tmp_path).split("## Stand-in")
+    real, stand_in = render_index(view_all(tmp_path)).split("## Stand-in")
     own, tiny = [line for line in real.splitlines() if line.startswith("| [")]
     assert "[tiny_online](tiny_online.md)" in tiny
     assert "opn 97.2 +1.1 -1.6" in tiny
@@ -342,7 +361,7 @@ def test_only_options_that_differ_from_the_defaults_of_a_built_in_method_are_sho
 ) -> None:
     monkeypatch.setattr("harness.boards.defaults.default_options", lambda target: {"width": 16, "deep": True})
     append_record(record(options={"width": 16, "deep": False, "rate": 0.1, "name": "x"}), tmp_path)
-    text = render_board(LOADED, tmp_path)
+    text = rendered(LOADED, tmp_path)
     assert "deep=false, name=x, rate=0.1" in text
     assert "width=16" not in text
 
@@ -373,7 +392,7 @@ def test_the_command_prints_a_board_and_as_json(tmp_path: Path, capsys: pytest.C
     boards = tmp_path / "boards"
     filled(boards)
     assert cli.main(["board", str(protocol), "--boards", str(boards), "--md"]) == 0
-    assert capsys.readouterr().out == render_board(LOADED, boards)
+    assert capsys.readouterr().out == rendered(LOADED, boards)
     assert cli.main(["board", str(protocol), "--boards", str(boards), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert [(each["rank"], each["method"]) for each in shown["entries"]] == [("1", "opn"), ("2", "chance")]

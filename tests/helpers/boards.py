@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.boards import store as board
+from harness.boards.markdown import on_data, render_board, view_board
 from harness.protocol.load import Loaded, load_protocol
 from harness.protocol.models import PROTOCOL, AnyProtocol
 from harness.records.parts import Code, Cost, DataInfo, Hardware, Metric
@@ -35,6 +36,11 @@ PROTOCOL_TEXT: dict[str, Any] = {
 }
 LOADED = Loaded("tiny_online", Path("tiny_online.yaml"), PROTOCOL.validate_python(PROTOCOL_TEXT))
 DIGEST = LOADED.protocol.digest
+
+
+def rendered(loaded: Loaded, boards: Path, stand_in: bool = False) -> str:
+    """The Markdown of a protocol's board as it is on disk."""
+    return render_board(view_board(loaded.name, on_data(loaded, stand_in), boards, stand_in))
 
 
 def record(accuracy: float = 80.0, interval: float = 0.5, **changes: Any) -> Record:
