@@ -16,7 +16,7 @@ from tests.helpers.runs import run_folder
 
 pytestmark = pytest.mark.slow
 
-KILLS = 12
+KILLS = 20
 
 
 @pytest.fixture(scope="module")
