@@ -259,7 +259,7 @@ def test_a_header_that_was_made_up_is_refused_before_training_or_marked(
         (["--device", "gpu"], "device 'gpu' cannot be used"),
         (["--time", "soon"], "90s, 10m or 2h"),
         (["--seeds", "a"], "0, 0-2 or 0,3,7"),
-        (["--episodes", "0"], "at least 1"),
+        (["--episodes", "0"], "a whole number from 1 to"),
         (["--init", "nowhere"], "no weights at nowhere"),
         (["--recipe", "nowhere.yaml"], "nowhere.yaml"),
         (["--set", "resolution=4"], "vanish"),
