@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,14 @@ def sweep_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def local_sweep(tmp_path_factory: pytest.TempPathFactory, sweep_cache: Path) -> Path:
-    """The working directory of a tiny sweep that ran to its end on the local engine."""
-    place = sweeps.written(tmp_path_factory.mktemp("local_sweep"))
-    sweeps.swept(place, sweep_cache, "--jobs", "1")
-    return place
+def local_sweep(tmp_path_factory: pytest.TempPathFactory, sweep_cache: Path) -> Callable[[], Path]:
+    """Gives the working directory of a tiny sweep that ran to its end on the local engine: it is run for the first test
+    that asks, which has found its cluster."""
+
+    @functools.cache
+    def made() -> Path:
+        place = sweeps.written(tmp_path_factory.mktemp("local_sweep"))
+        sweeps.swept(place, sweep_cache, "--jobs", "1")
+        return place
+
+    return made

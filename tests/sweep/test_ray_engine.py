@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def parent_of(process: int) -> int:
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_killed_worker_costs_its_run_a_second_try_and_no_number(
-    head: Any, tmp_path: Path, sweep_cache: Path, local_sweep: Path
+    head: Any, tmp_path: Path, sweep_cache: Path, local_sweep: Callable[[], Path]
 ) -> None:
     place = sweeps.written(tmp_path)
     node = head.add_node(num_cpus=2)
@@ -134,14 +134,14 @@ def test_a_killed_worker_costs_its_run_a_second_try_and_no_number(
     assert sweep.returncode == 0, said
     assert said.count("failed (killed by signal 9)") == 1, said
     assert said.count("(once more)") == 1, said
-    assert sweeps.rows(place) == sweeps.rows(local_sweep)
-    assert sweeps.scores(place) == sweeps.scores(local_sweep)
+    assert sweeps.rows(place) == sweeps.rows(local_sweep())
+    assert sweeps.scores(place) == sweeps.scores(local_sweep())
 
 
 @pytest.mark.slow
 @pytest.mark.ray
 def test_run_folders_come_back_from_a_node_that_does_not_share_them(
-    head: Any, tmp_path: Path, sweep_cache: Path, local_sweep: Path
+    head: Any, tmp_path: Path, sweep_cache: Path, local_sweep: Callable[[], Path]
 ) -> None:
     if shutil.which("unshare") is None or os.geteuid() != 0:
         pytest.skip("a node with a file system of its own needs root and unshare")
@@ -162,5 +162,5 @@ def test_run_folders_come_back_from_a_node_that_does_not_share_them(
         node.terminate()
         node.wait(timeout=60)
     assert sweep.returncode == 0, said
-    assert sweeps.rows(place) == sweeps.rows(local_sweep)
-    assert sweeps.scores(place) == sweeps.scores(local_sweep)
+    assert sweeps.rows(place) == sweeps.rows(local_sweep())
+    assert sweeps.scores(place) == sweeps.scores(local_sweep())

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,7 +40,7 @@ def training(place: Path) -> str | None:
 
 
 def test_jobs_that_are_preempted_or_lose_their_driver_end_in_the_same_rows(
-    cluster: dict[str, str], tmp_path: Path, sweep_cache: Path, local_sweep: Path
+    cluster: dict[str, str], tmp_path: Path, sweep_cache: Path, local_sweep: Callable[[], Path]
 ) -> None:
     place = sweeps.written(tmp_path)
     words = ["--engine", "slurm", "--slurm", "time=30"]
@@ -54,13 +54,13 @@ def test_jobs_that_are_preempted_or_lose_their_driver_end_in_the_same_rows(
     before = set(json.loads((place / "runs/sweeps/grid/slurm/jobs.json").read_text()).values())
     sweeps.swept(place, sweep_cache, *words, env=cluster)  # takes the jobs over
     assert {path.name.partition("_0_")[0] for path in (place / "runs/sweeps/grid/slurm").glob("*_result.pkl")} >= before
-    assert sweeps.rows(place) == sweeps.rows(local_sweep)
-    assert sweeps.scores(place) == sweeps.scores(local_sweep)
+    assert sweeps.rows(place) == sweeps.rows(local_sweep())
+    assert sweeps.scores(place) == sweeps.scores(local_sweep())
     assert not call(cluster, "squeue", "--noheader")
 
 
 def test_ctrl_c_lets_jobs_save_and_leaves_none_in_the_queue(
-    cluster: dict[str, str], tmp_path: Path, sweep_cache: Path, local_sweep: Path
+    cluster: dict[str, str], tmp_path: Path, sweep_cache: Path, local_sweep: Callable[[], Path]
 ) -> None:
     place = sweeps.written(tmp_path)
     words = ["--engine", "slurm", "--jobs", "1", "--slurm", "partition=usual"]
@@ -74,5 +74,5 @@ def test_ctrl_c_lets_jobs_save_and_leaves_none_in_the_queue(
     states = [json.loads(path.read_text())["status"] for path in place.glob("runs/late/cl_lstm-*/run.json")]
     assert set(states) <= {"interrupted", "done"}
     sweeps.swept(place, sweep_cache, *words, env=cluster)
-    assert sweeps.rows(place) == sweeps.rows(local_sweep)
-    assert sweeps.scores(place) == sweeps.scores(local_sweep)
+    assert sweeps.rows(place) == sweeps.rows(local_sweep())
+    assert sweeps.scores(place) == sweeps.scores(local_sweep())
