@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.data.dataset import Dataset
-from harness.data.test_images import encoded, encoded_mask
+from harness.data.own_test_images import encoded, encoded_mask
 from harness.episodes.plan import NULL, PHASES, plan_episodes
 from harness.protocol.episode_rows import FORMATS
 from harness.protocol.models import AnyProtocol

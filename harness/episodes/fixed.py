@@ -12,9 +12,9 @@ import numpy as np
 from harness.data.dataset import ClassTable, Dataset, FixedImages, card_table
 from harness.data.image_decoding import NAMED, listed
 from harness.data.open_dataset import default_cache
+from harness.data.own_test_images import with_test_images
 from harness.data.places import data_places
 from harness.data.sources import table_of
-from harness.data.test_images import with_test_images
 from harness.data.user.items import Encoded, Item
 from harness.episodes.episode_plan import EpisodePlan
 from harness.episodes.plans import PLANS

@@ -21,9 +21,9 @@ from PIL import Image
 import harness
 from harness.data.cards import CARDS
 from harness.data.dataset import Dataset
+from harness.data.own_test_images import drawing, encoded
 from harness.data.real.omniglot import shrunk
 from harness.data.registered import register_dataset
-from harness.data.test_images import drawing, encoded
 from harness.data.user.items import Item
 from harness.episodes.export import export_episodes
 from harness.episodes.fixed import episode_places, table_without_data, with_episodes
