@@ -12,6 +12,7 @@ import pytest
 
 from harness.runs.folder import RECORD
 from harness.runs.status import CHECKPOINT, NOTED
+from harness.sweep import plan
 from harness.sweep.definition import read_sweep
 from harness.sweep.places import Places
 from harness.sweep.plan import Planned
@@ -203,7 +204,7 @@ def test_nothing_that_was_made_with_test_episodes_is_read(
     train(first)
     (first.folder / NOTED).write_text(json.dumps({"status": "done"}))  # somebody went on to its test episodes
     (first.folder / RECORD).write_text("not to be read")
-    monkeypatch.setattr("harness.sweep.plan._finished", lambda *_: pytest.fail("records were looked for"))
+    monkeypatch.setattr(plan, "_finished", lambda *_: pytest.fail("records were looked for"))
     again = planned_in(cache, SWEEP)
     assert first.folder not in {each.folder for each in again.first()}
     assert history(again)[0].state == "drawn"  # its round is not over
