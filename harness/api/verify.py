@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from harness.records.record import Record
 from harness.runs.resolve import device_named
 from harness.util.errors import UserError
 from harness.util.shipped_files import protocol_files
+from harness.util.threads import torch_threads
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,7 +92,7 @@ def verify(
         chosen = _chosen(board_path(folder, loaded.name, on_generated), rows)
         bench = bench_for(loaded, data, _path(data_root), _path(cache), device, in_process, fresh_workers)
         for line, record in chosen:
-            with _threads(threads or record.hardware.threads):
+            with torch_threads(threads or record.hardware.threads):
                 verdict = verified(record, bench, folder, episodes, method)
             found.append(Verified(loaded.name, line, record, verdict))
     return found
@@ -138,18 +138,6 @@ def no_such_rows(path: Path, board: Board, lines: Sequence[int]) -> UserError:
         return UserError(f"{path} has no rows" if path.is_file() else f"there is no board {path}")
     known = ", ".join(str(line) for line, _ in board.records)
     return UserError(f"{path} has no row in line {', '.join(map(str, lines))}; rows are in lines: {known}")
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _path(given: str | Path | None) -> Path | None:

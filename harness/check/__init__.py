@@ -8,8 +8,7 @@ settings.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,9 @@ from harness.protocol.models import KINDS, AnyProtocol
 from harness.util.errors import HarnessError
 from harness.util.exits import exits_raised
 from harness.util.progress import tracked
+from harness.util.threads import torch_threads
 
-__all__ = ["CHECKS", "Check", "CheckResult", "Finding", "Memory", "Report", "check_method"]
+__all__ = ["CHECKS", "Check", "CheckResult", "Finding", "Memory", "Report", "check_method", "torch_threads"]
 
 
 def check_method(
@@ -62,7 +62,8 @@ def check_method(
     options = options or {}
     settings = settings_for(cls, protocol, kinds, delays)
     found: Memory | None = None
-    with _one_thread(), exits_raised():
+    # One thread: rounding, and so every comparison of bits, is then the same on every machine's core count.
+    with torch_threads(1), exits_raised():
         try:
             subjects = [Subject(_builder(cls, options, seed, setting), setting, pictures) for setting in settings]
             skips = {subject.setting: declared_skips(subject.fresh()) for subject in subjects}
@@ -163,14 +164,3 @@ def _result(check: Check, findings: list[tuple[Setting, Finding]]) -> CheckResul
         delay=setting.delay if setting.kind in STREAMS and not everywhere else None,
         compared=check.compared,
     )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread: rounding, and so every comparison of bits, is then the same on every machine's core count."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -170,14 +170,13 @@ def _bench(loaded: Loaded, args: argparse.Namespace) -> Bench:
 
 
 def _verdict(record: Record, bench: Bench, boards: Path, args: argparse.Namespace) -> Verdict:
-    import torch
-
     from harness.boards.verify import Verdict, made_again, verified
+    from harness.util.threads import torch_threads
 
     if args.run:
         try:
             return made_again(record, bench, boards, args.run)
         except UserError as error:
             return Verdict("not re-scored", str(error))
-    torch.set_num_threads(args.threads or record.hardware.threads)
-    return verified(record, bench, boards, args.episodes, args.method)
+    with torch_threads(args.threads or record.hardware.threads):
+        return verified(record, bench, boards, args.episodes, args.method)

@@ -55,6 +55,7 @@ from harness.util.exits import exit_call, exits_raised
 from harness.util.option_names import in_shell, option, switch
 from harness.util.signals import nothing_to_save
 from harness.util.tensor_files import WEIGHTS, save_tensors
+from harness.util.threads import torch_threads
 
 LOG = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ def _watched(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback], bod
     checkpoint = prepared.folder / CHECKPOINT
     try:
         level = screen.QUIET if quiet else max(screen.level(), screen.NORMAL)
-        with nothing_to_save(), exits_raised(), screen.shown(level):
+        with torch_threads(), nothing_to_save(), exits_raised(), screen.shown(level):
             return _called_back(prepared, [RunLog(prepared.folder / TRAINING_LOG), *callbacks], body)
     except KeyboardInterrupt:
         _note_end(prepared, "interrupted")
@@ -161,7 +162,7 @@ def _note_end(prepared: Prepared, status: str) -> None:
 
 
 def training_of(prepared: Prepared, say: Callable[[str], None]) -> Training:
-    """The training of a run at its very beginning; sets the threads of the process, as the run asks.
+    """The training of a run at its very beginning; sets torch's threads, as the run asks.
 
     Raises UserError for a method that cannot be built with its options, with the lines of those that the recipe gives.
     """

@@ -179,3 +179,11 @@ def test_the_log_of_a_run_can_be_read(here: Path) -> None:
     )
     assert {each["event"] for each in result.log()} >= {"validation", "stage"}
     assert json.dumps(result.log())
+
+
+def test_a_run_leaves_the_threads_of_the_process_as_they_were(here: Path, cache: Path) -> None:
+    """Results depend on them: what is computed after a run must not."""
+    before = torch.get_num_threads()
+    result = h.run("late.yaml", "count", data="stand-in", test_episodes=2, threads=before + 1, board=False, quiet=True)
+    assert result.record.hardware.threads == before + 1
+    assert torch.get_num_threads() == before
