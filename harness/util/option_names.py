@@ -30,7 +30,8 @@ def in_shell() -> bool:
 def option(name: str, value: str = "") -> str:
     """An option with its value, if one is given: '--data stand-in' or "data='stand-in'".
 
-    `name` is that of the command line without its dashes. Values in capitals are placeholders.
+    `name` is that of the command line without its dashes. A value in capitals, such as FILE, stands for the
+    reader's own.
     """
     if _in_shell:
         return f"--{name} {value}".rstrip()
