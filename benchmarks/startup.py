@@ -52,7 +52,7 @@ def started(args: argparse.Namespace) -> Phases:
     """The phases of this process; what is imported is imported here for the first time."""
     watch = Stopwatch(args.launched)
     watch.end("interpreter")
-    import torch  # noqa: F401
+    import torch
 
     watch.end("import torch")
     from harness.data.open_dataset import load_dataset
@@ -85,6 +85,7 @@ def started(args: argparse.Namespace) -> Phases:
             device="cpu",
             threads=args.threads,
         )
+        torch.set_num_threads(args.threads)
         training = training_of(prepare(request, loaded, method, dataset), lambda _: None)
         watch.end("recipe, weights")
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -29,6 +30,17 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before(_one_thread: None) -> Iterator[None]:
+    """A test that leaves torch with more threads changes the last bits of those after it, and fails itself instead."""
+    import torch
+
+    yield
+    left = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert left == 1, f"torch is left with {left} threads"
 
 
 @pytest.fixture(autouse=True, scope="session")

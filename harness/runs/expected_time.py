@@ -21,6 +21,7 @@ from harness.training.stages import RunningStage, begin_stage
 from harness.training.state import Progress
 from harness.util.errors import UserError
 from harness.util.json_files import parsed_json, read_bounded
+from harness.util.threads import torch_threads
 
 FEWEST_UPDATES = 2
 """Updates of a stage that are timed at least; the first one, which allocates memory, is not among them."""
@@ -95,6 +96,11 @@ def measured_time(prepared: Prepared, seconds: float, say: Callable[[str], None]
 
     Raises UserError where the method has nothing to train.
     """
+    with torch_threads(prepared.request.threads):
+        return _measured(prepared, seconds, say)
+
+
+def _measured(prepared: Prepared, seconds: float, say: Callable[[str], None]) -> ExpectedTime:
     training, budget = training_of(prepared, say), prepared.budget
     training = dataclasses.replace(training, cache=None)
     method, protocol = training.method, training.protocol

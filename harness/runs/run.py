@@ -119,7 +119,7 @@ def _watched(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback], bod
     checkpoint = prepared.folder / CHECKPOINT
     try:
         level = screen.QUIET if quiet else max(screen.level(), screen.NORMAL)
-        with torch_threads(), nothing_to_save(), exits_raised(), screen.shown(level):
+        with torch_threads(prepared.request.threads), nothing_to_save(), exits_raised(), screen.shown(level):
             return _called_back(prepared, [RunLog(prepared.folder / TRAINING_LOG), *callbacks], body)
     except KeyboardInterrupt:
         _note_end(prepared, "interrupted")
@@ -162,14 +162,12 @@ def _note_end(prepared: Prepared, status: str) -> None:
 
 
 def training_of(prepared: Prepared, say: Callable[[str], None]) -> Training:
-    """The training of a run at its very beginning; sets torch's threads, as the run asks.
+    """The training of a run at its very beginning; torch's threads are the caller's to set (`torch_threads`).
 
     Raises UserError for a method that cannot be built with its options, with the lines of those that the recipe gives.
     """
     request, device, card = prepared.request, prepared.device, prepared.dataset.card
     keep_freed_memory()
-    if request.threads:
-        torch.set_num_threads(request.threads)
     task = task_for(prepared.method.cls, prepared.protocol, card.image_shape, card.classes["train"])
     with prepared.resolved.naming_options(request.options):
         method = build_method(prepared.method.cls, task, prepared.options, request.seed, device)

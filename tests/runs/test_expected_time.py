@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.runs.expected_time import measured_time, recorded_time, validations_of
 from harness.runs.folder import TRAINING_LOG
@@ -38,9 +39,17 @@ def test_a_finished_run_tells_what_each_stage_took(tmp_path: Path) -> None:
 
 
 def test_a_run_is_measured_by_its_stages_and_a_batch_of_scoring(tmp_path: Path) -> None:
-    prepared = prepare(Request(**{**vars(REQUEST), "out": tmp_path}))
+    prepared = prepare(Request(**{**vars(REQUEST), "out": tmp_path, "threads": 2}))
     said: list[str] = []
-    found = measured_time(prepared, 0.01, said.append)
+    threads: list[int] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        threads.append(torch.get_num_threads())
+
+    found = measured_time(prepared, 0.01, say)
+    assert set(threads) == {2}
+    assert torch.get_num_threads() == 1, "they are as before"
     assert said == [*(f"timing stage '{each.name}'" for each in prepared.budget.stages), "timing a batch of scoring"]
     assert found.validations is not None
     assert found.seconds == sum(each.seconds for each in found.stages) + found.validations + found.scoring
