@@ -48,6 +48,7 @@ def test_the_method_on_the_page_of_methods_passes_the_checks(
     assert "failed" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_run_in_the_readme_goes_through_from_python(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

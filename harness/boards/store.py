@@ -169,7 +169,7 @@ def _mended(file: FileIO, path: Path, report: Report) -> list[bytes]:
     time.sleep(SETTLING_SECONDS)
     if os.fstat(file.fileno()).st_size != len(content):
         return _mended(file, path, report)  # no torn tail: somebody without the lock was in the middle of it
-    if is_whole(tail):
+    if is_whole(tail.strip()):
         _append(file, b"\n")
         report(f"{place}: the line was whole but for its line end, which was added")
         return lines

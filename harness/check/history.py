@@ -23,6 +23,7 @@ from harness.method.interface import Method
 _OURS = ("harness", "torch", "builtins")
 
 _SEEDS = 6  # of weights, at most: most methods are told apart by the first
+_INDIFFERENT = 2  # seeds after which a method to which no class matters so early is believed
 
 
 def nothing_remembered(subject: Subject) -> Finding:
@@ -56,7 +57,7 @@ def null_is_no_class(subject: Subject) -> Finding:
 
     If some class gives the very answers that null gives, and another does not, null is taken for it: -1 is read as the
     last class by an index or a modulo. All of `_SEEDS` seeds of weights must agree, since a small net that is not
-    trained may happen to answer alike.
+    trained may happen to answer alike; where every class gives the answers of null, `_INDIFFERENT` of them are enough.
     """
     life, setting = life_of(subject.episodes), subject.setting
     first = life.feedback[0]
@@ -83,6 +84,8 @@ def null_is_no_class(subject: Subject) -> Finding:
             if first_change(usual, walked(method, replace(life, feedback=given))[0]) is None:
                 found.add(number)
         same &= found
+        if seed + 1 == _INDIFFERENT and len(same) == len(names):
+            break
     # An empty mask marks nothing: a learner of masks may well do with it what it does with no mask.
     if same and len(same) < len(names) and not (setting.masks and 0 in same):
         which = names[min(same)]

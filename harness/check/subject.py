@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from harness.check.compare import AGREEMENT, ROUNDING, Change, first_change, same
 from harness.check.conditions import POISON, jitter, random_states, scoring
+from harness.check.copies import copier
 from harness.check.pictures import Pictures
 from harness.check.report import Finding
 from harness.check.settings import Setting
@@ -68,12 +68,16 @@ class Subject:
     def fresh(self, *, double: bool = False) -> Method:
         """An instance that has never run, in evaluation mode."""
         try:
-            method = copy.deepcopy(self._pristine)
+            method = self._copy()
         except RuntimeError:  # torch refuses to copy tensors that were computed (old-style weight norm)
             method = self.build(0)
             method.load_state_dict(self._pristine.state_dict())
         method.eval()
         return method.double() if double else method
+
+    @cached_property
+    def _copy(self) -> Callable[[], Method]:
+        return copier(self._pristine)
 
     @property
     def episodes(self) -> Episodes:

@@ -22,6 +22,7 @@ def again(command: str, **names: Any) -> h.Result:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("protocol", "method", "options"),
     [

@@ -22,6 +22,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_row_of_the_boards_is_a_row_of_a_table(here: Path) -> None:
     found = h.results("runs/boards")
     assert len(found) == 2

@@ -55,6 +55,7 @@ def test_a_result_gives_numbers_tables_and_plots(here: Path) -> None:
     assert "accuracy" in repr(result)
 
 
+@pytest.mark.slow
 def test_a_plot_has_a_figure_for_each_curve_and_for_the_training(here: Path) -> None:
     options = {"channels": 4, "lstm": 8, "resolution": 8}
     result = h.run(
@@ -67,6 +68,7 @@ def test_a_plot_has_a_figure_for_each_curve_and_for_the_training(here: Path) -> 
     assert "accuracy: intervals of all entries" in [figure.caption for figure in board.figures]
 
 
+@pytest.mark.slow
 def test_a_class_is_recorded_as_its_file_would_be(here: Path) -> None:
     from own_bias import Bias  # type: ignore[import-not-found]
 
@@ -98,6 +100,7 @@ def test_a_protocol_may_be_an_object(here: Path, form: str) -> None:
     assert record.protocol == ("late" if form == "loaded" else f"protocol-{loaded.protocol.digest[:8]}")
 
 
+@pytest.mark.slow
 def test_data_may_be_arrays(here: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (24, 3, 8, 8), dtype=np.uint8)
     data = h.dataset(
@@ -148,6 +151,7 @@ def test_a_class_of_a_notebook_is_known_by_the_source_of_its_cell(here: Path, ca
     assert file.read_text() == OWN
 
 
+@pytest.mark.slow
 def test_what_a_notebook_shows_of_an_object_is_short(here: Path) -> None:
     result = h.run("late.yaml", "count", data="stand-in", quiet=True)
     h.run("late.yaml", "chance", data="stand-in", quiet=True)
@@ -165,6 +169,7 @@ def test_what_a_notebook_shows_of_an_object_is_short(here: Path) -> None:
     assert "late:1 count, seed 0: same: " in repr(shown[3])
 
 
+@pytest.mark.slow
 def test_a_recipe_is_changed_by_a_call_as_by_the_command_line(here: Path) -> None:
     result = h.run("late.yaml", "own_bias.py:Bias", data="stand-in", budget="smoke", lr=0.01, batch=2, quiet=True)
     words = "run late.yaml --method own_bias.py:Bias --budget smoke --data stand-in --lr 0.01 --batch 2"

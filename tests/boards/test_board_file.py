@@ -68,9 +68,10 @@ def test_a_torn_tail_is_neither_lost_nor_joined_to_the_next_line(tmp_path: Path)
     assert len(board.problems) == 2
 
 
-def test_a_last_line_that_lacks_only_its_end_is_kept_as_a_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tail", [b"", b" ", b"\r", b"\x0b", b"\x0c"])
+def test_a_last_line_that_lacks_only_its_end_is_kept_as_a_row(tmp_path: Path, tail: bytes) -> None:
     path = append_record(record(), tmp_path)
-    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    path.write_bytes(path.read_bytes().rstrip(b"\n") + tail)
     said: list[str] = []
     append_record(record(run="next", seed=1), tmp_path, said.append)
     assert [each.seed for _, each in read_board(path).records] == [0, 1]

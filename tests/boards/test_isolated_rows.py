@@ -21,6 +21,7 @@ def marked() -> str:
     return BOARD.with_suffix(".md").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_scored_isolated_has_the_same_scores_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     here = finished("majority", "--out", "here")
     there = finished("majority", "--out", "there", "--isolated")

@@ -43,6 +43,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_method_of_ones_own_goes_from_new_method_to_a_verified_row(
     mine: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -181,6 +182,7 @@ def test_a_partial_test_and_other_data_are_not_taken(
     assert "other data" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_method_that_breaks_the_rules_is_not_taken(mine: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     for name, text in mine.items():
         Path(name).write_text(text)

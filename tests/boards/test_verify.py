@@ -24,6 +24,7 @@ from tests.helpers.submissions import (
 pytestmark = pytest.mark.usefixtures("tiny_board")
 
 
+@pytest.mark.slow
 def test_a_built_in_method_needs_no_naming_and_its_row_verifies(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert submitted(run) == 0
     assert verify("--row", "1") == 0

@@ -128,6 +128,7 @@ class InParts(Honest):
         return logits.clone() if len(x) > 16 else logits, after
 
 
+@pytest.mark.slow
 def test_an_honest_method_that_tells_sizes_apart_is_not_accused() -> None:
     report = check_method(InParts, kinds=["online_few_shot", "continual", "n_way_k_shot"], delays=[1, 3])
     assert report.passed, report.text()

@@ -81,6 +81,7 @@ def test_there_are_thirty_kinds_and_more() -> None:
     assert len({*THIEVES, *REMEMBERERS}) >= 40
 
 
+@pytest.mark.slow
 def test_what_is_not_there_cannot_be_stolen(image_cache: Path) -> None:
     records = [path for path in Path(thieves.__file__).parent.glob("*.jsonl") if path.read_text()]
     with playing(THIEVES, image_cache) as remote:
@@ -88,6 +89,7 @@ def test_what_is_not_there_cannot_be_stolen(image_cache: Path) -> None:
     assert records == [path for path in Path(thieves.__file__).parent.glob("*.jsonl") if path.read_text()]
 
 
+@pytest.mark.slow
 def test_a_fresh_worker_remembers_nothing(image_cache: Path) -> None:
     for _ in range(2):
         with playing(REMEMBERERS, image_cache) as remote:
@@ -96,6 +98,7 @@ def test_a_fresh_worker_remembers_nothing(image_cache: Path) -> None:
             assert earned(remote, REMEMBERERS) == {name: pytest.approx(1 / 3) for name in REMEMBERERS}
 
 
+@pytest.mark.slow
 def test_without_isolation_they_earn_what_they_are_after(image_cache: Path) -> None:
     names = [name for name in [*THIEVES, *REMEMBERERS] if name not in LASTING]
     method = Medley(TASK, ",".join(names), str(image_cache))

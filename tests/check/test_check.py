@@ -249,6 +249,7 @@ def test_every_built_in_method_conforms_on_all_its_kinds(name: str) -> None:
     assert all(kind in report.tried_on for kind in set(cls.kinds) - {*STREAMS, *MASKS})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cls", "check", "reason", "also"),
     BROKEN,
@@ -264,6 +265,7 @@ def test_a_broken_method_is_caught_for_its_own_reason(
     assert {each.name for each in report.failures} - {check} <= also, report.text()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 @pytest.mark.parametrize("cls", HONEST, ids=lambda cls: cls.__name__)
 def test_an_honest_method_is_not_accused(cls: type[Method]) -> None:
@@ -271,6 +273,7 @@ def test_an_honest_method_is_not_accused(cls: type[Method]) -> None:
     assert report.passed, report.text()
 
 
+@pytest.mark.slow
 def test_an_honest_method_earns_a_plain_pass_wherever_one_can_be_had() -> None:
     outcomes = {result.name: result.outcome for result in check_method(methods.Honest).results}
     assert outcomes.pop("relabelling") == "note"
@@ -331,6 +334,7 @@ def test_state_bytes_are_recorded_and_their_growth_named(
     assert steps == {"label delay 1": 12, "label delay 3": 12, "continual": 6, "n_way_k_shot": 6}
 
 
+@pytest.mark.slow
 def test_checking_is_a_pure_function_and_leaves_global_state_alone() -> None:
     random.seed(1)
     np.random.seed(1)
@@ -343,6 +347,7 @@ def test_checking_is_a_pure_function_and_leaves_global_state_alone() -> None:
     assert check_method(methods.Honest, kinds=STREAMS).as_json() == first
 
 
+@pytest.mark.slow
 def test_a_protocol_gives_ways_image_shape_and_its_own_delay() -> None:
     report = check_method(methods.Honest, load_protocol("cifarfs_delay5").protocol, {"units": 4})
     assert report.tried_on == "random tasks: 5 ways, 3x32x32 images, label delays 1, 3 and 5; and on images of objects"
@@ -362,6 +367,7 @@ class _Skips(methods.HasAnUnusedParameter):
     skips = {"trainable": "the gate is set by hand", "pairing": "it works the delay out"}  # noqa: RUF012
 
 
+@pytest.mark.slow
 def test_a_check_that_the_method_declares_to_skip_is_skipped_with_its_reason(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

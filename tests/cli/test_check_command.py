@@ -22,6 +22,7 @@ def test_the_command_prints_a_table_and_exits_0_for_a_method_that_passes(capsys:
         assert check.name in shown
 
 
+@pytest.mark.slow
 def test_the_command_exits_3_with_the_reason_for_a_method_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
     file = Path(methods.__file__)
     assert main(["check", f"{file}:PairsTooLate", "--protocol", "omniglot_5way_online", "--json"]) == 3
@@ -31,6 +32,7 @@ def test_the_command_exits_3_with_the_reason_for_a_method_that_fails(capsys: pyt
     assert (failed["name"], failed["delay"]) == ("pairing", 3)
 
 
+@pytest.mark.slow
 def test_images_of_the_data_are_shown_where_a_data_root_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

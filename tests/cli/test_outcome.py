@@ -33,6 +33,7 @@ def rows(text: str) -> dict[str, str]:
     return dict(re.split(r" {2,}", line.strip(), maxsplit=1) for line in text.splitlines()[1:])
 
 
+@pytest.mark.slow
 def test_the_last_lines_tell_metrics_seeds_rank_difference_and_record(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +156,7 @@ def test_a_dry_run_refuses_options_that_no_method_can_be_built_with(capsys: pyte
     assert "cannot be built" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_rows_of_generated_data_leave_the_projects_boards_alone(capsys: pytest.CaptureFixture[str]) -> None:
     stand_in = ["--data", "stand-in"]
     text = printed(capsys, "run", "six.yaml", "--method", "count", "--threads", "1", *stand_in)

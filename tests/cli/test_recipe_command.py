@@ -55,6 +55,7 @@ def test_a_budget_that_is_left_out_is_replaced_by_the_next_smaller_and_that_is_s
         )
 
 
+@pytest.mark.slow
 def test_changes_are_shown_and_go_onto_the_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

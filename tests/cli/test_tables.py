@@ -83,6 +83,7 @@ def test_wrapping_keeps_words_whole_and_short_lines_as_they_are() -> None:
     assert wrap("a b\n" + "word " * 10, 21, "  ") == "a b\nword word word word\n  word word word word\n  word word"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [80, 140])
 @pytest.mark.parametrize(
     "words",
@@ -166,6 +167,7 @@ def test_where_there_is_no_board_those_of_the_project_are_shown_and_it_is_said_o
     assert "measured" in printed(capsys, "table", "norml", "2")
 
 
+@pytest.mark.slow
 def test_a_table_of_a_paper_as_markdown_and_csv(capsys: pytest.CaptureFixture[str]) -> None:
     rows = list(csv.DictReader(io.StringIO(printed(capsys, "table", "norml", "2", "--csv"))))
     assert {"column", "board", "measured", "published", "notes"} <= rows[0].keys()
@@ -214,6 +216,7 @@ def test_a_protocol_as_json_has_its_episode_step_by_step(capsys: pytest.CaptureF
     assert len(found["episode"]["classes"]) == 5
 
 
+@pytest.mark.slow
 def test_names_are_found_whatever_their_capitals(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert printed(capsys, "SHOW", "CIFARFS_Delay5", "--cache", str(tmp_path)).startswith("cifarfs_delay5: ")
     assert "passed" in printed(capsys, "check", "Chance", "--protocol", BOARD.upper())
@@ -259,6 +262,7 @@ def test_completion_knows_commands_options_and_names(capsys: pytest.CaptureFixtu
     assert "#compdef harness" in printed(capsys, "completion", "zsh")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_a_console_that_lacks_a_character_gets_another(encoding: str) -> None:
     env = {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(Path(cli.__file__).parents[2]), "COLUMNS": "80"}

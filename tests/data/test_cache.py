@@ -168,6 +168,7 @@ def test_the_fingerprint_without_masks_is_what_it_was_before_there_were_any() ->
     assert cache.fingerprint(decoded().images, decoded().tables) == FINGERPRINT
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_is_found_wherever_it_is(tmp_path: Path) -> None:
     whole = cache.load(MASKED, 1, WITH_MASKS, tmp_path)
     harmless = 0

@@ -53,6 +53,7 @@ def data_for(protocol: AnyProtocol) -> Dataset:
     return tiny_dataset(protocol.dataset, 8, 8, turned=not protocol.masks)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     st.sampled_from(KINDS).flatmap(lambda kind: protocols([kind])),
@@ -120,6 +121,7 @@ ON_MINE: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_a_run_on_episodes_from_a_file_scores_in_isolation_and_verifies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

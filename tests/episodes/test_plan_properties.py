@@ -197,6 +197,7 @@ def test_splits_of_real_data_share_no_image(name: str, data_root: Path, cache: P
 # Purity.
 
 
+@pytest.mark.slow
 @given(cases(), st.randoms(use_true_random=False))
 def test_an_episode_is_the_same_in_any_batch_and_any_order(case: Case, shuffler: random.Random) -> None:
     whole = case.plan()

@@ -122,6 +122,7 @@ def test_a_flip_only_mirrors(protocol: Any, seed: int, numbers: list[int]) -> No
     assert (same ^ mirrored).all()
 
 
+@pytest.mark.slow
 def test_flips_are_fair_and_every_crop_occurs() -> None:
     protocol = protocol_of("objects")
     words = philox.words(plan_key(protocol, "train", 0), np.arange(2000), AUGMENT, protocol.steps).flatten()

@@ -90,6 +90,7 @@ def test_support_sets_have_no_delay_to_grow_with() -> None:
     assert measured_cost(method, planned(protocol), later).growth_bytes_per_delay is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "protocol", "options"),
     [

@@ -53,6 +53,7 @@ def player(name: str, task: Task, **options: Any) -> Player:
     return Player(f"{FILE}:{name}", (FILE,), task, options, 0, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_worker_earns_the_bits_that_the_method_earns_here(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH", 8)
@@ -75,6 +76,7 @@ def test_a_worker_earns_the_bits_that_the_method_earns_here(name: str, monkeypat
     assert any(len(np.unique(values)) > 1 for values in here.values())
 
 
+@pytest.mark.slow
 def test_failures_are_reported_in_sentences_and_noise_is_thrown_away() -> None:
     task = Task(2, (1, 4, 4), "online_few_shot")
     with played(player("Trouble", task), bounds=Bounds(memory=8 << 30)) as remote:
@@ -95,6 +97,7 @@ def test_failures_are_reported_in_sentences_and_noise_is_thrown_away() -> None:
             remote.start(6)
 
 
+@pytest.mark.slow
 def test_a_method_that_hangs_is_ended() -> None:
     task = Task(2, (1, 4, 4), "online_few_shot")
     with (
@@ -105,12 +108,14 @@ def test_a_method_that_hangs_is_ended() -> None:
     assert remote.worker.process.returncode is not None
 
 
+@pytest.mark.slow
 def test_what_cannot_be_built_is_reported_in_the_words_of_building() -> None:
     with pytest.raises(UserError, match=r"Sums has no option 'unit'\. Did you mean 'units'"):  # noqa: SIM117
         with played(player("Sums", Task(2, (1, 4, 4), "online_few_shot"), unit=3)):
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_a_worker_finds_neither_data_nor_network_nor_this_process(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -140,6 +145,7 @@ def test_a_worker_finds_neither_data_nor_network_nor_this_process(
     assert (hidden / "secret").read_text() == "targets"
 
 
+@pytest.mark.slow
 def test_where_the_file_system_cannot_be_confined_the_worker_plays_and_that_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -156,6 +162,7 @@ def test_where_the_file_system_cannot_be_confined_the_worker_plays_and_that_is_s
     assert all(np.array_equal(found[name], each, equal_nan=True) for name, each in here.items())
 
 
+@pytest.mark.slow
 def test_a_fresh_worker_has_seen_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH", 4)
     protocol, source = PROTOCOLS["glyphs"], EpisodeSource(tiny_dataset("glyphs"))

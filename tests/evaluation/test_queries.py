@@ -148,6 +148,7 @@ def test_queries_of_a_method_with_a_state_are_independent(protocol: Any, data: s
     check_independence(built(Toy, protocol, episodes), episodes, data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", QUERIED)
 @pytest.mark.parametrize("name", REAL)
 @given(data=st.data())
@@ -189,6 +190,7 @@ class Unadapted(Toy):
         return state
 
 
+@pytest.mark.slow
 @given(protocols(("continual",)), st.data())
 def test_a_query_is_the_step_that_would_follow_the_last_one_of_the_stream(protocol: Any, data: st.DataObject) -> None:
     episodes = data.draw(episodes_of(protocol))

@@ -23,6 +23,7 @@ def run(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["file", "package", "package with a method"])
 @pytest.mark.parametrize("first", ["theirs", "ours"])
 def test_a_users_own_methods_hide_nothing(tmp_path: Path, form: str, first: str) -> None:

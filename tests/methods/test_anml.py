@@ -100,6 +100,7 @@ def plain_stream(net: ANML, x: Tensor, feedback: Tensor, delay: int) -> Tensor:
     return torch.stack(answers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("delay", [1, 3])
 def test_streams_and_their_meta_gradient_are_those_of_a_plain_loop(options: dict[str, Any], delay: int) -> None:

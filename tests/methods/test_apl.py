@@ -78,6 +78,7 @@ def held(net: APL, state: dict[str, Tensor], b: int) -> list[tuple[list[float], 
     return list(zip(state["embeddings"][b, :count].tolist(), state["labels"][b, :count].tolist(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("surprise", ["current", "cached"])
 @pytest.mark.parametrize(("delay", "memory"), [(1, 10_000), (3, 10_000), (3, 4), (20, 10_000)])
 def test_memory_and_answers_are_those_of_a_plain_list(delay: int, memory: int, surprise: str) -> None:

@@ -56,6 +56,7 @@ def test_the_fit_is_the_minimum_that_a_general_optimiser_finds(
         torch.testing.assert_close(found[b], expected, rtol=2e-3, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_the_solver_comes_as_near_as_its_steps_allow() -> None:
     features, target = problem(2, 25, 5, 30)
     exact = fitted(features, target, 5, 2.0, 2000)
@@ -83,6 +84,7 @@ def test_the_prior_is_fitted_to_the_layer_of_the_training_classes() -> None:
     assert built(variance=0.7).variance() == 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [1, 3])
 def test_each_answer_of_a_stream_is_fitted_to_all_labels_so_far(delay: int) -> None:
     net = built(delay, variance=5.0, steps=400)

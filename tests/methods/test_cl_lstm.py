@@ -160,6 +160,7 @@ def test_a_label_is_consumed_by_one_step_only() -> None:
     assert after["label"].tolist() == [-1, -1]
 
 
+@pytest.mark.slow
 def test_it_overfits_one_batch() -> None:
     """Four short episodes are learned by heart: gradients reach whatever is needed for that."""
     torch.manual_seed(0)

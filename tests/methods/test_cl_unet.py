@@ -96,6 +96,7 @@ def plain(net: CLUNet, x: Tensor, masks: Tensor, label_layer: int, size: tuple[i
     return torch.stack(answers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 def test_answers_and_gradients_are_those_of_a_plain_loop(options: dict[str, Any]) -> None:
     net, (x, masks) = a_net(**options), a_life()

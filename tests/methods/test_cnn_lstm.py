@@ -69,6 +69,7 @@ def test_the_pretraining_method_trains_the_conv_net_and_nothing_else(frozen: boo
     assert not any(torch.equal(statistics[1], torch.ones(4)) for statistics in each.method.conv.running_statistics())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [True, False])
 def test_the_pretext_leaves_what_maml_alone_would_have_learned(
     frozen: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -64,6 +64,7 @@ def test_an_empty_state_is_one_of_zeros(count: int) -> None:
     torch.testing.assert_close(*found)
 
 
+@pytest.mark.slow
 def test_its_gradient_is_that_of_finite_differences() -> None:
     driven, h, c, weight = (each.detach() for each in arguments())
     # Six places suffice to see neighbours and borders, two steps to see the state carried.

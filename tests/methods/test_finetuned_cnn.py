@@ -94,6 +94,7 @@ def plain_stream(net: FinetunedCNN, x: Tensor, masks: Tensor, delay: int, norm: 
     return torch.stack(rows, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [1, 2])
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 def test_every_mask_is_a_step_on_its_image_and_training_goes_through_it(options: dict[str, Any], delay: int) -> None:

@@ -47,6 +47,7 @@ def test_every_table_has_all_kinds_under_their_names() -> None:
     assert all(kind_of(model) == name for name, model in KINDS.items())
 
 
+@pytest.mark.slow
 def test_a_seventh_kind_is_validated_described_and_shown(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Revisit" in file_schema()["$defs"]
     assert cli.main(["validate", str(file)]) == 0

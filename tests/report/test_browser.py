@@ -92,6 +92,7 @@ def difference(found: Image.Image, wanted: Image.Image) -> float:
     return float(np.abs(a - b).mean() / np.abs(b - np.median(b)).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "colours"), WIDTHS.items())
 def test_pages_open_without_errors_or_requests_and_look_as_they_should(
     small_report: Path, browser: Any, screenshots: Path, width: int, colours: str
@@ -133,6 +134,7 @@ def check_rules(page: Any, paths: Iterable[Path], options: dict[str, Any] | None
     assert not found
 
 
+@pytest.mark.slow
 def test_the_rules_of_axe_are_met(small_report: Path, own_report: tuple[Path, float], browser: Any) -> None:
     site, _ = own_report
     others = [site / "index.html", next((site / "tables").glob("*figure_4*")), site / "boards/cifarfs_delay5.html"]
@@ -143,6 +145,7 @@ def test_the_rules_of_axe_are_met(small_report: Path, own_report: tuple[Path, fl
         check_rules(page, [small_report / "boards/cifarfs_delay5.html", *others[:2]], colours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_projects_own_pages_open_and_fit(own_report: tuple[Path, float], browser: Any, width: int) -> None:
     pages = sorted(own_report[0].rglob("*.html"))
@@ -194,6 +197,7 @@ def test_a_page_is_read_with_the_keyboard_alone(small_report: Path, browser: Any
         assert page.evaluate("location.hash") == "#main"
 
 
+@pytest.mark.slow
 def test_nothing_is_cut_off_in_print(small_report: Path, browser: Any) -> None:
     hidden = """[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1
         || box.getBoundingClientRect().right > innerWidth + 1).map(box => box.getAttribute('aria-label'))"""
@@ -204,6 +208,7 @@ def test_nothing_is_cut_off_in_print(small_report: Path, browser: Any) -> None:
             assert not page.evaluate(hidden), path.name
 
 
+@pytest.mark.slow
 def test_a_thousand_rows_can_be_used_and_sorted_within_a_second(tmp_path: Path, browser: Any) -> None:
     rows = (
         record(50 + n / 50, run=f"method-quick-s0-{n:08x}", method=f"method{n % 40}", options={"width": n},

@@ -91,6 +91,7 @@ def test_what_a_folder_says_is_text(tmp_path: Path, text: str) -> None:
     assert text_of(page).count(text) > 4
 
 
+@pytest.mark.slow
 def test_runs_are_reported_by_their_folders(finished: Path) -> None:
     assert cli.main(["report", str(finished), "--out", "site"]) == 0
     pages = [*Path("site").rglob("*.html")]

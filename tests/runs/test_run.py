@@ -68,6 +68,7 @@ def test_runs_of_two_seeds_read_their_protocol_once_and_compute_its_digest_once(
     assert calls == {"validated": 1, "_digest": 1}
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_record_scores_and_weights_and_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*WORDS, "--show-board"]) == 0
     folder = the_run()
@@ -88,6 +89,7 @@ def test_a_run_leaves_its_record_scores_and_weights_and_a_row(capsys: pytest.Cap
     assert "57.4" in printed  # the published row
 
 
+@pytest.mark.slow
 def test_the_log_of_a_training_is_json_to_the_letter_with_a_loss_once_there_is_one() -> None:
     def refused(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
@@ -103,6 +105,7 @@ def test_the_log_of_a_training_is_json_to_the_letter_with_a_loss_once_there_is_o
     assert all(entry["loss"] is None for entry in started)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(WORDS) == 0
     weights = the_run() / "weights.safetensors"
@@ -282,6 +285,7 @@ def test_a_method_without_parameters_needs_no_training_and_keeps_no_checkpoint()
     assert record.cost.parameters == 0
 
 
+@pytest.mark.slow
 def test_a_method_told_the_delay_is_marked() -> None:
     assert cli.main([*WORDS, "--method", "opn"]) == 0
     assert "label delay told" in record_of(the_run()).marks
@@ -297,6 +301,7 @@ class Skipping(Count):
 """
 
 
+@pytest.mark.slow
 def test_a_check_that_the_method_declares_to_skip_is_a_mark_on_its_row() -> None:
     Path("mine.py").write_text(SKIPPING % "label timing")
     assert cli.main([*WORDS, "--method", "mine.py:Skipping"]) == 0

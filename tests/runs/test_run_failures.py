@@ -127,6 +127,7 @@ def largest_file(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, old)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_before_the_first_checkpoint(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with largest_file(4000):
         assert cli.main(words("late")) == 1
@@ -146,6 +147,7 @@ def no_space_in_rust() -> None:
     raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "name", "fail", "at", "done"),
     [
@@ -219,6 +221,7 @@ def test_a_run_folder_whose_name_is_too_long_is_said_before_training(
     assert not list(Path().rglob("run.json")), "nothing was begun"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", [0o022, 0o027, 0o002])
 def test_a_run_folder_and_its_files_have_the_modes_of_the_umask(mask: int) -> None:
     before = os.umask(mask)
@@ -291,6 +294,7 @@ def on_birds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return words("late")
 
 
+@pytest.mark.slow
 def test_data_that_vanish_between_two_sessions_are_named_and_nothing_is_lost(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -313,6 +317,7 @@ def test_data_that_vanish_between_two_sessions_are_named_and_nothing_is_lost(
         assert (run_folder() / name).read_bytes() == (whole / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_data_that_vanish_while_a_run_is_going_on_do_not_disturb_it(monkeypatch: pytest.MonkeyPatch) -> None:
     command = on_birds(monkeypatch)
     assert cli.main([*command, "--out", "whole", "--no-board"]) == 0
@@ -339,6 +344,7 @@ def numpy() -> None:
     np.empty(2**55)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fail", [cuda, cpu, numpy])
 @pytest.mark.parametrize(("name", "done"), [("advance", 3), ("evaluate", tiny_runs.UPDATES)])
 def test_no_memory_left(

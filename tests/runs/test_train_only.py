@@ -19,6 +19,7 @@ def last_json(capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_a_training_scores_no_test_episode_and_its_run_goes_on_to_the_record_of_one_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -56,6 +57,7 @@ def test_a_training_scores_no_test_episode_and_its_run_goes_on_to_the_record_of_
     assert [each for each in record["marks"] if "searched" not in each] == alone["marks"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--train-only", "--searched=3"])
 def test_a_method_without_parameters_has_nothing_to_search(
     option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

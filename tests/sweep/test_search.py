@@ -100,6 +100,7 @@ def history(searches: Searches) -> list[Trial]:
     return state.trials
 
 
+@pytest.mark.slow
 def test_the_best_of_all_trials_is_run_under_every_seed_and_says_so(here: Path, cache: Path) -> None:
     searches = planned_in(cache)
     trained, best = driven(searches)
@@ -140,6 +141,7 @@ def test_an_interrupted_search_draws_what_it_would_have_drawn(here: Path, cache:
     assert history(other) != history(whole)[:4]
 
 
+@pytest.mark.slow
 def test_more_trials_go_on_from_those_that_there_are(here: Path, cache: Path) -> None:
     few, more = planned_in(cache, SWEEP.replace("trials: 4", "trials: 2")), planned_in(cache)
     assert few.studies[0].name == more.studies[0].name
@@ -155,6 +157,7 @@ FEW_VALUES = (
 )
 
 
+@pytest.mark.slow
 def test_equal_trials_are_trained_once_and_failed_ones_count(here: Path, cache: Path) -> None:
     searches = planned_in(cache, FEW_VALUES.replace("trials: 4", "trials: 6"))
     waiting = searches.first()
@@ -175,6 +178,7 @@ def test_equal_trials_are_trained_once_and_failed_ones_count(here: Path, cache: 
     assert set(states) == {(4, "done"), (7, "failed")}
 
 
+@pytest.mark.slow
 def test_values_that_cannot_be_together_are_a_failed_trial(here: Path, cache: Path) -> None:
     recipe = Path("cl_lstm.yaml")
     recipe.write_text(recipe.read_text().replace("      batch: 2\n", "      batch: 2\n      optimizer: {name: sgd}\n"))
@@ -196,6 +200,7 @@ def test_values_that_cannot_be_together_are_a_failed_trial(here: Path, cache: Pa
     assert any("momentum: adam has none" in line for line in said)
 
 
+@pytest.mark.slow
 def test_nothing_that_was_made_with_test_episodes_is_read(
     here: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +253,7 @@ def studies_of(text: str, cache: Path) -> Iterator[PlannedStudy]:
     yield from planned_in(cache, text).studies
 
 
+@pytest.mark.slow
 def test_trials_of_other_ranges_or_samplers_are_of_another_study(here: Path, cache: Path) -> None:
     changes = [("1e-1", "2e-1"), ("at_once: 2", "at_once: 3"), ("batch: 4", "batch: 2"), ("[3, 4]", "[4, 3]")]
     names = {each.name for old, new in [("", ""), *changes] for each in studies_of(SWEEP.replace(old, new), cache)}

@@ -397,6 +397,7 @@ def test_every_cell_can_be_filled(name: str, tmp_path: Path) -> None:
 # The command
 
 
+@pytest.mark.slow
 def test_the_command_lists_prints_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["table"]) == 0
     assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[2:]] == list(PRINTED)

@@ -84,6 +84,7 @@ def test_a_run_that_fails_ends_without_a_record(here: Path) -> None:
     assert [each["event"] for each in log()].count("update") > 0
 
 
+@pytest.mark.slow
 def test_tensorboard_files_hold_the_numbers_of_the_log(here: Path) -> None:
     pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -159,6 +160,7 @@ def test_a_tracker_that_cannot_start_is_an_error_in_a_sentence(here: Path) -> No
         run(callbacks=[Guarded("mlflow", Breaking("start"))])
 
 
+@pytest.mark.slow
 def test_a_tracker_that_fails_later_does_not_end_the_run(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     breaking = Breaking("update")
     assert run(callbacks=[Guarded("wandb", breaking)]).record.status == "done"

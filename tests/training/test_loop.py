@@ -95,6 +95,7 @@ def test_a_finished_training_is_not_trained_on(tmp_path: Path) -> None:
     assert_same(weights(again), weights(first))
 
 
+@pytest.mark.slow
 def test_a_run_is_a_function_of_its_seed_and_nothing_else(tmp_path: Path) -> None:
     results = []
     for name, seed, elsewhere in (("a", 0, 11), ("b", 0, 12), ("c", 1, 13)):
@@ -152,6 +153,7 @@ def test_stages_follow_each_other_with_their_own_episodes(tmp_path: Path) -> Non
     assert seen[-1] == ("the protocol", 12)
 
 
+@pytest.mark.slow
 def test_a_stage_ends_early_once_its_loss_is_low(tmp_path: Path) -> None:
     stages = [{**STAGES[2], "episodes": 400, "until_loss": 100.0}, STAGES[3]]
     progress = train(training(tmp_path, stages=stages))
@@ -266,6 +268,7 @@ def test_a_stage_cannot_move_the_delay_of_a_method_that_is_told_it(tmp_path: Pat
         train(each)
 
 
+@pytest.mark.slow
 def test_an_objective_on_classes_learns_the_training_classes(tmp_path: Path) -> None:
     losses: list[float | None] = []
     stages = [{"name": "classes", "objective": "classes", "episodes": 1600, "batch": 16}]

@@ -164,6 +164,7 @@ def test_a_part_can_be_for_runs_that_begin_from_weights(tmp_path: Path) -> None:
     assert load_budget(path, protocol, "quick").batch == 5
 
 
+@pytest.mark.slow
 def test_a_stage_without_the_distractor_shows_the_target_alone() -> None:
     """The curriculum of segmentation: first without, then with distractors."""
     protocol = protocol_as(SegmentationDistractors, "fss1000_distractors")

@@ -98,6 +98,7 @@ def stage_of(method: str, folder: Path) -> RunningStage:
     return begin_stage(training, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", TRAINED)
 def test_an_update_keeps_its_budget_of_reads_and_copies(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -98,6 +98,7 @@ def test_the_command_ends_with_one_sentence_where_a_precision_is_not_there(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_updates_round_as_the_recipe_says_and_validation_is_in_fp32(tmp_path: Path) -> None:
     from harness.training.loop import train
 

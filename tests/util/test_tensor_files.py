@@ -59,6 +59,7 @@ except RunError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
     """A limit on the size of files stands in for a full disk."""
     assert resource.RLIMIT_FSIZE is not None

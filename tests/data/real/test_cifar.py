@@ -281,6 +281,7 @@ def test_a_download_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert not (tmp_path / "cache" / "downloads" / CIFAR100.filename).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("three_images")
 def test_nothing_is_written_outside_the_cache(tmp_path: Path) -> None:
     parquet(tmp_path / "root")

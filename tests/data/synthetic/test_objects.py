@@ -20,6 +20,7 @@ def data(cache: Path) -> Dataset:
     return load_dataset("objects_supervised", cache=cache)
 
 
+@pytest.mark.slow
 def test_pixels_and_classes_are_the_same_on_every_machine(data: Dataset) -> None:
     assert data.fingerprint == FINGERPRINT
 
@@ -40,6 +41,7 @@ def test_train_and_test_have_the_same_classes_and_no_image_in_common(data: Datas
     assert len(set(data.image_ids)) == len(data.images)
 
 
+@pytest.mark.slow
 def test_no_image_is_repeated_or_taken_from_the_stand_in_of_few_shot_protocols(data: Dataset) -> None:
     images = {image.tobytes() for image in data.images}
     assert len(images) == len(data.images)
@@ -69,6 +71,7 @@ def test_every_class_differs_from_its_like_in_shape_or_texture_alone() -> None:
     assert {kind.colours[0] for kind in kinds} == {"teal"}
 
 
+@pytest.mark.slow
 def test_the_cache_of_a_set_without_validation_is_read_back(data: Dataset, tmp_path: Path) -> None:
     again = [load_dataset("objects_supervised", cache=tmp_path) for _ in range(2)]
     assert {each.fingerprint for each in again} == {data.fingerprint}
