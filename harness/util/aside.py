@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.util.confinement import bubblewrap, confine, environment, import_paths, uncovered, wrapped
 from harness.util.errors import HarnessError, RunError, UserError, VerificationError
+from harness.util.option_names import in_shell, named_for_shell
 from harness.util.shown_text import shown
 
 _ERRORS: tuple[type[HarnessError], ...] = (UserError, VerificationError, RunError)
@@ -47,7 +48,7 @@ def aside(
             start_new_session=True,
         )
         try:
-            process.communicate(pickle.dumps((function, arguments)), seconds)
+            process.communicate(pickle.dumps((function, arguments, in_shell())), seconds)
         except subprocess.TimeoutExpired:
             raise RunError(f"the method gave no account of itself within {seconds:g} seconds") from None
         except BrokenPipeError:
@@ -74,8 +75,9 @@ def main() -> None:
     if how:
         confine(hidden)
     try:
-        function, arguments = pickle.loads(request)
-        said: list[Any] = ["", function(*arguments)]
+        function, arguments, shell = pickle.loads(request)
+        with named_for_shell(shell):
+            said: list[Any] = ["", function(*arguments)]
     except HarnessError as error:
         said = [next((each.__name__ for each in _ERRORS if isinstance(error, each)), RunError.__name__), str(error)]
     except BaseException as error:

@@ -12,10 +12,13 @@ _in_shell = False
 
 
 @contextmanager
-def named_for_shell() -> Iterator[None]:
-    """In the block, options are named as on the command line; elsewhere as arguments of the Python API."""
+def named_for_shell(shell: bool = True) -> Iterator[None]:
+    """In the block, options are named as on the command line; elsewhere as arguments of the Python API.
+
+    A process that works for another is given what `in_shell` is there.
+    """
     global _in_shell
-    before, _in_shell = _in_shell, True
+    before, _in_shell = _in_shell, shell
     try:
         yield
     finally:

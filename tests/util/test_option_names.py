@@ -8,6 +8,7 @@ import pytest
 
 import harness
 from harness import cli
+from harness.util.aside import aside
 from harness.util.option_names import in_shell, named_for_shell, option, switch
 
 
@@ -39,3 +40,10 @@ def test_the_same_error_names_a_flag_in_a_shell_and_an_argument_in_python(
     assert "leave --resume out to begin one" in capsys.readouterr().err
     with pytest.raises(harness.UserError, match="leave resume=True out to begin one"):
         harness.run("cifarfs_delay5", "count", data="stand-in", resume=True)
+
+
+@pytest.mark.slow
+def test_a_process_that_looks_at_a_method_names_options_as_this_one_does() -> None:
+    assert aside(option, "data-root", "DIR") == "data_root=DIR"
+    with named_for_shell():
+        assert aside(option, "data-root", "DIR") == "--data-root DIR"
