@@ -98,7 +98,7 @@ def _cell(name: str, text: str, place: int, entry: Entry, metric: bool, run: Cal
     if name == "budget" and text != NOTHING:
         return Cell(text, badge=newest.budget if newest.budget in {"smoke", "quick", "day", "full"} else "other")
     if name == "marks":
-        return Cell(text, style="wide", marks=[explained(mark) for mark in marks_of(entry)])
+        return Cell(text, style="marks", marks=[explained(mark) for mark in marks_of(entry)])
     if name == "run":
         return Cell(text, code=True)
     values: dict[str, float | None] = {
