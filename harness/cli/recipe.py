@@ -164,6 +164,8 @@ def _described(
         "parameters": parameters,
         "batch": budget.batch,
         "optimizer": budget.optimizer.model_dump(),
+        "clip_value": budget.clip_value,
+        "clip_tensor_norm": budget.clip_tensor_norm,
         "clip_norm": budget.clip_norm,
         "augment": budget.augment,
         "episodes": budget.episodes,
@@ -201,7 +203,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         "budget": f"{found['budget']}, hash {found['recipe_hash'][:12]}",
         "options": _pairs(found["options"]) or "those of the method",
         "parameters": "known once the data are decoded" if found["parameters"] is None else f"{found['parameters']:,}",
-        "optimizer": f"{_pairs(optimizer)}, batch {found['batch']}, clip_norm {found['clip_norm'] or 'none'}",
+        "optimizer": f"{_pairs(optimizer)}, batch {found['batch']}, {_clipping(found)}",
         "augment": ", ".join(found["augment"]) or "none",
         "validation": looks,
         "marks": "; ".join(found["marks"]) or "none",
@@ -223,6 +225,11 @@ def _lines(found: dict[str, Any]) -> list[str]:
         )
     lines += [f"left out: {each['stage']}: {each['reason']}" for each in found["left_out"]]
     return lines
+
+
+def _clipping(found: dict[str, Any]) -> str:
+    finer = [f"{key} {found[key]}" for key in ("clip_value", "clip_tensor_norm") if found[key] is not None]
+    return ", ".join([*finer, f"clip_norm {found['clip_norm'] or 'none'}"])
 
 
 def time_line(time: dict[str, Any] | None, measured_by: str = "--time-it") -> str:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.method.source import class_hash
+from harness.training.clipping import Clipping
 from harness.training.feature_cache import FeatureCache
 from harness.training.objectives import ClassesObjective
 from harness.training.stages import RunningStage
@@ -103,7 +104,7 @@ class CachedStage:
         """SHA-256 (hex) of everything that the features at the end of the stage are a function of."""
         training, spec = self.running.training, self.running.spec
         budget, dataset = training.budget, training.source.dataset
-        optimizer = spec.optimizer or budget.optimizer
+        optimizer, clipping = spec.optimizer or budget.optimizer, Clipping.of(spec, budget)
         settings = {
             "version": VERSION,
             "data": [dataset.fingerprint, dataset.card.mean, dataset.card.std],
@@ -113,8 +114,11 @@ class CachedStage:
             "start": content_of(start),
             "stage": spec.model_dump(mode="json", include={"episodes", "until_loss", "schedule", "warmup"}),
             "batch": self.running.batch,
-            "optimizer": {**optimizer.model_dump(mode="json"), "lr": spec.lr or optimizer.lr},
-            "clip_norm": spec.clip_norm or budget.clip_norm,
+            "optimizer": {
+                **optimizer.model_dump(mode="json", exclude={"weight_decay_of"}),
+                "lr": spec.lr or optimizer.lr,
+            },
+            "clip_norm": clipping.norm,
             "augment": sorted(budget.augment),
             "seed": [training.seed, progress.stage, progress.updates],
             "computes": self._probe(),
@@ -124,6 +128,11 @@ class CachedStage:
                 torch.get_float32_matmul_precision(),
             ],
         }
+        # What came later is in the key where it is in use, so that keys without it are what they were.
+        more = {"clip_value": clipping.value, "clip_tensor_norm": clipping.tensor_norm}
+        settings |= {name: bound for name, bound in more.items() if bound is not None}
+        if optimizer.weight_decay_of != "all":
+            settings["weight_decay_of"] = optimizer.weight_decay_of
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
     def _probe(self) -> str:

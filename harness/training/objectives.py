@@ -39,7 +39,7 @@ class Objective(Protocol):
 
     @property
     def clipped(self) -> nn.Module:
-        """The module whose gradient `clip_norm` bounds."""
+        """The module whose gradient is clipped."""
         ...
 
     @property

@@ -47,6 +47,11 @@ class Optimizer(Strict):
     name: Literal["adam", "adamw", "sgd"] = "adam"
     lr: Rate = Field(1e-3, description="learning rate at the start of a stage")
     weight_decay: NotNegative = 0.0
+    weight_decay_of: Literal["all", "matrices"] = Field(
+        "all",
+        description="what weight_decay shrinks: all parameters, or those of two and more dimensions alone (kernels and "
+        "matrices; not biases, scales and shifts)",
+    )
     momentum: NotNegative = Field(0.0, description="sgd only")
 
     @model_validator(mode="after")
@@ -85,6 +90,8 @@ class Stage(Strict):
     warmup: Updates = Field(0, description="updates of linear rise at the start")
     batch: Batch | None = Field(None, description="episodes an update, if not the budget's")
     optimizer: Optimizer | None = Field(None, description="the optimiser, if not the budget's")
+    clip_value: Positive | None = Field(None, description="largest size of an entry, if not the budget's")
+    clip_tensor_norm: Positive | None = Field(None, description="largest norm of a parameter's, if not the budget's")
     clip_norm: Positive | None = Field(None, description="largest norm of the gradient, if not the budget's")
     classes_weight: Positive | None = Field(
         None,
@@ -113,7 +120,11 @@ class Budget(Strict):
     options: dict[str, Any] = Field({}, description="options of the method under this budget")
     batch: Batch = Field(16, description="episodes an update")
     optimizer: Optimizer = Optimizer()
-    clip_norm: Positive | None = Field(None, description="largest norm of the gradient")
+    clip_value: Positive | None = Field(None, description="largest size of an entry of the gradient, clipped by itself")
+    clip_tensor_norm: Positive | None = Field(
+        None, description="largest norm of each parameter's gradient by itself, after clip_value"
+    )
+    clip_norm: Positive | None = Field(None, description="largest norm of the whole gradient, after both of these")
     augment: list[Literal["flip", "crop"]] = Field([], description="augmentation of training images")
     precision: Precision = Field(
         "fp32",

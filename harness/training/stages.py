@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from harness.protocol.models import AnyProtocol
+from harness.training.clipping import Clipping
 from harness.training.objective_of_stage import objective_of_stage
 from harness.training.objectives import Loss, Objective
 from harness.training.recipe import Optimizer, Stage, staged
@@ -72,9 +74,7 @@ class RunningStage:
                 f"{type(training.method).__name__} nothing to train"
             )
         loss.minimised.backward()
-        clip_norm = spec.clip_norm or training.budget.clip_norm
-        if clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.objective.clipped.parameters(), clip_norm)
+        Clipping.of(spec, training.budget).apply(self.objective.clipped)
         self.optimizer.step()
         progress.count(self.batch)
         if self.reads_late:
@@ -180,18 +180,22 @@ def stage_protocol(training: Training, stage: Stage) -> AnyProtocol:
 
 
 def _optimizer(settings: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    groups: list[Any] = list(parameters)
+    if settings.weight_decay_of == "matrices":
+        decayed, others = ([each for each in parameters if (each.dim() > 1) == matrix] for matrix in (True, False))
+        groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     # One kernel for all parameters on a GPU; on a CPU it would save at most a few per cent, and train to other bits.
     fused = True if parameters and all(each.is_cuda for each in parameters) else None
     if settings.name == "sgd":
         return torch.optim.SGD(
-            parameters,
+            groups,
             lr=settings.lr,
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
             fused=fused,
         )
     kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=fused)
+    return kind(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=fused)
 
 
 def _where(stage: RunningStage, progress: Progress, update: int) -> str:

@@ -121,6 +121,9 @@ CHANGED: dict[str, dict[str, Any]] = {
     "augmentation": {"augment": []},
     "clipping": {"clip_norm": 1.0},
     "clipping of the stage": {"stages": [{**CLASSES, "clip_norm": 0.1}]},
+    "clipping of each parameter": {"clip_tensor_norm": 0.1},
+    "clipping of each entry": {"clip_value": 0.01},
+    "what decays": {"optimizer": {"weight_decay": 0.1, "weight_decay_of": "matrices"}},
     "what came before": {"stages": [EPISODES, CLASSES]},
 }
 

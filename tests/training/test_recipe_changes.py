@@ -54,6 +54,8 @@ def test_a_change_is_of_every_stage_and_one_with_a_name_of_that_stage(tmp_path: 
     assert {(stage.episodes, stage.warmup) for stage in shape.stages} == {(7, 2)}
     other = resolved(tmp_path, {"augment": ["flip"], "validation.every": 50, "clip_norm": 3}).budget
     assert (other.augment, other.validation and other.validation.every, other.clip_norm) == (["flip"], 50, 3)
+    finer = resolved(tmp_path, {"clip_norm": None, "clip_value": 10, "the protocol.clip_tensor_norm": 5}).budget
+    assert (finer.clip_norm, finer.clip_value, finer.stages[-1].clip_tensor_norm) == (None, 10, 5)
 
 
 def test_settings_of_an_optimiser_are_taken_together(tmp_path: Path) -> None:
