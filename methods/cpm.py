@@ -15,7 +15,7 @@ from methods.nn import label_pairing
 from methods.nn.backbones import Conv4
 from methods.nn.feature_net import FeatureNet
 from methods.nn.lstm_cell import recurrent
-from methods.nn.novelty import UNSEEN, among_seen, loss_among_seen, nearest
+from methods.nn.novelty import UNSEEN, MeanOver, among_seen, loss_among_seen, nearest
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,10 @@ class CPM(FeatureNet, Method):
         biases start at 1 and -1: the paper's form) or 'context' (g = m, an ablation of theirs).
     write : 'dense' (as above, the source's) or 'sparse' (prototypes of other classes stay as they are).
     unknown_weight : weight of the "unknown" loss; 1 in the source.
+    mean_over : what the loss is a mean over: 'episodes', of the sum over each one's steps, or 'steps', the source's:
+        the mean over the steps of seen classes and, for the "unknown" loss, that over all, of all episodes together.
+        The norm 5 at which the source clips the gradient of each parameter by itself (`clip_tensor_norm` in recipes),
+        and the weight decay 1e-5 of its matrices and kernels (`weight_decay_of: matrices`), belong to that scale.
     """
 
     needs_label_delay = True
@@ -71,8 +75,10 @@ class CPM(FeatureNet, Method):
         fuse: Literal["add", "gate", "context"] = "add",
         write: Literal["dense", "sparse"] = "dense",
         unknown_weight: float = 1.0,
+        mean_over: MeanOver = "episodes",
     ) -> None:
         super().__init__(task)
+        self.mean_over: MeanOver = mean_over
         self.fuse, self.write, self.unknown_weight = fuse, write, unknown_weight
         self.encode = Conv4(task.image_shape[0], channels, final_relu=False)
         self.dim = self.encode.features(task.image_shape)
@@ -152,7 +158,7 @@ class CPM(FeatureNet, Method):
         """Cross-entropy among seen classes at steps whose class was seen; in streams, the "unknown" loss at all."""
         logits = logits.float()
         unknown = -nearest(logits) if self.meets_new else None
-        return loss_among_seen(logits, batch, unknown, self.unknown_weight)
+        return loss_among_seen(logits, batch, unknown, self.unknown_weight, self.mean_over)
 
     def _look(self, features: Tensor, state: State) -> tuple[_Seen, State]:
         """Features [T, B, D] in their context, and the LSTM's memory after them."""

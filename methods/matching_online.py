@@ -17,7 +17,7 @@ from harness.training.interface import Batch
 from methods.nn.attention import class_logits
 from methods.nn.backbones import Conv4
 from methods.nn.memory_bank import MemoryBank
-from methods.nn.novelty import UNSEEN, among_seen, loss_among_seen, nearest
+from methods.nn.novelty import UNSEEN, MeanOver, among_seen, loss_among_seen, nearest
 
 
 class MatchingOnline(MemoryBank):
@@ -40,6 +40,7 @@ class MatchingOnline(MemoryBank):
     similarity : 'cosine' or 'euclidean' (softmax over -|h - e_i|^2, without the factor; the source knows both).
     scale, learned_scale : the factor 7.5 of the cosines, and whether it is trained.
     unknown_weight : weight of the "unknown" loss; 1 in the source.
+    mean_over : what the loss is a mean over, as in `CPM`: 'episodes', or 'steps' as in the source.
     """
 
     feature_net = "encode"
@@ -52,8 +53,10 @@ class MatchingOnline(MemoryBank):
         scale: float = 7.5,
         learned_scale: bool = False,
         unknown_weight: float = 1.0,
+        mean_over: MeanOver = "episodes",
     ) -> None:
         super().__init__(task)
+        self.mean_over: MeanOver = mean_over
         self.similarity, self.unknown_weight = similarity, unknown_weight
         self.encode = Conv4(task.image_shape[0], channels)
         self.dim = self.encode.features(task.image_shape)
@@ -66,7 +69,7 @@ class MatchingOnline(MemoryBank):
         """Cross-entropy among seen classes at steps whose class was seen; in streams, the "unknown" loss at all."""
         logits = logits.float()
         unknown = -nearest(logits) if self.meets_new else None
-        return loss_among_seen(logits, batch, unknown, self.unknown_weight)
+        return loss_among_seen(logits, batch, unknown, self.unknown_weight, self.mean_over)
 
     def stream_samples(self, x: Tensor) -> Tensor:
         # Step after step, not episode after episode: sums over a batch keep the order of rounding of older weights.

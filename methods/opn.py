@@ -12,7 +12,7 @@ from harness.method.interface import Task
 from harness.training.interface import Batch
 from methods.nn.backbones import Conv4
 from methods.nn.class_means import ClassMeans
-from methods.nn.novelty import among_seen, loss_among_seen, nearest
+from methods.nn.novelty import MeanOver, among_seen, loss_among_seen, nearest
 
 
 class OPN(ClassMeans):
@@ -32,6 +32,7 @@ class OPN(ClassMeans):
     channels : width of the conv net (`Conv4`).
     similarity : 'euclidean' (the source's choice for Omniglot) or 'cosine' (its choice for natural images).
     unknown_weight : weight of the "unknown" loss; 1 in the source.
+    mean_over : what the loss is a mean over, as in `CPM`: 'episodes', or 'steps' as in the source.
     """
 
     feature_net = "encode"
@@ -42,8 +43,10 @@ class OPN(ClassMeans):
         channels: int = 64,
         similarity: Literal["euclidean", "cosine"] = "euclidean",
         unknown_weight: float = 1.0,
+        mean_over: MeanOver = "episodes",
     ) -> None:
         super().__init__(task)
+        self.mean_over: MeanOver = mean_over
         self.similarity, self.unknown_weight = similarity, unknown_weight
         conv = Conv4(task.image_shape[0], channels)
         self.encode: nn.Module = conv
@@ -60,7 +63,7 @@ class OPN(ClassMeans):
         """Cross-entropy among seen classes at steps whose class was seen; in streams, the "unknown" loss at all."""
         logits = logits.float()
         unknown = (-nearest(logits) - self.beta) / self.gamma if self.meets_new else None
-        return loss_among_seen(logits, batch, unknown, self.unknown_weight)
+        return loss_among_seen(logits, batch, unknown, self.unknown_weight, self.mean_over)
 
     def logits(self, features: Tensor, means: Tensor, counts: Tensor) -> Tensor:
         features, prototypes = features.unsqueeze(-2), means.unsqueeze(-3)

@@ -69,7 +69,8 @@ def test_nothing_to_clip_is_no_fault() -> None:
 
 def updated(folder: Path, stage: dict[str, Any], **changes: Any) -> Training:
     """A training after its one update of plain gradient descent at the rate 1."""
-    budget = {"optimizer": {"name": "sgd", "lr": 1.0}, "clip_norm": None, "augment": [], "validation": None}
+    plain: dict[str, Any] = {"clip_norm": None, "augment": [], "validation": None}
+    budget = {**plain, "optimizer": {"name": "sgd", "lr": 1.0}}
     each = training(folder, **{**budget, "stages": [{**STAGE, **stage}], **changes})
     begin_stage(each, 0).advance(Progress())
     return each
