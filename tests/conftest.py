@@ -37,8 +37,9 @@ def _threads_as_before(_one_thread: None) -> Iterator[None]:
     """A test that leaves torch with more threads changes the last bits of those after it, and fails itself instead."""
     import torch
 
+    threads = torch.get_num_threads  # before a test puts another in its place
     yield
-    left = torch.get_num_threads()
+    left = threads()
     torch.set_num_threads(1)
     assert left == 1, f"torch is left with {left} threads"
 

@@ -15,6 +15,7 @@ from harness.data.dataset import ClassTable, Dataset
 from harness.episodes import one_pass
 from harness.episodes.ahead import PlansAhead
 from harness.episodes.changes import AUGMENTATIONS, changed, drawn_changes
+from harness.episodes.mapped_pages import mapped_pages
 from harness.episodes.plan import AUGMENT, SINGLE, EpisodePlan, plan_key
 from harness.protocol.models import AnyProtocol
 from harness.util import philox
@@ -56,6 +57,7 @@ class EpisodeSource:
         self.device = torch.device(device)
         self._images = _shared(dataset.images).to(self.device)
         self._masks = None if dataset.masks is None else _shared(dataset.masks).to(self.device)
+        self._pages = mapped_pages(dataset.images, dataset.masks) if self.device.type == "cpu" else None
         self._plans = PlansAhead()
         card = dataset.card
         scale = torch.tensor(card.std, device=self.device) * 255
@@ -106,6 +108,7 @@ class EpisodeSource:
         changes = drawn_changes(_rotations(table, plan), None, ())
         image, *more = packed_to_device([plan.image.T, *([] if changes is None else [changes])], self.device)
         pixels = _selected(self._images, image.flatten(), *more)
+        self._looked_at(len(pixels))
         return pixels.unflatten(0, image.shape), plan
 
     def images(
@@ -146,13 +149,19 @@ class EpisodeSource:
         x = self._empty(len(image))
         if self._one_pass is not None and x.numel() >= one_pass.LEAST:
             self._one_pass.into(x, image.numpy(), None if changes is None else changes.numpy())
+            self._looked_at(len(image))
             return x
         size = max(1, _CACHED // x[0].numel()) if self.device.type == "cpu" else len(image)
         for first in range(0, len(image), size):
             part = slice(first, first + size)
             pixels = _selected(self._images, image[part], None if changes is None else changes[part])
             torch.addcmul(self._shift, x[part].copy_(pixels), self._scale, out=x[part])
+        self._looked_at(len(image))
         return x
+
+    def _looked_at(self, images: int) -> None:
+        if self._pages is not None:
+            self._pages.looked_at(images, self._images[0].numel())
 
     @cached_property
     def _one_pass(self) -> one_pass.OnePass | None:

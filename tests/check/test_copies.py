@@ -35,7 +35,7 @@ def _views() -> nn.Module:
     "module",
     [
         nn.LSTM(3, 4, 2),
-        nn.Sequential(nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last), nn.BatchNorm2d(4)).eval(),  # type: ignore[call-overload]
+        nn.Sequential(nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last), nn.BatchNorm2d(4)).eval(),
         _tied(),
         _views(),
         Holder({"a": torch.ones(2, dtype=torch.int64), "b": (torch.zeros(0), None)}),
