@@ -19,7 +19,7 @@ from harness.episodes.mapped_pages import mapped_pages
 from harness.episodes.plan import AUGMENT, SINGLE, EpisodePlan, plan_key
 from harness.protocol.models import AnyProtocol
 from harness.util import philox
-from harness.util.device_copy import packed_to_device
+from harness.util.device_copy import packed_to_device, tensor_to_device
 from harness.util.errors import UserError
 
 __all__ = ["AUGMENTATIONS", "EpisodeSource", "Episodes"]
@@ -49,15 +49,20 @@ class Episodes:
 class EpisodeSource:
     """Episodes of one data set on one device; the uint8 images are moved there once.
 
+    Images that would take more than half of a GPU's free memory stay on the host, and those of each batch are copied
+    by pinned memory while the GPU is busy with the batch before.
+
     Every call is a pure function of its arguments; what is planned ahead (`PlansAhead`) makes it faster alone.
     """
 
     def __init__(self, dataset: Dataset, device: torch.device | str = "cpu") -> None:
         self.dataset = dataset
         self.device = torch.device(device)
-        self._images = _shared(dataset.images).to(self.device)
-        self._masks = None if dataset.masks is None else _shared(dataset.masks).to(self.device)
-        self._pages = mapped_pages(dataset.images, dataset.masks) if self.device.type == "cpu" else None
+        masks = dataset.masks
+        self._home = _home(self.device, dataset.images.nbytes + (0 if masks is None else masks.nbytes))
+        self._images = _shared(dataset.images).to(self._home)
+        self._masks = None if masks is None else _shared(masks).to(self._home)
+        self._pages = mapped_pages(dataset.images, masks) if self._home.type == "cpu" else None
         self._plans = PlansAhead()
         card = dataset.card
         scale = torch.tensor(card.std, device=self.device) * 255
@@ -86,8 +91,8 @@ class EpisodeSource:
             words = philox.words(plan_key(protocol, split, seed), plan.episode, AUGMENT, plan.steps).T.flatten()
         changes = drawn_changes(_rotations(table, plan), words, augment)
         # Time first, so that the pixels come out as [T, B, ...] without a copy.
-        arrays = [plan.image.T, plan.target.T, plan.scored, plan.classes, *([] if changes is None else [changes])]
-        image, target, scored, class_rows, *more = packed_to_device(arrays, self.device)
+        shown = [plan.image.T, *([] if changes is None else [changes])]
+        (image, *more), (target, scored, class_rows) = self._placed(shown, [plan.target.T, plan.scored, plan.classes])
         scored = scored.bool()[:, None].expand_as(target)
         x = self._gathered(image.flatten(), *more).unflatten(0, target.shape)
         if not protocol.masks:
@@ -106,8 +111,8 @@ class EpisodeSource:
         table = self.dataset.tables[split]
         plan = self._plans.plan(protocol, table, split, seed, numbers)
         changes = drawn_changes(_rotations(table, plan), None, ())
-        image, *more = packed_to_device([plan.image.T, *([] if changes is None else [changes])], self.device)
-        pixels = _selected(self._images, image.flatten(), *more)
+        image, *more = packed_to_device([plan.image.T, *([] if changes is None else [changes])], self._home)
+        pixels = self._selected(self._images, image.flatten(), *more)
         self._looked_at(len(pixels))
         return pixels.unflatten(0, image.shape), plan
 
@@ -130,19 +135,33 @@ class EpisodeSource:
         row = philox.below(drawn[:, 0], len(table.names))
         image = table.members[table.offsets[row] + philox.below(drawn[:, 1], table.sizes[row])].astype(np.int64)
         changes = drawn_changes(table.rotations[row], drawn[:, 2] if augment else None, augment)
-        which, rows, *more = packed_to_device([image, row, *([] if changes is None else [changes])], self.device)
+        (which, *more), (rows,) = self._placed([image, *([] if changes is None else [changes])], [row])
         return self._gathered(which, *more), rows
 
     def pictures(self, image: np.ndarray, rotations: np.ndarray) -> Tensor:
         """Float [N, C, H, W], normalised, of image numbers [N], each turned by `rotations` quarters [N]."""
         changes = drawn_changes(rotations, None, ())
-        return self._gathered(*packed_to_device([image, *([] if changes is None else [changes])], self.device))
+        return self._gathered(*packed_to_device([image, *([] if changes is None else [changes])], self._home))
 
     def _objects(self, image: Tensor, changes: Tensor | None = None) -> Tensor:
         """Float [N, 1, H, W] of 0 and 1: the masks of images [N], changed as the images are."""
         if self._masks is None:
             raise UserError(f"the data set '{self.dataset.name}' has no masks, which this kind of protocol needs")
-        return _selected(self._masks, image, changes).float()
+        return self._selected(self._masks, image, changes).float()
+
+    def _placed(self, shown: list[np.ndarray], others: list[np.ndarray]) -> tuple[list[Tensor], list[Tensor]]:
+        """Integers that say which images are shown, where the images lie, and others on the device; by one copy where
+        that is one place."""
+        if self._home != self.device:
+            return packed_to_device(shown, self._home), packed_to_device(others, self.device)
+        placed = packed_to_device([*shown, *others], self.device)
+        return placed[: len(shown)], placed[len(shown) :]
+
+    def _selected(self, images: Tensor, which: Tensor, changes: Tensor | None = None) -> Tensor:
+        """uint8 [N, C, H, W] on the device: the images of these numbers [N], each with its changes [N, 4]."""
+        pixels = torch.index_select(images, 0, which)
+        pixels = pixels if changes is None else changed(pixels, changes)
+        return pixels if self._home == self.device else tensor_to_device(pixels, self.device)
 
     def _gathered(self, image: Tensor, changes: Tensor | None = None) -> Tensor:
         """Float [N, C, H, W], normalised, of image numbers [N], each with its changes [N, 4]."""
@@ -154,7 +173,7 @@ class EpisodeSource:
         size = max(1, _CACHED // x[0].numel()) if self.device.type == "cpu" else len(image)
         for first in range(0, len(image), size):
             part = slice(first, first + size)
-            pixels = _selected(self._images, image[part], None if changes is None else changes[part])
+            pixels = self._selected(self._images, image[part], None if changes is None else changes[part])
             torch.addcmul(self._shift, x[part].copy_(pixels), self._scale, out=x[part])
         self._looked_at(len(image))
         return x
@@ -179,6 +198,13 @@ class EpisodeSource:
         return torch.empty(shape, device=self.device)
 
 
+def _home(device: torch.device, size: int) -> torch.device:
+    """Where `size` bytes of images lie: on the device, or on the host if they leave too little of a GPU's memory."""
+    if device.type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // 2:
+        return torch.device("cpu")
+    return device
+
+
 def _shared(pixels: np.ndarray) -> Tensor:
     """Pixels as a tensor over the same memory: a map of a file that may be larger than memory is never copied.
 
@@ -193,9 +219,3 @@ def _rotations(table: ClassTable, plan: EpisodePlan) -> np.ndarray:
     if not table.rotations.any():
         return np.zeros(plan.target.size, np.int8)
     return table.rotations[np.take_along_axis(plan.classes, plan.target, axis=1)].T.flatten()
-
-
-def _selected(images: Tensor, which: Tensor, changes: Tensor | None = None) -> Tensor:
-    """uint8 [N, C, H, W]: the images of these numbers [N], each with its changes [N, 4]."""
-    pixels = torch.index_select(images, 0, which)
-    return pixels if changes is None else changed(pixels, changes)

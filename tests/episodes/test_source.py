@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from harness.data.dataset import Dataset
+from harness.episodes import one_pass
+from harness.episodes import source as source_module
 from harness.episodes.plan import AUGMENT, plan_episodes, plan_key
-from harness.episodes.source import AUGMENTATIONS, EpisodeSource
+from harness.episodes.source import AUGMENTATIONS, Episodes, EpisodeSource
 from harness.protocol.models import PROTOCOL, DelayedLabel, StreamProtocol
 from harness.testing import STREAM_KINDS, protocols, tiny_dataset
 from harness.util import philox
@@ -295,3 +297,40 @@ def test_stored_pixels_are_those_that_episodes_normalise(name: str) -> None:
     assert stored.dtype == torch.uint8
     torch.testing.assert_close((stored / 255 - mean) / std, shown.x, rtol=1e-4, atol=1e-5)
     assert np.array_equal(plan.image, shown.plan.image)
+
+
+@pytest.mark.parametrize("name", ["glyphs", "objects", "scenes"])
+def test_images_that_stay_on_the_host_give_the_same_episodes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = tiny_dataset(name, turned=True)
+    usual = EpisodeSource(dataset)
+    monkeypatch.setattr(
+        source_module, "_home", lambda device, size: torch.device("cpu", 0)
+    )  # another device than "cpu"
+    monkeypatch.setattr(one_pass, "LEAST", 2**40)  # there is none on a GPU
+    apart = EpisodeSource(dataset)
+    protocol, image, quarters = protocol_of(name), np.arange(5), np.arange(5) % 4
+    for augment in ((), AUGMENTATIONS):
+        assert_same_episodes(*(each.episodes(protocol, "train", 1, [4, 2], augment) for each in (usual, apart)))
+        for mine, other in zip(
+            *(each.images(None, "train", 0, [3, 9], augment) for each in (usual, apart)), strict=True
+        ):
+            assert torch.equal(mine, other)
+    assert torch.equal(*(each.pixels(protocol, "test", 0, [7])[0] for each in (usual, apart)))
+    assert torch.equal(*(each.pictures(image, quarters) for each in (usual, apart)))
+
+
+@pytest.mark.parametrize(("free", "home"), [(100, "cpu"), (199, "cpu"), (200, "cuda"), (10**6, "cuda")])
+def test_images_stay_on_the_host_that_need_more_than_half_of_a_gpus_memory(
+    free: int, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
+    assert source_module._home(torch.device("cuda"), 100) == torch.device(home)
+    assert source_module._home(torch.device("cpu"), 10**12) == torch.device("cpu")
+
+
+def assert_same_episodes(one: Episodes, other: Episodes) -> None:
+    """The same tensors, bit for bit."""
+    for name in ("x", "target", "scored", "class_rows", "objects"):
+        mine, yours = getattr(one, name), getattr(other, name)
+        assert (mine is None) == (yours is None)
+        assert mine is None or torch.equal(mine, yours), name

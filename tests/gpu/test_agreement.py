@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.episodes import source
+from harness.episodes.source import EpisodeSource
+from harness.protocol.load import load_protocol
+from harness.testing import tiny_dataset
 from tests.helpers.built_in import TRAINED
 from tests.helpers.device_runs import CPU, UPDATES, score_of, trained, training_on
 
@@ -37,3 +41,19 @@ def test_the_trainings_that_are_compared_have_ten_updates(device: torch.device, 
     """Without which two devices would agree on nothing at all."""
     training = training_on("protonet", device, tmp_path)
     assert sum(stage.episodes // (stage.batch or training.budget.batch) for stage in training.budget.stages) >= UPDATES
+
+
+@pytest.mark.parametrize("name", ["cifarfs_delay5", "fss1000_distractors"])
+def test_images_that_stay_on_the_host_give_the_same_episodes(
+    name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protocol = load_protocol(name).protocol
+    data = tiny_dataset(str(protocol.dataset), max(8, protocol.needs.classes), protocol.needs.images)
+    usual = EpisodeSource(data, device)
+    monkeypatch.setattr(source, "_home", lambda *_: torch.device("cpu", 0))
+    apart = EpisodeSource(data, device)
+    for augment in ((), ("flip", "crop")):
+        one, other = (each.episodes(protocol, "train", 0, range(3), augment) for each in (usual, apart))
+        assert one.x.device == other.x.device
+        assert torch.equal(one.x, other.x)
+        assert torch.equal(one.target, other.target)
