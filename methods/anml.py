@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from harness.method.interface import Feedback, State, Task
-from methods.nn import inner_loop, label_pairing
+from harness.training.interface import Batch, Trainable
+from methods.nn import adam, inner_loop, label_pairing
 from methods.nn.functional_linear import FunctionalLinear, Rows
-from methods.nn.gradient_learner import GradientLearner, pool, stream_logits
+from methods.nn.gradient_learner import GradientLearner, TestOptimizer, pool, require_positive, stream_logits
 from methods.nn.inner_loop import Weights
 from methods.nn.maps import MaxPool
+from methods.nn.remembering import ClassRows, MetaLoss, remember_loss
 
 
-class ANML(GradientLearner):
+class ANML(Trainable, GradientLearner):
     """A prediction net that takes one SGD step a label, its features gated by a second net that is fixed meanwhile.
 
     With the features f_W(x) of the prediction net's convolutions, its linear layer V and the neuromodulatory net:
@@ -46,6 +48,10 @@ class ANML(GradientLearner):
         once and fixed; the source draws the row of a trajectory's class anew) or 'learned' (by number).
     first_order : drop the second-order part of the training gradient, as the released code does.
     resolution : side to which images are average-pooled first, or None for their own size.
+    meta_loss, remember : what training minimises, as in `OML`; the random batch has 64 images in the source, whose
+        queries are the labelled samples themselves.
+    test_optimizer, test_rate : what takes the steps in scoring, as in `OML`; the source searches the rate of Adam from
+        1e-5 to 1e-3, with `adapts=source`.
     """
 
     kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
@@ -64,6 +70,10 @@ class ANML(GradientLearner):
         rows: Rows = "zero",
         first_order: bool = False,
         resolution: int | None = None,
+        meta_loss: MetaLoss = "episode",
+        remember: int = 64,
+        test_optimizer: TestOptimizer = "sgd",
+        test_rate: float = 1e-3,
     ) -> None:
         super().__init__(task)
         self.adapts, self.first_order, self.resolution = adapts, first_order, resolution
@@ -85,11 +95,19 @@ class ANML(GradientLearner):
         tensors = len(list(self.trunk.parameters()))
         initial = torch.full((tensors,), math.log(rate if trunk_rate is None else trunk_rate))
         self.log_rates = nn.Parameter(initial, learned_rate and adapts != "head")
+        require_positive(remember=remember, test_rate=test_rate)
+        self.by_adam, self.test_rate, self.remember = test_optimizer == "adam", test_rate, remember
+        self.class_rows = ClassRows(task, self.dim) if meta_loss == "remember" else None
 
     @property
     def adapts_trunk(self) -> bool:
         """Whether the convolutions learn inside an episode, in the present mode."""
         return self.adapts == "all" or (self.adapts == "source" and self.training)
+
+    @property
+    def steps_by_adam(self) -> bool:
+        """Whether Adam takes the steps inside an episode, in the present mode."""
+        return self.by_adam and not self.training
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -106,20 +124,31 @@ class ANML(GradientLearner):
         return self.trunk(x.flatten(0, 1)).unflatten(0, x.shape[:2]) * self._gates(x)
 
     def initial(self, episodes: int) -> State:
-        """The initial W (none where it does not learn) and V of every episode."""
+        """The initial W (none where it does not learn) and V of every episode; Adam's moments where it takes steps."""
         trunk = inner_loop.per_episode_weights(self.trunk, episodes) if self.adapts_trunk else {}
-        return {"trunk": trunk, "head": self.head.start(episodes)}
+        state: State = {"trunk": trunk, "head": self.head.start(episodes)}
+        if self.steps_by_adam:
+            own = adam.with_momentum(self._weights(state)) if self.adapts_trunk else self.head.moments(state["head"])
+            return {**state, "moments": own}
+        return state
 
     def learn(self, state: State, samples: Tensor, target: Tensor) -> State:
         with self.outer_graph():
             if not self.adapts_trunk:
-                return {"head": self.head.sgd_step(state["head"], samples[:, 0], target[:, 0])}
+                return self._head_step(state, samples[:, 0], target[:, 0])
             gates = self._gates(samples)
         weights = self._weights(state)
-        return self._step(weights, self._logits(weights, samples, gates), target)
+        logits = self._logits(weights, samples, gates)
+        return (
+            self._adam_step(state, weights, logits, target)
+            if self.steps_by_adam
+            else self._step(weights, logits, target)
+        )
 
     def learn_all(self, state: State, samples: Tensor, target: Tensor) -> State:
         """All gates at once; then the labels one by one."""
+        if self.steps_by_adam:
+            return super().learn_all(state, samples, target)
         with self.outer_graph():
             if not self.adapts_trunk:
                 return {**state, "head": self.head.sgd_steps(state["head"], samples, target)}
@@ -135,8 +164,17 @@ class ANML(GradientLearner):
             return self.head.logits(state["head"], samples)
         return self._logits(self._weights(state), samples, self._gates(samples))
 
-    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
+    def episode_loss(self, batch: Batch) -> Tensor | None:
+        if self.class_rows is None:
+            return None
+        state = self.initial(batch.target.shape[1])
+        every = {**state, "head": self.class_rows.beside(state["head"], batch.class_rows)}
+        return remember_loss(self, every, batch, self.remember)
+
+    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
         """All gates at once; at delay 1 a forward pass serves both the answer and the step on it."""
+        if self.steps_by_adam:
+            return None
         state, target, delay = self.start(x.shape[1]), feedback.target, self.task.label_delay
         with self.outer_graph():
             samples = self.encode_stream(x)
@@ -178,6 +216,21 @@ class ANML(GradientLearner):
         trunk = inner_loop.sgd_step(weights, loss, rates, self.training, not self.first_order)
         head = [(trunk.pop("head.weight"), trunk.pop("head.bias"))]
         return {"trunk": trunk, "head": head}
+
+    def _adam_step(self, state: State, weights: Weights, logits: Tensor, target: Tensor) -> State:
+        """W, V and moments, as entries of a state, after Adam's step on logits [B, 1, ways] with labels [B, 1]."""
+        found = inner_loop.gradients(weights, inner_loop.loss_by_episode(logits, target), create_graph=False)
+        with torch.no_grad():
+            trunk, moments = adam.step(weights, found, state["moments"], self.test_rate, target[:, 0] >= 0)
+        head = [(trunk.pop("head.weight"), trunk.pop("head.bias"))]
+        return {"trunk": trunk, "head": head, "moments": moments}
+
+    def _head_step(self, state: State, x: Tensor, target: Tensor) -> State:
+        """V (and moments), as entries of a state, after a step on gated features [B, D] with labels [B]."""
+        if not self.steps_by_adam:
+            return {"head": self.head.sgd_step(state["head"], x, target)}
+        found = self.head.adam_step(state["head"], state["moments"], x, target, self.test_rate)
+        return dict(zip(("head", "moments"), found, strict=True))
 
 
 class Trunk(nn.Module):

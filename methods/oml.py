@@ -9,12 +9,14 @@ from typing import Literal
 from torch import Tensor, nn
 
 from harness.method.interface import Feedback, State, Task
+from harness.training.interface import Batch
 from methods.nn import label_pairing
 from methods.nn.backbones import Conv4
 from methods.nn.feature_net import FeatureNet
 from methods.nn.functional_linear import FunctionalLinear, Rows
-from methods.nn.gradient_learner import GradientLearner
+from methods.nn.gradient_learner import GradientLearner, TestOptimizer, require_positive
 from methods.nn.maps import channels_last
+from methods.nn.remembering import ClassRows, MetaLoss, remember_loss
 
 
 class OML(FeatureNet, GradientLearner):
@@ -47,6 +49,16 @@ class OML(FeatureNet, GradientLearner):
     rows : how a class's row of the last layer begins an episode: 'zero' (class numbers are then interchangeable),
         'random' (drawn once and fixed; the source draws them anew for every trajectory) or 'learned' (by number).
     first_order : drop the second-order part of the training gradient.
+    meta_loss : what training minimises. 'episode': the loss of later answers, among the episode's own classes;
+        'remember': the sources' loss of queries. The last layer then has a row for each training class, of which an
+        episode's own begin anew; after its labelled samples its queries are answered among all of them, and so is a
+        random batch of other training images, which the samples were not to make it forget. Scoring drops those rows.
+        Needs queries (`continual`, `n_way_k_shot`), and updates of two episodes or more: the random batch is of the
+        images of the others.
+    remember : images of that batch, 15 in the source.
+    test_optimizer, test_rate : what takes the steps in scoring: 'sgd', as in training, or 'adam' (beta1 0.9, beta2
+        0.999) at `test_rate`, as in the sources, which train by SGD alike. They search that rate from 1e-5 to 0.03 on
+        episodes of the classes that they score; here validation classes are there for it.
     """
 
     kinds = ("online_few_shot", "delayed_label", "continual", "n_way_k_shot")
@@ -64,6 +76,10 @@ class OML(FeatureNet, GradientLearner):
         learned_rate: bool = False,
         rows: Rows = "zero",
         first_order: bool = False,
+        meta_loss: MetaLoss = "episode",
+        remember: int = 15,
+        test_optimizer: TestOptimizer = "sgd",
+        test_rate: float = 1e-3,
     ) -> None:
         super().__init__(task)
         large = min(task.image_shape[1:]) >= 64
@@ -75,6 +91,9 @@ class OML(FeatureNet, GradientLearner):
             self.represent = Strided(task.image_shape[0], channels, strides, final_relu)
         self.dim = self.represent.features(task.image_shape)
         self.learner = FunctionalLinear(self.dim, hidden, task.ways, rows, rate, learned_rate, first_order)
+        require_positive(remember=remember, test_rate=test_rate)
+        self.by_adam, self.test_rate, self.remember = test_optimizer == "adam", test_rate, remember
+        self.class_rows = ClassRows(task, hidden or self.dim) if meta_loss == "remember" else None
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -89,22 +108,43 @@ class OML(FeatureNet, GradientLearner):
         return self.encode(x).transpose(0, 1)
 
     def initial(self, episodes: int) -> State:
-        """W_0 for every episode."""
-        return {"weights": self.learner.start(episodes)}
+        """W_0 for every episode, and Adam's moments where it takes the steps."""
+        weights = self.learner.start(episodes)
+        return {"weights": weights, **({"moments": self.learner.moments(weights)} if self.steps_by_adam else {})}
+
+    @property
+    def steps_by_adam(self) -> bool:
+        """Whether Adam takes the steps inside an episode, in the present mode."""
+        return self.by_adam and not self.training
 
     def learn(self, state: State, samples: Tensor, target: Tensor) -> State:
         with self.outer_graph():
+            if self.steps_by_adam:
+                found = self.learner.adam_step(
+                    state["weights"], state["moments"], samples[:, 0], target[:, 0], self.test_rate
+                )
+                return dict(zip(("weights", "moments"), found, strict=True))
             return {"weights": self.learner.sgd_step(state["weights"], samples[:, 0], target[:, 0])}
 
     def learn_all(self, state: State, samples: Tensor, target: Tensor) -> State:
+        if self.steps_by_adam:
+            return super().learn_all(state, samples, target)
         with self.outer_graph():
             return {**state, "weights": self.learner.sgd_steps(state["weights"], samples, target)}
 
     def answer(self, state: State, samples: Tensor) -> Tensor:
         return self.learner.logits(state["weights"], samples)
 
-    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor:
+    def episode_loss(self, batch: Batch) -> Tensor | None:
+        if self.class_rows is None:
+            return None
+        weights = self.class_rows.beside(self.learner.start(batch.target.shape[1]), batch.class_rows)
+        return remember_loss(self, {"weights": weights}, batch, self.remember)
+
+    def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
         """All images through the conv net at once; then the labels one by one; then all answers at once."""
+        if self.steps_by_adam:
+            return None
         with self.outer_graph():
             state, features = self.start(x.shape[1]), self.encode_stream(x)
             labelled, _ = label_pairing.pair(state["pending"], features)

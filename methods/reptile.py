@@ -12,7 +12,7 @@ from harness.method.interface import Feedback, Method, State, Task
 from harness.training.interface import Batch
 from methods.maml import MAML
 from methods.nn import adam, inner_loop
-from methods.nn.adam import SecondMoments
+from methods.nn.adam import Moments
 from methods.nn.functional_nets import Norm, SourceNet, share_memory
 from methods.nn.inner_loop import Weights
 from methods.nn.passes import batches_over
@@ -157,16 +157,14 @@ class Reptile(MAML):
         weights = inner_loop.per_episode_weights(self.learner, episodes)
         return {name: each.detach() for name, each in weights.items()}
 
-    def _train(self, samples: Tensor, labels: Tensor, batches: list[list[int]]) -> tuple[Weights, SecondMoments]:
+    def _train(self, samples: Tensor, labels: Tensor, batches: list[list[int]]) -> tuple[Weights, Moments]:
         """W_b and v after a step on each of the batches, given as positions in samples [B, N, C, H, W]."""
         weights, squares = self._detached(len(samples)), self.squares.start(len(samples))
         for rows in batches:
             weights, squares = self._adam_step(weights, squares, samples[:, rows], labels[:, rows])
         return weights, squares
 
-    def _adam_step(
-        self, weights: Weights, squares: SecondMoments, x: Tensor, target: Tensor
-    ) -> tuple[Weights, SecondMoments]:
+    def _adam_step(self, weights: Weights, squares: Moments, x: Tensor, target: Tensor) -> tuple[Weights, Moments]:
         """Weights and v after one step on images [B, n, C, H, W] with labels [B, n]; null (-1) is masked out."""
         with torch.enable_grad():
             leaves = inner_loop.detach(weights)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import one_hot
+from methods.nn import adam
+from methods.nn.adam import Moments
 
 Rows = Literal["zero", "learned", "random"]
 Weights = list[tuple[Tensor, Tensor]]
@@ -69,7 +71,7 @@ class FunctionalLinear(nn.Module):
         super().__init__()
         if rate <= 0:
             raise ValueError(f"rate must be above 0, found {rate}")
-        self.ways, self.first_order = ways, first_order
+        self.first_order = first_order
         sizes = [inputs, hidden, ways] if hidden else [inputs, ways]
         layers = [nn.Linear(below, above) for below, above in pairwise(sizes)]
         for layer in layers:
@@ -100,6 +102,26 @@ class FunctionalLinear(nn.Module):
 
     def sgd_step(self, weights: Weights, x: Tensor, target: Tensor) -> Weights:
         """The weights after one step on features [B, D] with labels [B]."""
+        return self.weights_after(self._one_step(weights, x, target))
+
+    def moments(self, weights: Weights) -> Moments:
+        """Those of `adam_step` before any step."""
+        return adam.with_momentum(_named(weights))
+
+    def adam_step(
+        self, weights: Weights, moments: Moments, x: Tensor, target: Tensor, rate: float
+    ) -> tuple[Weights, Moments]:
+        """Weights and moments after a step of Adam on features [B, D] with labels [B]; null labels change nothing."""
+        step = self._one_step(weights, x, target)
+        gradients = [
+            (gradient.transpose(1, 2) @ hidden, gradient.sum(1))
+            for gradient, hidden in zip(step.gradients, step.inputs, strict=True)
+        ]
+        after, moments = adam.step(_named(weights), _named(gradients), moments, rate, target >= 0)
+        found = list(after.values())
+        return list(zip(found[::2], found[1::2], strict=True)), moments
+
+    def _one_step(self, weights: Weights, x: Tensor, target: Tensor) -> Trajectory:
         with self._differentiable():
             inputs, hidden = [], x.unsqueeze(1)
             for weight, bias in weights:
@@ -111,7 +133,7 @@ class FunctionalLinear(nn.Module):
             for (weight, _), hidden in zip(weights[:0:-1], inputs[:0:-1], strict=True):
                 gradient = _backward(weight, gradient) * (hidden > 0)
                 gradients.insert(0, gradient)
-        return self.weights_after(Trajectory(weights, inputs, gradients))
+        return Trajectory(weights, inputs, gradients)
 
     def sgd_steps(self, weights: Weights, x: Tensor, target: Tensor) -> Weights:
         """The weights after a step on each of the features x [B, S, D] with labels [B, S], one after another."""
@@ -183,11 +205,16 @@ class FunctionalLinear(nn.Module):
 
     def _gradient(self, logits: Tensor, target: Tensor) -> Tensor:
         """softmax - onehot, [B, N, ways]; zero for null labels."""
-        hit = one_hot(target, self.ways).to(logits.dtype)
+        hit = one_hot(target, logits.shape[-1]).to(logits.dtype)
         return (logits.softmax(-1) - hit) * (target >= 0).unsqueeze(-1)
 
     def _differentiable(self) -> torch.autograd.grad_mode.set_grad_enabled:
         return torch.set_grad_enabled(torch.is_grad_enabled() and not self.first_order)
+
+
+def _named(layers: Weights) -> dict[str, Tensor]:
+    """Weights and biases by name, as `adam` has them; they take their steps together, and so are one part."""
+    return {f"layers.{n}.{m}": each for n, layer in enumerate(layers) for m, each in enumerate(layer)}
 
 
 def _affine(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from harness.method.interface import Feedback, Method, State
 from methods.nn import label_pairing
 
 W = TypeVar("W")
+
+TestOptimizer = Literal["sgd", "adam"]
+"""What takes the steps inside an episode while it is scored."""
 
 
 class GradientLearner(Method):
@@ -157,6 +160,13 @@ def stream_logits(
             weights = learn(weights, logits, step)
         found.append(answer(weights, step))
     return found
+
+
+def require_positive(**options: float) -> None:
+    """Raises ValueError for an option that is not above 0."""
+    for name, value in options.items():
+        if value <= 0:
+            raise ValueError(f"{name} must be above 0, found {value}")
 
 
 def pool(x: Tensor, size: Any) -> Tensor:
