@@ -6,6 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -60,15 +61,20 @@ class Entry:
 
     `older` counts the records that a newer one of the same setting and seed stands for.
     `reasons` says why the entry is not ranked: (heading, detail), none for a ranked one.
-    `values` has for each record its metrics in every test episode, where they are stored.
+    `values` has for each record its metrics in every test episode, where they are stored. What is computed of an entry
+    is computed once: sorting, ranks and every column ask for it.
     """
 
     records: tuple[Record, ...]
     older: int
     reasons: tuple[tuple[str, str], ...]
     values: tuple[Each | None, ...] = field(default=(), compare=False, repr=False)
+    _summaries: dict[str, Summary | None] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _estimates: dict[str, intervals.Estimate | None] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
-    @property
+    @cached_property
     def newest(self) -> Record:
         """The record that was finished last; what the seeds share is read from it."""
         return max(self.records, key=lambda record: (record.when, record.seed))
@@ -76,6 +82,11 @@ class Entry:
     def summary(self, metric: str) -> Summary | None:
         """A metric over the entry's seeds, with its interval over seeds and episodes (`harness.boards.intervals`); None
         unless every seed has it."""
+        if metric not in self._summaries:
+            self._summaries[metric] = self._summary(metric)
+        return self._summaries[metric]
+
+    def _summary(self, metric: str) -> Summary | None:
         found = [record.metrics[metric] for record in self.records if metric in record.metrics]
         if len(found) < len(self.records):
             return None
@@ -90,6 +101,11 @@ class Entry:
     def estimate(self, metric: str) -> intervals.Estimate | None:
         """The mean of a metric that every seed has, and its variance: from single episodes where they are stored, and
         else from the records; None with one episode."""
+        if metric not in self._estimates:
+            self._estimates[metric] = self._estimate(metric)
+        return self._estimates[metric]
+
+    def _estimate(self, metric: str) -> intervals.Estimate | None:
         values = self.by_episode(metric)
         if values is not None and np.isfinite(values).all(0).sum() > 1:
             return intervals.of_values(values)
@@ -134,18 +150,24 @@ def standings(
     metrics in every test episode; without them (None), its own means and intervals are what there is to go by.
     """
     newest, older = _newest(records)
-    fingerprint = _common_fingerprint(record for record in newest if record.digest == digest)
+    fingerprint = _common_fingerprint(record for record in newest.values() if record.digest == digest)
     groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[Record]] = {}
-    for record in newest:
+    for (row_key, _), record in newest.items():
         reasons = tuple(_reasons(record, digest, fingerprint, test_episodes, ranking))
-        groups.setdefault((record.row_key, reasons), []).append(record)
-    entries = [_entry(group, older, reasons, values) for (_, reasons), group in groups.items()]
-    entries.sort(key=lambda each: _order(each, ranking))
-    apart = [(heading, tuple(each for each in entries if _heading(each) == heading)) for heading in _headings(ranking)]
+        groups.setdefault((row_key, reasons), []).append(record)
+    entries = [
+        (row_key, _entry(group, sum(older[row_key, record.seed] for record in group), reasons, values))
+        for (row_key, reasons), group in groups.items()
+    ]
+    entries.sort(key=lambda each: _order(each[0], each[1], ranking))
+    under: dict[str | None, list[Entry]] = {None: [], **{heading: [] for heading in _headings(ranking)}}
+    for _, entry in entries:
+        under[_heading(entry)].append(entry)
+    ranked = under.pop(None)
     return Standings(
         ranking,
-        tuple(_ranks([each for each in entries if not each.reasons], ranking)),
-        tuple((heading, found) for heading, found in apart if found),
+        tuple(_ranks(ranked, ranking)),
+        tuple((heading, tuple(found)) for heading, found in under.items() if heading and found),
     )
 
 
@@ -162,8 +184,9 @@ def usual_ranking(records: Iterable[tuple[int, Record]]) -> str:
     return next((name for name in RANKINGS if name in metrics), RANKINGS[0])
 
 
-def _newest(records: Iterable[tuple[int, Record]]) -> tuple[list[Record], Counter[Key]]:
-    """The newest record of each setting and seed, which is the one in the later line, and how many are older.
+def _newest(records: Iterable[tuple[int, Record]]) -> tuple[dict[Key, Record], Counter[Key]]:
+    """The newest record of each setting and seed, which is the one in the later line, in order of the lines, and how
+    many are older.
 
     A seed that was trained twice would otherwise count twice in a mean over seeds. The run's id is not asked:
     it is the name of a folder, and two people may give one name to different runs.
@@ -171,15 +194,11 @@ def _newest(records: Iterable[tuple[int, Record]]) -> tuple[list[Record], Counte
     latest: dict[Key, Record] = {}
     older: Counter[Key] = Counter()
     for _, record in sorted(records, key=lambda each: each[0]):
-        key = _key(record)
-        older[key] += key in latest
-        latest.pop(key, None)  # so that they are in order of their lines
+        key = (record.row_key, record.seed)
+        if latest.pop(key, None):  # so that they are in order of their lines
+            older[key] += 1
         latest[key] = record
-    return list(latest.values()), older
-
-
-def _key(record: Record) -> Key:
-    return record.row_key, record.seed
+    return latest, older
 
 
 def _common_fingerprint(records: Iterable[Record]) -> str | None:
@@ -226,23 +245,23 @@ def _reasons(
 
 def _entry(
     records: list[Record],
-    older: Counter[Key],
+    older: int,
     reasons: tuple[tuple[str, str], ...],
     values: Callable[[Record], Each | None],
 ) -> Entry:
     in_order = sorted(records, key=lambda record: record.seed)
     stored = tuple(values(record) for record in in_order)
-    return Entry(tuple(in_order), sum(older[_key(record)] for record in records), reasons, stored)
+    return Entry(tuple(in_order), older, reasons, stored)
 
 
 def _heading(entry: Entry) -> str | None:
     return entry.reasons[0][0] if entry.reasons else None
 
 
-def _order(entry: Entry, ranking: str) -> tuple[float, str, str]:
+def _order(row_key: str, entry: Entry, ranking: str) -> tuple[float, str, str]:
     """Best first; the name and the key settle equal values, so that the order never varies."""
     summary = entry.summary(ranking)
-    return (-summary.mean if summary else 0.0, entry.newest.method, entry.newest.row_key)
+    return (-summary.mean if summary else 0.0, entry.newest.method, row_key)
 
 
 def _ranks(entries: list[Entry], ranking: str) -> Iterable[tuple[str, Entry]]:

@@ -16,11 +16,12 @@ from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 
-from harness.boards.lines import is_whole, line_of, record_in, run_of
+from harness.boards.lines import is_whole, line_of, record_in
 from harness.boards.places import STAND_IN_FOLDER
-from harness.records.canonical import canonical_json
+from harness.boards.scan import last_line, line_ends, lines_of_run
 from harness.records.record import Record
 from harness.util.errors import RunError
+from harness.util.garbage import uncollected
 from harness.util.json_files import read_bounded
 
 LOCK_SECONDS = 120.0
@@ -56,6 +57,9 @@ def append_record(record: Record, boards: Path, report: Report = LOG.warning) ->
     last line, left by a writer that was killed, is moved to `<board>.jsonl.torn-<time>`; a last line that is
     whole but for its line end gets one. `report` is told of these, and of a run with other records.
     Raises RunError if the file cannot be written or stays locked by another process; it is then as before.
+
+    No line is parsed but the last, where it has no end, and those that name the run. What grows with the board is a
+    search of its bytes for that name (docs/speed.md has the time it takes).
     """
     path = board_path(boards, record.protocol, record.data.stand_in)
     line = line_of(record).encode()
@@ -64,20 +68,19 @@ def append_record(record: Record, boards: Path, report: Report = LOG.warning) ->
             is_new = not path.exists()
             for _ in range(TRIES):
                 with path.open("a+b", buffering=0) as file:
-                    lines = _mended(file, path, report)
-                    if line in lines:
+                    _mend(file, path, report)
+                    same = list(lines_of_run(file, record.run))
+                    if line in same:
                         report(f"{path.name} already has this record of run {record.run}; nothing was appended")
                         return path
-                    # Looked for as text first: to parse a long board for every append takes seconds.
-                    name = canonical_json(record.run).encode()
-                    others = sum(run_of(each) == record.run for each in lines if name in each)
-                    if others:
+                    if same:
                         report(
-                            f"{path.name} has {others} of run {record.run} with other content, which stay; "
+                            f"{path.name} has {len(same)} of run {record.run} with other content, which stay; "
                             "of one setting and seed the newest is shown"
                         )
                     _append(file, line + b"\n")
-                if _holds(path, line):
+                    end = file.tell()
+                if _holds(path, line, end, record.run):
                     break
             else:
                 raise RunError(f"{path} loses rows: another process writes it, and locks do not work there; try again")
@@ -88,6 +91,7 @@ def append_record(record: Record, boards: Path, report: Report = LOG.warning) ->
     return path
 
 
+@uncollected()
 def read_board(path: Path) -> Board:
     """Reads a board; what cannot be trusted or understood becomes a problem, the rest is read.
 
@@ -105,6 +109,7 @@ def read_board(path: Path) -> Board:
     ended = content.endswith(b"\n")
     lines = content.split(b"\n")
     seen: dict[bytes, int] = {}
+    board, is_stand_in = path.stem, path.parent.name == STAND_IN_FOLDER
     for number, line in enumerate(lines, start=1):
         line = line.strip()
         if not line:
@@ -113,7 +118,7 @@ def read_board(path: Path) -> Board:
             if line in seen:
                 raise ValueError(f"the same as line {seen[line]}; counted once")
             seen[line] = number
-            records.append((number, _on_this_board(record_in(line), path)))
+            records.append((number, _on_board(record_in(line), board, is_stand_in)))
         except (ValueError, RecursionError) as error:
             torn = number == len(lines) and not ended and not is_whole(line)
             what = f"torn: the line ends after {len(line)} bytes; the next append sets it aside" if torn else error
@@ -148,36 +153,37 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _holds(path: Path, line: bytes) -> bool:
-    """Whether a line that was appended is still there, by the file's name: without working locks, others may have cut
-    it off as a torn tail or put another file in its place."""
+def _holds(path: Path, line: bytes, end: int, run: str) -> bool:
+    """Whether a line that was appended, up to the byte `end`, is still there, by the file's name: without working
+    locks, others may have cut it off as a torn tail or put another file in its place."""
     try:
-        return line in path.read_bytes().split(b"\n")
+        with path.open("rb", buffering=0) as file:
+            start = max(0, end - len(line) - 2)  # the end of the line before, this line and its end
+            file.seek(start)
+            there = file.read(end - start).rstrip(b"\n").rpartition(b"\n")
+            return there[2] == line or line in lines_of_run(file, run)
     except FileNotFoundError:
         return False
 
 
-def _mended(file: FileIO, path: Path, report: Report) -> list[bytes]:
-    """The lines of a board whose last line, if it has no line end, is mended or set aside first."""
-    file.seek(0)
-    content = file.readall()
-    lines = [line.strip() for line in content.split(b"\n")]
-    tail = content[content.rfind(b"\n") + 1 :]
+def _mend(file: FileIO, path: Path, report: Report) -> None:
+    """Mends a last line that has no line end, or sets it aside; unless there is one, only the last block is read."""
+    size = os.fstat(file.fileno()).st_size
+    tail = last_line(file, size)
     if not tail:
-        return lines
-    place = f"{path.name}:{len(lines)}"
+        return
     time.sleep(SETTLING_SECONDS)
-    if os.fstat(file.fileno()).st_size != len(content):
-        return _mended(file, path, report)  # no torn tail: somebody without the lock was in the middle of it
+    if os.fstat(file.fileno()).st_size != size:
+        return _mend(file, path, report)  # no torn tail: somebody without the lock was in the middle of it
+    place = f"{path.name}:{1 + line_ends(file)}"
     if is_whole(tail.strip()):
         _append(file, b"\n")
         report(f"{place}: the line was whole but for its line end, which was added")
-        return lines
+        return
     aside = _set_aside(path, tail)
-    file.truncate(len(content) - len(tail))
+    file.truncate(size - len(tail))
     os.fsync(file.fileno())
     report(f"{place}: torn after {len(tail)} bytes; they were moved to {aside.name}")
-    return lines[:-1]
 
 
 def _set_aside(path: Path, tail: bytes) -> Path:
@@ -221,10 +227,10 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _on_this_board(record: Record, path: Path) -> Record:
-    if record.protocol != path.stem:
+def _on_board(record: Record, board: str, is_stand_in: bool) -> Record:
+    if record.protocol != board:
         raise ValueError(f"the record is of protocol '{record.protocol}', which has a board of its own")
-    if record.data.stand_in != (path.parent.name == STAND_IN_FOLDER):
+    if record.data.stand_in != is_stand_in:
         where = f"{STAND_IN_FOLDER}/" if record.data.stand_in else "the boards of real data"
         raise ValueError(f"data.stand_in is {str(record.data.stand_in).lower()}: the record belongs to {where}")
     return record

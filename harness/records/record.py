@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
@@ -148,12 +148,7 @@ class Record(Part):
     @field_validator("options", "recipe_changes")
     @classmethod
     def _plain(cls, values: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        try:
-            json.dumps(values, allow_nan=False)
-        except ValueError:
-            raise ValueError("a value is NaN or infinite") from None
-        if _largest(values) > MOST:
-            raise ValueError("it holds a whole number of more than 63 bits")
+        _refuse_numbers(values)
         return values
 
     @field_validator("marks")
@@ -220,11 +215,16 @@ class Record(Part):
         return datetime.fromisoformat(self.finished)
 
 
-def _largest(value: Any) -> int:
-    """The largest absolute value of any whole number in plain data."""
+def _refuse_numbers(value: JsonValue) -> None:
+    """ValueError where plain data hold a number that no record may hold."""
     if isinstance(value, dict | list):
-        return max(map(_largest, value.values() if isinstance(value, dict) else value), default=0)
-    return abs(value) if isinstance(value, int) else 0
+        for each in value.values() if isinstance(value, dict) else value:
+            _refuse_numbers(each)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("a value is NaN or infinite")
+    elif isinstance(value, int) and abs(value) > MOST:
+        raise ValueError("it holds a whole number of more than 63 bits")
 
 
 def utc_now() -> str:
