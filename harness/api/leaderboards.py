@@ -12,9 +12,9 @@ from harness.api.named import MethodLike, ProtocolLike, load_method, load_protoc
 from harness.api.result import Result
 from harness.boards.columns import options_of, why
 from harness.boards.compare import Difference, differences, found
+from harness.boards.entries import Entry
 from harness.boards.markdown import View, on_data, view_all, view_board
 from harness.boards.places import boards_to_read
-from harness.boards.standings import Entry
 from harness.records.record import Record
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.boards.entries import Entry, Summary
 from harness.boards.outcome import Outcome
-from harness.boards.standings import Entry, Summary
 from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
 from harness.runs.folder import MOST_LOGGED, SCORES, TRAINING_LOG, read_scores

@@ -6,10 +6,9 @@ import json
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from harness.boards.defaults import changed_options
-from harness.boards.standings import Entry
+from harness.boards.entries import Entry, summarise
 from harness.protocol.episode_models import Published
 from harness.protocol.models import AnyProtocol
 from harness.records.parts import Cost
@@ -21,11 +20,17 @@ ISOLATED, UNCONFINED = "isolated", "isolated in a process alone"
 """Marks of entries whose method was apart from targets while all its records were scored, or scored again."""
 
 
-def columns(entry: Entry, by: str, others: Sequence[str]) -> dict[str, str]:
-    """The columns of an entry: what it is, how well it did, what it cost.
+def columns(entries: Sequence[Entry], by: str, others: Sequence[str]) -> list[dict[str, str]]:
+    """The columns of entries: what each is, how well it did, what it cost.
 
     `by` is the metric that the board is ranked by, `others` those shown before it.
     """
+    for name in (*others, by):
+        summarise(entries, name)
+    return [_columns(entry, by, others) for entry in entries]
+
+
+def _columns(entry: Entry, by: str, others: Sequence[str]) -> dict[str, str]:
     newest, cost = entry.newest, entry.newest.cost
     spread = getattr(entry.summary(by), "spread", None)
     seeds = str(len(entry.records)) + (f" (± {spread:.2f})" if spread is not None else "")
@@ -184,11 +189,20 @@ def _titled(published: Published) -> str:
     return published.method + (f", {published.variant}," if published.variant else "")
 
 
-def table(rows: list[dict[str, str]], markdown: Sequence[str] = ()) -> str:
-    """Markdown of a table whose rows share their columns; what is in the columns `markdown` is Markdown already."""
-    import pandas
+def table(rows: Sequence[dict[str, str]], markdown: Sequence[str] = ()) -> str:
+    """Markdown of a table whose rows share their columns; what is in the columns `markdown` is Markdown already.
 
-    frame: Any = pandas.DataFrame(
-        [{name: text if name in markdown else in_markdown(text) for name, text in row.items()} for row in rows]
-    )
-    return frame.to_markdown(index=False, disable_numparse=True)
+    Columns are lined up and to the left. (Libraries that do it guess the type of each cell, which takes them as long as
+    it takes to read and rank the rows.)
+    """
+    lined_up = [
+        _padded(name, [row[name] if name in markdown else in_markdown(row[name]) for row in rows]) for name in rows[0]
+    ]
+    head, *lines = (f"| {' | '.join(cells)} |" for cells in zip(*lined_up, strict=True))
+    return "\n".join([head, f"|{'|'.join(':' + '-' * (len(column[0]) + 1) for column in lined_up)}|", *lines])
+
+
+def _padded(name: str, cells: list[str]) -> list[str]:
+    """A column with its name on top, all as wide as the widest and two wider than the name, as tabulate has it."""
+    width = max(len(name) + 2, *map(len, cells))
+    return [each.ljust(width) for each in (name, *cells)]

@@ -9,8 +9,9 @@ import numpy as np
 
 from harness.boards import intervals
 from harness.boards.artifacts import SCORES_FOLDER, scores_of
+from harness.boards.entries import Entry
 from harness.boards.places import is_shipped
-from harness.boards.standings import Entry, Standings
+from harness.boards.standings import Standings
 from harness.evaluation.score import Each, each
 from harness.protocol.models import AnyProtocol
 from harness.records.record import Record

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -47,34 +48,55 @@ def of_values(values: np.ndarray) -> Estimate:
     return Estimate(100 * float(values.mean()), 100 * half, values.shape[1])
 
 
-def of_records(means: Sequence[float], halves: Sequence[float | None], episodes: int) -> Estimate | None:
-    """The estimate from what records say of each seed, per cent; None where there is one episode.
+def of_records(means: np.ndarray, halves: np.ndarray, episodes: Sequence[int]) -> list[Estimate]:
+    """The estimates of several entries from what their records say of each seed, per cent: [entries, seeds] each, and
+    the episodes (at least two) of each entry.
 
     Without single episodes it is not known how closely the errors of the seeds go together: they are taken to be the
     same.
     """
-    known = [half for half in halves if half is not None]
-    if len(known) < len(halves) or episodes < 2:
-        return None
-    over_episodes = float(np.mean(known)) / _RECORDED * quantile(episodes - 1)
-    return Estimate(float(np.mean(means)), math.hypot(over_episodes, _half(np.asarray(means))), episodes)
+    seeds = means.shape[1]
+    spreads = means.std(1, ddof=1) if seeds > 1 else np.zeros(len(means))
+    factor = quantile(seeds - 1) if seeds > 1 else 0.0
+    found = zip(means.mean(1).tolist(), halves.mean(1).tolist(), spreads.tolist(), episodes, strict=True)
+    return [
+        Estimate(mean, math.hypot(half / _RECORDED * quantile(count - 1), factor * spread / math.sqrt(seeds)), count)
+        for mean, half, spread, count in found
+    ]
 
 
-def bounds(estimate: Estimate) -> tuple[float, float]:
-    """Lower and upper bound of the mean of scores between 0 and 100, per cent."""
+def bounds(estimates: Sequence[Estimate]) -> list[tuple[float, float]]:
+    """Lower and upper bound of each mean of scores between 0 and 100, per cent."""
     from scipy.special import betaincinv
 
-    share, half = estimate.mean / 100, estimate.half / 100
-    if 0 < share < 1 and half <= _ROUNDING:
-        return estimate.mean, estimate.mean  # the same in every episode, as by guessing
-    trials = share * (1 - share) * (_Z / half) ** 2 if 0 < share < 1 else float(estimate.episodes)
-    if trials > _MANY:
-        return estimate.mean - estimate.half, estimate.mean + estimate.half
-    hits = share * trials
-    low = 0.0 if share <= 0 else float(betaincinv(hits, trials - hits + 1, TAIL))
-    high = 1.0 if share >= 1 else float(betaincinv(hits + 1, trials - hits, 1 - TAIL))
+    asked = [_trials(each) for each in estimates]
+    shares = np.array([each.mean / 100 for each in estimates])
+    trials = np.array([np.nan if each is None else each for each in asked])
+    hits = shares * trials
+    low, high = 100 * betaincinv(hits, trials - hits + 1, TAIL), 100 * betaincinv(hits + 1, trials - hits, 1 - TAIL)
     # Not a number where the trials are too few to be any, which no scores give.
-    return 0.0 if math.isnan(low) else 100 * low, 100.0 if math.isnan(high) else 100 * high
+    low[np.isnan(low) | (shares <= 0)], high[np.isnan(high) | (shares >= 1)] = 0.0, 100.0
+    return [
+        _even(each) if count is None else ends
+        for each, count, ends in zip(estimates, asked, zip(low.tolist(), high.tolist(), strict=True), strict=True)
+    ]
+
+
+def _even(estimate: Estimate) -> tuple[float, float]:
+    half = estimate.half if estimate.half / 100 > _ROUNDING else 0.0  # the same in every episode, as by guessing
+    return estimate.mean - half, estimate.mean + half
+
+
+def _trials(estimate: Estimate) -> float | None:
+    """As many trials as give a binomial share the width of an estimate; None where they are too many to tell it
+    from a normal one, or it has no width."""
+    share, half = estimate.mean / 100, estimate.half / 100
+    if not 0 < share < 1:
+        return float(estimate.episodes)
+    if half <= _ROUNDING:
+        return None
+    trials = share * (1 - share) * (_Z / half) ** 2
+    return None if trials > _MANY else trials
 
 
 def paired(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
@@ -96,6 +118,7 @@ def unpaired(first: Estimate, second: Estimate) -> tuple[float, float]:
     return first.mean - second.mean, math.hypot(first.half, second.half)
 
 
+@cache
 def quantile(freedom: int) -> float:
     """Student's quantile at 1 - TAIL."""
     from scipy.special import stdtrit

@@ -132,7 +132,8 @@ def render_board(view: View) -> str:
     )
     parts.append("## Measured")
     if view.standings.ranked:
-        rows = [{"rank": rank, **columns(entry, by, others)} for rank, entry in view.standings.ranked]
+        ranks, ranked = zip(*view.standings.ranked, strict=True)
+        rows = [{"rank": rank, **row} for rank, row in zip(ranks, columns(ranked, by, others), strict=True)]
         isolated = any(record.isolated for _, entry in view.standings.ranked for record in entry.records)
         parts += [table(rows), legend(protocol, by, isolated)]
     else:
@@ -147,7 +148,9 @@ def render_board(view: View) -> str:
     for heading, entries in view.standings.apart:
         parts += [
             f"### {in_markdown(heading)}",
-            table([{"why": why(each), **columns(each, by, others)} for each in entries]),
+            table(
+                [{"why": why(entry), **row} for entry, row in zip(entries, columns(entries, by, others), strict=True)]
+            ),
         ]
     if view.board.problems:
         parts += ["## Problems in the file", "\n".join(f"- {in_markdown(each)}" for each in view.board.problems)]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.boards.compare import Difference, differences
+from harness.boards.entries import Entry
 from harness.boards.markdown import View
-from harness.boards.standings import Entry
 from harness.records.record import Record
 from harness.util.errors import UserError
 

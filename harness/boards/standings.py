@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
-
-import numpy as np
+from dataclasses import dataclass
 
 from harness.boards import intervals
+from harness.boards.entries import Entry, summarise
 from harness.evaluation.score import Each
 from harness.records.marks import FAILED_CHECK, NOT_CHECKED, PARTIAL_TEST
 from harness.records.record import Record
@@ -25,99 +22,6 @@ RANKINGS = ("accuracy", "query_accuracy", "joint", "iou")
 """The metrics that boards are ranked by, in the order in which a record without its protocol is asked for them."""
 
 Key = tuple[str, int]
-
-_EVEN = 0.2
-"""Sides of an interval that differ by less, as a share of its half-width, are printed as one."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A metric of an entry, per cent: its mean, the bounds of its 95 % interval (None with one episode), and `spread`,
-    the standard deviation over seeds, None with one seed."""
-
-    mean: float
-    bounds: tuple[float, float] | None
-    spread: float | None
-
-    @property
-    def interval(self) -> float | None:
-        """Half the width of the interval, which near 0 and 100 % does not lie evenly about the mean."""
-        return None if self.bounds is None else (self.bounds[1] - self.bounds[0]) / 2
-
-    def text(self, digits: int = 1) -> str:
-        """'97.1 ± 0.2', or where the sides differ '99.8 +0.1 −0.4'."""
-        if self.bounds is None:
-            return f"{self.mean:.{digits}f}"
-        below, above = (max(0.0, each) for each in (self.mean - self.bounds[0], self.bounds[1] - self.mean))
-        half = (below + above) / 2
-        even = f"{below:.{digits}f}" == f"{above:.{digits}f}" or abs(above - below) <= _EVEN * half
-        sides = f" ± {half:.{digits}f}" if even else f" +{above:.{digits}f} -{below:.{digits}f}"
-        return f"{self.mean:.{digits}f}{sides}"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Records that differ in their seed alone, one a seed, in order of the seeds.
-
-    `older` counts the records that a newer one of the same setting and seed stands for.
-    `reasons` says why the entry is not ranked: (heading, detail), none for a ranked one.
-    `values` has for each record its metrics in every test episode, where they are stored. What is computed of an entry
-    is computed once: sorting, ranks and every column ask for it.
-    """
-
-    records: tuple[Record, ...]
-    older: int
-    reasons: tuple[tuple[str, str], ...]
-    values: tuple[Each | None, ...] = field(default=(), compare=False, repr=False)
-    _summaries: dict[str, Summary | None] = field(default_factory=dict, init=False, compare=False, repr=False)
-    _estimates: dict[str, intervals.Estimate | None] = field(
-        default_factory=dict, init=False, compare=False, repr=False
-    )
-
-    @cached_property
-    def newest(self) -> Record:
-        """The record that was finished last; what the seeds share is read from it."""
-        return max(self.records, key=lambda record: (record.when, record.seed))
-
-    def summary(self, metric: str) -> Summary | None:
-        """A metric over the entry's seeds, with its interval over seeds and episodes (`harness.boards.intervals`); None
-        unless every seed has it."""
-        if metric not in self._summaries:
-            self._summaries[metric] = self._summary(metric)
-        return self._summaries[metric]
-
-    def _summary(self, metric: str) -> Summary | None:
-        found = [record.metrics[metric] for record in self.records if metric in record.metrics]
-        if len(found) < len(self.records):
-            return None
-        means = [each.mean for each in found]
-        estimate = self.estimate(metric)
-        return Summary(
-            statistics.fmean(means),
-            None if estimate is None else intervals.bounds(estimate),
-            statistics.stdev(means) if len(means) > 1 else None,
-        )
-
-    def estimate(self, metric: str) -> intervals.Estimate | None:
-        """The mean of a metric that every seed has, and its variance: from single episodes where they are stored, and
-        else from the records; None with one episode."""
-        if metric not in self._estimates:
-            self._estimates[metric] = self._estimate(metric)
-        return self._estimates[metric]
-
-    def _estimate(self, metric: str) -> intervals.Estimate | None:
-        values = self.by_episode(metric)
-        if values is not None and np.isfinite(values).all(0).sum() > 1:
-            return intervals.of_values(values)
-        found = [record.metrics[metric] for record in self.records]
-        return intervals.of_records([each.mean for each in found], [each.interval for each in found], found[0].episodes)
-
-    def by_episode(self, metric: str) -> np.ndarray | None:
-        """A metric of each seed in each test episode, shares [S, E]; None where it is not stored for all seeds."""
-        stored = [values[metric] for values in self.values if values is not None and metric in values]
-        if len(stored) < len(self.records) or len({len(each) for each in stored}) > 1:
-            return None
-        return np.stack(stored)
 
 
 @dataclass(frozen=True)
@@ -159,6 +63,7 @@ def standings(
         (row_key, _entry(group, sum(older[row_key, record.seed] for record in group), reasons, values))
         for (row_key, reasons), group in groups.items()
     ]
+    summarise([entry for _, entry in entries], ranking)
     entries.sort(key=lambda each: _order(each[0], each[1], ranking))
     under: dict[str | None, list[Entry]] = {None: [], **{heading: [] for heading in _headings(ranking)}}
     for _, entry in entries:

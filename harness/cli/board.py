@@ -13,8 +13,8 @@ from harness.util.errors import UserError, unknown
 from harness.util.shown_text import in_json
 
 if TYPE_CHECKING:
+    from harness.boards.entries import Entry
     from harness.boards.markdown import View
-    from harness.boards.standings import Entry
     from harness.protocol.load import Loaded
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.cli.text_table import csv_table, text_table, wrap
 from harness.util.shown_text import in_line, shown
 
 if TYPE_CHECKING:
+    from harness.boards.entries import Entry
     from harness.boards.markdown import View
-    from harness.boards.standings import Entry
 
 MORE = "Left out for lack of room: {names}. --wide shows them, --csv and --json have them too."
 
@@ -42,7 +43,10 @@ def board_text(view: View, width: int) -> str:
         parts += ["Published elsewhere, not measured here:", table]
         left_out += [name for name in left if name not in left_out]
     for heading, entries in view.standings.apart:
-        rows = [{"method": each.newest.method, "why": why(each), **_cells(each, view)} for each in entries]
+        rows = [
+            {"method": each.newest.method, "why": why(each), **cells}
+            for each, cells in zip(entries, _cells(entries, view), strict=True)
+        ]
         table, _ = text_table([_plain(row) for row in rows], width, ("method", by, "seeds", "why"), ("why", *_TEXTS))
         parts += [f"Not ranked: {in_line(heading)}", table]
     if view.board.problems:
@@ -58,9 +62,9 @@ def board_csv(view: View) -> str:
     from harness.boards.columns import why
 
     apart = [
-        {"rank": "", **_cells(entry, view), "not ranked": why(entry)}
+        {"rank": "", **cells, "not ranked": why(entry)}
         for _, entries in view.standings.apart
-        for entry in entries
+        for entry, cells in zip(entries, _cells(entries, view), strict=True)
     ]
     ranked = [{**row, "not ranked": ""} for row in _ranked(view)]
     return csv_table([_plain(row) for row in [*ranked, *apart]])
@@ -83,18 +87,21 @@ _TEXTS = ("marks", "options", "run", "hardware", "recipe", "budget", "state grow
 
 
 def _ranked(view: View) -> list[dict[str, str]]:
-    return [_plain({"rank": rank, **_cells(entry, view)}) for rank, entry in view.standings.ranked]
+    ranked = view.standings.ranked
+    found = _cells([entry for _, entry in ranked], view)
+    return [_plain({"rank": rank, **cells}) for (rank, _), cells in zip(ranked, found, strict=True)]
 
 
-def _cells(entry: Entry, view: View) -> dict[str, str]:
-    """The columns of an entry, the most telling first: they are left out from the end."""
+def _cells(entries: Sequence[Entry], view: View) -> list[dict[str, str]]:
+    """The columns of entries, the most telling first: they are left out from the end."""
     from harness.boards.columns import columns
 
     assert view.protocol is not None
     by = view.standings.ranking
-    every = columns(entry, by, view.protocol.reported)
     first = ("method", by, "seeds", "marks", "budget", "options", *view.protocol.reported, "training episodes")
-    return {name: every[name] for name in [*first, *(name for name in every if name not in first)]}
+    return [
+        {**{name: every[name] for name in first}, **every} for every in columns(entries, by, view.protocol.reported)
+    ]
 
 
 def _plain(row: dict[str, str]) -> dict[str, str]:

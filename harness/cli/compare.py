@@ -11,7 +11,7 @@ from harness.util.shown_text import in_json, shown
 
 if TYPE_CHECKING:
     from harness.boards.compare import Difference
-    from harness.boards.standings import Entry
+    from harness.boards.entries import Entry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

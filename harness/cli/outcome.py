@@ -10,8 +10,8 @@ from harness.cli.text_table import terminal_width, wrap
 from harness.util.shown_text import in_line
 
 if TYPE_CHECKING:
+    from harness.boards.entries import Entry
     from harness.boards.outcome import Outcome
-    from harness.boards.standings import Entry
     from harness.protocol.models import AnyProtocol
     from harness.records.record import Record
 
@@ -27,7 +27,7 @@ def outcome_lines(
     """The text for people; `outcome` and `board` are None for a run that went to no board, `baselines` what is earned
     on the same test episodes without a look at the images."""
     from harness.boards.columns import budget_of
-    from harness.boards.standings import Entry
+    from harness.boards.entries import Entry
 
     entry = outcome.entry if outcome else Entry(tuple(records), 0, ())
     last = records[-1]

@@ -73,6 +73,8 @@ def wrap(text: str, width: int, indent: str = "") -> str:
 
 def _wrapped(text: str, width: int) -> list[str]:
     """The lines of a cell, at least one; a number and its interval stay in one line."""
+    if len(text) <= width and text.isprintable() and text.strip(" ") == text != "":
+        return [text]
     together = re.sub(r" (±|\+/-) ", "\xa0\\1\xa0", text)
     return [line.replace("\xa0", " ") for line in textwrap.wrap(together, width, break_on_hyphens=False)] or [""]
 

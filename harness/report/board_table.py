@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from harness.boards.columns import NOTHING, columns, marks_of
-from harness.boards.standings import Entry
+from harness.boards.entries import Entry
 from harness.records.record import Record
 from harness.report.marks import Mark, explained
 
@@ -63,7 +63,8 @@ def board_table(
 ) -> Table:
     """The ranked entries, with the columns of the board's Markdown: metrics first, the one that ranks before all."""
     metrics = {*others, by}
-    texts = [_metrics_first({"rank": rank, **columns(entry, by, others)}, by, metrics) for rank, entry in ranked]
+    found = columns([entry for _, entry in ranked], by, others)
+    texts = [_metrics_first({"rank": rank, **row}, by, metrics) for (rank, _), row in zip(ranked, found, strict=True)]
     numbers = {name for name in texts[0] if name in metrics} | {
         "rank", "seeds", "training episodes", "parameters", "GFLOP/step", "GFLOP/query", "state bytes",
     }  # fmt: skip

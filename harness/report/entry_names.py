@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from harness.boards.columns import budget_of, option_texts
-from harness.boards.standings import Entry
+from harness.boards.entries import Entry
 
 
 def entry_names(entries: Sequence[Entry]) -> dict[int, str]:

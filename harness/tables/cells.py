@@ -9,8 +9,8 @@ from pathlib import Path
 
 from harness.boards.columns import budget_of, marks_of, options_of, trained
 from harness.boards.defaults import all_options
+from harness.boards.entries import Entry
 from harness.boards.markdown import View, view_board
-from harness.boards.standings import Entry
 from harness.protocol.episode_models import Published
 from harness.protocol.load import load_protocol
 from harness.records.record import Record

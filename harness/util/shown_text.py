@@ -15,6 +15,8 @@ _STEERING = re.compile(
 
 def shown(text: str) -> str:
     """Text of several lines for a terminal: control and direction characters are spelt out as '\\x1b' or '\\u202e'."""
+    if text.isprintable():  # as are none of these characters, and nearly every text
+        return text
     return _STEERING.sub(_spelt, text.replace("\r\n", "\n"))
 
 
@@ -30,8 +32,10 @@ def in_line(text: str) -> str:
 
 def in_markdown(text: str) -> str:
     """The same as Markdown, in a heading or in a table's cell: it ends no cell and begins neither HTML nor a link."""
-    line = re.sub(r"(\\*)\|", lambda found: 2 * found[1] + "\\|", in_line(text)).replace("<", "&lt;")
-    return re.sub(r"\](?=[(\[:])", r"\\]", line)
+    line = in_line(text).replace("<", "&lt;")
+    if "|" in line:
+        line = re.sub(r"(\\*)\|", lambda found: 2 * found[1] + "\\|", line)
+    return re.sub(r"\](?=[(\[:])", r"\\]", line) if "]" in line else line
 
 
 def in_json(data: Any) -> str:

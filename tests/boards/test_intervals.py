@@ -16,12 +16,11 @@ def test_with_one_seed_and_many_episodes_it_is_that_of_the_record() -> None:
     values = RNG.beta(2, 1, (1, 4000))
     found = of_values(values)
     recorded, half, episodes = mean(values[0])
-    low, high = bounds(found)
+    low, high = bounds([found])[0]
     assert found.mean == pytest.approx(recorded)
     assert [recorded - low, high - recorded] == pytest.approx([half, half], rel=0.02)
-    again = of_records([recorded], [half], episodes)
-    assert again is not None
-    assert bounds(again) == pytest.approx((low, high), abs=1e-3)
+    again = of_records(np.array([[recorded]]), np.array([[half]]), [episodes])
+    assert bounds(again)[0] == pytest.approx((low, high), abs=1e-3)
 
 
 def test_few_episodes_have_students_interval() -> None:
@@ -36,23 +35,23 @@ def test_right_or_wrong_answers_have_the_interval_of_clopper_and_pearson() -> No
     values = np.zeros((1, 2000))
     values[0, :1990] = 1
     expected = stats.binomtest(1990, 2000).proportion_ci(method="exact")
-    assert bounds(of_values(values)) == pytest.approx((100 * expected.low, 100 * expected.high), abs=0.01)
+    assert bounds([of_values(values)])[0] == pytest.approx((100 * expected.low, 100 * expected.high), abs=0.01)
 
 
 @pytest.mark.parametrize(("value", "expected"), [(1.0, (69.15, 100.0)), (0.0, (0.0, 30.85))])
 def test_nothing_but_right_or_wrong_answers_leave_room_for_others(value: float, expected: tuple[float, float]) -> None:
-    assert bounds(of_values(np.full((1, 10), value))) == pytest.approx(expected, abs=0.01)
+    assert bounds([of_values(np.full((1, 10), value))])[0] == pytest.approx(expected, abs=0.01)
 
 
 def test_what_is_the_same_in_every_episode_has_no_width() -> None:
-    assert bounds(of_values(np.full((2, 100), 0.2))) == pytest.approx((20, 20))
+    assert bounds([of_values(np.full((2, 100), 0.2))])[0] == pytest.approx((20, 20))
     assert paired(np.full((1, 9), 0.2), np.full((1, 9), 0.5)) == pytest.approx((-30, 0))
 
 
 def test_bounds_never_leave_0_to_100() -> None:
     for seeds, episodes in ((1, 2), (2, 2), (3, 50)):
         for _ in range(50):
-            low, high = bounds(of_values(RNG.beta(0.2, 3, (seeds, episodes)).round(1)))
+            low, high = bounds([of_values(RNG.beta(0.2, 3, (seeds, episodes)).round(1))])[0]
             assert 0 <= low <= high <= 100
 
 
@@ -96,9 +95,20 @@ def test_seeds_of_two_methods_need_not_be_as_many_and_gaps_are_left_out() -> Non
     assert paired(first, second) == pytest.approx(paired(first[:, rest], second[:, rest]))
 
 
-def test_records_of_one_episode_have_none() -> None:
-    assert of_records([50.0], [None], 1) is None
-    with_seeds = of_records([50.0, 60.0], [1.0, 1.0], 100)
-    assert with_seeds is not None
+def test_records_of_several_seeds_take_the_errors_of_their_episodes_to_be_the_same() -> None:
+    (with_seeds,) = of_records(np.array([[50.0, 60.0]]), np.array([[1.0, 1.0]]), [100])
     students = stats.t.ppf(0.975, 99) / 1.96, stats.t.ppf(0.975, 1) * 5
     assert with_seeds.half == pytest.approx(np.hypot(*students))
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 7, 8, 9, 40])
+def test_many_entries_at_once_have_the_very_bits_of_each_alone(seeds: int) -> None:
+    drawn = np.random.default_rng(seeds)
+    means, halves = drawn.uniform(0, 100, (50, seeds)), drawn.uniform(0, 2, (50, seeds))
+    means[:2], halves[2] = [[0.0], [100.0]], 0.0
+    episodes = drawn.integers(2, 3000, 50).tolist()
+    found = of_records(means, halves, episodes)
+    alone = [of_records(means[[n]], halves[[n]], episodes[n : n + 1])[0] for n in range(50)]
+    assert found == alone
+    assert [each.mean for each in found] == [float(np.mean(each.tolist())) for each in means]
+    assert bounds(found) == [bounds([each])[0] for each in found]

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.boards.standings import Standings, Summary, standings
+from harness.boards.entries import Summary
+from harness.boards.standings import Standings, standings
 from harness.protocol.models import PROTOCOL
 from harness.records.parts import Metric
 from harness.records.record import Record
@@ -101,7 +102,7 @@ def test_scores_of_single_episodes_separate_what_their_intervals_do_not() -> Non
     ],
 )
 def test_an_interval_whose_sides_differ_is_printed_with_both(bounds: tuple[float, float] | None, text: str) -> None:
-    assert Summary(97.1, bounds, None).text() == text
+    assert Summary(97.1, bounds, (97.1,)).text() == text
 
 
 def test_the_ranking_does_not_depend_on_the_order_of_the_lines() -> None:

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from harness.boards.columns import best_published, measured, table
+from harness.boards.entries import Entry
 from harness.boards.markdown import view_board
-from harness.boards.standings import Entry
 from harness.method.registry import load_method
 from harness.protocol.load import load_protocol
 from methods.nn.untrained import Untrained

@@ -11,9 +11,9 @@ import pytest
 
 from harness import cli
 from harness.boards import store
+from harness.boards.entries import Entry
 from harness.boards.lines import line_of
 from harness.boards.markdown import view_board
-from harness.boards.standings import Entry
 from harness.protocol.models import PROTOCOL
 from harness.records.record import Record
 from harness.report.board_page import board_page

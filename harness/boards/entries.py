@@ -1,0 +1,130 @@
+"""Entries of a board: a method under one setting, over its seeds, and its metrics with their intervals."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from harness.boards import intervals
+from harness.evaluation.score import Each
+from harness.records.record import Record
+
+_EVEN = 0.2
+"""Sides of an interval that differ by less, as a share of its half-width, are printed as one."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A metric of an entry, per cent: its mean, the bounds of its 95 % interval (None with one episode), and the means
+    of its seeds."""
+
+    mean: float
+    bounds: tuple[float, float] | None
+    means: tuple[float, ...]
+
+    @cached_property
+    def spread(self) -> float | None:
+        """The standard deviation over seeds, None with one seed."""
+        return statistics.stdev(self.means) if len(self.means) > 1 else None
+
+    @property
+    def interval(self) -> float | None:
+        """Half the width of the interval, which near 0 and 100 % does not lie evenly about the mean."""
+        return None if self.bounds is None else (self.bounds[1] - self.bounds[0]) / 2
+
+    def text(self, digits: int = 1) -> str:
+        """'97.1 ± 0.2', or where the sides differ '99.8 +0.1 −0.4'."""
+        if self.bounds is None:
+            return f"{self.mean:.{digits}f}"
+        below, above = (max(0.0, each) for each in (self.mean - self.bounds[0], self.bounds[1] - self.mean))
+        half = (below + above) / 2
+        even = f"{below:.{digits}f}" == f"{above:.{digits}f}" or abs(above - below) <= _EVEN * half
+        sides = f" ± {half:.{digits}f}" if even else f" +{above:.{digits}f} -{below:.{digits}f}"
+        return f"{self.mean:.{digits}f}{sides}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Records that differ in their seed alone, one a seed, in order of the seeds.
+
+    `older` counts the records that a newer one of the same setting and seed stands for.
+    `reasons` says why the entry is not ranked: (heading, detail), none for a ranked one.
+    `values` has for each record its metrics in every test episode, where they are stored. What is computed of an entry
+    is computed once: sorting, ranks and every column ask for it.
+    """
+
+    records: tuple[Record, ...]
+    older: int
+    reasons: tuple[tuple[str, str], ...]
+    values: tuple[Each | None, ...] = field(default=(), compare=False, repr=False)
+    _summaries: dict[str, Summary | None] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _estimates: dict[str, intervals.Estimate | None] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+
+    @cached_property
+    def newest(self) -> Record:
+        """The record that was finished last; what the seeds share is read from it."""
+        if len(self.records) == 1:
+            return self.records[0]
+        return max(self.records, key=lambda record: (record.when, record.seed))
+
+    def summary(self, metric: str) -> Summary | None:
+        """A metric over the entry's seeds, with its interval over seeds and episodes (`harness.boards.intervals`); None
+        unless every seed has it. Of many entries, call `summarise` first."""
+        summarise([self], metric)
+        return self._summaries[metric]
+
+    def estimate(self, metric: str) -> intervals.Estimate | None:
+        """The mean of a metric that every seed has, and its variance: from single episodes where they are stored, and
+        else from the records; None with one episode."""
+        _estimate([self], metric)
+        return self._estimates[metric]
+
+    def by_episode(self, metric: str) -> np.ndarray | None:
+        """A metric of each seed in each test episode, shares [S, E]; None where it is not stored for all seeds."""
+        stored = [values[metric] for values in self.values if values is not None and metric in values]
+        if len(stored) < len(self.records) or len({len(each) for each in stored}) > 1:
+            return None
+        return np.stack(stored)
+
+
+def summarise(entries: Iterable[Entry], metric: str) -> None:
+    """Computes `Entry.summary` of many entries at once: one by one, the calls take ten times as long as what is
+    computed."""
+    new = [entry for entry in entries if metric not in entry._summaries]
+    having = [entry for entry in new if all(metric in record.metrics for record in entry.records)]
+    _estimate(having, metric)
+    known = {id(entry): found for entry in having if (found := entry._estimates[metric]) is not None}
+    bounds = dict(zip(known, intervals.bounds(list(known.values())), strict=True))
+    for entry in new:
+        entry._summaries[metric] = None
+    for entry in having:
+        means = tuple(record.metrics[metric].mean for record in entry.records)
+        entry._summaries[metric] = Summary(statistics.fmean(means), bounds.get(id(entry)), means)
+
+
+def _estimate(entries: Iterable[Entry], metric: str) -> None:
+    """Computes `Entry.estimate` of entries that have the metric; from records, of all with as many seeds at once."""
+    by_seeds: dict[int, list[Entry]] = {}
+    for entry in entries:
+        if metric in entry._estimates:
+            continue
+        values = entry.by_episode(metric)
+        if values is not None and np.isfinite(values).all(0).sum() > 1:
+            entry._estimates[metric] = intervals.of_values(values)
+        elif any(record.metrics[metric].interval is None for record in entry.records):
+            entry._estimates[metric] = None
+        else:
+            by_seeds.setdefault(len(entry.records), []).append(entry)
+    for alike in by_seeds.values():
+        found = [[record.metrics[metric] for record in entry.records] for entry in alike]
+        means = np.array([[each.mean for each in seeds] for seeds in found])
+        halves = np.array([[each.interval for each in seeds] for seeds in found], dtype=float)
+        estimates = intervals.of_records(means, halves, [seeds[0].episodes for seeds in found])
+        for entry, estimate in zip(alike, estimates, strict=True):
+            entry._estimates[metric] = estimate
