@@ -76,13 +76,15 @@ class Entry:
     def summary(self, metric: str) -> Summary | None:
         """A metric over the entry's seeds, with its interval over seeds and episodes (`harness.boards.intervals`); None
         unless every seed has it. Of many entries, call `summarise` first."""
-        summarise([self], metric)
+        if metric not in self._summaries:
+            summarise([self], metric)
         return self._summaries[metric]
 
     def estimate(self, metric: str) -> intervals.Estimate | None:
         """The mean of a metric that every seed has, and its variance: from single episodes where they are stored, and
         else from the records; None with one episode."""
-        _estimate([self], metric)
+        if metric not in self._estimates:
+            _estimate([self], metric)
         return self._estimates[metric]
 
     def by_episode(self, metric: str) -> np.ndarray | None:
