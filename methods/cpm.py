@@ -58,8 +58,9 @@ class CPM(FeatureNet, Method):
     unknown_weight : weight of the "unknown" loss; 1 in the source.
     mean_over : what the loss is a mean over: 'episodes', of the sum over each one's steps, or 'steps', the source's:
         the mean over the steps of seen classes and, for the "unknown" loss, that over all, of all episodes together.
-        The norm 5 at which the source clips the gradient of each parameter by itself (`clip_tensor_norm` in recipes),
-        and the weight decay 1e-5 of its matrices and kernels (`weight_decay_of: matrices`), belong to that scale.
+        The norm 5 at which the source has each parameter's gradient clipped (`clip_tensor_norm` in recipes), and the
+        weight decay 1e-5 of matrices and kernels (`weight_decay_of: matrices`), belong to that scale. The loss in the
+        training log is per scored step always, so that it is this one divided by the steps of an episode.
     """
 
     needs_label_delay = True

@@ -34,6 +34,9 @@ class MAML(Trainable, GradientLearner):
     state is the weights and the last d images. A learner of streams has a pretraining method: itself on support sets,
     where the gradient through a few steps is cheap, and of which it takes net and running statistics.
 
+    On mini-ImageNet the source clips each entry of the gradient to [-10, 10] (`clip_value` of a recipe) and no norm.
+    Its loss of queries is a sum divided by the shots: its 10 is 10 here for one shot, and 50 for five.
+
     Options
     -------
     net : 'conv' (four layers of `channels`), 'dense' (256-128-64-64 units, as in van Niekerk 2019, table 2), or

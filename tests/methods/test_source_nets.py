@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,10 +13,22 @@ from torch.nn import functional as F
 
 from harness.method.interface import Task
 from harness.training.episode_loss import episode_loss
+from harness.training.objectives import EpisodesObjective
+from harness.training.recipe import Budget
+from harness.training.stages import begin_stage
+from harness.training.state import Progress, Training
 from methods.maml import MAML
 from methods.nn.functional_nets import FunctionalStrided, HalvingConv2d, build_learner
 from methods.reptile import Reptile
-from tests.helpers.maml import WAYS, assert_nearly, k_shot_protocol, meta_gradients, some_episodes
+from tests.helpers.maml import (
+    WAYS,
+    assert_nearly,
+    k_shot_protocol,
+    meta_gradients,
+    plain_loss,
+    some_episodes,
+    source_for,
+)
 from tests.helpers.stepping import seeded
 
 
@@ -81,6 +95,26 @@ def test_maml_as_its_source_is_a_plain_loop_in_which_the_shift_does_not_adapt() 
     found = episode_loss(net, episodes)
     assert_nearly(found.double(), wanted)
     assert_nearly(meta_gradients(net, found), meta_gradients(net, wanted))
+
+
+def test_entries_of_the_meta_gradient_are_clipped_as_for_mini_imagenet(tmp_path: Path) -> None:
+    """An update moves by the gradient of a plain loop, each entry of which is clipped by itself."""
+    with seeded(4):
+        net = MAML(
+            Task(WAYS, (1, 28, 28), "n_way_k_shot", None), channels=4, inner_lr=0.4, inner_steps=2, resolution=16
+        )
+    protocol, bound = k_shot_protocol(), 0.02
+    settings = {"batch": 2, "optimizer": {"name": "sgd", "lr": 1.0}, "clip_value": bound}
+    budget = Budget.model_validate({**settings, "stages": [{"name": "all", "episodes": 2}]})
+    source = source_for(protocol)
+    stage = begin_stage(Training(net.train(), source, protocol, budget, 0, tmp_path / "checkpoint", {}), 0)
+    assert isinstance(stage.objective, EpisodesObjective)
+    before = [each.detach().clone() for each in net.parameters()]
+    wanted = meta_gradients(net, plain_loss(net, stage.objective.draws.episodes(np.arange(2)), 2))
+    assert max(float(each.abs().max()) for each in wanted) > bound
+    stage.advance(Progress())
+    for start, after, gradient in zip(before, net.parameters(), wanted, strict=True):
+        torch.testing.assert_close(start - after, gradient.clamp(-bound, bound), rtol=1e-3, atol=1e-5)
 
 
 def test_the_weights_of_other_nets_keep_their_names_and_reptile_takes_the_strided_one() -> None:
