@@ -15,6 +15,7 @@ from harness.cli.parser import Parser
 from harness.util import progress
 from harness.util.errors import HarnessError, UserError, known_name, unknown
 from harness.util.exits import exit_call, exits_raised
+from harness.util.launch import another_says_it
 from harness.util.option_names import named_for_shell
 from harness.util.shown_text import shortened, shown
 from harness.util.signals import interrupting
@@ -89,7 +90,8 @@ def main(argv: list[str] | None = None) -> int:
     except HarnessError as error:
         if debug:
             raise
-        print(f"harness: error: {shortened(shown(str(error)))}", file=sys.stderr)
+        if not another_says_it():
+            print(f"harness: error: {shortened(shown(str(error)))}", file=sys.stderr)
         return error.exit_code
     except SystemExit as error:  # from code of the user's: no command of the harness ends so
         if debug:
@@ -99,7 +101,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         if debug:
             raise
-        print("harness: stopped", file=sys.stderr)
+        if not another_says_it():
+            print("harness: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of the pipe (head, less) has seen enough. Python would complain once more when it exits.

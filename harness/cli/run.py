@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ from harness.cli.common import (
 )
 from harness.cli.notices import notice
 from harness.cli.recipe_options import add_recipe_arguments, changes_of
+from harness.util import progress
+from harness.util.errors import UserError
+from harness.util.launch import Launch, launched
 from harness.util.precision import PRECISIONS
 from harness.util.quantities import duration, seed_numbers
 
@@ -109,8 +113,13 @@ def execute(args: argparse.Namespace) -> int:
 
     from harness.method.registry import parse_options
     from harness.records.provenance import cores
-    from harness.runs.resolve import Request, prepare, with_seed
+    from harness.runs.resolve import Request, prepare
 
+    launch = launched()
+    if launch is not None and len(seeds) > 1:
+        raise UserError(
+            f"{launch.world} processes train one seed together; give --seeds one number, or start a run each"
+        )
     request = Request(
         protocol=args.protocol,
         method=args.method,
@@ -131,14 +140,28 @@ def execute(args: argparse.Namespace) -> int:
         resume=args.resume,
         fresh=args.fresh,
         device=args.device,
-        threads=args.threads or cores(),
+        threads=args.threads or max(1, cores() // (launch.local_world if launch else 1)),
         precision=args.precision,
         isolated=args.isolated or args.fresh_workers,
         fresh_workers=args.fresh_workers,
         searched=args.searched,
-        command=shlex.join(["harness", *sys.argv[1:]]),
+        command=_command(sys.argv[1:], launch),
     )
-    first = prepare(dataclasses.replace(request, seed=seeds[0]))
+    if launch is None:
+        return _run(prepare(dataclasses.replace(request, seed=seeds[0])), seeds, args)
+
+    from harness.runs.several_processes import device_of, run_together
+
+    def prepared() -> Prepared:
+        return prepare(dataclasses.replace(request, seed=seeds[0], device=device_of(args.device, launch)))
+
+    with progress.shown(progress.SILENT) if launch.rank else nullcontext():
+        return run_together(launch, prepared, lambda first: _run(first, seeds, args, launch))
+
+
+def _run(first: Prepared, seeds: list[int], args: argparse.Namespace, launch: Launch | None = None) -> int:
+    from harness.runs.resolve import with_seed
+
     for note in first.resolved.notes:
         notice(note)
     if args.dry_run:
@@ -146,10 +169,10 @@ def execute(args: argparse.Namespace) -> int:
 
         print(shown_plan(first, seeds, None if args.no_board else boards_to_write(args, first.stand_in), args.json))
         return 0
-    return _run_all([with_seed(first, seed) for seed in seeds], args)
+    return _run_all([with_seed(first, seed) for seed in seeds], args, launch)
 
 
-def _run_all(runs: list[Prepared], args: argparse.Namespace) -> int:
+def _run_all(runs: list[Prepared], args: argparse.Namespace, launch: Launch | None) -> int:
     from harness.boards.row import publish_run
     from harness.runs.resolve import resumed_or_begun
     from harness.runs.run import run, train_only
@@ -167,7 +190,7 @@ def _run_all(runs: list[Prepared], args: argparse.Namespace) -> int:
                 continue
             record = run(prepared, args.quiet, trackers)
         except KeyboardInterrupt:
-            print(f"\nstopped; go on with: {shlex.join(['harness', *_resuming(sys.argv[1:])])}", file=sys.stderr)
+            print(f"\nstopped; go on with: {_command(_resuming(sys.argv[1:]), launch)}", file=sys.stderr)
             return 130
         if boards is not None:
             record, view = publish_run(record, prepared, boards, check=not args.no_check)
@@ -218,6 +241,11 @@ def _show(
     if view is not None and args.show_board:
         print(render_board(view))
     print(outcome_lines(prepared.protocol, records, outcome, path, folders, baselines))
+
+
+def _command(words: list[str], launch: Launch | None) -> str:
+    """The command line of these words, by one process or by several."""
+    return f"{launch.program if launch else 'harness'} {shlex.join(words)}".strip()
 
 
 def _resuming(words: list[str]) -> list[str]:

@@ -79,13 +79,15 @@ class EpisodeSource:
         seed: int,
         numbers: Sequence[int] | np.ndarray,
         augment: Sequence[str] = (),
+        part: slice | None = None,
     ) -> Episodes:
-        """The numbered episodes of a split under a seed; `augment` may name 'flip' and 'crop'.
+        """The numbered episodes of a split under a seed, or `part` of them; `augment` may name 'flip' and 'crop'.
 
         Raises UserError where the protocol asks for masks and the data set has none.
         """
         table = self.dataset.tables[split]
         plan = self._plans.plan(protocol, table, split, seed, numbers)
+        plan = plan if part is None else plan.part(part)
         words = None
         if augment:
             words = philox.words(plan_key(protocol, split, seed), plan.episode, AUGMENT, plan.steps).T.flatten()

@@ -16,6 +16,9 @@ RECIPE_CHANGED = "recipe changed"
 SEARCHED = "hyperparameters searched"
 """A mark that begins with this ('hyperparameters searched: 20 trials') says among how many trainings these
 hyperparameters had the best validation score."""
+TRAINED_BY = "trained by "
+"""A mark that begins with this ('trained by 2 processes') says that so many shared each batch (torchrun). Sums are then
+rounded in another order, and methods that draw random numbers while they train draw others."""
 FAILED_CHECK = "failed check"
 """A mark that begins with this ('failed check: no cross-talk') keeps a row out of the ranking."""
 NOT_CHECKED = "not checked"

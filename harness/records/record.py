@@ -21,6 +21,7 @@ from harness.records.marks import (
     SEARCHED,
     SKIPS_CHECK,
     STAND_IN,
+    TRAINED_BY,
     TRANSDUCTIVE,
 )
 from harness.records.parts import (
@@ -99,8 +100,9 @@ class Record(Part):
     cost: Cost = Field(description="parameters, computation and memory")
     marks: list[Line] = Field(
         description=f"'{LABEL_DELAY_TOLD}', '{GRADIENT_AT_TEST}', '{TRANSDUCTIVE}', '{STAND_IN}', "
-        f"'{PARTIAL_TEST}', '{CUSTOM_RECIPE}', '{RECIPE_CHANGED}: ...', '{SEARCHED}: ...', '{SKIPS_CHECK}: ...' (one "
-        f"each), '{FAILED_CHECK}: ...', '{NOT_CHECKED}', or other words that a reader should see"
+        f"'{PARTIAL_TEST}', '{CUSTOM_RECIPE}', '{RECIPE_CHANGED}: ...', '{SEARCHED}: ...', '{TRAINED_BY}N processes', "
+        f"'{SKIPS_CHECK}: ...' (one each), '{FAILED_CHECK}: ...', '{NOT_CHECKED}', or other words that a reader should "
+        "see"
     )
     pretrained: list[Pretrained] = Field(
         [], description="stages of shared features; empty without, and in records from before there were such"

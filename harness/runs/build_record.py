@@ -28,6 +28,7 @@ from harness.records.marks import (
     SEARCHED,
     SKIPS_CHECK,
     STAND_IN,
+    TRAINED_BY,
     TRANSDUCTIVE,
 )
 from harness.records.parts import Cost, DataInfo, Isolated, Metric, Pretrained
@@ -50,8 +51,8 @@ UNSELECTED = "not validated"
 """The validation split has fewer classes than an episode; or too few for any, and the last weights were scored."""
 OF_TRAINING = (PRETRAINED, ELSEWHERE, FOREIGN, FEWER_WAYS, UNSELECTED)
 """Marks of how weights came about, which whatever is trained on from them keeps."""
-OF_RECIPE = (CUSTOM_RECIPE, RECIPE_CHANGED, SEARCHED)
-"""Marks, or beginnings of marks, of the recipe; they speak of one run alone."""
+OF_ONE_RUN = (CUSTOM_RECIPE, RECIPE_CHANGED, SEARCHED, TRAINED_BY)
+"""Marks, or beginnings of marks, that speak of one run alone: of its recipe, of the processes that trained."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def training_marks(prepared: Prepared, progress: Progress, before: Before) -> li
         *recipe_marks(prepared.resolved),
         *([f"{SEARCHED}: {trials} trials"] if trials else []),
         *(mark for mark, holds in selection.items() if holds),
+        *([f"{TRAINED_BY}{progress.processes} processes"] if progress.processes > 1 else []),
     ]
     return [*before.marks, *(mark for mark in own if mark not in before.marks)]
 

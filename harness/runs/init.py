@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.method.interface import Method
 from harness.records.parts import MOST
-from harness.runs.build_record import FOREIGN, OF_RECIPE, OF_TRAINING, Before
+from harness.runs.build_record import FOREIGN, OF_ONE_RUN, OF_TRAINING, Before
 from harness.runs.folder import RECORD, read_record
 from harness.runs.resolve import weights_file
 from harness.util.errors import UserError
@@ -29,7 +29,7 @@ def load_init(method: Method, init: Path | None) -> Before:
     if not isinstance(episodes, int) or not 0 <= episodes <= MOST:
         raise UserError(f"{path} is damaged: it does not say how long its weights were trained")
     known = isinstance(marks, list) and all(isinstance(each, str) for each in marks)
-    marks = [each for each in marks if not each.startswith(OF_RECIPE)] if known else []
+    marks = [each for each in marks if not each.startswith(OF_ONE_RUN)] if known else []
     if not known or not set(marks) <= set(OF_TRAINING):
         raise UserError(f"{path} is damaged: marks of how weights were trained are {', '.join(OF_TRAINING)}")
     return Before(episodes, tuple(dict.fromkeys(marks)))

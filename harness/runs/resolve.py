@@ -17,6 +17,7 @@ from harness.protocol.load import Loaded, for_data, load_protocol
 from harness.protocol.models import AnyProtocol
 from harness.records.canonical import sha256_of as json_hash
 from harness.training.interface import check_hooks
+from harness.training.processes import ALONE, Processes
 from harness.training.recipe import Budget, budget_hash
 from harness.training.recipe_file import Resolved, resolve_for
 from harness.training.selection import validation_protocol
@@ -76,6 +77,7 @@ class Prepared:
     """A request with every name resolved: what the run is a function of.
 
     `resolved` is the budget as the recipe has it, `budget` as it is run: with what the machine and the data change.
+    `processes` train together; they are not part of which run it is.
     """
 
     request: Request
@@ -89,6 +91,7 @@ class Prepared:
     identity: dict[str, Any]
     folder: Path
     device: torch.device
+    processes: Processes = ALONE
 
     @property
     def stand_in(self) -> bool:

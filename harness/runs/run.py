@@ -182,6 +182,7 @@ def training_of(prepared: Prepared, say: Callable[[str], None]) -> Training:
         {"identity": prepared.identity},
         Limits(request.episodes, request.seconds),
         FeatureCache((request.cache or default_cache()).expanduser().absolute() / "pretrained", say),
+        prepared.processes,
     )
 
 

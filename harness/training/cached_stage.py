@@ -133,6 +133,8 @@ class CachedStage:
         settings |= {name: bound for name, bound in more.items() if bound is not None}
         if optimizer.weight_decay_of != "all":
             settings["weight_decay_of"] = optimizer.weight_decay_of
+        if not training.processes.alone:
+            settings["processes"] = training.processes.world  # sums are rounded in another order
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
     def _probe(self) -> str:

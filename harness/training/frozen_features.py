@@ -41,9 +41,12 @@ class FrozenFeatures:
         self._table = replace(table, members=np.arange(len(table.members), dtype=np.int32))
         self._split, self._plans = split, PlansAhead()
 
-    def episodes(self, protocol: AnyProtocol, seed: int, numbers: Sequence[int] | np.ndarray) -> Episodes:
-        """The numbered episodes of the split under a seed; x is [T, B, D]."""
+    def episodes(
+        self, protocol: AnyProtocol, seed: int, numbers: Sequence[int] | np.ndarray, part: slice | None = None
+    ) -> Episodes:
+        """The numbered episodes of the split under a seed, or `part` of them; x is [T, B, D]."""
         plan = self._plans.plan(protocol, self._table, self._split, seed, numbers)
+        plan = plan if part is None else plan.part(part)
         device = self._features.device
         arrays = [plan.image.T, plan.target.T, plan.scored, plan.classes]
         image, target, scored, class_rows = packed_to_device(arrays, device)

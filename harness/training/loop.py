@@ -13,6 +13,8 @@ from contextlib import ExitStack
 
 from harness.training import checkpoint
 from harness.training.cached_stage import with_cache
+from harness.training.follow import state_for_others
+from harness.training.processes import Order
 from harness.training.selection import Selection
 from harness.training.stages import begin_stage
 from harness.training.state import Progress, Training
@@ -34,12 +36,14 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
     after a signal to stop, once everything is saved: after the update, or the batch of validation episodes, in which it
     came. A signal to save is followed at the same points.
     """
-    stages, limits = training.budget.stages, training.limits
+    stages, limits, processes = training.budget.stages, training.limits, training.processes
     if not has_updates(training):
         return Progress(done=True)
     progress, tensors, best = checkpoint.restore(training)
     selection = Selection(training, best)
     training.method.train()
+    progress.processes = max(progress.processes, processes.world)
+    processes.give(Order.START, state_for_others(training, progress, tensors))
     running = begin_stage(training, progress.stage, tensors)
     began, saved = time.monotonic() - progress.seconds, time.monotonic()
     progress.done = progress.done and not progress.selecting
@@ -74,6 +78,7 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
         while not progress.done:
             updated = not progress.selecting and stage.advance(progress)
             progress.seconds = time.monotonic() - began
+            stop.requested |= processes.stopping
             if updated:
                 report(progress, training, "update")
             ended = stage.ended(progress)
@@ -85,6 +90,7 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
                 progress.done = progress.stage + 1 == len(stages)
                 if not progress.done:
                     progress.begin_stage(progress.stage + 1)
+                    processes.give(Order.STAGE, state_for_others(training, progress, {}, stage.running))
                     running = begin_stage(training, progress.stage, before=stage.running)
                     stage = with_cache(running, training.cache, claim, stopping)
                 report(progress, training, "stage")
@@ -95,6 +101,7 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
             if progress.done or stop.requested or stop.save or time.monotonic() - saved >= limits.checkpoint_seconds:
                 save()
             stop.check()
+    processes.give(Order.END)
     if selection.best is not None:
         training.method.load_state_dict(selection.best)
     return progress

@@ -38,7 +38,7 @@ def objective_of_stage(
     check_hooks(type(method))
     # The stage is part of the seed, so that two stages of one shape do not see the same episodes.
     seed = philox.key_of("train", training.seed, number)[0]
-    draws = Draws(training.source, protocol, seed, training.budget.augment)
+    draws = Draws(training.source, protocol, seed, training.budget.augment, training.processes)
     if stage.objective == "pretext":
         return PretrainingObjective(method, draws, _pretraining_method(training, protocol, number))
     if stage.objective == "episodes" and stage.classes_weight is None:

@@ -15,13 +15,14 @@ from harness.protocol.models import AnyProtocol
 from harness.training.episode_loss import class_loss, episode_loss
 from harness.training.frozen_features import FrozenFeatures
 from harness.training.interface import Features
+from harness.training.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
 class Loss:
     """What an update minimises, and what is said of it: `reported`, a sum over `steps` scored steps (or images).
 
-    Both are scalars on the device.
+    Both are scalars on the device. Where processes share the batch, both are this one's part of a sum over processes.
     """
 
     minimised: Tensor
@@ -54,19 +55,33 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Draws:
-    """The training episodes and single images of a stage, each a pure function of its number."""
+    """The training episodes and single images of a stage, each a pure function of its number.
+
+    Of those that are asked for by number this process gets its share.
+    """
 
     source: EpisodeSource
     protocol: AnyProtocol
     seed: int
     augment: Sequence[str]
+    processes: Processes = ALONE
 
     def episodes(self, numbers: np.ndarray) -> Episodes:
-        return self.source.episodes(self.protocol, "train", self.seed, numbers, self.augment)
+        part = self.processes.part(len(numbers))
+        return self.source.episodes(self.protocol, "train", self.seed, numbers, self.augment, part)
+
+    def frozen(self, features: FrozenFeatures, numbers: np.ndarray) -> Episodes:
+        """The same episodes with features in place of images."""
+        return features.episodes(self.protocol, self.seed, numbers, self.processes.part(len(numbers)))
 
     def images(self, numbers: np.ndarray, any_protocol: bool = False) -> tuple[Tensor, Tensor]:
         """Images [N, C, H, W] and their classes [N]; with `any_protocol` the same whatever protocol is trained for."""
-        return self.source.images(None if any_protocol else self.protocol, "train", self.seed, numbers, self.augment)
+        own, protocol = numbers[self.processes.part(len(numbers))], None if any_protocol else self.protocol
+        return self.source.images(protocol, "train", self.seed, own, self.augment)
+
+    def mean(self, loss: Tensor, count: int) -> Tensor:
+        """This process's part of the mean loss of `count` episodes or images, from that of its share."""
+        return self.processes.weighted(loss, count)
 
 
 @dataclass(frozen=True)
@@ -93,7 +108,7 @@ class EpisodesObjective:
 
     def loss(self, numbers: np.ndarray) -> Loss:
         episodes = self.draws.episodes(numbers)
-        own = loss = episode_loss(self.method, episodes)
+        own = loss = self.draws.mean(episode_loss(self.method, episodes), len(numbers))
         if self.classes:
             first = int(numbers[0]) // len(numbers) * self.images
             loss = loss + self.weight * self.classes.loss(np.arange(first, first + self.images)).minimised
@@ -124,7 +139,7 @@ class ClassesObjective:
 
     def loss(self, numbers: np.ndarray) -> Loss:
         x, rows = self.draws.images(numbers, any_protocol=self.features.shared is not None)
-        loss = class_loss(self.features, self.head, x, rows)
+        loss = self.draws.mean(class_loss(self.features, self.head, x, rows), len(numbers))
         return Loss(loss, loss.detach())
 
 
@@ -150,8 +165,8 @@ class HeadObjective:
         return self.method
 
     def loss(self, numbers: np.ndarray) -> Loss:
-        episodes = self.frozen.episodes(self.draws.protocol, self.draws.seed, numbers)
-        loss = episode_loss(self.rest, episodes)
+        episodes = self.draws.frozen(self.frozen, numbers)
+        loss = self.draws.mean(episode_loss(self.rest, episodes), len(numbers))
         return Loss(loss, loss.detach(), int(episodes.plan.scored.sum()))
 
 

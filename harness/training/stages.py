@@ -17,6 +17,7 @@ from harness.training.objective_of_stage import objective_of_stage
 from harness.training.objectives import Loss, Objective
 from harness.training.recipe import Optimizer, Stage, staged
 from harness.training.state import Progress, Training
+from harness.training.whole_batch import whole_batch_statistics
 from harness.util import philox
 from harness.util.arithmetic import arithmetic
 from harness.util.device_copy import OnItsWay, to_host
@@ -64,16 +65,18 @@ class RunningStage:
                 spec, spec.optimizer or training.budget.optimizer, progress.stage_episodes, self.batch
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(progress)
-        self.unread.append((progress.updates, to_host(loss.reported), loss.steps))
-        if not self.reads_late:
-            self.read_losses(progress)
-        if not loss.minimised.requires_grad:
-            raise UserError(
-                f"stage '{spec.name}' has the objective '{spec.objective}', which leaves "
-                f"{type(training.method).__name__} nothing to train"
-            )
-        loss.minimised.backward()
+        with training.processes.update(self.objective.trained, self.batch):
+            loss = self.loss(progress)
+            reported = training.processes.total(loss.reported)
+            self.unread.append((progress.updates, to_host(reported), loss.steps))
+            if not self.reads_late:
+                self.read_losses(progress)
+            if not loss.minimised.requires_grad:
+                raise UserError(
+                    f"stage '{spec.name}' has the objective '{spec.objective}', which leaves "
+                    f"{type(training.method).__name__} nothing to train"
+                )
+            loss.minimised.backward()
         Clipping.of(spec, training.budget).apply(self.objective.clipped)
         self.optimizer.step()
         progress.count(self.batch)
@@ -96,12 +99,14 @@ class RunningStage:
             progress.count_loss(value)
 
     def loss(self, progress: Progress) -> Loss:
-        """The loss of the next batch, under random bits of its own."""
-        training, device = self.training, self.training.source.device
+        """The loss of the next batch (of this process's share of it), under random bits of its own."""
+        training, device, rank = self.training, self.training.source.device, self.training.processes.rank
         numbers = np.arange(progress.stage_episodes, progress.stage_episodes + self.batch)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(philox.key_of("update", training.seed, progress.updates)[0])
-            with arithmetic(training.budget.precision, device):
+            # Processes draw apart, so that episodes of one batch do not share their noise.
+            apart = (rank,) if rank else ()
+            torch.manual_seed(philox.key_of("update", training.seed, progress.updates, *apart)[0])
+            with arithmetic(training.budget.precision, device), whole_batch_statistics(training.processes):
                 return self.objective.loss(numbers)
 
     def ended(self, progress: Progress) -> bool:

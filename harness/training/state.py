@@ -10,6 +10,7 @@ from harness.episodes.source import EpisodeSource
 from harness.method.interface import Method
 from harness.protocol.models import AnyProtocol
 from harness.training.feature_cache import FeatureCache
+from harness.training.processes import ALONE, Processes
 from harness.training.recipe import Budget
 
 SMOOTHING = 0.98
@@ -24,7 +25,7 @@ class Progress:
     features under which key they are kept, whether they were reused, and the episodes, updates and seconds that they
     cost whoever trained them (0 episodes: not at its end). `selecting` tells that validation episodes are being scored:
     a training that was stopped then begins with them again. `last_loss` is that of the last update, on a
-    GPU of the one before (its losses are read late).
+    GPU of the one before (its losses are read late). `processes` is the largest number that trained together.
     """
 
     stage: int = 0
@@ -39,6 +40,7 @@ class Progress:
     done: bool = False
     selecting: bool = False
     last_loss: float | None = None
+    processes: int = 1
     history: list[dict[str, Any]] = field(default_factory=list)
     pretrained: list[dict[str, Any]] = field(default_factory=list)
 
@@ -88,6 +90,7 @@ class Training:
     header: dict[str, Any]
     limits: Limits = Limits()
     cache: FeatureCache | None = None
+    processes: Processes = ALONE
 
     @property
     def total(self) -> int:

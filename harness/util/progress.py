@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-QUIET, NORMAL, VERBOSE = -1, 0, 1
+SILENT, QUIET, NORMAL, VERBOSE = -2, -1, 0, 1
 SILENT_SECONDS = 2.0
 """What is over sooner gets no line."""
 
@@ -178,7 +178,7 @@ def say(line: str, level: int = NORMAL) -> None:
 
 
 def level() -> int:
-    """How much is shown at present: QUIET, NORMAL or VERBOSE."""
+    """How much is shown at present: SILENT (not even warnings), QUIET, NORMAL or VERBOSE."""
     return _SCREEN.level
 
 

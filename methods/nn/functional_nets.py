@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.training.whole_batch import of_whole_batch
 from methods.nn.maps import max_pool
 
 NetName = Literal["conv", "dense"]
@@ -99,7 +100,7 @@ class Layers(nn.Module):
     def update_running_statistics(self, statistics: Statistics) -> None:
         """Moves them a tenth of the way to the statistics of all images of B support sets, [B, 2, C] a layer."""
         for norm, each in zip(self.norms, statistics, strict=True):
-            mean, variance = each.detach().unbind(1)
+            mean, variance = of_whole_batch(each.detach()).unbind(1)
             total = variance.mean(0) + mean.var(0, correction=0)
             norm.usual.lerp_(torch.stack([mean.mean(0), total]), 0.1)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.training.interface import Batch
+from harness.training.whole_batch import of_whole_batch
 
 UNSEEN = -1e6
 """Logit of a class of which no label has been revealed."""
@@ -64,4 +65,8 @@ def loss_among_seen(
 def _summed(each: Tensor, at: Tensor, mean_over: MeanOver) -> Tensor:
     """The sum of the entries of `each` [A, B] where `at` (bool, alike) says so, or their mean; 0 where none are."""
     total = torch.where(at, each, 0.0).sum()
-    return total / at.sum().clamp(min=1) if mean_over == "steps" else total
+    if mean_over == "episodes":
+        return total
+    # Of the whole batch: training weights what a process has of it by its share of the episodes.
+    counts = of_whole_batch(at.sum(0))
+    return total / (counts.sum().clamp(min=1) * (at.shape[1] / len(counts)))
