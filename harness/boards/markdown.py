@@ -27,6 +27,7 @@ from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
 from harness.util.atomic_files import leftovers, replacing
 from harness.util.errors import UserError
+from harness.util.garbage import uncollected
 from harness.util.shown_text import in_markdown
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class View:
     """Size and time of the file of records when it was read: with others, somebody else has appended since."""
 
 
+@uncollected()
 def view_board(name: str, protocol: AnyProtocol | None, boards: Path, stand_in: bool) -> View:
     """Reads and ranks a board. Without its protocol, rows are compared with the one finished last, and ranked by
     the metric that boards of its kind are ranked by."""
@@ -182,6 +184,7 @@ def index_tables(views: Sequence[View]) -> Iterator[tuple[str, list[dict[str, st
                 yield f"{heading}, ranked by `{by}`", rows
 
 
+@uncollected()
 def write_board(loaded: Loaded, boards: Path, stand_in: bool = False, report: Report = LOG.warning) -> View:
     """Renders a board to `<board>.md` beside its records, and returns it.
 

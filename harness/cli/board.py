@@ -10,6 +10,7 @@ from harness.boards.places import STAND_IN_FOLDER, is_shipped
 from harness.cli.common import BOARDS, LOCAL_BOARDS, add_boards, add_formats, boards_to_read, table_width
 from harness.cli.notices import notice
 from harness.util.errors import UserError, unknown
+from harness.util.garbage import uncollected
 from harness.util.shown_text import in_json
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--write", action="store_true", help="render the Markdown files again")
 
 
+@uncollected()
 def execute(args: argparse.Namespace) -> int:
     _take_path(args)
     if args.protocol is None:
