@@ -59,7 +59,7 @@ def test_four_times_the_rows_take_four_times_the_calls(tmp_path: Path, shape: st
 
 
 def test_a_row_takes_few_calls(tmp_path: Path) -> None:
-    """As it was when each column computed its metric anew and each row was serialised to be read, it took two thousand."""
+    """It took two thousand when each column computed its metric anew, and each row was serialised to be read."""
     write(tmp_path, "many settings", 400)
     shown(tmp_path)
     assert calls(tmp_path) < 900 * 400
