@@ -56,7 +56,7 @@ def test_the_run_in_the_readme_goes_through_from_python(
     monkeypatch.setenv("HARNESS_CACHE", str(cache))
     exec(compile(block("README.md", "python", "# one_run.py"), "one_run.py", "exec"), {})
     accuracy, *shapes, passed = capsys.readouterr().out.splitlines()
-    mean, interval = map(float, accuracy.split())
+    mean, interval = map(float, accuracy.removesuffix(" %").split(" ± "))
     assert 20 < mean < 60
     assert interval > 0
     assert shapes == ["(50, 32, 3, 32, 32) (50, 32)"] * 2

@@ -115,10 +115,8 @@ class Result:
         """The last lines of a run, short enough for a notebook."""
         last = self.record
         lines = [f"{last.method} on {last.protocol}, data {last.data.name}"]
-        for name, each in self.metrics.items():
-            half = "" if each.interval is None else f" ± {each.interval:.2f}"
-            lines.append(f"  {name}  {each.mean:.2f}{half} %")
+        rows = [(name, f"{each.text(2)} %") for name, each in self.metrics.items()]
         if self.outcome:
-            place = f"{self.rank} of {self.outcome.ranked}" if self.rank else "none (not ranked)"
-            lines.append(f"  rank  {place}")
-        return "\n".join(lines)
+            rows.append(("rank", f"{self.rank} of {self.outcome.ranked}" if self.rank else "none (not ranked)"))
+        width = max((len(name) for name, _ in rows), default=0)
+        return "\n".join([*lines, *(f"  {name:<{width}}  {text}" for name, text in rows)])

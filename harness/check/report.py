@@ -98,7 +98,7 @@ class Report:
         """A table for people: outcome, check, and the reason (or, of a plain pass, what it proves)."""
         label = max((len(result.name) for result in self.results), default=0)
         margin = 2 + label + 2 + 7 + 2
-        lines = [f"{self.method} on {self.tried_on}", ""]
+        lines = [*textwrap.wrap(f"{self.method} on {self.tried_on}", max(60, width), break_on_hyphens=False), ""]
         for result in self.results:
             head = f"  {result.name:<{label}}  {result.outcome:<7}  "
             said = _placed(result) if result.outcome != "passed" else result.reason or result.proves
@@ -110,7 +110,8 @@ class Report:
         lines += ["", ", ".join(f"{n} {named.get(outcome, outcome)}" for outcome, n in counts.items() if n)]
         lines += textwrap.wrap(TOLERANCES, max(60, width), break_on_hyphens=False)
         if self.untested:
-            lines.append(f"not tested, since the method does not declare them: {', '.join(self.untested)}")
+            said = f"Not tested, since the method does not declare them: {', '.join(self.untested)}."
+            lines += textwrap.wrap(said, max(60, width), break_on_hyphens=False)
         return "\n".join(lines)
 
     def as_json(self) -> str:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.evaluation.score import Scores
 from harness.records.canonical import canonical_json
 from harness.records.record import Record, utc_now
-from harness.runs.resolve import CUT, Prepared
-from harness.runs.status import CHECKPOINT, NOTED
+from harness.runs.status import CHECKPOINT, CUT, NOTED
 from harness.util.atomic_files import leftovers, replacing
 from harness.util.errors import UserError
 from harness.util.json_files import read_json
 from harness.util.option_names import option, switch
 from harness.util.tensor_files import WEIGHTS, sha256_of
+
+if TYPE_CHECKING:
+    from harness.runs.resolve import Prepared
 
 SCORES, RECORD, TRAINING_LOG = "scores.npz", "record.json", "log.jsonl"
 """What a run folder holds besides the scored weights, NOTED and CHECKPOINT: the scores of every test episode; the

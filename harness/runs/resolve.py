@@ -16,6 +16,7 @@ from harness.protocol.feasibility import check_possible
 from harness.protocol.load import Loaded, for_data, load_protocol
 from harness.protocol.models import AnyProtocol
 from harness.records.canonical import sha256_of as json_hash
+from harness.runs.status import CUT
 from harness.training.interface import check_hooks
 from harness.training.processes import ALONE, Processes
 from harness.training.recipe import Budget, budget_hash
@@ -28,10 +29,6 @@ from harness.util.tensor_files import WEIGHTS, sha256_of
 
 if TYPE_CHECKING:
     import torch
-
-CUT = "budget_cut"
-"""The key of an identity that says which limits (--episodes, --time) cut the budget short. They say when a training
-ends, not which run it is: an unfinished run goes on under others."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,10 @@ from harness.util.json_files import read_json
 NOTED, CHECKPOINT = "run.json", "checkpoint.safetensors"
 """What a run folder holds of a run that was begun: whose it is and how far it got; tensors to go on from."""
 
+CUT = "budget_cut"
+"""The key of an identity that says which limits (--episodes, --time) cut the budget short. They say when a training
+ends, not which run it is: an unfinished run goes on under others."""
+
 TRAINED = "trained"
 """The status of a run that was trained and whose test episodes were not scored (--train-only)."""
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from harness.boards.store import board_path, read_board
 from harness.protocol.load import for_data, load_protocol
 from harness.records.record import Record
-from harness.runs.resolve import CUT, Prepared, Request, prepare
-from harness.runs.status import Progress, progress_of
+from harness.runs.resolve import Prepared, Request, prepare
+from harness.runs.status import CUT, Progress, progress_of
 from harness.sweep.expand import SweepRun
 from harness.sweep.places import Places
 from harness.util.errors import UserError

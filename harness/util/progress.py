@@ -62,7 +62,7 @@ class Task:
         speed = (self.done - self.first) / elapsed if elapsed > 0 else 0.0
         times = [] if self.total is None or not speed else [(self.total - self.done) / speed]
         times += [] if self.limit is None else [self.limit - elapsed]
-        said = [f"{speed:.3g} {self.unit}/s"] if speed and self.unit else []
+        said = [f"{_rounded(speed)} {self.unit}/s"] if speed and self.unit else []
         return ", ".join([*said, *([f"{clock(min(times))} left"] if times else [])])
 
     @property
@@ -193,6 +193,11 @@ def shown(level: int, out: TextIO | None = None) -> Iterator[None]:
         _SCREEN.level, _SCREEN.out = before
 
 
+def _rounded(speed: float) -> str:
+    """Three digits of a speed, never as a power of ten: '0.082', '2.38', '5,430'."""
+    return f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}"
+
+
 def clock(seconds: float) -> str:
     """A time in words: '0:42 min', '3:05 h'."""
     minutes, rest = divmod(max(0, round(seconds)), 60)
@@ -203,14 +208,15 @@ def clock(seconds: float) -> str:
 
 def _bars(out: TextIO) -> Progress:
     """Bars that vanish when they are done. They are drawn when tasks advance and not by a thread of their own, which
-    no forked process would have."""
+    no forked process would have. Where the terminal is narrow the bar gives way, never the words beside it."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.table import Column
 
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[words]}", markup=False),
         console=Console(file=out, highlight=False),
         transient=True,

@@ -7,14 +7,15 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from harness.util.atomic_files import replacing
 from harness.util.errors import UserError
 from harness.util.json_files import parsed_json
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 WEIGHTS = "weights.safetensors"
 """The scored weights in a run folder."""
@@ -60,6 +61,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def content_of(tensors: dict[str, Tensor]) -> str:
     """SHA-256 (hex) over names, types, shapes and values."""
+    import torch
+
     total = hashlib.sha256()
     for name, each in sorted(tensors.items()):
         total.update(json.dumps([name, str(each.dtype), list(each.shape)]).encode())
@@ -91,6 +94,8 @@ def without_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """An optimiser's state as named tensors ('<parameter number>.<key>')."""
+    import torch
+
     state = optimizer.state_dict()["state"]
     return {f"{number}.{key}": torch.as_tensor(value) for number, each in state.items() for key, value in each.items()}
 

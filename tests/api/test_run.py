@@ -52,7 +52,10 @@ def test_a_result_gives_numbers_tables_and_plots(here: Path) -> None:
     table = result.to_pandas()
     assert set(table.seed) == {0, 1}
     assert table[table.metric == "accuracy"]["mean"].tolist() == [accuracy.mean] * 2
-    assert "accuracy" in repr(result)
+    certain = dataclasses.replace(accuracy, mean=100.0, bounds=(96.0, 100.0))  # an interval that ends at 100 %
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(result), "metrics", {"accuracy": certain})
+        assert "  accuracy  100.00 +0.00 -4.00 %" in repr(result)
 
 
 @pytest.mark.slow

@@ -198,6 +198,7 @@ def test_kinds_that_a_method_does_not_declare_are_not_tested_and_named() -> None
     report = report_of(others.HonestMasks)
     assert report.untested == CLASSES
     assert "does not declare them: online_few_shot, delayed_label" in report.text()
+    assert max(map(len, report.text(80).splitlines())) <= 80
     assert report.tried_on == "random tasks: masks of 3x32x32 images; and on images of scenes"
 
 

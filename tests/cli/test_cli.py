@@ -42,9 +42,19 @@ def test_help_and_lists_import_nothing_heavy(words: list[str]) -> None:
     assert text
 
 
-@pytest.mark.parametrize("words", [["show", "-h"], ["export", "-h"], ["show", "cifarfs_delay5"], ["schema"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["show", "-h"],
+        ["export", "-h"],
+        ["show", "cifarfs_delay5"],
+        ["schema"],
+        ["board", "cifarfs_delay5"],
+        ["table", "norml", "2"],
+    ],
+)
 def test_showing_does_not_import_torch(words: list[str], tmp_path: Path) -> None:
-    if words[-1] == "cifarfs_delay5":
+    if words == ["show", "cifarfs_delay5"]:
         words = [*words, "--cache", str(tmp_path)]
     heavy, _ = modules_after(*words)
     assert not heavy & {"torch", "torchvision", "pandas", "datasets"}

@@ -55,6 +55,14 @@ def test_what_takes_two_seconds_or_less_has_no_line_and_more_words_have_more_lin
     assert len(lines_of(now, VERBOSE, 5.0)) == 10
 
 
+@pytest.mark.parametrize(("step", "said"), [(12.2, "0.082"), (0.42, "2.38"), (0.000184, "5,435")])
+def test_a_speed_is_never_a_power_of_ten(now: list[float], step: float, said: str) -> None:
+    task = progress.Task("decoding", 100_000, "images", began=now[0])
+    now[0] += 10 * step
+    task.reach(10)
+    assert task.rest.startswith(f"{said} images/s, ")
+
+
 def test_the_time_left_respects_a_limit(now: list[float]) -> None:
     assert lines_of(now, NORMAL, 5.0, limit=20.0)[0].endswith("2 images/s, 0:15 min left")
 
