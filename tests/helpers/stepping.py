@@ -37,6 +37,13 @@ def stepped(method: Method, x: Tensor, feedback: Tensor) -> tuple[Tensor, Any]:
     return torch.stack(answers), state
 
 
+def rolled(method: Method, x: Tensor, feedback: Tensor) -> Tensor:
+    """Logits [T, B, ways] of the method's own rollout, which it must have."""
+    logits = method.rollout(x, Feedback(feedback))
+    assert logits is not None
+    return logits
+
+
 def stepped_logits(method: Method, x: Tensor, feedback: Tensor) -> Tensor:
     """The logits of `stepped`."""
     return stepped(method, x, feedback)[0]

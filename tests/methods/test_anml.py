@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from harness.method.interface import Feedback, Task, state_bytes
 from methods.anml import ANML
-from tests.helpers.stepping import gradients_of, seeded, stepped
+from tests.helpers.stepping import gradients_of, rolled, seeded, stepped
 
 WAYS, STEPS, EPISODES = 3, 6, 2
 SIDE = 22
@@ -108,7 +108,7 @@ def test_streams_and_their_meta_gradient_are_those_of_a_plain_loop(options: dict
     x, feedback = an_episode(delay)
     expected = plain_stream(net, x, feedback, delay)
     wanted = gradients_of(net, expected)
-    for logits in (stepped(net, x, feedback)[0], net.rollout(x, Feedback(feedback))):
+    for logits in (stepped(net, x, feedback)[0], rolled(net, x, feedback)):
         torch.testing.assert_close(logits, expected)
         torch.testing.assert_close(gradients_of(net, logits), wanted)
 
@@ -151,7 +151,7 @@ def test_scoring_gives_the_same_answers_and_keeps_no_history(adapts: str) -> Non
     expected = net.rollout(x, Feedback(feedback)).detach()
     net.eval()
     logits, state = stepped(net, x, feedback)
-    for each in (logits, net.rollout(x, Feedback(feedback))):
+    for each in (logits, rolled(net, x, feedback)):
         torch.testing.assert_close(each, expected)
         assert not each.requires_grad
     assert all(each.is_leaf for each in pytree.tree_leaves(state))
@@ -174,7 +174,7 @@ def test_class_numbers_are_interchangeable_where_rows_begin_at_zero() -> None:
     renamed = torch.where(feedback >= 0, order[feedback], feedback)
     for rows, alike in (("zero", True), ("random", False)):
         net = an_anml(rows=rows)
-        before, after = net.rollout(x, Feedback(feedback)), net.rollout(x, Feedback(renamed))
+        before, after = rolled(net, x, feedback), rolled(net, x, renamed)
         assert torch.allclose(before, after[..., order]) == alike
 
 

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from harness.evaluation.operations import Operations
 from harness.method.interface import Feedback, Task, state_bytes
 from methods.oml import OML
-from tests.helpers.stepping import gradients_of, seeded, stepped
+from tests.helpers.stepping import gradients_of, rolled, seeded, stepped
 
 WAYS, STEPS, EPISODES = 4, 8, 3
 SMALL: dict[str, Any] = {"net": "text", "channels": 5, "hidden": 6, "rate": 0.3, "learned_rate": True}
@@ -84,7 +84,7 @@ def test_streams_and_their_meta_gradient_are_those_of_a_plain_loop(options: dict
     x, feedback = an_episode(delay)
     expected = plain_stream(net, x, feedback, delay)
     wanted = gradients_of(net, expected)
-    for logits in (stepped(net, x, feedback)[0], net.rollout(x, Feedback(feedback))):
+    for logits in (stepped(net, x, feedback)[0], rolled(net, x, feedback)):
         torch.testing.assert_close(logits, expected)
         torch.testing.assert_close(gradients_of(net, logits), wanted)
 
@@ -138,7 +138,7 @@ def test_class_numbers_are_interchangeable_where_rows_begin_at_zero() -> None:
     renamed = torch.where(feedback >= 0, order[feedback], feedback)
     for rows, alike in (("zero", True), ("random", False), ("learned", False)):
         net = an_oml(rows=rows)
-        before, after = net.rollout(x, Feedback(feedback)), net.rollout(x, Feedback(renamed))
+        before, after = rolled(net, x, feedback), rolled(net, x, renamed)
         assert torch.allclose(before, after[..., order]) == alike
 
 
