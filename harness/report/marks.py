@@ -14,6 +14,8 @@ MEANINGS = {
     "recipe changed": "the command line changed the recipe (--lr, --batch, --override); the record has it under "
     "recipe_changes",
     "custom recipe": "trained by a recipe of the user's (--recipe FILE) that differs from the method's own",
+    "trained by ": "N processes shared each batch of the training (several GPUs); the largest number, if it was "
+    "resumed by another",
     "hyperparameters searched": "these hyperparameters had the best validation score of so many trials (--searched "
     "N, or search in a sweep); test scores had no part in the choice",
     "skips check": "the method declares that this conformance check does not apply; the reason is in harness check",
