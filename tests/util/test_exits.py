@@ -40,6 +40,7 @@ def test_a_thread_ends_itself_alone() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # from Python 3.12 on
 @pytest.mark.parametrize("how", ["_exit", "execvp"])
 def test_a_forked_process_ends_as_ever(how: str) -> None:
     with exits_raised():
