@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import mmap
-import os
 
 import numpy as np
+
+from harness.util.memory import machine_memory
 
 HELD = 2**28
 """Bytes of such a file, at most about, that count as memory of the process."""
@@ -46,14 +47,6 @@ def mapped_pages(*arrays: np.ndarray | None) -> MappedPages | None:
     """
     found = [getattr(each, "_mmap", None) for each in arrays if isinstance(each, np.memmap)]
     maps = [each for each in found if isinstance(each, mmap.mmap)]
-    if sum(map(len, maps)) <= _memory() // 2 or not hasattr(mmap, "MADV_RANDOM"):
+    if sum(map(len, maps)) <= machine_memory() // 2 or not hasattr(mmap, "MADV_RANDOM"):
         return None
     return MappedPages(maps)
-
-
-def _memory() -> int:
-    """Bytes of memory of this machine; more than any file has where it cannot be told."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 2**63

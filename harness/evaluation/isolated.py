@@ -36,6 +36,7 @@ from harness.protocol.models import AnyProtocol
 from harness.records.parts import Isolated
 from harness.util.confinement import BUBBLEWRAP, bubblewrap, environment, import_paths, uncovered, wrapped
 from harness.util.errors import RunError, UserError
+from harness.util.memory import machine_memory
 from harness.util.option_names import switch
 from harness.util.shown_text import in_line
 
@@ -204,7 +205,7 @@ class _Worker:
         hello = {
             "confined": BUBBLEWRAP if program else None,
             "hidden": list(map(str, hidden)),
-            "bytes": 0 if self.device.type == "cuda" else self.bounds.memory or _three_quarters(),
+            "bytes": 0 if self.device.type == "cuda" else self.bounds.memory or machine_memory() * 3 // 4,
             "threads": torch.get_num_threads(),
             "matmul": torch.get_float32_matmul_precision(),
             "device": str(self.device),
@@ -288,11 +289,6 @@ def _warn_unconfined(why: str) -> None:
         f"methods are scored in a process of their own, which can read and write what you can ({in_line(why)}); "
         "install bubblewrap, or allow user namespaces"
     )
-
-
-def _three_quarters() -> int:
-    """Bytes: three quarters of the machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
 
 
 def _line(text: object) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from harness.records.provenance import cores
 from harness.sweep.definition import Resources
 from harness.sweep.engine import Job, State, Task, environment
+from harness.util.memory import machine_memory
 
 _ENOUGH = 1e-9
 """Shares of a GPU are sums of fractions: three thirds must fit."""
@@ -31,8 +31,9 @@ def this_machine(jobs: int | None = None) -> Machine:
     """The cores and the memory that are there (`jobs` cores, if that is given), and the GPUs that torch can use."""
     import torch
 
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return Machine(jobs or cores(), pages / 1e9, torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    return Machine(
+        jobs or cores(), machine_memory() / 1e9, torch.cuda.device_count() if torch.cuda.is_available() else 0
+    )
 
 
 @dataclass

@@ -20,7 +20,7 @@ from harness.testing import tiny_dataset
 
 @pytest.fixture
 def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mapped_pages, "_memory", lambda: 0)
+    monkeypatch.setattr(mapped_pages, "machine_memory", lambda: 0)
     monkeypatch.setattr(mapped_pages, "HELD", 2**20)
 
 
@@ -74,7 +74,7 @@ def test_two_million_images_are_played_in_bounded_memory(tmp_path: Path, monkeyp
     status = Path("/proc/self/status")
     if not status.is_file():
         pytest.skip("this system does not say how much memory a process holds")
-    monkeypatch.setattr(mapped_pages, "_memory", lambda: 2**34)  # 16 GB, whatever this machine has
+    monkeypatch.setattr(mapped_pages, "machine_memory", lambda: 2**34)  # 16 GB, whatever this machine has
     card, classes, per_class = CARDS["mini_imagenet"], 2000, 1000
     np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.uint8, (classes * per_class, *card.image_shape))
     table = ClassTable(

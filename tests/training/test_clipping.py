@@ -64,7 +64,9 @@ def test_gradients_are_clipped_as_a_plain_loop_clips_them(bounds: Clipping) -> N
 
 
 def test_nothing_to_clip_is_no_fault() -> None:
-    Clipping(1.0, 1.0, 1.0).apply(nn.Linear(2, 2))
+    net = nn.Linear(2, 2)
+    Clipping(1.0, 1.0, 1.0).apply(net)
+    assert [each.grad for each in net.parameters()] == [None, None]
 
 
 def updated(folder: Path, stage: dict[str, Any], **changes: Any) -> Training:
