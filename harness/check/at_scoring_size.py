@@ -6,10 +6,13 @@ its calls, or by the look of the images. What it does there says nothing of what
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from harness.check.compare import first_change
+from harness.check.copies import copier
 from harness.check.pictures import generated, pictured
 from harness.check.report import Finding
 from harness.check.settings import Setting, Timing
@@ -17,6 +20,7 @@ from harness.check.subject import Subject
 from harness.check.tasks import assemble, changed, draw, numbers
 from harness.episodes.source import Episodes
 from harness.evaluation.evaluate import BATCH
+from harness.method.interface import Method
 
 CALLS = 8
 """Batches that an instance has answered before it is looked at."""
@@ -31,8 +35,9 @@ def as_scored(subject: Subject) -> Finding:
     A method that looks for targets where it believes that it is being scored answers otherwise. One that keeps to what
     it is handed is handed the same, so that every bit is the same.
     """
+    experienced = _experienced(subject)
     for batch, length in _sizes(subject.setting):
-        before, after = (_answers(subject, batch, length, other_labels=other) for other in (False, True))
+        before, after = (_answers(subject, experienced(), batch, length, other_labels=other) for other in (False, True))
         change = first_change(before, after)
         if change is not None:
             return Finding(
@@ -57,20 +62,38 @@ def _sizes(setting: Setting) -> list[tuple[int, int]]:
     return [(_MANY, _STEPS), (BATCH, 1)]
 
 
-def _answers(subject: Subject, batch: int, length: int, other_labels: bool) -> Tensor:
-    """Of a fresh instance. The batch is made here, so that there is never more than one to be found in memory."""
-    method, setting = subject.fresh(), subject.setting
-    pictures = subject.pictures or generated(setting.image_shape, setting.masks)
+def _experienced(subject: Subject) -> Callable[[], Method]:
+    """Makes instances that have answered `CALLS` batches."""
+    method = _after_calls(subject)
+    try:
+        copy = copier(method)
+        copy()
+    except RuntimeError:  # it has computed tensors on it, which torch refuses to copy
+        return lambda: _after_calls(subject)
+    return copy
+
+
+def _after_calls(subject: Subject) -> Method:
+    method = subject.fresh()
     for call in range(CALLS):
-        name = f"as scored, call {call}"
-        subject.stepped(_cut(pictured(draw(setting, name, batch=1), pictures, name), 1), method)
-    name = f"as scored, {batch} episodes"
-    episodes = _cut(pictured(draw(setting, name, batch=batch), pictures, name), length)
+        subject.stepped(_cut(_drawn(subject, f"as scored, call {call}", 1), 1), method)
+    return method
+
+
+def _answers(subject: Subject, method: Method, batch: int, length: int, other_labels: bool) -> Tensor:
+    """The batch is made here, so that there is never more than one to be found in memory."""
+    episodes = _cut(_drawn(subject, f"as scored, {batch} episodes", batch), length)
     if other_labels:
         steps, first = episodes.plan.steps, episodes.plan.first_query
         now = torch.arange(steps)[:, None]
         episodes = changed(episodes, episodes, inputs=now < 0, labels=now >= min(first, steps - 1))
     return subject.stepped(episodes, method)
+
+
+def _drawn(subject: Subject, name: str, batch: int) -> Episodes:
+    setting = subject.setting
+    pictures = subject.pictures or generated(setting.image_shape, setting.masks)
+    return pictured(draw(setting, name, batch=batch), pictures, name)
 
 
 def _cut(episodes: Episodes, steps: int) -> Episodes:

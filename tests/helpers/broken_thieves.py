@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import sys
+import traceback
 from collections.abc import Iterator
 from types import FrameType
 
@@ -82,9 +82,9 @@ class InspectsItsCallers(_Cheat):
     """Looks the fixed number of frames up at which scoring has its plan."""
 
     def found(self, x: Tensor, step: int) -> Tensor | None:
-        for each in inspect.stack(0):
-            if "episodes" in each.frame.f_locals and each.function == "score_batch":
-                return torch.from_numpy(each.frame.f_locals["episodes"].plan.target[:, step])
+        for frame, _ in traceback.walk_stack(None):  # inspect.stack looks for the source of every frame, which is slow
+            if "episodes" in frame.f_locals and frame.f_code.co_name == "score_batch":
+                return torch.from_numpy(frame.f_locals["episodes"].plan.target[:, step])
         return None
 
 
