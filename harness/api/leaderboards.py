@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,7 +12,7 @@ from harness.api.named import MethodLike, ProtocolLike, load_method, load_protoc
 from harness.api.result import Result
 from harness.boards.columns import options_of, why
 from harness.boards.compare import Difference, differences, found
-from harness.boards.entries import Entry
+from harness.boards.entries import Entry, summarise
 from harness.boards.markdown import View, on_data, view_all, view_board
 from harness.boards.places import boards_to_read
 from harness.records.record import Record
@@ -48,8 +48,8 @@ class Results:
 
     def to_pandas(self) -> pd.DataFrame:
         """A row a record: board, data, rank (None: not ranked, `why` says why), method, options, budget, seed, the
-        episodes of training and test, every metric of the boards with its interval ('accuracy', 'accuracy ±', per
-        cent), cost, marks, and the run's name."""
+        episodes of training and test, every metric of the boards with half the width of its interval ('accuracy',
+        'accuracy ±', per cent; of this seed alone), cost, marks, and the run's name."""
         import pandas as pd
 
         return pd.DataFrame([row for view in self.views for row in _rows(view)])
@@ -83,8 +83,10 @@ class Comparison:
         names = [entry.newest.method for entry in (self.first, self.second)]
         lines = [f"{names[0]} less {names[1]} on {self.board}, per cent, {self.difference.episodes} episodes of both"]
         for each in self.differences:
-            (one, _), (other, _), (change, half) = each.first, each.second, each.difference
-            lines.append(f"  {each.metric}  {one:.2f} - {other:.2f} = {change:+.2f} ± {half:.2f}")
+            change, half = each.difference
+            lines.append(
+                f"  {each.metric}  {each.first.mean:.2f} - {each.second.mean:.2f} = {change:+.2f} ± {half:.2f}"
+            )
         return "\n".join(lines)
 
     def to_pandas(self) -> pd.DataFrame:
@@ -93,7 +95,8 @@ class Comparison:
 
         rows = []
         for each in self.differences:
-            pairs = {"first": each.first, "second": each.second, "difference": each.difference}
+            shown = {name: (one.mean, one.interval) for name, one in (("first", each.first), ("second", each.second))}
+            pairs = {**shown, "difference": each.difference}
             values = {name: pair[0] for name, pair in pairs.items()} | {f"{k} ±": v[1] for k, v in pairs.items()}
             rest = {"better": each.better, "worse": each.worse, "episodes": each.episodes}
             rows.append({"metric": each.metric, **values, **rest, "excludes zero": each.excludes_zero})
@@ -105,7 +108,7 @@ class Comparison:
             "board": self.board,
             "first": [record.run for record in self.first.records],
             "second": [record.run for record in self.second.records],
-            "differences": [{**asdict(each), "excludes_zero": each.excludes_zero} for each in self.differences],
+            "differences": [each.as_json() for each in self.differences],
         }
 
 
@@ -182,7 +185,11 @@ def _rows(view: View) -> Iterator[dict[str, Any]]:
     for _, entries in view.standings.apart:
         for entry in entries:
             places |= {id(record): (None, why(entry)) for record in entry.records}
-    for _, record in view.board.records:
+    alone = [Entry((record,), 0, ()) for _, record in view.board.records]
+    for name in {name: None for entry in alone for name in entry.newest.metrics}:
+        summarise(alone, name)
+    for entry in alone:
+        record = entry.newest
         rank, reason = places.get(id(record), (None, "a newer record of the same setting and seed stands for it"))
         yield {
             "board": view.name,
@@ -197,7 +204,7 @@ def _rows(view: View) -> Iterator[dict[str, Any]]:
             "train_episodes": record.train_episodes,
             "test_episodes": record.test_episodes,
             **{name: metric.mean for name, metric in record.metrics.items()},
-            **{f"{name} ±": metric.interval for name, metric in record.metrics.items()},
+            **{f"{name} ±": getattr(entry.summary(name), "interval", None) for name in record.metrics},
             "parameters": record.cost.parameters,
             "gflop_per_step": record.cost.gflop_per_step,
             "state_bytes": record.cost.state_bytes,

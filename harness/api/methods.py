@@ -12,9 +12,9 @@ from harness.episodes.fixed import with_episodes
 from harness.episodes.source import EpisodeSource
 from harness.evaluation import evaluate as evaluation
 from harness.evaluation.score import metrics
+from harness.evaluation.summary import Summary, of_recorded
 from harness.method import registry
 from harness.method.interface import Method, Task
-from harness.records.parts import Metric
 from harness.runs.resolve import device_named
 from harness.util.errors import UserError
 
@@ -73,8 +73,9 @@ def evaluate(
     data: DataLike = "real",
     data_root: str | Path | None = None,
     cache: str | Path | None = None,
-) -> dict[str, Metric]:
-    """Scores an instance as it is, on the device that it is on, without a run: metrics in per cent by name.
+) -> dict[str, Summary]:
+    """Scores an instance as it is, on the device that it is on, without a run: metrics in per cent by name,
+    each with its 95 % interval as boards have it.
 
     `episodes` are the first so many of the split (None: as many as the protocol scores in its test). Raises UserError
     for a split or for data that are not there.
@@ -90,4 +91,4 @@ def evaluate(
     first = next((each.device for each in (*method.parameters(), *method.buffers())), "cpu")
     scores = evaluation.evaluate(method, EpisodeSource(dataset, first), loaded.protocol, split, count)
     found = metrics(loaded.protocol, scores)
-    return {name: Metric(mean=value[0], interval=value[1], episodes=value[2]) for name, value in found.items()}
+    return dict(zip(found, of_recorded([*found.values()]), strict=True))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.boards.entries import Entry, Summary
-from harness.boards.outcome import Outcome
+from harness.boards.entries import Entry
+from harness.boards.outcome import Outcome, entry_of_runs
+from harness.evaluation.summary import Summary, of_metrics
 from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
 from harness.runs.folder import MOST_LOGGED, SCORES, TRAINING_LOG, read_scores
@@ -43,12 +45,18 @@ class Result:
 
     @property
     def metrics(self) -> dict[str, Summary]:
-        """Every metric in per cent, the one that the board is ranked by first: its mean over the seeds, the half-width
-        of its 95 % interval over test episodes, and its standard deviation over seeds."""
-        entry = Entry(self.records, 0, ())
+        """Every metric in per cent, the one that the board is ranked by first: its mean over the seeds of this result,
+        its 95 % interval as boards have it (`.interval` is half its width), and its standard deviation over seeds."""
+        entry = self._entry
         names = dict.fromkeys((self.protocol.ranking, *self.protocol.reported, *sorted(self.record.metrics)))
         found = {name: entry.summary(name) for name in names}
         return {name: each for name, each in found.items() if each is not None}
+
+    @cached_property
+    def _entry(self) -> Entry:
+        if self.outcome and set(self.outcome.entry.records) == set(self.records):
+            return self.outcome.entry
+        return entry_of_runs(self.protocol, self.records, self.folders)
 
     @property
     def curves(self) -> dict[str, list[float]]:
@@ -74,7 +82,8 @@ class Result:
         return entries
 
     def to_pandas(self) -> pd.DataFrame:
-        """A row for each seed and metric: protocol, data, method, budget, seed, metric, mean, interval, episodes."""
+        """A row for each seed and metric: protocol, data, method, budget, seed, metric, mean, half the width of the
+        interval, episodes."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -87,10 +96,10 @@ class Result:
                 "metric": name,
                 "mean": metric.mean,
                 "interval": metric.interval,
-                "episodes": metric.episodes,
+                "episodes": record.metrics[name].episodes,
             }
             for record in self.records
-            for name, metric in record.metrics.items()
+            for name, metric in of_metrics(record.metrics).items()
         )
 
     def plot(self) -> Plot:
@@ -116,6 +125,8 @@ class Result:
         last = self.record
         lines = [f"{last.method} on {last.protocol}, data {last.data.name}"]
         rows = [(name, f"{each.text(2)} %") for name, each in self.metrics.items()]
+        if len(self.records) > 1:
+            rows.append(("seeds", ", ".join(str(record.seed) for record in self.records)))
         if self.outcome:
             rows.append(("rank", f"{self.rank} of {self.outcome.ranked}" if self.rank else "none (not ranked)"))
         width = max((len(name) for name, _ in rows), default=0)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.boards.places import BOARDS, LOCAL_BOARDS
+from harness.evaluation.summary import of_metrics
 from harness.records.record import Record
 from harness.runs.folder import read_record
 from harness.sweep.engines import Choice
@@ -75,7 +76,7 @@ class SweepResult:
                 "folder": str(each.folder),
             }
             if each.record is not None:
-                for name, metric in each.record.metrics.items():
+                for name, metric in of_metrics(each.record.metrics).items():
                     row |= {name: metric.mean, f"{name} ±": metric.interval}
                 row["seconds"] = each.record.train_seconds + each.record.score_seconds
             rows.append(row)

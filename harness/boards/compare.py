@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from harness.boards import intervals
 from harness.boards.artifacts import SCORES_FOLDER, scores_of
 from harness.boards.entries import Entry
 from harness.boards.places import is_shipped
 from harness.boards.standings import Standings
+from harness.evaluation import intervals
 from harness.evaluation.score import Each, each
+from harness.evaluation.summary import Summary, of_values
 from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
 from harness.util.errors import UserError, known_name, unknown
@@ -20,15 +22,16 @@ from harness.util.errors import UserError, known_name, unknown
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of two entries over the episodes that both have: means and half-widths of 95 % intervals, per cent.
+    """A metric of two entries over the episodes that both have, per cent.
 
-    `first` and `second` are (mean, half-width), and so is `difference`, of the first less the second, episode by
-    episode; `better`, `worse` are the shares of episodes, in per cent, in which the first earned more or less.
+    `first` and `second` are what boards show of each, over these episodes. `difference` is the mean of the first less
+    the second, episode by episode, and the half-width of its 95 % interval; `better`, `worse` are the shares of
+    episodes, in per cent, in which the first earned more or less.
     """
 
     metric: str
-    first: tuple[float, float]
-    second: tuple[float, float]
+    first: Summary
+    second: Summary
     difference: tuple[float, float]
     better: float
     worse: float
@@ -38,6 +41,19 @@ class Difference:
     def excludes_zero(self) -> bool:
         """Whether the interval of the difference leaves out zero."""
         return abs(self.difference[0]) > self.difference[1]
+
+    def as_json(self) -> dict[str, Any]:
+        """The difference as plain data."""
+        return {
+            "metric": self.metric,
+            "first": self.first.as_json(),
+            "second": self.second.as_json(),
+            "difference": {"mean": self.difference[0], "interval": self.difference[1]},
+            "excludes_zero": self.excludes_zero,
+            "better": self.better,
+            "worse": self.worse,
+            "episodes": self.episodes,
+        }
 
 
 def found(standings: Standings, name: str) -> Entry:
@@ -56,8 +72,8 @@ def found(standings: Standings, name: str) -> Entry:
 def differences(protocol: AnyProtocol, first: Entry, second: Entry, boards: Path) -> list[Difference]:
     """The paired differences of two entries: first in the metric that the board is ranked by, then in those shown.
 
-    Intervals are over seeds and episodes (`harness.boards.intervals`). Raises UserError if the two were not scored on
-    the same episodes, or scores of single episodes are not kept.
+    Intervals are over seeds and episodes (`harness.evaluation.intervals`). Raises UserError if the two were not scored
+    on the same episodes, or scores of single episodes are not kept.
     """
     one, other = first.newest, second.newest
     if (one.digest, one.data.fingerprint) != (other.digest, other.data.fingerprint):
@@ -96,11 +112,10 @@ def _difference(metric: str, first: np.ndarray, second: np.ndarray) -> Differenc
     both = ~(np.isnan(first).any(0) | np.isnan(second).any(0))
     first, second = first[:, both], second[:, both]
     change = first.mean(0) - second.mean(0)
-    mine, theirs = (intervals.of_values(values) for values in (first, second))
     return Difference(
         metric,
-        (mine.mean, mine.half),
-        (theirs.mean, theirs.half),
+        of_values(first),
+        of_values(second),
         intervals.paired(first, second),
         float(100 * (change > 0).mean()),
         float(100 * (change < 0).mean()),

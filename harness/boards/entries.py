@@ -2,49 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from harness.boards import intervals
+from harness.evaluation import intervals
 from harness.evaluation.score import Each
+from harness.evaluation.summary import Summary, summaries
 from harness.records.record import Record
-
-_EVEN = 0.2
-"""Sides of an interval that differ by less, as a share of its half-width, are printed as one."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A metric of an entry, per cent: its mean, the bounds of its 95 % interval (None with one episode), and the means
-    of its seeds."""
-
-    mean: float
-    bounds: tuple[float, float] | None
-    means: tuple[float, ...]
-
-    @cached_property
-    def spread(self) -> float | None:
-        """The standard deviation over seeds, None with one seed."""
-        return statistics.stdev(self.means) if len(self.means) > 1 else None
-
-    @property
-    def interval(self) -> float | None:
-        """Half the width of the interval, which near 0 and 100 % does not lie evenly about the mean."""
-        return None if self.bounds is None else (self.bounds[1] - self.bounds[0]) / 2
-
-    def text(self, digits: int = 1) -> str:
-        """'97.1 ± 0.2', or where the sides differ '99.8 +0.1 −0.4'."""
-        if self.bounds is None:
-            return f"{self.mean:.{digits}f}"
-        below, above = (max(0.0, each) for each in (self.mean - self.bounds[0], self.bounds[1] - self.mean))
-        half = (below + above) / 2
-        even = f"{below:.{digits}f}" == f"{above:.{digits}f}" or abs(above - below) <= _EVEN * half
-        sides = f" ± {half:.{digits}f}" if even else f" +{above:.{digits}f} -{below:.{digits}f}"
-        return f"{self.mean:.{digits}f}{sides}"
 
 
 @dataclass(frozen=True)
@@ -74,8 +41,8 @@ class Entry:
         return max(self.records, key=lambda record: (record.when, record.seed))
 
     def summary(self, metric: str) -> Summary | None:
-        """A metric over the entry's seeds, with its interval over seeds and episodes (`harness.boards.intervals`); None
-        unless every seed has it. Of many entries, call `summarise` first."""
+        """A metric over the entry's seeds, with its interval over seeds and episodes (`harness.evaluation.intervals`);
+        None unless every seed has it. Of many entries, call `summarise` first."""
         if metric not in self._summaries:
             summarise([self], metric)
         return self._summaries[metric]
@@ -101,13 +68,11 @@ def summarise(entries: Iterable[Entry], metric: str) -> None:
     new = [entry for entry in entries if metric not in entry._summaries]
     having = [entry for entry in new if all(metric in record.metrics for record in entry.records)]
     _estimate(having, metric)
-    known = {id(entry): found for entry in having if (found := entry._estimates[metric]) is not None}
-    bounds = dict(zip(known, intervals.bounds(list(known.values())), strict=True))
+    means = [[record.metrics[metric].mean for record in entry.records] for entry in having]
     for entry in new:
         entry._summaries[metric] = None
-    for entry in having:
-        means = tuple(record.metrics[metric].mean for record in entry.records)
-        entry._summaries[metric] = Summary(statistics.fmean(means), bounds.get(id(entry)), means)
+    for entry, summary in zip(having, summaries([entry._estimates[metric] for entry in having], means), strict=True):
+        entry._summaries[metric] = summary
 
 
 def _estimate(entries: Iterable[Entry], metric: str) -> None:

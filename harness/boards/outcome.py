@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.boards.compare import Difference, differences
 from harness.boards.entries import Entry
 from harness.boards.markdown import View
+from harness.evaluation.score import each
+from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
+from harness.runs.folder import SCORES, read_scores
 from harness.util.errors import UserError
+from harness.util.tensor_files import sha256_of
+
+
+def entry_of_runs(protocol: AnyProtocol, records: Sequence[Record], folders: Sequence[Path]) -> Entry:
+    """The entry that runs would be on a board: with the scores of single episodes that their folders hold."""
+    values = []
+    for record, folder in zip(records, folders, strict=True):
+        stored = folder / SCORES
+        whole = record.scores is not None and stored.is_file() and sha256_of(stored) == record.scores
+        values.append(each(protocol, read_scores(stored)) if whole else None)
+    return Entry(tuple(records), 0, (), tuple(values))
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from harness.boards import intervals
 from harness.boards.entries import Entry, summarise
+from harness.evaluation import intervals
 from harness.evaluation.score import Each
 from harness.records.marks import FAILED_CHECK, NOT_CHECKED, PARTIAL_TEST
 from harness.records.record import Record

@@ -146,11 +146,7 @@ def _entry_as_json(entry: Entry) -> dict[str, Any]:
         "method": newest.method,
         "target": newest.target,
         "options": newest.options,
-        "metrics": {
-            name: {"mean": each.mean, "interval": each.interval, "bounds": each.bounds, "spread": each.spread}
-            for name, each in summaries.items()
-            if each
-        },
+        "metrics": {name: each.as_json() for name, each in summaries.items() if each},
         "seeds": [record.seed for record in entry.records],
         "runs": [record.run for record in entry.records],
         "older": entry.older,

@@ -70,8 +70,8 @@ def _rows(results: list[Difference]) -> list[dict[str, str]]:
     return [
         {
             "metric": each.metric,
-            "first": _half(each.first),
-            "second": _half(each.second),
+            "first": each.first.text(2),
+            "second": each.second.text(2),
             "difference": f"{each.difference[0]:+.2f} ± {each.difference[1]:.2f}",
             "better in": f"{each.better:.0f} %",
             "worse in": f"{each.worse:.0f} %",
@@ -79,10 +79,6 @@ def _rows(results: list[Difference]) -> list[dict[str, str]]:
         }
         for each in results
     ]
-
-
-def _half(value: tuple[float, float]) -> str:
-    return f"{value[0]:.2f} ± {value[1]:.2f}"
 
 
 def _named(entry: Entry) -> str:

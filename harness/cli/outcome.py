@@ -12,6 +12,7 @@ from harness.util.shown_text import in_line
 if TYPE_CHECKING:
     from harness.boards.entries import Entry
     from harness.boards.outcome import Outcome
+    from harness.evaluation.summary import Summary
     from harness.protocol.models import AnyProtocol
     from harness.records.record import Record
 
@@ -22,20 +23,20 @@ def outcome_lines(
     outcome: Outcome | None,
     board: Path | None,
     folders: list[Path],
-    baselines: Mapping[str, tuple[float, float, int]],
+    baselines: Mapping[str, Summary],
 ) -> str:
     """The text for people; `outcome` and `board` are None for a run that went to no board, `baselines` what is earned
     on the same test episodes without a look at the images."""
     from harness.boards.columns import budget_of
-    from harness.boards.entries import Entry
+    from harness.boards.outcome import entry_of_runs
 
-    entry = outcome.entry if outcome else Entry(tuple(records), 0, ())
+    entry = outcome.entry if outcome else entry_of_runs(protocol, records, folders)
     last = records[-1]
     budget = budget_of(last)
     head = f"{last.method} on {last.protocol}, data {last.data.name}" + (f", budget {budget}" if budget else "")
     rows = [*_metric_rows(protocol, entry)]
     if baselines:
-        named = ", ".join(f"{name} {mean:.2f} ± {half:.2f} %" for name, (mean, half, _) in baselines.items())
+        named = ", ".join(f"{name} {summary.text(2)} %" for name, summary in baselines.items())
         rows.append(("without images", f"{named} ({protocol.ranking} of baselines that see labels alone)"))
     rows.append(("seeds", _seeds(protocol, entry)))
     if last.marks:
@@ -49,18 +50,22 @@ def outcome_lines(
 
 
 def outcome_as_json(
+    protocol: AnyProtocol,
     records: Sequence[Record],
     outcome: Outcome | None,
     folders: list[Path],
-    baselines: Mapping[str, tuple[float, float, int]],
+    baselines: Mapping[str, Summary],
 ) -> dict[str, Any]:
     """The same as plain data, with the records themselves."""
-    from dataclasses import asdict
+    from harness.boards.outcome import entry_of_runs
 
+    entry = outcome.entry if outcome else entry_of_runs(protocol, records, folders)
     found: dict[str, Any] = {
         "records": [record.model_dump(mode="json") for record in records],
         "folders": [str(folder) for folder in folders],
-        "baselines": {name: {"mean": mean, "interval": half} for name, (mean, half, _) in baselines.items()},
+        "metrics": {name: each.as_json() for name in sorted(entry.newest.metrics) if (each := entry.summary(name))},
+        "seeds": [record.seed for record in entry.records],
+        "baselines": {name: each.as_json() for name, each in baselines.items()},
     }
     if outcome:
         found |= {
@@ -68,7 +73,7 @@ def outcome_as_json(
             "ranked": outcome.ranked,
             "reasons": [f"{heading}: {detail}" for heading, detail in outcome.entry.reasons],
             "rival": [record.run for record in outcome.rival.records] if outcome.rival else None,
-            "difference": asdict(outcome.difference) if outcome.difference else None,
+            "difference": outcome.difference.as_json() if outcome.difference else None,
         }
     return found
 

@@ -236,7 +236,7 @@ def _show(
     table, episodes = prepared.dataset.table("test"), records[-1].test_episodes
     baselines = label_only_metrics(prepared.protocol, table, episodes)
     if args.json:
-        print(in_json(outcome_as_json(records, outcome, folders, baselines)))
+        print(in_json(outcome_as_json(prepared.protocol, records, outcome, folders, baselines)))
         return
     if view is not None and args.show_board:
         print(render_board(view))

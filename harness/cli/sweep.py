@@ -144,6 +144,7 @@ def _show_plan(
 
 
 def _show_results(sweep: Sweep, outcome: Outcome, args: argparse.Namespace) -> None:
+    from harness.evaluation.summary import of_metrics
     from harness.runs.folder import read_record
     from harness.tables.cells import fill
     from harness.tables.definition import find_table
@@ -154,21 +155,23 @@ def _show_results(sweep: Sweep, outcome: Outcome, args: argparse.Namespace) -> N
         row: dict[str, Any] = {"run": each.planned.run.title, "outcome": each.outcome}
         if each.outcome == "done":
             record = each.planned.record or read_record(each.planned.folder)
-            metrics = {name: (metric.mean, metric.interval) for name, metric in record.metrics.items()}
+            metrics = of_metrics(record.metrics)
             row |= {"metrics": metrics, "seconds": record.train_seconds + record.score_seconds}
         else:
             row |= {"log": str(each.log), "reason": each.reason}
         rows.append(row)
     if args.json:
+        for row in rows:
+            if "metrics" in row:
+                row["metrics"] = {name: each.as_json() for name, each in row["metrics"].items()}
         print(in_json([*rows, *map(search_as_json, outcome.searches)]))
         return
     for search in outcome.searches:
         print(in_line(search_line(search)))
     for row in rows:
         if row["outcome"] == "done":
-            name, (mean, interval) = next(iter(row["metrics"].items()))
-            half = "" if interval is None else f" ± {interval:.2f}"
-            said = f"{name} {mean:.2f}{half}, {_clock(row['seconds'])}"
+            name, summary = next(iter(row["metrics"].items()))
+            said = f"{name} {summary.text(2)}, {_clock(row['seconds'])}"
         else:
             said = f"{row['outcome']}: {row['reason']} ({row['log']})" if row["reason"] else row["outcome"]
         print(f"{in_line(row['run'])}: {in_line(said)}")

@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.data.dataset import ClassTable
 from harness.episodes.plan import EpisodePlan
+from harness.evaluation.summary import Summary, of_recorded
 from harness.lint.finding import ERROR, NOTE, WARNING, Finding
 from harness.lint.planned import planned
 from harness.protocol.models import AnyProtocol, DelayedLabel, OnlineFewShot
@@ -69,9 +70,9 @@ def learner_findings(protocol: AnyProtocol, table: ClassTable, dataset: Dataset 
         )
 
 
-def label_only_metrics(protocol: AnyProtocol, table: ClassTable, episodes: int) -> dict[str, tuple[float, float, int]]:
-    """What methods that see labels but no images earn in the ranking metric, on the first test episodes: name to (mean,
-    half-width of the 95 % interval, episodes), per cent, best first. Empty where there are no such methods: without
+def label_only_metrics(protocol: AnyProtocol, table: ClassTable, episodes: int) -> dict[str, Summary]:
+    """What methods that see labels but no images earn in the ranking metric, on the first test episodes, best first, by
+    name. Empty where there are no such methods: without
     labels within an episode, and where answers are masks.
     """
     if protocol.supervised or protocol.masks:
@@ -81,7 +82,8 @@ def label_only_metrics(protocol: AnyProtocol, table: ClassTable, episodes: int) 
         name: _metrics(protocol, plans, _credit(name, protocol))
         for name in tracked(BLIND, "playing label-only baselines", "baselines")
     }
-    return dict(sorted(found.items(), key=lambda pair: -pair[1][0]))
+    shown = dict(zip(found, of_recorded([*found.values()]), strict=True))
+    return dict(sorted(shown.items(), key=lambda pair: -pair[1].mean))
 
 
 def _hint(name: str, protocol: AnyProtocol, severity: str) -> str:
@@ -112,7 +114,7 @@ def _metric(protocol: AnyProtocol, plans: Sequence[EpisodePlan], credit: Credit)
 
 
 def _metrics(protocol: AnyProtocol, plans: Sequence[EpisodePlan], credit: Credit) -> tuple[float, float, int]:
-    """The ranking metric: mean and half-width of its 95 % interval, per cent, and episodes."""
+    """The ranking metric, as records hold it: mean and 1.96 standard errors, per cent, and episodes."""
     from harness.evaluation.score import joined, metrics, score
 
     scores = joined([score(protocol, credit(plan), plan) for plan in plans])

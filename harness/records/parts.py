@@ -31,7 +31,8 @@ class Metric(Part):
 
     mean: Percent = Field(description="mean over the test episodes, per cent")
     interval: Percent | None = Field(
-        description="half-width of the 95 % interval over episodes, per cent; null if only one was scored"
+        description="1.96 standard errors of the mean over episodes, per cent; null if only one was scored. Boards "
+        "show the interval that is computed from it, or from the scores of single episodes"
     )
     episodes: Positive = Field(description="episodes that the mean is over")
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.boards import intervals
 from harness.boards.artifacts import scores_of
 from harness.boards.columns import marks_of, measured, options_of, published_ranking, why
 from harness.boards.entries import Entry
 from harness.boards.legend import legend
 from harness.boards.markdown import View
+from harness.evaluation import intervals
 from harness.evaluation.score import Scores
 from harness.protocol.episode_models import Published
 from harness.records.record import Record

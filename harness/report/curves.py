@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from harness.evaluation.score import Scores, mean
+from harness.evaluation.summary import of_recorded
 from harness.records.record import Record
 from harness.report.figure import Figure
 from harness.report.lines import Series, lines
@@ -64,5 +65,6 @@ def _episodes(name: str, scores: Scores) -> np.ndarray | None:
 def _halves(values: np.ndarray | None, length: int) -> Sequence[float]:
     if values is None or values.ndim != 2 or values.shape[1] < length:
         return []
-    halves = [mean(values[:, place])[1] for place in range(length)]
-    return [] if np.isnan(halves).any() else halves
+    found = of_recorded([mean(values[:, place]) for place in range(length)])
+    halves = [each.interval for each in found if each.interval is not None]
+    return halves if len(halves) == length else []

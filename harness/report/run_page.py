@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from harness.evaluation.summary import of_metrics
 from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
 from harness.report.curves import curve_figures
@@ -36,7 +37,7 @@ def run_page(
         state=_state(run),
         facts=[*_facts(run)],
         training=[*training_figures({"": run.log})],
-        metrics=[] if record is None else [(name, _number(record, name)) for name in record.metrics],
+        metrics=[] if record is None else [(name, each.text(2)) for name, each in of_metrics(record.metrics).items()],
         curves=[] if record is None else [*curve_figures([(record, run.scores, record.method)])],
         distribution=_distribution(protocol, values),
         episodes=episodes,
@@ -70,11 +71,6 @@ def _distribution(protocol: AnyProtocol | None, values: np.ndarray | None) -> Fi
     if protocol is None or values is None or protocol.supervised or len(values) < 2:
         return None
     return histogram(f"{protocol.ranking} of single test episodes", f"{protocol.ranking}, %", values)
-
-
-def _number(record: Record, name: str) -> str:
-    metric = record.metrics[name]
-    return f"{metric.mean:.2f}" + ("" if metric.interval is None else f" ± {metric.interval:.2f}")
 
 
 def _cost(record: Record) -> Iterator[tuple[str, str]]:

@@ -49,8 +49,8 @@ def _shown(cell: Cell, column: Column) -> Shown:
     measured, published, notes = "–", "–", []
     if cell.measured is not None:
         measured = f"{cell.measured.value:.3g}" if column.cost else f"{cell.measured.value:.1f}"
-        if isinstance(cell.measured, MeasuredValue) and cell.measured.interval is not None:
-            measured += f" ± {cell.measured.interval:.1f}"
+        if isinstance(cell.measured, MeasuredValue) and cell.measured.summary:
+            measured = cell.measured.summary.text()
         notes.append(account(cell.measured))
     if cell.published is not None:
         spread = cell.published.spread

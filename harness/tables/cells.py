@@ -11,6 +11,7 @@ from harness.boards.columns import budget_of, marks_of, options_of, trained
 from harness.boards.defaults import all_options
 from harness.boards.entries import Entry
 from harness.boards.markdown import View, view_board
+from harness.evaluation.summary import Summary
 from harness.protocol.episode_models import Published
 from harness.protocol.load import load_protocol
 from harness.records.record import Record
@@ -24,15 +25,20 @@ from harness.util.shipped_files import protocol_files
 class MeasuredValue:
     """What was measured here: the mean over seeds, in the column's unit (per cent unless it is a cost).
 
-    `interval` is half the width of the 95 % interval over test episodes, `spread` the standard deviation over
-    seeds; None where there is none. `entry` is what was measured, the best that fits on the board `board`.
+    `summary` is that of the metric with its interval, None for a cost or a point of a curve; `spread` is the standard
+    deviation over seeds, None with one. `entry` is what was measured, the best that fits on the board `board`.
     """
 
     value: float
-    interval: float | None
+    summary: Summary | None
     spread: float | None
     board: str
     entry: Entry
+
+    @property
+    def interval(self) -> float | None:
+        """Half the width of the 95 % interval; None where there is none."""
+        return self.summary.interval if self.summary else None
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ def _measured(view: View, row: Row, column: Column) -> MeasuredValue | None:
         return None
     if column.metric:
         found = entry.summary(column.metric)
-        return MeasuredValue(found.mean, found.interval, found.spread, view.name, entry) if found else None
+        return MeasuredValue(found.mean, found, found.spread, view.name, entry) if found else None
     values = [_single(record, column) for record in entry.records]
     known = [value for value in values if value is not None]
     if len(known) < len(values):

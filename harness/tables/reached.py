@@ -28,7 +28,7 @@ class Reached:
 
 
 def reached(filled: Filled) -> Reached:
-    """Counts the published numbers of a table that the boards reach: by the measured mean plus half its interval."""
+    """Counts the published numbers of a table that the boards reach: by the upper end of the interval."""
     counts: dict[str, int] = {"reached": 0, "below": 0, "missing": 0}
     for cells in filled.cells:
         for cell, column in zip(cells, filled.printed.table.columns, strict=True):
@@ -41,5 +41,6 @@ def standing(cell: Cell) -> Literal["reached", "below", "missing"]:
     """How what was measured stands to what was published: below it, if its whole interval is."""
     if cell.published is None or cell.measured is None:
         return "missing"
-    half = cell.measured.interval or 0.0 if isinstance(cell.measured, MeasuredValue) else 0.0
-    return "reached" if cell.measured.value + half >= cell.published.value else "below"
+    summary = cell.measured.summary if isinstance(cell.measured, MeasuredValue) else None
+    end = summary.bounds[1] if summary and summary.bounds else cell.measured.value
+    return "reached" if end >= cell.published.value else "below"

@@ -13,8 +13,9 @@ from harness.tables.definition import Column
 from harness.tables.reached import reached
 
 READING = (
-    "Measured: the mean ± half the width of the 95 % interval over test episodes (and the number of seeds, if more "
-    "than one), of the best entry that the board ranks. Published: as printed. '–': not measured, or not published."
+    "Measured: the mean with its 95 % interval over test episodes, '+ -' where the sides differ (and the number of "
+    "seeds, if more than one), of the best entry that the board ranks. Published: as printed. '–': not measured, or "
+    "not published."
 )
 COMPUTED = (
     "Measured: counted at once, of untrained methods as the full budget of their recipe builds them. Published: as "
@@ -198,8 +199,8 @@ def _measured(measured: MeasuredValue | ComputedValue | None, column: Column, no
     if isinstance(measured, ComputedValue):
         return f"{measured.value:.3g}{notes.mark(account(measured))}"
     text = f"{measured.value:.3g}" if column.cost else f"{measured.value:.1f}"
-    if measured.interval is not None:
-        text += f" ± {measured.interval:.1f}"
+    if measured.summary:
+        text = measured.summary.text()
     seeds = len(measured.entry.records)
     return text + (f" ({seeds} seeds)" if seeds > 1 else "") + notes.mark(account(measured))
 

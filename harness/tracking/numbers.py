@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.evaluation.summary import of_metrics
 from harness.records.record import Record
 from harness.training.callbacks import Event
 
@@ -22,12 +23,11 @@ def validation_numbers(event: Event) -> dict[str, float]:
 
 
 def test_numbers(record: Record) -> dict[str, float]:
-    """Every test metric with its interval, under 'test/', in per cent."""
-    means = {f"test/{_plain(name)}": each.mean for name, each in record.metrics.items()}
+    """Every test metric with half the width of its interval, under 'test/', in per cent."""
+    found = of_metrics(record.metrics)
+    means = {f"test/{_plain(name)}": each.mean for name, each in found.items()}
     halves = {
-        f"test/{_plain(name)}_interval": each.interval
-        for name, each in record.metrics.items()
-        if each.interval is not None
+        f"test/{_plain(name)}_interval": each.interval for name, each in found.items() if each.interval is not None
     }
     return {**means, **halves}
 

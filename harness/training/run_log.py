@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.evaluation.summary import of_metrics
 from harness.records.record import Record
 from harness.training.callbacks import Callback, Event
 
@@ -18,7 +19,7 @@ SECONDS = 5.0
 class RunLog(Callback):
     """Appends to a file. Every line has 'event', 'episodes', 'updates' and 'seconds'; those of a training also 'stage',
     'loss' (smoothed; null before a stage's first update) and 'last_loss'; a validation its score, in per cent; the last
-    one ('test') 'metrics', by name [mean, half-width of the 95 % interval] in per cent."""
+    one ('test') 'metrics', by name [mean, half the width of the 95 % interval] in per cent."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -41,7 +42,7 @@ class RunLog(Callback):
     def on_end(self, record: Record | None) -> None:
         if record is not None:
             numbers = {"episodes": record.train_episodes, "updates": record.train_updates}
-            metrics = {name: [each.mean, each.interval] for name, each in record.metrics.items()}
+            metrics = {name: [each.mean, each.interval] for name, each in of_metrics(record.metrics).items()}
             self._add("test", {**numbers, "seconds": record.train_seconds, "metrics": metrics})
         self._write()
 

@@ -42,12 +42,12 @@ def test_compare_takes_differences_episode_by_episode(capsys: pytest.CaptureFixt
     change = 100 * (first - second)
     main = found["differences"][0]
     assert main["metric"] == "accuracy"
-    assert main["difference"][0] == pytest.approx(change.mean())
+    assert main["difference"]["mean"] == pytest.approx(change.mean())
     of_episodes = stats.t.ppf(0.975, 11) * change.std(ddof=1) / np.sqrt(12)
     of_seeds = stats.t.ppf(0.975, 1) * 100 * seeds.mean(1).std(ddof=1) / np.sqrt(2)
-    assert main["difference"][1] == pytest.approx(np.hypot(of_episodes, of_seeds))
+    assert main["difference"]["interval"] == pytest.approx(np.hypot(of_episodes, of_seeds))
     assert main["better"] == pytest.approx(100 * (change > 0).mean())
-    assert main["excludes_zero"] == (abs(main["difference"][0]) > main["difference"][1])
+    assert main["excludes_zero"] == (abs(main["difference"]["mean"]) > main["difference"]["interval"])
     assert cli.main(["compare", "tiny.yaml", "opn", "nearest_pixel"]) == 0
     assert "interval of the difference" in capsys.readouterr().out
     assert cli.main(["compare", "tiny.yaml", "opn", "nearest_pixle"]) == 2

@@ -13,6 +13,7 @@ import pytest
 from harness import cli
 from harness.boards.defaults import default_options
 from harness.boards.store import append_record
+from harness.evaluation.summary import Summary
 from harness.protocol.load import load_protocol
 from harness.tables.cells import Filled, fill
 from harness.tables.definition import all_tables, find_table
@@ -239,7 +240,7 @@ def test_measured_numbers_stand_beside_the_published_with_interval_and_seeds(tmp
     }
     text = as_text(fill(find_table("babu 1"), tmp_path), 1000)
     (line,) = [line for line in text.splitlines() if line.startswith("CL+LSTM")]
-    assert re.search(r"84\.0 ± \d+\.\d \(2 seeds\) \[\d+\] \| 96\.8 \(0\.5\)", line)
+    assert re.search(r"84\.0 \+16\.0 -\d+\.\d \(2 seeds\) \[\d+\] \| 96\.8 \(0\.5\)", line)
     assert re.search(r"^ +measured +\| published( +measured +\| published){5}$", text, re.MULTILINE)
     block = text.split("\n\n")[1].splitlines()
     assert len({tuple(match.start() for match in re.finditer(r"\|", line)) for line in block if "|" in line}) == 1
@@ -261,7 +262,8 @@ def test_a_published_number_is_reached_by_the_end_of_the_interval(tmp_path: Path
     assert (counts.reached, counts.below) == (1, 2)
     assert counts.published == sum(cell.published is not None for row in filled.cells for cell in row)
     assert f"{counts.reached} of {counts.published} reached, 2 measured below" in as_text(filled, 100)
-    narrow = dataclasses.replace(own[1].measured, value=98.0, interval=1.5)  # type: ignore[type-var]
+    summary = Summary(98.0, (96.0, 99.5), (98.0,))
+    narrow = dataclasses.replace(own[1].measured, value=98.0, summary=summary)  # type: ignore[type-var]
     assert standing(dataclasses.replace(own[1], measured=narrow)) == "reached"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.boards.intervals import bounds, of_records, of_values, paired, unpaired
+from harness.evaluation.intervals import bounds, of_records, of_values, paired, unpaired
 from harness.evaluation.score import mean
 
 RNG = np.random.default_rng(0)
