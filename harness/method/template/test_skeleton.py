@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import torch
-from skeleton import Skeleton
 
+# isort: split
 from harness import build_method, check, load_protocol, step_through, testing
 from harness.training.episode_loss import episode_loss
+
+# isort: split
+from skeleton import Skeleton
 
 
 def test_it_keeps_the_rules() -> None:
@@ -15,10 +18,12 @@ def test_it_keeps_the_rules() -> None:
 
 
 def test_its_answers_are_distances_to_plain_means() -> None:
-    """An independent computation of the same thing, step by step, from all labels that were revealed so far."""
+    """An independent computation of the same thing, step by step, from all labels that
+    were revealed so far."""
     protocol = load_protocol("omniglot_delay2").protocol
     episodes = testing.tiny_episodes(protocol)
-    method = build_method(Skeleton, protocol, {"channels": 4}).eval()
+    method = build_method(Skeleton, protocol, {"channels": 4})
+    method.eval()
     with torch.no_grad():
         logits = step_through(method, episodes)[0]
         found = method.get_submodule("net")(episodes.x[:, 0])
@@ -27,7 +32,8 @@ def test_its_answers_are_distances_to_plain_means() -> None:
         for way in range(ways):
             seen = [t for t in range(step - delay + 1) if episodes.target[t, 0] == way]
             mean = found[seen].mean(0) if seen else torch.zeros_like(found[0])
-            torch.testing.assert_close(logits[step, 0, way], -(found[step] - mean).square().mean())
+            distance = (found[step] - mean).square().mean()
+            torch.testing.assert_close(logits[step, 0, way], -distance)
 
 
 def test_it_learns_one_batch_by_heart() -> None:
