@@ -19,11 +19,13 @@ from harness.method.interface import Method
 from harness.records.provenance import cores
 from harness.runs.resolve import Prepared, Request, prepare, resumed_or_begun, with_seed
 from harness.runs.run import run as run_prepared
+from harness.runs.several_processes import device_of, run_together
 from harness.tracking import tracker
 from harness.training.callbacks import Callback
 from harness.training.recipe import BUDGETS
 from harness.util.atomic_files import check_writable
 from harness.util.errors import UserError, unknown
+from harness.util.launch import launched, one_seed
 from harness.util.precision import Precision
 from harness.util.tensor_files import save_tensors
 
@@ -67,6 +69,8 @@ def run(
     quiet: bool = False,
 ) -> Result:
     """Trains a method on a protocol by its recipe, scores it, and puts its row on the board: `harness run`.
+
+    In a script that torchrun starts, all processes train together; each must make the same call, and gets the result.
 
     Args:
         protocol: a shipped protocol's name, a YAML file, the mapping that such a file would hold, or a model.
@@ -136,6 +140,10 @@ def run(
     if seconds is not None and not seconds > 0:
         raise UserError(f"seconds is {seconds}; it must be more than 0")
     trackers = [tracker(name) for name in ([log] if isinstance(log, str) else log)]
+    launch = launched()
+    if launch is not None:
+        one_seed(launch, len(wanted))
+        device = device_of(device, launch)
     request = Request(
         protocol=loaded.name,
         method=found.name,
@@ -160,7 +168,7 @@ def run(
         resume=resume,
         fresh=fresh,
         device=device,
-        threads=threads or cores(),
+        threads=threads or max(1, cores() // (launch.local_world if launch else 1)),
         precision=precision,
         command=call_text(
             run,
@@ -170,11 +178,16 @@ def run(
             {**arguments, "seeds": seeds if isinstance(seeds, int) else wanted, "init": init},
         ),
     )
-    first = prepare(request, loaded, found)
-    for note in first.resolved.notes:
-        LOG.info(note)
-    where = boards_to_write(_path(boards), first.stand_in) if board else None
-    return finished([with_seed(first, seed) for seed in wanted], where, check, quiet, [*callbacks, *trackers])
+
+    def ran(first: Prepared) -> Result:
+        for note in first.resolved.notes:
+            LOG.info(note)
+        where = boards_to_write(_path(boards), first.stand_in) if board else None
+        return finished([with_seed(first, seed) for seed in wanted], where, check, quiet, [*callbacks, *trackers])
+
+    if launch is None:
+        return ran(prepare(request, loaded, found))
+    return run_together(launch, lambda: prepare(request, loaded, found), ran)
 
 
 def finished(

@@ -18,6 +18,7 @@ from harness.sweep.plan import Planned
 from harness.sweep.searching import best_runs
 from harness.sweep.whole import plan_sweep, run_sweep
 from harness.util.errors import UserError
+from harness.util.launch import refuse_sweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,6 +119,7 @@ def sweep(
     Raises:
         UserError: for whatever is not there, does not fit or cannot be, before anything is run.
     """
+    refuse_sweep()
     choice = Choice(engine, jobs, address, [f"{name}={value}" for name, value in (slurm or {}).items()])
     choice.check()
     for name, value in (("jobs", jobs), ("seconds", seconds)):

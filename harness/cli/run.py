@@ -22,8 +22,7 @@ from harness.cli.common import (
 from harness.cli.notices import notice
 from harness.cli.recipe_options import add_recipe_arguments, changes_of
 from harness.util import progress
-from harness.util.errors import UserError
-from harness.util.launch import Launch, launched
+from harness.util.launch import Launch, launched, one_seed
 from harness.util.precision import PRECISIONS
 from harness.util.quantities import duration, seed_numbers
 
@@ -116,10 +115,8 @@ def execute(args: argparse.Namespace) -> int:
     from harness.runs.resolve import Request, prepare
 
     launch = launched()
-    if launch is not None and len(seeds) > 1:
-        raise UserError(
-            f"{launch.world} processes train one seed together; give --seeds one number, or start a run each"
-        )
+    if launch is not None:
+        one_seed(launch, len(seeds))
     request = Request(
         protocol=args.protocol,
         method=args.method,

@@ -15,7 +15,7 @@ from harness.cli.search_text import search_as_json, search_line
 from harness.sweep.engines import ENGINES, Choice
 from harness.util.errors import UserError
 from harness.util.json_files import read_json
-from harness.util.launch import launched
+from harness.util.launch import refuse_sweep
 from harness.util.quantities import duration
 from harness.util.shown_text import in_json, in_line, shown
 
@@ -54,8 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    if launched() is not None:
-        raise UserError("a sweep starts its runs itself, each as one process: give the command without torchrun")
+    refuse_sweep()
     choice = Choice(args.engine, args.jobs, args.address, args.slurm)
     choice.check()
 

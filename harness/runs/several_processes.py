@@ -1,4 +1,5 @@
-"""One run by several processes (torchrun): the first does all of it, the others take part in its training.
+"""One run by several processes (torchrun): the first does all of it, the others take part in its training and are
+told what came of it.
 
 Whatever fails is said once, by the first process. What another has to say of its own end it leaves in the launcher's
 store, before its connections close.
@@ -8,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -27,19 +30,24 @@ from harness.util.option_names import switch
 from harness.util.signals import nothing_to_save
 from harness.util.threads import torch_threads
 
+T = TypeVar("T")
 
-def run_together(launch: Launch, prepare: Callable[[], Prepared], lead: Callable[[Prepared], int]) -> int:
-    """The exit code of this process: of the first one what `lead` gives, which runs what `prepare` resolved.
+_RUNS = itertools.count()  # of this process: each has keys of its own in the launcher's store
+
+
+def run_together(launch: Launch, prepare: Callable[[], Prepared], lead: Callable[[Prepared], T]) -> T:
+    """What `lead` gives, which runs in the first process what `prepare` resolved; all others get a copy of it.
 
     Raises RunError where another process fails, UserError where a batch is smaller than the number of processes.
     """
     with _joined(launch) as (processes, store):
         if processes.rank == 0:
-            with _leading(processes, store):
+            with _leading(processes, store) as results:
                 prepared = prepare()
                 check_shares(prepared.budget, processes.world)
                 processes.give(Order.PREPARE)
-                return lead(_with(processes, prepared))
+                results.append(lead(_with(processes, prepared)))
+                return results[0]
         return _followed(processes, store, prepare)
 
 
@@ -60,6 +68,7 @@ def device_of(name: str, launch: Launch) -> str:
 def _joined(launch: Launch) -> Iterator[tuple[Processes, dist.Store]]:
     try:
         store, rank, world = next(dist.rendezvous("env://", timeout=UPDATE_LIMIT))
+        store = dist.PrefixStore(f"harness/{next(_RUNS)}", store)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=UPDATE_LIMIT)
         orders = _group("gloo", ORDER_LIMIT)
     except (RuntimeError, ValueError) as error:
@@ -74,35 +83,42 @@ def _joined(launch: Launch) -> Iterator[tuple[Processes, dist.Store]]:
 
 
 @contextmanager
-def _leading(processes: Processes, store: dist.Store) -> Iterator[None]:
-    """Ends the training of the others, however the block ends; says why, where that is for one of them."""
+def _leading(processes: Processes, store: dist.Store) -> Iterator[list[Any]]:
+    """Gives the others the result that the block puts into the list, or none; says why where one of them has failed."""
+    results: list[Any] = []
     try:
-        yield
+        yield results
     except ProcessLost as error:
-        processes.ended = True
+        processes.engaged = True  # in what will never end
         raise RunError(_why(processes, store, error)) from error
     finally:
         if not processes.engaged:
             with contextlib.suppress(RunError):  # then they are gone already
-                processes.give(Order.END)
+                processes.give(Order.RESULT, results)
 
 
-def _followed(processes: Processes, store: dist.Store, prepare: Callable[[], Prepared]) -> int:
+def _followed(processes: Processes, store: dist.Store, prepare: Callable[[], Prepared]) -> Any:
+    """What came of the run; where this process fails, the first one can read why."""
     try:
-        if processes.take()[0] is Order.PREPARE:
+        order, content = processes.take()
+        if order is Order.PREPARE:
             prepared = _with(processes, prepare())
             with torch_threads(prepared.request.threads), nothing_to_save(), exits_raised():
-                follow(training_of(prepared, lambda _: None))
-        return 0
+                order, content = follow(training_of(prepared, lambda _: None))
+        while order is not Order.RESULT:
+            order, content = processes.take()
     except ProcessLost:
-        return 1
+        raise
     except KeyboardInterrupt:
         _leave_word(processes, store, "it was stopped")
-        return 130
+        raise
     except (Exception, SystemExit) as error:
         said = str(error) if isinstance(error, HarnessError) else traceback.format_exc().strip()
         _leave_word(processes, store, said)
-        return 1
+        raise RunError(said) from error
+    if not content:
+        raise RunError("nothing came of the run; the first process says why")
+    return content[0]
 
 
 def _with(processes: Processes, prepared: Prepared) -> Prepared:
@@ -119,7 +135,7 @@ def _group(backend: str, limit: timedelta) -> dist.ProcessGroup:
 
 
 def _key(rank: int) -> str:
-    return f"harness/ended/{rank}"
+    return f"ended/{rank}"
 
 
 def _leave_word(processes: Processes, store: dist.Store, said: str) -> None:

@@ -43,8 +43,8 @@ def state_for_others(
     }
 
 
-def follow(training: Training) -> None:
-    """Trains along with the first process, until that has no further orders.
+def follow(training: Training) -> tuple[Order, Any]:
+    """Trains along with the first process, until that has no further orders for it; the last one, with its content.
 
     Raises RunError where it trains something else, and ProcessLost where it is gone.
     """
@@ -53,8 +53,8 @@ def follow(training: Training) -> None:
     with signals.deferred() as stop:
         while True:
             order, content = training.processes.take(stop.requested)
-            if order is Order.END:
-                return
+            if order in (Order.END, Order.RESULT):
+                return order, content
             if order is not Order.UPDATE:
                 if content["header"] != training.header:
                     raise RunError(

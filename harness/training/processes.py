@@ -40,6 +40,12 @@ class Order(IntEnum):
     UPDATE = 3
     STAGE = 4
     END = 5
+    """No more of this training."""
+    RESULT = 6
+    """Nothing any more: the run is over, and this is what came of it."""
+
+
+_WITH_CONTENT = (Order.START, Order.STAGE, Order.RESULT)
 
 
 class ProcessLost(RunError):
@@ -52,7 +58,7 @@ class Processes:
 
     `orders` is the group in which orders are given, on the CPU; `sums` that in which tensors of the training's device
     are summed (None: torch's default group, of CPUs). `stopping`: another process was asked to stop. `engaged`: others
-    are within something that they do not leave for an order. `ended`: they have got their last one.
+    are within something that they do not leave for an order.
     """
 
     rank: int = 0
@@ -61,7 +67,6 @@ class Processes:
     sums: dist.ProcessGroup | None = None
     stopping: bool = False
     engaged: bool = False
-    ended: bool = False
 
     @property
     def alone(self) -> bool:
@@ -98,20 +103,22 @@ class Processes:
         return whole
 
     def give(self, order: Order, content: Any = None) -> None:
-        """Has the other processes do something; to be called by the first one. START and STAGE have a content."""
-        if self.alone or self.ended:
+        """Has the other processes do something; to be called by the first one.
+
+        START, STAGE and RESULT have a content, which is pickled.
+        """
+        if self.alone:
             return
         with self.engagement():
             self._exchange(order, False)
             if content is not None:
                 with _together():
                     dist.broadcast_object_list([content], 0, self.orders)
-        self.ended = order is Order.END
 
     def take(self, stop: bool = False) -> tuple[Order, Any]:
         """The next order of the first process with its content; `stop` says that this one was asked to stop."""
         order, content = Order(self._exchange(0, stop)), [None]
-        if order in (Order.START, Order.STAGE):
+        if order in _WITH_CONTENT:
             with _together():
                 dist.broadcast_object_list(content, 0, self.orders)
         return order, content[0]

@@ -45,6 +45,18 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
     return Launch(rank, world, _number(environment, "LOCAL_RANK", rank), max(1, local_world))
 
 
+def one_seed(launch: Launch, seeds: int) -> None:
+    """Raises UserError where the processes of a launch are to train so many seeds, and not one."""
+    if seeds > 1:
+        raise UserError(f"{launch.world} processes train one seed together; name one, or start a run each")
+
+
+def refuse_sweep() -> None:
+    """Raises UserError in a process of a launch, for a sweep."""
+    if launched() is not None:
+        raise UserError("a sweep starts its runs itself, each as one process: start it without torchrun")
+
+
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:
     text = environment.get(name) or str(default)
     if not text.isascii() or not text.isdigit():

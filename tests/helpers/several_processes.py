@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed import TCPStore
 
+import harness as h
 from harness import cli
 from harness.episodes.source import EpisodeSource
 from harness.records import provenance
@@ -48,6 +50,9 @@ OPTIONS = {
     "reptile": "net: dense, channels: 4, resolution: 4, inner_steps: 2, test_steps: 1",
     "opn": "channels: 4, mean_over: steps",
 }
+AGENT = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+"""That the launcher keeps the store in which processes find each other, as torchrun does: for several runs."""
+
 SECONDS = 60
 HUNG = -99
 """The code of a process that had not ended by then."""
@@ -94,8 +99,27 @@ def use_float64() -> None:
     replaced(EpisodeSource, "_gathered", lambda *args: gathered(*args).double())
 
 
+def called_twice() -> int:
+    """Two runs of a script; what came of them."""
+    for seed in (0, 1):
+        result = h.run(
+            "late.yaml",
+            "cl_lstm",
+            recipe="cl_lstm.yaml",
+            budget="smoke",
+            seeds=seed,
+            threads=1,
+            device="cpu",
+            cache="cache",
+            board=False,
+            quiet=True,
+        )
+        print(seed, result.metrics["accuracy"].mean, result.record.marks)
+    return 0
+
+
 def forked(words: Sequence[str], environment: dict[str, str], event: Event | None, double: bool) -> int:
-    """The process id of a fork that gives a command."""
+    """The process id of a fork that gives a command, or where there are no words runs a script."""
     child = os.fork()
     if child:
         return child
@@ -111,7 +135,7 @@ def forked(words: Sequence[str], environment: dict[str, str], event: Event | Non
         if event is not None and event.rank == int(rank):
             install(event)
         replaced(run, "Limits", partial(Limits, checkpoint_seconds=1e9 if event is None else 0))
-        code = cli.main(list(words))
+        code = cli.main(list(words)) if words else called_twice()
         sys.stdout.flush()
         os._exit(code)
     except BaseException as error:  # a fork must never go on as the test does
@@ -128,7 +152,9 @@ def run_by(world: int, words: Sequence[str], event: Event | None = None, double:
     for rank in range(world):
         own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world)}
         whole = {**own, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)} if world > 1 else {}
+        whole |= {} if words else AGENT
         children.append(forked(words, whole, event, double))
+    store = None if words else TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
     codes: dict[int, int] = {}
     while len(codes) < world:
         for child in children:
@@ -140,6 +166,7 @@ def run_by(world: int, words: Sequence[str], event: Event | None = None, double:
                 os.waitpid(child, 0)
                 codes[child] = HUNG
         time.sleep(0.01)
+    del store
     said = [Path(f"said{rank}").read_text() for rank in range(world)]
     return {"codes": [codes[child] for child in children], "said": said, "seconds": time.monotonic() - began}
 
@@ -183,6 +210,7 @@ def main(root: Path, *names: str) -> dict[str, Any]:
         "first failed": [{"world": 2, "words": words, "event": Event(0, 3, "error")}],
         "first failed in validation": [{"world": 2, "words": words, "event": Event(0, 0, "error")}],
         "refused": [{"world": 3, "words": tiny_runs.words("late", "--no-board")}],
+        "from Python": [{"world": 2, "words": []}],
         "several seeds": [{"world": 2, "words": [*words, "--seeds", "0-1"]}],
     }
     return {name: in_folder(root / name, *runs) for name, runs in cases.items() if name in (names or cases)}

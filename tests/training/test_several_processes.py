@@ -111,7 +111,7 @@ def test_shared_features_are_cached_for_so_many_processes(cases: dict[str, Any])
 def test_a_training_goes_on_with_fewer_processes_and_with_more(cases: dict[str, Any]) -> None:
     """A SIGTERM to the second of two; then one process alone, with Ctrl-C; then two to the end."""
     stopped, alone, whole = cases["resumed"]["runs"]
-    assert stopped["codes"] == [130, 0]
+    assert stopped["codes"] == [130, 130]
     assert "go on with: torchrun --nproc-per-node 2 -m harness run" in stopped["said"][0]
     assert alone["codes"] == [130]
     assert whole["codes"] == [0, 0]
@@ -126,8 +126,8 @@ def test_a_training_goes_on_with_fewer_processes_and_with_more(cases: dict[str, 
         ("first killed", [-signal.SIGKILL, 1], ""),
         ("failed", [1, 1], "process 1 of the 2 (counted from 0) failed: no luck today"),
         ("first failed", [1, None], "harness: error: no luck today"),
-        ("first failed in validation", [1, 0], "harness: error: no luck today"),
-        ("refused", [2, 0, 0], "3 processes cannot share a batch of 2 episodes (stage 'classes')"),
+        ("first failed in validation", [1, 1], "harness: error: no luck today"),
+        ("refused", [2, 1, 1], "3 processes cannot share a batch of 2 episodes (stage 'classes')"),
         ("several seeds", [2, 2], "2 processes train one seed together"),
     ],
 )
@@ -141,6 +141,16 @@ def test_whichever_process_ends_the_others_end_too_and_the_first_says_why_once(
     assert said in run["said"][0]
     assert run["said"][0].count("error:") == (said != "")
     assert "".join(run["said"][1:]) == ""
+
+
+@pytest.mark.slow
+def test_every_process_of_a_script_gets_the_result_of_its_runs(cases: dict[str, Any]) -> None:
+    (run,) = cases["from Python"]["runs"]
+    assert run["codes"] == [0, 0], run["said"]
+    first, second = (said.splitlines() for said in run["said"])
+    assert first == second
+    assert [line.split()[0] for line in first] == ["0", "1"]
+    assert all("'trained by 2 processes'" in line for line in first)
 
 
 @pytest.mark.slow
@@ -193,4 +203,4 @@ def test_a_sweep_starts_its_runs_itself(
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1")):
         monkeypatch.setenv(name, value)
     assert main(["sweep", "smoke_all"]) == 2
-    assert "give the command without torchrun" in capsys.readouterr().err
+    assert "start it without torchrun" in capsys.readouterr().err
