@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
+from harness.cli.alike import differences
 from harness.cli.text_table import csv_table, text_table, wrap
 from harness.util.shown_text import in_line, shown
 
@@ -32,22 +34,26 @@ def board_text(view: View, width: int) -> str:
     ranked = _ranked(view)
     left_out: list[str] = []
     if ranked:
-        text, left_out = text_table(ranked, width, ("rank", "method", by, "seeds", "marks"), _TEXTS)
+        own = [entry for _, entry in view.standings.ranked]
+        needed = ["rank", "method", by, "seeds", "marks"]
+        text, left_out = text_table(ranked, width, needed, _TEXTS, partial(_apart, own, ranked))
         parts += [text, wrap(in_line(legend(protocol, by)), width)]
     else:
         parts.append("Nothing measured yet.")
     if protocol.published and not view.stand_in:
         rows = [_plain(row) for row in published_rows(protocol.published, (*protocol.reported, by))]
         needed = [name for name in rows[0] if name not in ("variant", "source", "note")]
-        table, left = text_table(rows, width, needed, ("variant", "source", "note"))
+        published = partial(_published_apart, rows)
+        table, left = text_table(rows, width, needed, ("variant", "source", "note"), published)
         parts += ["Published elsewhere, not measured here:", table]
         left_out += [name for name in left if name not in left_out]
     for heading, entries in view.standings.apart:
         rows = [
-            {"method": each.newest.method, "why": why(each), **cells}
+            _plain({"method": each.newest.method, "why": why(each), **cells})
             for each, cells in zip(entries, _cells(entries, view), strict=True)
         ]
-        table, _ = text_table([_plain(row) for row in rows], width, ("method", by, "seeds", "why"), ("why", *_TEXTS))
+        needed, texts = ["method", by, "seeds", "why"], ("why", *_TEXTS)
+        table, _ = text_table(rows, width, needed, texts, partial(_apart, entries, rows))
         parts += [f"Not ranked: {in_line(heading)}", table]
     if view.board.problems:
         problems = [wrap(f"- {in_line(each)}", width, "  ") for each in view.board.problems]
@@ -83,6 +89,9 @@ def index_text(views: list[View], width: int) -> str:
     return "\n\n".join(parts) or "No boards yet: `harness run PROTOCOL --method NAME` writes the first row."
 
 
+_TELLING = {"training episodes": "{} training episodes", "run": "run {}"}
+"""How cells are called where their column is not there."""
+
 _TEXTS = ("marks", "options", "run", "hardware", "recipe", "budget", "state growth")
 
 
@@ -102,6 +111,24 @@ def _cells(entries: Sequence[Entry], view: View) -> list[dict[str, str]]:
     return [
         {**{name: every[name] for name in first}, **every} for every in columns(entries, by, view.protocol.reported)
     ]
+
+
+def _apart(entries: Sequence[Entry], rows: Sequence[dict[str, str]], columns: Sequence[str]) -> list[str]:
+    """What tells entries of one method apart, from the columns that are not there."""
+    from harness.boards.columns import option_texts
+
+    told = ("budget", "marks", "training episodes", "recipe", "run")
+    contents = [
+        {"options": option_texts(entry.newest), **{name: [_TELLING.get(name, "{}").format(row[name])] for name in told}}
+        for entry, row in zip(entries, rows, strict=True)
+    ]
+    found = differences([row["method"] for row in rows], contents, columns)
+    return [shown(in_line(text)) for text in found]
+
+
+def _published_apart(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> list[str]:
+    contents = [{name: [row[name]] for name in ("variant", "source", "note")} for row in rows]
+    return differences([row["method"] for row in rows], contents, columns)
 
 
 def _plain(row: dict[str, str]) -> dict[str, str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from itertools import groupby
 
 from harness.cli.common import add_boards, add_formats, boards_to_read, table_width
-from harness.cli.text_table import csv_table, text_table
+from harness.cli.text_table import csv_table, text_table, wrap
 from harness.util.shown_text import in_json, shown
 
 
@@ -63,9 +64,14 @@ def _list(args: argparse.Namespace) -> int:
     elif args.md:
         print(markdown_table(listed))
     else:
-        print(
-            text_table(
-                listed, table_width(args), ("table", "title", "reached"), ("table", "title", "reached", "paper")
-            )[0]
-        )
+        print(_by_paper(listed, table_width(args)))
     return 0
+
+
+def _by_paper(listed: list[dict[str, str]], width: int) -> str:
+    """The list with each paper named once, above its tables."""
+    parts = []
+    for paper, group in groupby(listed, key=lambda row: row["paper"]):
+        rows = [{name: text for name, text in row.items() if name != "paper"} for row in group]
+        parts += [wrap(paper, width), text_table(rows, width, [*rows[0]], ("title",))[0]]
+    return "\n\n".join(parts)

@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 
 from harness.util import shown_text
@@ -27,11 +27,18 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((10_000, 50)).columns
 
 
-def text_table(rows: Rows, width: int, needed: Sequence[str], wrapped: Sequence[str] = ()) -> tuple[str, list[str]]:
+def text_table(
+    rows: Rows,
+    width: int,
+    needed: Sequence[str],
+    wrapped: Sequence[str] = (),
+    beneath: Callable[[Sequence[str]], Sequence[str]] | None = None,
+) -> tuple[str, list[str]]:
     """Lines of a table, and the names of the columns that were left out.
 
     The columns `needed` are always there; the others are added in their order as long as the table fits `width`. Those
-    in `wrapped` hold texts, which are wrapped at words where there is no room for them in one line.
+    in `wrapped` hold texts, which are wrapped at words where there is no room for them in one line. `beneath` gives,
+    from the names of the columns that are shown, a text for each row, which stands below its `method` ('' for none).
     """
     rows = [{name: as_written(cell, sys.stdout) for name, cell in row.items()} for row in rows]
     natural = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
@@ -46,10 +53,14 @@ def text_table(rows: Rows, width: int, needed: Sequence[str], wrapped: Sequence[
         _line([(name, widths[name]) for name in shown]),
         _line([("-" * widths[name], widths[name]) for name in shown]),
     ]
-    for row in rows:
+    below = beneath(shown) if beneath else [""] * len(rows)
+    indent = " " * (GAP + sum(widths[name] + GAP for name in shown[: shown.index("method")])) if beneath else ""
+    for row, text in zip(rows, below, strict=True):
         cells = [_wrapped(row[name], widths[name]) for name in shown]
         for parts in zip_longest(*cells, fillvalue=""):
             lines.append(_line([(part, widths[name]) for part, name in zip(parts, shown, strict=True)]))
+        if text:
+            lines.append(textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent))
     return "\n".join(lines), [name for name in natural if name not in chosen]
 
 

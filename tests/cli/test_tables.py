@@ -271,3 +271,39 @@ def test_a_console_that_lacks_a_character_gets_another(encoding: str) -> None:
     script = "import sys; from harness.util.text import replace_unencodable as r; r(sys.stdout); print('1 ± 2 – 犬')"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, env=env)
     assert done.stdout.decode(encoding) == ("1 +/- 2 - \\u72ac\n" if encoding == "ascii" else "1 ± 2 – \\u72ac\n")
+
+
+def test_rows_of_one_method_are_told_apart_at_any_width(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    marks = ["label delay told", "features pre-trained on classes"]
+    whole = {"batch": "whole", "net": "dense"}
+    for accuracy, options, rest in (
+        (60.0, {**whole, "zero_cell": True, "zero_hidden": True}, {}),
+        (55.0, whole, {}),
+        (50.0, {**whole, "zero_cell": True}, {"train_episodes": 4000}),
+        (45.0, {**whole, "zero_cell": True}, {"train_episodes": 9000, "recipe_hash": "e" * 64}),
+    ):
+        append_record(shipped_record(BOARD, accuracy, marks=marks, method="norml", options=options, **rest), tmp_path)
+    append_record(shipped_record(BOARD, 40.0, marks=marks, method="opn", options=whole), tmp_path)
+    monkeypatch.setenv("COLUMNS", "70")
+    text = printed(capsys, "board", BOARD, "--boards", str(tmp_path))
+    lines = text.split("\n\n")[2].splitlines()
+    assert "options" not in lines[0]
+    beneath = [line.strip() for line in lines if line.startswith(" " * 8) and ("=" in line or "episodes" in line)]
+    assert beneath == [
+        "zero_cell=true, zero_hidden=true",
+        "zero_cell=true, 4,000 training episodes",
+        "zero_cell=true, 9,000 training episodes",
+    ]
+    assert not re.search(r"^ {8}\w", printed(capsys, "board", BOARD, "--boards", str(tmp_path), "--wide"), re.MULTILINE)
+
+
+def test_the_list_of_tables_names_each_paper_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = printed(capsys, "table", "--boards", str(tmp_path))
+    assert text.count("NeurIPS 2021") == text.count("ICLR") == 1
+    assert "\nlayer-distributed memory table 1   Omniglot and CIFAR-FS, 5-way online" in text
+    assert widest(text) <= 80
