@@ -285,7 +285,7 @@ def test_rows_of_one_method_are_told_apart_at_any_width(
         (45.0, {**whole, "zero_cell": True}, {"train_episodes": 9000, "recipe_hash": "e" * 64}),
     ):
         append_record(shipped_record(BOARD, accuracy, marks=marks, method="norml", options=options, **rest), tmp_path)
-    append_record(shipped_record(BOARD, 40.0, marks=marks, method="opn", options=whole), tmp_path)
+    append_record(shipped_record(BOARD, 40.0, marks=marks, method="opn"), tmp_path)
     monkeypatch.setenv("COLUMNS", "70")
     text = printed(capsys, "board", BOARD, "--boards", str(tmp_path))
     lines = text.split("\n\n")[2].splitlines()
