@@ -54,8 +54,7 @@ class Result:
 
     @cached_property
     def _entry(self) -> Entry:
-        if self.outcome and set(self.outcome.entry.records) == set(self.records):
-            return self.outcome.entry
+        """The entry that these runs are by themselves; on the board other seeds may belong to it."""
         return entry_of_runs(self.protocol, self.records, self.folders)
 
     @property
