@@ -39,7 +39,7 @@ class Difference:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval of the difference leaves out zero."""
+        """Whether the interval of the difference excludes zero."""
         return abs(self.difference[0]) > self.difference[1]
 
     def as_json(self) -> dict[str, Any]:

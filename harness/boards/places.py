@@ -12,7 +12,7 @@ from harness.util.shipped_files import boards_dir
 LOG = logging.getLogger(__name__)
 
 STAND_IN_FOLDER = "stand_in"
-"""The folder inside the boards' folder for boards of generated data, so that they never meet real ones."""
+"""The folder inside the boards' folder for boards of generated data, apart from real ones."""
 
 BOARDS, LOCAL_BOARDS = Path("leaderboards"), Path("runs/boards")
 """The project's boards, which git tracks, and those of generated data; both below the working directory."""

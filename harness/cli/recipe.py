@@ -12,6 +12,7 @@ from harness.cli.notices import notice
 from harness.cli.recipe_options import add_recipe_arguments, changes_of
 from harness.cli.text_table import terminal_width, wrap
 from harness.util import shown_text
+from harness.util.quantities import about
 from harness.yaml_files.source_location import Place, shown
 
 if TYPE_CHECKING:
@@ -236,11 +237,11 @@ def time_line(time: dict[str, Any] | None, measured_by: str = "--time-it") -> st
     """An expected time in words; of one that is not known (None), what measures it."""
     if time is None:
         return f"not known: no finished run of this here; {measured_by} measures it"
-    parts = [f"training {_clock(time['training'])}"]
-    parts += [] if time["validations"] is None else [f"validation {_clock(time['validations'])}"]
-    parts += [f"scoring {_clock(time['scoring'])}"]
+    parts = [f"training {about(time['training'])}"]
+    parts += [] if time["validations"] is None else [f"validation {about(time['validations'])}"]
+    parts += [f"scoring {about(time['scoring'])}"]
     most = "at most " if time["at_most"] else ""
-    return f"{most}{_clock(time['seconds'])} on this machine: {', '.join(parts)} ({time['source']})"
+    return f"{most}{about(time['seconds'])} on this machine: {', '.join(parts)} ({time['source']})"
 
 
 def _stage_time(stage: dict[str, Any], time: dict[str, Any] | None) -> str:
@@ -250,15 +251,7 @@ def _stage_time(stage: dict[str, Any], time: dict[str, Any] | None) -> str:
     if spent["updates"] < stage["updates"]:
         early = f", ended after {spent['updates']}"
     most = "at most " if "until_loss" in stage and time["at_most"] else ""
-    return f"{early}, {most}{_clock(spent['seconds'])}"
-
-
-def _clock(seconds: float) -> str:
-    """A time as people write it: '42 s', '3 min', '1 h 20 min'."""
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 1 else "1 s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{early}, {most}{about(spent['seconds'])}"
 
 
 def _pairs(values: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from harness.sweep.engines import ENGINES, Choice
 from harness.util.errors import UserError
 from harness.util.json_files import read_json
 from harness.util.launch import refuse_sweep
-from harness.util.quantities import duration
+from harness.util.quantities import about, clock, duration
 from harness.util.shown_text import in_json, in_line, shown
 
 if TYPE_CHECKING:
@@ -128,8 +128,8 @@ def _show_plan(
         print(in_json([*rows, *map(search_as_json, searches)]))
         return
     for each, state, seconds in zip(planned, states, expected, strict=True):
-        time = each.seconds if state == "done" else seconds
-        print(f"{state:<10}  {'?' if time is None else _clock(time):>8}  {in_line(each.run.title)}")
+        time = clock(each.seconds) if state == "done" and each.seconds is not None else _expected(seconds)
+        print(f"{state:<10}  {time:>10}  {in_line(each.run.title)}")
     for search in searches:
         print(in_line(search_line(search)))
     left = [seconds for state, seconds in zip(states, expected, strict=True) if state != "done"]
@@ -139,7 +139,7 @@ def _show_plan(
         print("\n" + ", ".join(f"{count} {state}" for state, count in counts.items() if count))
     if left:
         without = f", {len(left) - len(known)} without a finished run alike" if len(known) < len(left) else ""
-        print(f"expected, from finished runs alike: {_clock(sum(known))} for {len(known)} runs{without}")
+        print(f"expected, from finished runs alike: {about(sum(known))} for {len(known)} runs{without}")
 
 
 def _show_results(sweep: Sweep, outcome: Outcome, args: argparse.Namespace) -> None:
@@ -170,7 +170,7 @@ def _show_results(sweep: Sweep, outcome: Outcome, args: argparse.Namespace) -> N
     for row in rows:
         if row["outcome"] == "done":
             name, summary = next(iter(row["metrics"].items()))
-            said = f"{name} {summary.text(2)}, {_clock(row['seconds'])}"
+            said = f"{name} {summary.text(2)}, {clock(row['seconds'])}"
         else:
             said = f"{row['outcome']}: {row['reason']} ({row['log']})" if row["reason"] else row["outcome"]
         print(f"{in_line(row['run'])}: {in_line(said)}")
@@ -179,7 +179,5 @@ def _show_results(sweep: Sweep, outcome: Outcome, args: argparse.Namespace) -> N
         print("\n" + shown(as_text(filled, 1000)), end="")
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+def _expected(seconds: float | None) -> str:
+    return "?" if seconds is None else about(seconds)

@@ -16,6 +16,7 @@ from harness.report.page import render
 from harness.report.run_episodes import NO_EPISODES, RunEpisodes, episode_scores
 from harness.report.run_log import RunFolder
 from harness.report.training_figures import training_figures
+from harness.util.quantities import clock
 
 
 def run_page(
@@ -64,7 +65,7 @@ def _facts(run: RunFolder) -> Iterator[tuple[str, str]]:
         yield "cut short by", str(run.identity["budget_cut"])
     if run.log:
         yield "training episodes", f"{run.log[-1].episodes:,.0f}"
-        yield "training time", _clock(run.log[-1].seconds)
+        yield "training time", clock(run.log[-1].seconds)
 
 
 def _distribution(protocol: AnyProtocol | None, values: np.ndarray | None) -> Figure | None:
@@ -83,13 +84,7 @@ def _cost(record: Record) -> Iterator[tuple[str, str]]:
     yield "bytes of state", f"{cost.state_bytes:,}, {growth}"
     yield (
         "training",
-        f"{record.train_episodes:,} episodes, {record.train_updates:,} updates, {_clock(record.train_seconds)}",
+        f"{record.train_episodes:,} episodes, {record.train_updates:,} updates, {clock(record.train_seconds)}",
     )
-    yield "scoring", f"{record.test_episodes:,} episodes, {_clock(record.score_seconds)}"
+    yield "scoring", f"{record.test_episodes:,} episodes, {clock(record.score_seconds)}"
     yield "machine", machine.gpu or f"{machine.cpu}, {machine.threads} threads"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"

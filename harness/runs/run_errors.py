@@ -39,7 +39,7 @@ def memory_error(error: BaseException, checkpoint: Path) -> RunError:
 def file_error(error: OSError, checkpoint: Path) -> RunError:
     """The RunError in place of a file or folder that could not be read or written."""
     where = error.filename or checkpoint.parent
-    advice = " Make room there, then" if error.errno in _FULL else " Once that is mended,"
+    advice = " Make room there, then" if error.errno in _FULL else " Once that is fixed,"
     return RunError(f"{where}: {error.strerror or error}. {_saved(checkpoint)}{advice} go on with {switch('resume')}.")
 
 
@@ -48,7 +48,7 @@ def folder_error(error: OSError, folder: Path) -> UserError | RunError:
     said = f"the run folder {folder} cannot be made: {error.filename or folder.parent}: {error.strerror or error}"
     if error.errno in _REFUSED:
         return UserError(f"{said}. Choose another place with {option('out', 'DIR')}")
-    return RunError(f"{said}. Nothing was begun; give the same command again once that is mended")
+    return RunError(f"{said}. Nothing was begun; give the same command again once that is fixed")
 
 
 def _saved(checkpoint: Path) -> str:

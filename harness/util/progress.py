@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
+from harness.util.quantities import clock
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -196,14 +198,6 @@ def shown(level: int, out: TextIO | None = None) -> Iterator[None]:
 def _rounded(speed: float) -> str:
     """Three digits of a speed, never as a power of ten: '0.082', '2.38', '5,430'."""
     return f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}"
-
-
-def clock(seconds: float) -> str:
-    """A time in words: '0:42 min', '3:05 h'."""
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    if minutes < 60:
-        return f"{minutes}:{rest:02d} min"
-    return f"{minutes // 60}:{minutes % 60:02d} h"
 
 
 def _bars(out: TextIO) -> Progress:

@@ -18,6 +18,22 @@ def duration(text: str, name: str) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
+def clock(seconds: float) -> str:
+    """A time that was measured, as '0:42 min' or '3:05 h'."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02d} min"
+    return f"{minutes // 60}:{minutes % 60:02d} h"
+
+
+def about(seconds: float) -> str:
+    """A time that is expected, as '42 s', '3 min' or '1 h 20 min'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 1 else "1 s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def seed_numbers(text: str, name: str) -> list[int]:
     """Seeds from '0', '0-2' or '0,3,7'; UserError, which calls the value by `name`, for anything else."""
     seeds: list[int] = []

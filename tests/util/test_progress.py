@@ -7,7 +7,7 @@ import io
 import pytest
 
 from harness.util import progress
-from harness.util.progress import NORMAL, QUIET, VERBOSE, clock, say, shown, track, tracked
+from harness.util.progress import NORMAL, QUIET, VERBOSE, say, shown, track, tracked
 from harness.util.text import replace_unencodable
 
 
@@ -106,14 +106,3 @@ def test_a_failure_takes_the_bar_away(now: list[float]) -> None:
     with pytest.raises(ZeroDivisionError), shown(NORMAL, out), track("x", 1):
         raise ZeroDivisionError
     assert progress._SCREEN._live is None
-
-
-def test_times_in_words() -> None:
-    assert [clock(each) for each in (-3, 0, 61, 3599, 3600, 9000)] == [
-        "0:00 min",
-        "0:00 min",
-        "1:01 min",
-        "59:59 min",
-        "1:00 h",
-        "2:30 h",
-    ]

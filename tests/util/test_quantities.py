@@ -1,0 +1,29 @@
+"""Durations and seeds in words."""
+
+from __future__ import annotations
+
+from harness.util.quantities import about, clock
+
+
+def test_measured_times() -> None:
+    assert [clock(each) for each in (-3, 0, 61, 3599, 3600, 9000)] == [
+        "0:00 min",
+        "0:00 min",
+        "1:01 min",
+        "59:59 min",
+        "1:00 h",
+        "2:30 h",
+    ]
+
+
+def test_expected_times_are_rounded() -> None:
+    assert [about(each) for each in (0, 0.4, 42.3, 89, 90, 5340, 5400, 9000)] == [
+        "1 s",
+        "1 s",
+        "42 s",
+        "89 s",
+        "2 min",
+        "89 min",
+        "1 h 30 min",
+        "2 h 30 min",
+    ]
