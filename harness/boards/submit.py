@@ -30,6 +30,7 @@ from harness.protocol.models import AnyProtocol
 from harness.records.parts import Isolated
 from harness.records.record import Record
 from harness.runs.folder import NOTED, RECORD, SCORES, differences, read_scores, untouched
+from harness.runs.status import resuming
 from harness.util.aside import aside
 from harness.util.errors import UserError, VerificationError
 from harness.util.json_files import read_json
@@ -131,7 +132,7 @@ def _files(submission: Submission) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{folder / NOTED} is missing or damaged") from None
     if status != "done":
-        raise UserError(f"{folder} holds an unfinished run ({status}); go on with it: {_resuming(record.command)}")
+        raise UserError(f"{folder} holds an unfinished run ({status}); go on with it: {resuming(record.command)}")
     if not untouched(folder, noted):
         raise VerificationError(f"{folder / RECORD} was changed after the run; run again with --fresh")
     wrong = differences(identity, {**identity, **identity_of(record)})
@@ -139,10 +140,6 @@ def _files(submission: Submission) -> None:
         raise VerificationError(f"{folder}: the record is not of the run in {NOTED}:\n  " + "\n  ".join(wrong))
     if record.checkpoint is not None and load_tensors(folder / WEIGHTS)[1].get("identity") != identity:
         raise VerificationError(f"{folder / WEIGHTS} is of another run")
-
-
-def _resuming(command: str) -> str:
-    return f"{command}, with resume=True" if command.startswith("harness.run(") else f"{command} --resume"
 
 
 def _bench(submission: Submission) -> Bench:

@@ -173,6 +173,7 @@ def _run_all(runs: list[Prepared], args: argparse.Namespace, launch: Launch | No
     from harness.boards.row import publish_run
     from harness.runs.resolve import resumed_or_begun
     from harness.runs.run import run, train_only
+    from harness.runs.status import resuming
     from harness.tracking import tracker
     from harness.util.atomic_files import check_writable
 
@@ -187,7 +188,7 @@ def _run_all(runs: list[Prepared], args: argparse.Namespace, launch: Launch | No
                 continue
             record = run(prepared, args.quiet, trackers)
         except KeyboardInterrupt:
-            print(f"\nstopped; go on with: {_command(_resuming(sys.argv[1:]), launch)}", file=sys.stderr)
+            print(f"\nstopped; go on with: {resuming(_command(sys.argv[1:], launch))}", file=sys.stderr)
             return 130
         if boards is not None:
             record, view = publish_run(record, prepared, boards, check=not args.no_check)
@@ -243,8 +244,3 @@ def _show(
 def _command(words: list[str], launch: Launch | None) -> str:
     """The command line of these words, by one process or by several."""
     return f"{launch.program if launch else 'harness'} {shlex.join(words)}".strip()
-
-
-def _resuming(words: list[str]) -> list[str]:
-    rest = [word for word in words if word not in {"--resume", "--fresh"}]
-    return [*rest, "--resume"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.boards.markdown import View, view_all
 from harness.protocol.load import Loaded, load_protocol
+from harness.report.commands import word_of
 from harness.report.index_page import RunLine, index_page
 from harness.report.page import Pages, board_file
 from harness.report.protocol_page import protocol_page
@@ -39,7 +40,7 @@ class AllBoards:
     @property
     def pages(self) -> Pages:
         """What the page of a board can lead to."""
-        return Pages(protocols={loaded.name for loaded in self.protocols})
+        return Pages(protocols={loaded.name: word_of(loaded) for loaded in self.protocols})
 
     def index(self, runs: Sequence[RunLine] = (), live: bool = False) -> str:
         """HTML of the index of all pages."""
@@ -48,7 +49,7 @@ class AllBoards:
 
     def protocol(self, loaded: Loaded, places: Places) -> str:
         """HTML of one of the protocols; images of its splits are not compared, which takes seconds."""
-        return protocol_page(subject(loaded, False, places), board_of(loaded, self.views), thorough=False)
+        return protocol_page(subject(loaded, False, places), places, board_of(loaded, self.views), thorough=False)
 
     def table(self, filled: Filled) -> str:
         """HTML of one of the tables."""

@@ -16,6 +16,7 @@ from harness.evaluation.score import Scores
 from harness.protocol.episode_models import Published
 from harness.records.record import Record
 from harness.report.board_table import board_table
+from harness.report.commands import verify_command
 from harness.report.curves import TITLES, WORDS, curve
 from harness.report.entry_names import entry_names
 from harness.report.figure import Figure
@@ -41,12 +42,14 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Row:
-    """What a reader can do about one row: the command that makes it again, and how its claim can be checked."""
+    """What a reader can do about one row: the command that makes it again, the one that checks its claim ('' without
+    its protocol), and how far that can be checked."""
 
     label: str
     run: str
     line: int
     command: str
+    verify: str
     state: str
 
 
@@ -84,7 +87,7 @@ def board_page(view: View, boards: Path, pages: Pages) -> str:
         costs=_costs(ranked, names, by),
         pairs=_pairs(ranked, by),
         marks=[*sorted(marks.values(), key=lambda mark: mark.anchor)],
-        rows=[*_rows(view, names, boards)],
+        rows=[*_rows(view, names, boards, pages.protocols.get(view.name, view.name))],
         published=[] if view.stand_in or not view.protocol else view.protocol.published,
     )
 
@@ -218,12 +221,14 @@ def _pairs(ranked: Sequence[Entry], metric: str) -> Pairs | None:
     return Pairs([name for name, _ in found], [[cell(i, j) for j in numbers] for i in numbers], episodes)
 
 
-def _rows(view: View, names: dict[int, str], boards: Path) -> Iterator[Row]:
+def _rows(view: View, names: dict[int, str], boards: Path, word: str) -> Iterator[Row]:
     lines_of = {id(record): line for line, record in view.board.records}
     for _, entry in view.standings.ranked:
         for record in entry.records:
             label = names[id(entry)] + (f", seed {record.seed}" if len(entry.records) > 1 else "")
-            yield Row(label, record.run, lines_of[id(record)], record.command, _state(record, boards))
+            line = lines_of[id(record)]
+            verify = verify_command(view, word, line, boards) if view.protocol else ""
+            yield Row(label, record.run, line, record.command, verify, _state(record, boards))
 
 
 def _state(record: Record, boards: Path) -> str:

@@ -11,6 +11,7 @@ from harness.boards.markdown import View
 from harness.protocol.load import Loaded
 from harness.report.all_boards import board_of, read_all
 from harness.report.board_page import board_page
+from harness.report.commands import word_of
 from harness.report.episode_page import episode_page
 from harness.report.index_page import RunLine, index_page
 from harness.report.page import Pages, board_file, episode_file, protocol_file, run_file, table_file, write
@@ -53,11 +54,12 @@ def write_some(site: Site, named: Sequence[tuple[Loaded, View]], folders: Sequen
     """The pages of these protocols with their boards, and of the runs in these folders with their worst and best
     episodes, and an index of them; the paths, the index first. A run is of one of them, or of a shipped protocol."""
     found, views = [read_run(folder) for folder in folders], [view for _, view in named]
-    pages = Pages({loaded.name for loaded, _ in named}, {(run.protocol, run.name) for run in found})
+    pages = Pages({loaded.name: word_of(loaded) for loaded, _ in named}, {(run.protocol, run.name) for run in found})
     boards = write_boards(site, views, pages)
     protocols = [
         site.put(
-            protocol_file(loaded.name), protocol_page(subject(loaded, view.stand_in, places), board_of(loaded, views))
+            protocol_file(loaded.name),
+            protocol_page(subject(loaded, view.stand_in, places), places, board_of(loaded, views)),
         )
         for loaded, view in named
     ]

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 
-from harness.report.figure import Figure
+from harness.report.figure import Figure, Key, swatch
 from harness.report.lines import Series, lines
 from harness.report.shown_episodes import ShownEpisodes
 from harness.report.svg import add, drawing, markup, tooltip
 
 _CELL, _FINE, _SIDE, _NAMED = 30, 5, 640, 25
 """Units of a cell up to `_NAMED` classes, the smallest beyond, and of the whole picture then."""
+
+
+_KNOWN = "wrong: another class, of which a label was revealed"
 
 
 def confusion_figure(caption: str, what: str, counts: np.ndarray, names: Sequence[str]) -> Figure:
@@ -53,7 +57,17 @@ def confusion_figure(caption: str, what: str, counts: np.ndarray, names: Sequenc
     off = counts * (1 - np.eye(number))
     pairs = sorted(np.argwhere(off > 0).tolist(), key=lambda pair: -shares[tuple(pair)])[:50]
     rows = [[names[i], names[j], f"{100 * shares[i, j]:.1f}"] for i, j in pairs]
-    return Figure(caption, markup(drawn), [], [f"{what} shown", "taken for", "% of its answers"], rows)
+    keys = [
+        Key(_heat_key("heat own"), f"answered right, % of the answers to that {what}"),
+        Key(_heat_key("heat"), "taken for another, likewise"),
+    ]
+    return Figure(caption, markup(drawn), keys, [f"{what} shown", "taken for", "% of its answers"], rows)
+
+
+def _heat_key(style: str) -> Markup:
+    drawn = swatch(18, 14)
+    add(drawn, "rect", x=0, y=0, width=18, height=14, class_=style, fill_opacity=0.88)
+    return markup(drawn)
 
 
 def counted(shown: ShownEpisodes) -> np.ndarray:
@@ -87,11 +101,11 @@ def outcomes_figure(shown: ShownEpisodes) -> Figure:
     right = answers == target
     found = {
         "right": right,
-        "taken for another class that was revealed": ~right & class_known & answer_known,
-        "taken for a class of which no label was revealed": ~right & class_known & ~answer_known,
-        "no label of its own class revealed yet": ~right & ~class_known,
+        _KNOWN: ~right & class_known & answer_known,
+        "wrong: a class of which no label was revealed": ~right & class_known & ~answer_known,
+        "wrong: no label of its own class was revealed yet": ~right & ~class_known,
     }
-    numbers = {"right": 2, "taken for another class that was revealed": 1}
+    numbers = {"right": 2, _KNOWN: 1}
     series = [
         Series(name, [*range(steps)], [*(100 * share.mean(1)).tolist()], number=numbers.get(name, 3 + place))
         for place, (name, share) in enumerate(found.items())

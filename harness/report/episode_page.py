@@ -8,7 +8,9 @@ import numpy as np
 
 from harness.episodes.plan import SUPPORT
 from harness.episodes.timeline import class_list
+from harness.evaluation.score import each, score
 from harness.protocol import describe
+from harness.protocol.models import AnyProtocol
 from harness.report.confusion import confusion_figure, counted
 from harness.report.curves import WORDS
 from harness.report.figure import Figure
@@ -46,12 +48,16 @@ def _facts(shown: ShownEpisodes, row: int, number: int) -> Iterator[tuple[str, s
     yield from (("episode", str(number)), ("split", shown.split), ("seed of the episodes", str(shown.seed)))
     if shown.method:
         yield "method", shown.method
-    earned = shown.earned
-    if earned is not None:
-        answers = earned[:, row][shown.plan.answer_mask & shown.plan.scored]
-        if len(answers):
-            what = "mean of IoU and masking over its steps" if shown.protocol.masks else "credit of its scored answers"
-            yield what, f"{100 * float(np.nanmean(answers)):.1f} %"
+    if shown.earned is not None:
+        plan = shown.plan.part(slice(row, row + 1))
+        values = each(shown.protocol, score(shown.protocol, shown.earned[:, row : row + 1], plan))
+        named = {f"{name} of this episode": float(values[name][0]) for name in _metrics(shown.protocol)}
+        yield from ((name, f"{100 * value:.1f} %") for name, value in named.items() if np.isfinite(value))
+
+
+def _metrics(protocol: AnyProtocol) -> list[str]:
+    """The metric that the board is ranked by, and of masks its two parts."""
+    return list(dict.fromkeys([protocol.ranking, *(["iou", "masking"] if protocol.ranking == "joint" else [])]))
 
 
 def _figures(shown: ShownEpisodes, row: int) -> Iterator[Figure]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from xml.etree.ElementTree import Element
 
 from markupsafe import Markup
@@ -16,16 +18,21 @@ _LEFT, _TOP = 52, 40
 _WIDE, _NARROW, _LOW, _MARKS = 720, 380, 260, 15
 """Widths of a picture and of one for a phone, the height of that, and marks along a curve at most."""
 
+_SPAN, _CLEAR = 0.05, 12
+"""The least share of its bounds that an axis shows, and how far the last mark stands from the one before it."""
+
 
 @dataclass(frozen=True)
 class Series:
-    """Values `y` at `x`; `half` are the halves of their intervals, empty where they are not known."""
+    """Values `y` at `x`; `half` are the halves of their intervals, empty where they are not known. The line of a
+    `broken` one is interrupted where a stage ends: what it measures is another thing in each."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     half: Sequence[float] = ()
     number: int | None = None
+    broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,13 +77,14 @@ def _picture(
     drawn = drawing(width, height, caption)
     xs = [x for each in series for x in each.x] + [end for each in stages for end in (each.begin, each.end)]
     ys = [y + sign * half for each in series for y, half in _with_half(each) for sign in (-1, 1)]
-    across, up = _tight(xs, _LEFT, right), linear(ys, bottom, _TOP, bounds)
+    across, up = _tight(xs, _LEFT, right), linear([*ys, *_least_span(ys, bounds)], bottom, _TOP, bounds)
+    ends = [stage.end for stage in stages]
     for number, stage in enumerate(stages):
         _shade(drawn, stage, across, bottom, "odd" if number % 2 else "even")
     bottom_axis(drawn, across, _TOP, bottom, labels[0])
     left_axis(drawn, up, _LEFT, right, labels[1])
     for each in series:
-        _curve(drawn, each, across, up, _MARKS if width >= _WIDE else _MARKS // 2)
+        _curve(drawn, each, across, up, _MARKS if width >= _WIDE else _MARKS // 2, ends if each.broken else ())
     return markup(drawn)
 
 
@@ -89,7 +97,7 @@ def _shade(parent: Element, stage: Stage, across: Scale, bottom: float, style: s
         add(group, "text", stage.name, x=(left + end) / 2, y=_TOP + 14, class_="stage-name", text_anchor="middle")
 
 
-def _curve(parent: Element, one: Series, across: Scale, up: Scale, marks: int) -> None:
+def _curve(parent: Element, one: Series, across: Scale, up: Scale, marks: int, ends: Sequence[float]) -> None:
     number = one.number or 0
     group = add(parent, "g", class_="series")
     tooltip(group, one.name)
@@ -101,13 +109,26 @@ def _curve(parent: Element, one: Series, across: Scale, up: Scale, marks: int) -
         edge = [*zip(xs, high, strict=True), *reversed([*zip(xs, low, strict=True)])]
         path = _path([point for point in edge if math.isfinite(point[1])]) + "Z"
         add(group, "path", d=path, class_=f"band s{number % 8}")
-    points = [(across(x), up(y)) for x, y in zip(one.x, one.y, strict=True) if math.isfinite(y)]
-    add(group, "path", d=_path(points), class_=f"line s{number % 8}", stroke_dasharray=DASHES[number % 8])
-    last = -math.inf
-    for x, y in points:
-        if x - last >= (across.end - across.start) / marks - 0.5:  # points of a long stage are far apart, others dense
+    finite = [(x, y) for x, y in zip(one.x, one.y, strict=True) if math.isfinite(y)]
+    parts = [[*part] for _, part in groupby(finite, key=lambda point: bisect_left(ends, point[0]))]
+    path = "".join(_path([(across(x), up(y)) for x, y in part]) for part in parts)
+    add(group, "path", d=path or "M0 0", class_=f"line s{number % 8}", stroke_dasharray=DASHES[number % 8])
+    last, apart = -math.inf, (across.end - across.start) / marks - 0.5
+    for place, (x, y) in enumerate((across(x), up(y)) for x, y in finite):
+        # Points of a long stage are far apart, others dense; the last one, which a reader looks for, has a mark.
+        if x - last >= (_CLEAR if place == len(finite) - 1 else apart):
             shape(group, number, x, y, 3.5)
             last = x
+
+
+def _least_span(values: Sequence[float], bounds: tuple[float, float] | None) -> Sequence[float]:
+    """What else an axis with bounds has to show, so that a change of no importance does not fill it."""
+    found = [value for value in values if math.isfinite(value)]
+    if bounds is None or not found:
+        return ()
+    middle, half = (min(found) + max(found)) / 2, _SPAN * (bounds[1] - bounds[0]) / 2
+    middle = min(max(middle, bounds[0] + half), bounds[1] - half)
+    return middle - half, middle + half
 
 
 def _rows(series: Sequence[Series]) -> list[list[str]]:

@@ -12,10 +12,10 @@ from harness.episodes.plan import NULL
 from harness.report.figure import Figure, Key, swatch
 from harness.report.pixels import DISTRACTOR, TARGET, data_uri, painted
 from harness.report.shown_episodes import ShownEpisodes
-from harness.report.step_words import ROLES, sentence, short_answer, table
+from harness.report.step_words import ROLES, sentence, short_answer, star, table
 from harness.report.svg import add, drawing, markup, tooltip
 
-_COLUMNS, _CELL, _IMAGE, _EDGE, _LINE, _GAP = 6, 124, 112, 92, 15, 20
+_COLUMNS, _CELL, _IMAGE, _EDGE, _LINE, _GAP = 6, 132, 112, 92, 15, 20
 _HEAD = 3 * _LINE
 """Lines of words above each column: the step and its role, its shot, and the mask that was revealed before it."""
 
@@ -52,7 +52,7 @@ def mask_figure(shown: ShownEpisodes, row: int, steps: Sequence[int], caption: s
 
 def mask_strip(shown: ShownEpisodes, row: int, caption: str, size: float = 64) -> Figure:
     """The predictions of an episode (without any, the truth) side by side, in lines of nine."""
-    steps, cell = range(shown.plan.steps), size + 16
+    steps, cell = range(shown.plan.steps), size + 24
     lines = -(-len(steps) // _STRIP)
     drawn = drawing(cell * min(_STRIP, len(steps)) + 4, (size + 22) * lines, caption)
     drawn.set("class", "long")
@@ -62,7 +62,7 @@ def mask_strip(shown: ShownEpisodes, row: int, caption: str, size: float = 64) -
         group = add(drawn, "g", class_="step")
         tooltip(group, sentence(shown, row, t))
         add(group, "image", x=x, y=y, width=size, height=size, href=data_uri(prediction(shown, row, t), 64))
-        below = words or ROLES[int(shown.plan.target[row, t])]
+        below = (words or ROLES[int(shown.plan.target[row, t])]) + star(shown, row, t)
         add(group, "text", below, x=x, y=y + size + 13, class_=f"answer small {style}".rstrip())
     return Figure(caption, markup(drawn), [], [], [])
 
@@ -87,12 +87,11 @@ def _cell(parent: Element, shown: ShownEpisodes, row: int, t: int, x: float, y: 
     words, style = short_answer(shown, row, t)
     group = add(parent, "g", class_="step")
     tooltip(group, sentence(shown, row, t))
-    star = "*" if int(shown.plan.shot[row, t]) in shown.protocol.shots else ""
     revealed = "no mask yet"
     if source != NULL:
         revealed = f"mask of {source}: {('object', 'empty')[int(shown.plan.target[row, source])]}"
     add(group, "text", f"{t}: {ROLES[target]}", x=x, y=y + _LINE - 3)
-    add(group, "text", f"{shown.plan.shot[row, t]}-shot{star}", x=x, y=y + 2 * _LINE - 3, class_="tick")
+    add(group, "text", f"{shown.plan.shot[row, t]}-shot{star(shown, row, t)}", x=x, y=y + 2 * _LINE - 3, class_="tick")
     add(group, "text", revealed, x=x, y=y + 3 * _LINE - 4, class_="tick")
     truth = painted(shown.pixels[t, row], (shown.objects[t, row], DISTRACTOR if target else TARGET))
     pictures = [shown.pixels[t, row], truth] + ([prediction(shown, row, t)] if shown.logits is not None else [])

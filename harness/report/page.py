@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,10 @@ _LONGEST = 100
 
 @dataclass(frozen=True)
 class Pages:
-    """What else is part of a report, so that its pages lead there: protocols by name, runs by (protocol, run)."""
+    """What else is part of a report, so that its pages lead there: protocols by name, with what names them on a command
+    line, and runs by (protocol, run)."""
 
-    protocols: Collection[str] = ()
+    protocols: Mapping[str, str] = field(default_factory=dict)
     runs: Collection[tuple[str, str]] = ()
 
 

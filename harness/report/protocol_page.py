@@ -10,11 +10,12 @@ from harness.episodes.plan import SUPPORT
 from harness.lint import Finding, lint
 from harness.protocol import describe
 from harness.report.class_samples import class_samples
+from harness.report.commands import lint_command
 from harness.report.figure import Figure
 from harness.report.image_grid import image_grid
 from harness.report.page import render
 from harness.report.shown_episodes import ShownEpisodes, shown_episodes
-from harness.report.sources import Subject
+from harness.report.sources import Places, Subject
 from harness.report.timeline_figure import timeline_figure
 
 _STEPS, _QUERIES = 20, 18
@@ -31,7 +32,7 @@ class Split:
     per_class: str
 
 
-def protocol_page(on: Subject, board: str | None = None, *, thorough: bool = True) -> str:
+def protocol_page(on: Subject, places: Places, board: str | None = None, *, thorough: bool = True) -> str:
     """HTML of a protocol; `board` is the address of its board's page. Unless `thorough`, images are not compared."""
     loaded, protocol = on.loaded, on.protocol
     return render(
@@ -48,6 +49,7 @@ def protocol_page(on: Subject, board: str | None = None, *, thorough: bool = Tru
         samples=[class_samples(on.dataset, split) for split in on.dataset.tables] if on.dataset else [],
         findings=findings(on, thorough),
         thorough=thorough and on.dataset is not None,
+        lint=lint_command(on, places),
         text=loaded.path.read_text(encoding="utf-8"),
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 from harness.evaluation.evaluate import EVALUATION_SEED
 from harness.evaluation.score import each
 from harness.protocol.models import AnyProtocol
+from harness.report.commands import show_command
 from harness.report.confusion import confusion_figure, counted, outcomes_figure
 from harness.report.figure import Figure
 from harness.report.image_grid import image_grid
@@ -36,7 +37,7 @@ _IMAGES = 1000
 @dataclass(frozen=True)
 class Extreme:
     """A test episode: its number, what it earned in per cent, its images in order, the address of its page from the
-    index's folder, and the command that shows it."""
+    index's folder, and the command that writes it."""
 
     number: int
     score: float
@@ -90,12 +91,11 @@ def run_episodes(run: RunFolder, on: Subject | None, places: Places) -> tuple[Ru
         return NO_EPISODES, None
     found = played_extremes(run, on, numbers, places)
     confusions = [*_confusions(run, on, places)] if found.shown.logits is not None else []
-    data = " --data stand-in" if run.record.data.stand_in else ""
 
     def extreme(row: int, number: int) -> Extreme:
         picture = None if found.shown.pixels is None else strip(found.shown, row)
-        command = f"harness show {run.protocol} --episode {number}{data}"
-        return Extreme(number, float(values[number]), picture, episode_file(run.protocol, run.name, number), command)
+        page, command = episode_file(run.protocol, run.name, number), show_command(run, on, number, places)
+        return Extreme(number, float(values[number]), picture, page, command)
 
     every = [extreme(row, number) for row, number in enumerate(numbers)]
     groups = [("Worst", every[:EXTREMES]), ("Best", every[EXTREMES:])]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from harness.util.errors import UserError
 from harness.util.json_files import parsed_json, read_bounded, read_json
 
 RUNNING = ("training", "scoring")
+
+_STRETCH = 1.0
+"""Seconds over which a throughput is measured at least: those of a log are right to a tenth then."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,15 @@ class RunFolder:
     def when(self) -> str:
         """When it noted something last, in words."""
         return self.at.replace("T", " ").replace("Z", " UTC")
+
+    @property
+    def logged(self) -> str:
+        """When its log was written last, in words; '' without one."""
+        try:
+            at = (self.folder / TRAINING_LOG).stat().st_mtime
+        except OSError:
+            return ""
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
     @property
     def running(self) -> bool:
@@ -106,12 +119,25 @@ def stages(log: Sequence[Logged]) -> list[Stage]:
 
 
 def throughput(log: Sequence[Logged]) -> tuple[list[float], list[float]]:
-    """Episodes a second between entries of one session, at the episodes of the later one."""
-    at, rates = [], []
-    for before, after in pairwise(log):
-        if after.episodes > before.episodes and after.seconds > before.seconds:
-            at.append(after.episodes)
-            rates.append((after.episodes - before.episodes) / (after.seconds - before.seconds))
+    """Episodes a second over stretches of each stage, at the episodes that each ends with.
+
+    A log has seconds to a tenth, which an update may take as well: a stretch is of a hundredth of the training and of
+    at least `_STRETCH` seconds, the last one of a stage of the latter.
+    """
+    at: list[float] = []
+    rates: list[float] = []
+    least = max(_STRETCH, (log[-1].seconds - log[0].seconds) / 100) if log else 0.0
+    for _, stage in groupby(log, key=lambda each: each.stage):
+        before, *others = stage
+        for place, each in enumerate(others, 1):
+            if each.episodes < before.episodes or each.seconds < before.seconds:  # resumed from an earlier checkpoint
+                before = each
+            if each.seconds - before.seconds < (_STRETCH if place == len(others) else least):
+                continue
+            if each.episodes > before.episodes:
+                at.append(each.episodes)
+                rates.append((each.episodes - before.episodes) / (each.seconds - before.seconds))
+            before = each
     return at, rates
 
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
+from harness.boards.columns import NOTHING
 from harness.evaluation.summary import of_metrics
 from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
+from harness.report.commands import resume_command
 from harness.report.curves import curve_figures
 from harness.report.figure import Figure
 from harness.report.histogram import histogram
+from harness.report.marks import explained
 from harness.report.page import render
 from harness.report.run_episodes import NO_EPISODES, RunEpisodes, episode_scores
-from harness.report.run_log import RunFolder
+from harness.report.run_log import RunFolder, stages
 from harness.report.training_figures import training_figures
+from harness.runs.status import TRAINED
 from harness.util.quantities import clock
 
 
@@ -38,26 +44,70 @@ def run_page(
         state=_state(run),
         facts=[*_facts(run)],
         training=[*training_figures({"": run.log})],
+        stages=[*_stages(run)],
+        marks=[] if record is None else [explained(mark) for mark in record.marks],
         metrics=[] if record is None else [(name, each.text(2)) for name, each in of_metrics(record.metrics).items()],
         curves=[] if record is None else [*curve_figures([(record, run.scores, record.method)])],
         distribution=_distribution(protocol, values),
         episodes=episodes,
+        by=protocol.ranking if protocol else "",
         cost=[] if record is None else [*_cost(record)],
+        key="" if protocol is None else _key(protocol),
+        setting=[(key, _setting(value)) for key, value in sorted(run.identity.items())],
+        resume="" if run.status == "done" else resume_command(run),
     )
 
 
 def _state(run: RunFolder) -> str:
     """What there is to know of a run that is not done."""
     if run.running:
-        return "The run goes on, or was killed: this is what it noted last, and how far its log has come."
-    if run.status != "done":
-        return "The run can go on from its last checkpoint: give its command again with --resume."
-    return ""
+        said = f"; its log was written last at {run.logged}" if run.logged else ""
+        return f"The run goes on, or was killed{said}. This is how far its log has come."
+    if run.status == TRAINED:
+        return "The run is trained, and was told to score no test episode yet."
+    return "" if run.status == "done" else "The run can go on from its last checkpoint, by the command below."
+
+
+def _key(protocol: AnyProtocol) -> str:
+    """What stands in the pictures of episodes, and which answers the score of one is made of."""
+    found = (
+        "Blue is what was called the target's object, orange are pixels of the distractor's object that are masked out."
+        if protocol.masks
+        else "Below each image is the answer: ✓ right, ✗ wrong."
+    )
+    if not protocol.shots:
+        return found
+    mean = f", over which {protocol.ranking} is the mean" if protocol.ranking_is_mean else ""
+    return f"{found} A star marks the shots that the protocol reports ({', '.join(map(str, protocol.shots))}){mean}."
+
+
+def _setting(value: Any) -> str:
+    """A value of the run's identity in words; '' for none."""
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{name}={each if isinstance(each, str) else json.dumps(each)}" for name, each in value.items()
+        )
+    return "" if value is None else str(value)
+
+
+def _stages(run: RunFolder) -> Iterator[tuple[str, str, str, str]]:
+    """Stages, where there are several: name, training episodes, the last loss, the best validation."""
+    found = stages(run.log)
+    for stage in found if len(found) > 1 else ():
+        inside = [each for each in run.log if each.stage == stage.name and stage.begin < each.episodes <= stage.end]
+        losses = [each.loss for each in inside if each.loss is not None]
+        validations = [each.validation for each in inside if each.validation is not None]
+        yield (
+            stage.name,
+            f"{stage.begin:,.0f} to {stage.end:,.0f}",
+            f"{losses[-1]:.3f}" if losses else NOTHING,
+            f"{max(validations):.2f}" if validations else NOTHING,
+        )
 
 
 def _facts(run: RunFolder) -> Iterator[tuple[str, str]]:
     yield "state", run.status
-    yield "last note", run.when
+    yield ("finished" if run.status == "done" else f"{run.status} since"), run.when
     for name, key in (("protocol", "protocol"), ("method", "method"), ("budget", "budget"), ("seed", "seed")):
         if run.identity.get(key) not in (None, ""):
             yield name, str(run.identity[key])
@@ -65,13 +115,13 @@ def _facts(run: RunFolder) -> Iterator[tuple[str, str]]:
         yield "cut short by", str(run.identity["budget_cut"])
     if run.log:
         yield "training episodes", f"{run.log[-1].episodes:,.0f}"
-        yield "training time", clock(run.log[-1].seconds)
+        yield "training time", clock(run.record.train_seconds if run.record else run.log[-1].seconds)
 
 
 def _distribution(protocol: AnyProtocol | None, values: np.ndarray | None) -> Figure | None:
     if protocol is None or values is None or protocol.supervised or len(values) < 2:
         return None
-    return histogram(f"{protocol.ranking} of single test episodes", f"{protocol.ranking}, %", values)
+    return histogram(f"Single test episodes by their {protocol.ranking}", f"{protocol.ranking}, %", values)
 
 
 def _cost(record: Record) -> Iterator[tuple[str, str]]:
@@ -87,4 +137,7 @@ def _cost(record: Record) -> Iterator[tuple[str, str]]:
         f"{record.train_episodes:,} episodes, {record.train_updates:,} updates, {clock(record.train_seconds)}",
     )
     yield "scoring", f"{record.test_episodes:,} episodes, {clock(record.score_seconds)}"
-    yield "machine", machine.gpu or f"{machine.cpu}, {machine.threads} threads"
+    yield (
+        "machine",
+        machine.gpu or f"{machine.cpu}, {machine.threads} {'thread' if machine.threads == 1 else 'threads'}",
+    )

@@ -42,6 +42,11 @@ def short_answer(shown: ShownEpisodes, row: int, t: int) -> tuple[str, str]:
     )
 
 
+def star(shown: ShownEpisodes, row: int, t: int) -> str:
+    """'*' at a step that is scored at one of the shots which the protocol reports, else ''."""
+    return "*" if shown.plan.scored[t] and int(shown.plan.shot[row, t]) in shown.protocol.shots else ""
+
+
 def label(shown: ShownEpisodes, row: int, number: int) -> str:
     """A class number with the name of its class in this episode."""
     if shown.protocol.masks:
@@ -57,12 +62,17 @@ def sentence(shown: ShownEpisodes, row: int, t: int) -> str:
 def table(shown: ShownEpisodes, row: int, steps: Sequence[int]) -> tuple[list[str], Rows]:
     """The steps as a table: its head and its rows."""
     plan, masks = shown.plan, shown.protocol.masks
-    head = ["step", "revealed before it", "shown", "shot"]
+    stream = bool(shown.protocol.shots)
+    head = ["step", "revealed before it", "shown", "shot", *(["revealed"] if stream else [])]
     answers = shown.logits is not None and bool(plan.answer_mask[list(steps)].any())
     if answers:
         head += ["earned, %"] if masks else ["answer", "confidence, %", "earned, %"]
-    rows = [[str(t), _revealed(shown, row, t), label(shown, row, int(plan.target[row, t])), str(plan.shot[row, t])]
-            for t in steps]  # fmt: skip
+    rows = []
+    for t in steps:
+        shown_class = label(shown, row, int(plan.target[row, t]))
+        rows.append([str(t), _revealed(shown, row, t), shown_class, f"{plan.shot[row, t]}{star(shown, row, t)}"])
+        if stream:
+            rows[-1].append(str(plan.revealed[row, t]))
     if answers:
         assert shown.earned is not None
         for cells, t in zip(rows, steps, strict=True):

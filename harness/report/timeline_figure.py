@@ -13,10 +13,10 @@ from harness.episodes.plan import NULL, SUPPORT
 from harness.report.figure import Figure, Key, swatch
 from harness.report.pixels import data_uri
 from harness.report.shown_episodes import ShownEpisodes
-from harness.report.step_words import ROLES, sentence, short_answer, table
+from harness.report.step_words import ROLES, sentence, short_answer, star, table
 from harness.report.svg import add, drawing, markup, tooltip
 
-_COLUMNS, _CELL, _IMAGE, _EDGE = 10, 80, 56, 18
+_COLUMNS, _CELL, _IMAGE, _EDGE = 10, 86, 56, 18
 _CHIP, _LINE, _GAP = 18, 15, 18
 _LANE, _MOST_LANES = 6, 8
 
@@ -132,8 +132,7 @@ def _cell(parent: Element, grid: _Grid, shown: ShownEpisodes, row: int, t: int) 
     add(group, "text", str(t), x=x + 30, y=y + 12, class_="tick")
     masks = shown.protocol.masks
     add(group, "text", ROLES[target] if masks else f"class {target}", x=x, y=below)
-    star = "*" if plan.scored[t] and int(plan.shot[row, t]) in shown.protocol.shots else ""
-    add(group, "text", f"{plan.shot[row, t]}-shot{star}", x=x, y=below + _LINE, class_="tick")
+    add(group, "text", f"{plan.shot[row, t]}-shot{star(shown, row, t)}", x=x, y=below + _LINE, class_="tick")
     if grid.answers:
         add(group, "text", words, x=x, y=below + 2 * _LINE, class_=f"answer {style}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from harness.report.figure import Figure
 from harness.report.lines import Series, lines
@@ -12,16 +13,16 @@ from harness.report.run_log import Logged, stages, throughput
 def training_figures(logs: Mapping[str, Sequence[Logged]]) -> Iterator[Figure]:
     """Figures of logs by what tells them apart (a seed; '' for one alone); stages are those of the longest."""
     shaded = stages(max(logs.values(), key=len, default=()))
-    loss = [*_series(logs, "loss", 0, lambda each: each.loss)]
+    loss = [replace(each, broken=True) for each in _series(logs, "loss", 0, lambda each: each.loss)]
     if max((len(each.x) for each in loss), default=0) > 1:
-        yield lines("Training loss, smoothed; stages shaded", "training episodes", "loss, nats a step", loss,
+        yield lines("Training loss, smoothed; stages shaded", "training episodes", "loss", loss,
                     stages=shaded)  # fmt: skip
     validation = [*_series(logs, "validation", 2, lambda each: each.validation)]
     if validation:
         yield lines("Validation on classes of its own; stages shaded", "training episodes", "score, %", validation,
                     stages=shaded, bounds=(0, 100))  # fmt: skip
     rates = [
-        Series(_name("episodes a second", own), at, rate, number=4 + place)
+        Series(_name("episodes a second", own), at, rate, number=4 + place, broken=True)
         for place, (own, log) in enumerate(logs.items())
         for at, rate in [throughput(log)]
         if len(at) > 1

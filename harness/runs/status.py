@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +31,13 @@ def progress_of(folder: Path, train_only: bool = False) -> Progress:
         if read_json(noted)["status"] in ("done", *((TRAINED, "scoring") if train_only else ())):
             return "done"
     return "unfinished"
+
+
+def resuming(command: str) -> str:
+    """How to go on with the unfinished run that `command`, a command line or a call of Python, started."""
+    if command.startswith("harness.run("):
+        return f"{command}, with resume=True"
+    return re.sub(r" --(resume|fresh)(?=\s|$)", "", command) + " --resume"
 
 
 def lock_of(folder: Path) -> Path:

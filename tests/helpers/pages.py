@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+import shlex
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import html5lib
+
+from harness.cli import COMMANDS
+from harness.cli.parser import Parser
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -50,6 +55,22 @@ def text_of(page: str) -> str:
 
     walk(parsed(page))
     return "\n".join(found)
+
+
+def commands_of(page: str) -> list[str]:
+    """The commands that a page prints, in order."""
+    nodes = [node for node in parsed(page).iter() if isinstance(node.tag, str)]
+    return ["".join(node.itertext()) for node in nodes if node.attrib.get("class") == "command" and node.tag != "td"]
+
+
+def check_command(command: str) -> None:
+    """Fails where the command line's own parser does not take a printed command."""
+    program, name, *words = shlex.split(command)
+    assert program == "harness", command
+    module, _ = COMMANDS[name]
+    parser = Parser(f"harness {name}", "")
+    importlib.import_module(module).add_arguments(parser)
+    assert parser.parse(words) is not None
 
 
 def check_page(page: str, place: Path | None = None) -> None:

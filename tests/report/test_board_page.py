@@ -14,6 +14,7 @@ from harness.boards import store
 from harness.boards.entries import Entry
 from harness.boards.lines import line_of
 from harness.boards.markdown import view_board
+from harness.protocol.load import load_protocol
 from harness.protocol.models import PROTOCOL
 from harness.records.record import Record
 from harness.report.board_page import board_page
@@ -22,7 +23,7 @@ from harness.report.page import Pages, file_name
 from harness.runs.folder import write_scores
 from harness.util.tensor_files import sha256_of
 from tests.helpers.boards import LOADED, PROTOCOL_TEXT, record
-from tests.helpers.pages import HOSTILE, check_page, text_of
+from tests.helpers.pages import HOSTILE, check_command, check_page, commands_of, text_of
 
 OWN = Path(__file__).parents[2] / "leaderboards"
 
@@ -68,6 +69,30 @@ def test_a_board_shows_entries_seeds_intervals_costs_and_commands(tmp_path: Path
                  "accuracy against parameters", "harness run tiny_online --method opn", "91.2 ± 1.1"):  # fmt: skip
         assert part in text, part
     assert found.count('class="seed"') == 2 * 3 * 2, "two seeds in the plots of three metrics, for two widths"
+
+
+def test_every_row_has_its_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tiny_online.yaml"
+    found = page(tmp_path / "some where", [record(90.0, run="a"), record(run="b", options={})],
+                 Pages({"tiny_online": str(path)}))  # fmt: skip
+    boards = f"--boards '{tmp_path / 'some where'}'"
+    assert [each for each in commands_of(found) if "verify" in each] == [
+        f"harness verify {path} --row {line} {boards}" for line in (1, 2)
+    ]
+    monkeypatch.chdir(OWN.parent)
+    stand_in = "fss1000_distractors"
+    view = view_board(stand_in, load_protocol(stand_in).on_stand_in, OWN, stand_in=True)
+    (command, *_) = (each for each in commands_of(board_page(view, OWN, Pages())) if "verify" in each)
+    assert command == f"harness verify {stand_in} --row 1 --data stand-in"
+
+
+@pytest.mark.slow
+def test_commands_of_the_projects_own_pages_can_be_given(own_report: tuple[Path, float]) -> None:
+    found = [each for path in own_report[0].rglob("*.html") for each in commands_of(path.read_text("utf-8"))]
+    assert len(found) > 600
+    assert {each.split()[1] for each in found} == {"run", "verify", "lint"}
+    for each in found:
+        check_command(each)
 
 
 def test_entries_of_a_method_are_named_by_what_only_they_have() -> None:

@@ -109,12 +109,46 @@ def test_marks_along_a_curve_are_apart_wherever_its_points_are() -> None:
     found = lines("c", "episodes", "loss", [Series("one", dense, [1.0] * len(dense))])
     places = [float(x) for x in re.findall(r'<circle[^>]*cx="([\d.]+)"', found.picture)]
     assert 9 <= len(places) <= 16
-    assert min(b - a for a, b in itertools.pairwise(places)) > 40
+    assert min(b - a for a, b in itertools.pairwise(places[:-1])) > 40
+    assert places[-1] == 702, "the last point has a mark"
+
+
+def test_a_line_whose_meaning_changes_is_interrupted_between_stages() -> None:
+    x, stages = [0, 1, 2, 3, 4], [Stage("classes", 0, 2), Stage("episodes", 2, 4)]
+    for broken in (False, True):
+        found = lines("c", "x", "loss", [Series("one", x, [9, 8, 7, 2, 1], broken=broken)], stages=stages)
+        (path,) = re.findall(r'<path d="([^"]*)" class="line', found.picture)
+        assert path.count("M") == 1 + broken
+        assert path.count("L") == 4 - broken
+
+
+def test_an_axis_of_per_cent_does_not_blow_up_what_does_not_matter() -> None:
+    for values, least in (([82.27, 82.41], 80), ([99.9, 99.95], 95), ([0.0, 0.0], 0)):
+        found = lines("c", "episodes", "score, %", [Series("one", [0, 1], values)], bounds=(0, 100))
+        ticks = [float(each) for each in re.findall(r'text-anchor="end">([\d.]+)<', found.picture)]
+        assert max(ticks) - min(ticks) >= 4
+        assert abs(min(ticks) - least) <= 1
+        assert max(ticks) <= 100
 
 
 def test_a_histogram_counts_every_episode() -> None:
     found = histogram("h", "accuracy, %", np.array([0.0, 20, 20, 100]))
     assert sum(int(row[1]) for row in found.rows) == 4
+
+
+@pytest.mark.parametrize("answers", [5, 7, 15, 20, 50, 75, 300])
+def test_bars_of_a_histogram_hold_as_many_values_each(answers: int) -> None:
+    right = np.arange(answers + 1)
+    counts = [int(row[1]) for row in histogram("h", "accuracy, %", 100 * right / answers).rows]
+    assert sum(counts) == answers + 1
+    assert len(set(counts[1:])) == 1 or answers < 10, "no bar is empty, or twice as high, for want of values alone"
+    assert 5 <= 100 / (len(counts) - 1) <= 11
+
+
+def test_bars_of_a_histogram_are_five_wide_for_any_other_score() -> None:
+    found = histogram("h", "joint, %", 100 * np.random.default_rng(0).random(200))
+    assert [row[0] for row in found.rows[:2]] == ["0 to 5", "5 to 10"]
+    assert sum(int(row[1]) for row in found.rows) == 200
 
 
 @pytest.mark.parametrize("text", HOSTILE)

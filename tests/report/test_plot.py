@@ -45,7 +45,7 @@ def test_its_rules_are_for_itself_alone() -> None:
 
 
 def test_each_seed_has_its_line() -> None:
-    log = [Logged("all", episodes, episodes / 10, 3.0 - episodes, None) for episodes in (1.0, 2.0, 4.0)]
+    log = [Logged("all", episodes, episodes, 3.0 - episodes, None) for episodes in (1.0, 2.0, 4.0)]
     loss, throughput = training_figures({"seed 0": log, "seed 1": log[:2]})
     assert loss.head == ["training episodes", "loss, seed 0", "loss, seed 1"]
     assert throughput.head == ["training episodes", "episodes a second, seed 0"]

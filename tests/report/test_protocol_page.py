@@ -12,7 +12,7 @@ from harness.data.dataset import Dataset
 from harness.protocol.load import Loaded, load_protocol
 from harness.report import sources
 from harness.report.protocol_page import protocol_page
-from harness.report.sources import Subject
+from harness.report.sources import Places, Subject
 from harness.testing import tiny_dataset
 from tests.helpers.pages import HOSTILE, check_page, text_of
 
@@ -35,7 +35,7 @@ def on_tiny(name: str) -> Subject:
 )
 def test_every_kind_says_what_a_learner_is_given_and_when(name: str, diagram: str) -> None:
     on = on_tiny(name)
-    page = protocol_page(on, thorough=False)
+    page = protocol_page(on, Places(), thorough=False)
     check_page(page)
     text = text_of(page)
     for part in (diagram, on.protocol.title, on.protocol.digest[:12], "train: 6 of", "were not compared", "kind: "):
@@ -47,7 +47,7 @@ def test_every_kind_says_what_a_learner_is_given_and_when(name: str, diagram: st
 
 def test_without_the_data_sizes_come_from_its_card() -> None:
     on = replace(on_tiny("cifarfs_delay5"), dataset=None, missing="the data set 'cifar_fs' is missing")
-    page = protocol_page(on, "boards/cifarfs_delay5.html")
+    page = protocol_page(on, Places(), "boards/cifarfs_delay5.html")
     text = text_of(page)
     assert "Without images: the data set" in text
     assert "at least" in text
@@ -61,7 +61,7 @@ def test_what_lint_finds_is_listed(tmp_path: Path) -> None:
         "extends: omniglot_delay5\nepisode: {ways: 5, label_delay: 5, order: cyclic}\nscoring: {test_episodes: 50}\n"
     )
     loaded = load_protocol(path)
-    text = text_of(protocol_page(Subject(loaded, loaded.protocol, None, "missing"), thorough=False))
+    text = text_of(protocol_page(Subject(loaded, loaded.protocol, None, "missing"), Places(), thorough=False))
     assert "copy_last" in text
     assert "error" in text
 
@@ -78,7 +78,7 @@ def test_texts_of_a_protocol_and_names_of_classes_are_text(tmp_path: Path) -> No
     file.write_text(every)
     protocol = on.protocol.model_copy(update={"title": every, "notes": every})
     hostile = Subject(Loaded(every, file, protocol), protocol, replace(on.dataset, tables=tables), every)
-    page = protocol_page(hostile, thorough=False)
+    page = protocol_page(hostile, Places(), thorough=False)
     check_page(page)
     assert text_of(page).count(every) > 5
 

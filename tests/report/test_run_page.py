@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import socket
 import threading
 import urllib.error
@@ -17,7 +18,7 @@ from harness import cli
 from harness.boards import store
 from harness.report import sources
 from harness.report.run_episodes import EXTREMES, run_episodes
-from harness.report.run_log import read_run, stages, throughput
+from harness.report.run_log import Logged, read_run, stages, throughput
 from harness.report.run_page import run_page
 from harness.report.server import HOST, Sources, answers_to, server
 from harness.report.sources import Places, subject_of
@@ -25,7 +26,7 @@ from harness.runs import resolve
 from harness.testing import tiny_dataset
 from harness.util.errors import UserError
 from tests.helpers.boards import record, shipped_record
-from tests.helpers.pages import HOSTILE, check_page, text_of, write_run
+from tests.helpers.pages import HOSTILE, check_command, check_page, commands_of, text_of, write_run
 
 
 def page_of(folder: Path) -> str:
@@ -53,7 +54,7 @@ def test_an_unfinished_run_shows_how_far_it_got(tmp_path: Path, status: str) -> 
         ("opn warm start", 0, 30),
         ("opn the protocol", 30, 50),
     ]
-    assert throughput(run.log) == ([30, 50], [20, 10])
+    assert throughput(run.log) == ([30], [20])
     for live in (False, True):
         page = run_page(run, None, live=live)
         check_page(page)
@@ -67,11 +68,55 @@ def test_a_finished_run_shows_scores_distribution_and_episodes(finished: Path) -
     page = page_of(finished)
     check_page(page)
     text = text_of(page)
-    for part in ("accuracy@shot=6", "partial test", "of single test episodes", "harness show cifarfs_delay5 --episode",
+    for part in ("accuracy@shot=6", "partial test", "Single test episodes by their accuracy", f"--run {finished}",
+                 "A star marks the shots that the protocol reports (6, 7, 8), over which accuracy is the mean",
                  "Accuracy by shot", "GFLOP per step", "Nothing was trained",
+                 "fewer test episodes than the protocol has",
                  "How answers come out along the stream"):  # fmt: skip
         assert part in text, part
     assert page.count("<image ") == 2 * EXTREMES * 50
+
+
+def test_the_command_of_an_episode_writes_its_page(finished: Path) -> None:
+    commands = commands_of(page_of(finished))
+    assert len(commands) == 2 * EXTREMES + 1
+    for each in commands[:-1]:  # the last is that of this test's own process
+        check_command(each)
+    assert cli.main(shlex.split(commands[0])[1:]) == 0
+    number = re.search("--episode ([0-9]+)", commands[0])[1]  # type: ignore[index]
+    page = Path(f"episode-{number}.html").read_text()
+    score = re.search(f"Episode {number}</a>: ([0-9.]+ %)", page_of(finished))
+    assert score is not None
+    facts = re.findall("<dt>([^<]*)</dt><dd>([^<]*)</dd>", page)
+    assert ("method", "count") in facts
+    assert ("accuracy of this episode", score[1]) in facts
+
+
+def test_an_unfinished_run_says_how_to_go_on(tmp_path: Path) -> None:
+    for status in ("training", "interrupted", "failed"):
+        commands = commands_of(run_page(read_run(write_run(tmp_path / status, status)), None))
+        assert commands == ["harness run opn", "harness run opn --resume"]
+    noted = tmp_path / "failed" / "run.json"
+    noted.write_text(noted.read_text().replace("harness run opn", "harness run opn --fresh --train-only"))
+    assert commands_of(run_page(read_run(tmp_path / "failed"), None))[1] == "harness run opn --train-only --resume"
+    noted.write_text(noted.read_text().replace('"failed"', '"trained"'))
+    assert commands_of(run_page(read_run(tmp_path / "failed"), None))[1] == "harness run opn --resume"
+
+
+def test_a_throughput_is_not_that_of_rounded_seconds() -> None:
+    log = [Logged("all", 4.0 * n, round(0.26 * n, 1), 1.0, None) for n in range(1, 500)]
+    at, rates = throughput(log)
+    assert 50 < len(at) <= 110
+    assert at[-1] > 1980
+    assert max(abs(rate / (4 / 0.26) - 1) for rate in rates) < 0.1
+    stages = [Logged("classes", 1000, 10, 1.0, None), Logged("head", 1010, 60, 1.0, None)]
+    assert throughput([*stages, Logged("head", 1020, 62, 1.0, None)]) == ([1020], [5]), "not what lies between stages"
+
+
+def test_stages_stand_in_a_table_too(tmp_path: Path) -> None:
+    text = text_of(run_page(read_run(write_run(tmp_path / "x")), None))
+    for part in ("opn the protocol", "0 to 30", "30 to 50", "41.50", "its log was written last at"):
+        assert part in text, part
 
 
 def test_a_damaged_run_is_said(tmp_path: Path, finished: Path) -> None:
