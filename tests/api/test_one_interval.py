@@ -30,8 +30,8 @@ def printed(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    flat = [[each["mean"], each["interval"], each["spread"] or 0.0, *each["bounds"]] for each in (one, other)]
-    return bool(np.allclose(*flat))
+    ours, theirs = ([each["mean"], each["interval"], each["spread"] or 0.0, *each["bounds"]] for each in (one, other))
+    return np.allclose(ours, theirs)
 
 
 @pytest.mark.slow

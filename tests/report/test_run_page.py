@@ -83,7 +83,7 @@ def test_the_command_of_an_episode_writes_its_page(finished: Path) -> None:
     for each in commands[:-1]:  # the last is that of this test's own process
         check_command(each)
     assert cli.main(shlex.split(commands[0])[1:]) == 0
-    number = re.search("--episode ([0-9]+)", commands[0])[1]  # type: ignore[index]
+    number = re.search("--episode ([0-9]+)", commands[0])[1]
     page = Path(f"episode-{number}.html").read_text()
     score = re.search(f"Episode {number}</a>: ([0-9.]+ %)", page_of(finished))
     assert score is not None
