@@ -68,7 +68,7 @@ def _experienced(subject: Subject) -> Callable[[], Method]:
     try:
         copy = copier(method)
         copy()
-    except RuntimeError:  # it has computed tensors on it, which torch refuses to copy
+    except Exception:  # it made what cannot be copied when it was used: a computed tensor, a lock, a generator
         return lambda: _after_calls(subject)
     return copy
 

@@ -117,9 +117,12 @@ def _apart(entries: Sequence[Entry], rows: Sequence[dict[str, str]], columns: Se
     """What tells entries of one method apart, from the columns that are not there."""
     from harness.boards.columns import option_texts
 
-    told = ("budget", "marks", "training episodes", "recipe", "run")
+    others = ("budget", "marks", "training episodes", "recipe", "run")
     contents = [
-        {"options": option_texts(entry.newest), **{name: [_TELLING.get(name, "{}").format(row[name])] for name in told}}
+        {
+            "options": option_texts(entry.newest),
+            **{name: [_TELLING.get(name, "{}").format(row[name])] for name in others},
+        }
         for entry, row in zip(entries, rows, strict=True)
     ]
     found = differences([row["method"] for row in rows], contents, columns)

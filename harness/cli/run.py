@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import shlex
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,6 @@ from harness.cli.common import (
 )
 from harness.cli.notices import notice
 from harness.cli.recipe_options import add_recipe_arguments, changes_of
-from harness.util import progress
 from harness.util.launch import Launch, launched, one_seed
 from harness.util.precision import PRECISIONS
 from harness.util.quantities import duration, seed_numbers
@@ -152,8 +150,7 @@ def execute(args: argparse.Namespace) -> int:
     def prepared() -> Prepared:
         return prepare(dataclasses.replace(request, seed=seeds[0], device=device_of(args.device, launch)))
 
-    with progress.shown(progress.SILENT) if launch.rank else nullcontext():
-        return run_together(launch, prepared, lambda first: _run(first, seeds, args, launch))
+    return run_together(launch, prepared, lambda first: _run(first, seeds, args, launch))
 
 
 def _run(first: Prepared, seeds: list[int], args: argparse.Namespace, launch: Launch | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def execute(args: argparse.Namespace) -> int:
         for row in _rows(name, load_protocol(name), args):
             rows.append(row)
             if not args.json:
-                _show(row)
+                _show(row, args)
     counts = Counter(row.verdict.outcome for row in rows if row.verdict)
     if args.json:
         print(in_json([_as_json(row) for row in rows]))
@@ -137,7 +138,7 @@ def _rows(name: str, loaded: Loaded, args: argparse.Namespace) -> Iterator[Row]:
         yield Row(name, path.name, line, record, allows(record), verdict, repeatable)
 
 
-def _show(row: Row) -> None:
+def _show(row: Row, args: argparse.Namespace) -> None:
     record = row.record
     print(f"{in_line(row.file)}:{row.line}  {in_line(f'{record.method}, seed {record.seed}, run {record.run}')}")
     if row.verdict is None:
@@ -145,7 +146,10 @@ def _show(row: Row) -> None:
         return
     print(f"  {row.verdict.outcome}: {in_line(row.verdict.said)}", flush=True)
     if row.repeatable:
-        print(f"  and compare: harness verify {row.board} --row {row.line} --run RUN")
+        words = ["harness", "verify", row.board, "--row", str(row.line)]
+        words += ["--data", "stand-in"] if args.data == "stand-in" else []
+        words += ["--boards", str(args.boards)] if args.boards else []
+        print(f"  and compare: {shlex.join(words)} --run RUN")
 
 
 def _as_json(row: Row) -> dict[str, Any]:

@@ -121,12 +121,15 @@ def _confusions(run: RunFolder, on: Subject, places: Places) -> Iterator[Figure]
     per_episode = record.score_seconds / record.test_episodes
     most = _IMAGES if protocol.supervised else _MOST
     number = min(record.test_episodes, max(_FEWEST, min(most, int(_SECONDS / max(per_episode, 1e-6)))))
-    shown = played_extremes(run, on, range(number), places).shown
+    # Test images may be sorted by class: they are taken evenly spaced.
+    every = record.test_episodes // number if protocol.supervised else 1
+    shown = played_extremes(run, on, range(0, every * number, every), places).shown
     if protocol.stream:
         yield outcomes_figure(shown)
         return
-    counts, over = counted(shown), f"over the first {number} test {'images' if protocol.supervised else 'episodes'}"
+    counts, over = counted(shown), f"over the first {number} test episodes"
     if protocol.supervised:
+        over = f"over {number} test images, evenly spaced" if every > 1 else f"over the first {number} test images"
         yield confusion_figure(f"What is taken for what, {over}", "class", counts, shown.table.names)
     else:
         names = [f"subtask {place}" for place in range(len(counts))]

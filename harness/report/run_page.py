@@ -64,7 +64,7 @@ def _state(run: RunFolder) -> str:
         said = f"; its log was written last at {run.logged}" if run.logged else ""
         return f"The run goes on, or was killed{said}. This is how far its log has come."
     if run.status == TRAINED:
-        return "The run is trained, and was told to score no test episode yet."
+        return "The run is trained, and has scored no test episode yet."
     return "" if run.status == "done" else "The run can go on from its last checkpoint, by the command below."
 
 

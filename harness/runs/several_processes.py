@@ -23,6 +23,7 @@ from harness.runs.resolve import Prepared
 from harness.runs.run import training_of
 from harness.training.follow import check_shares, follow
 from harness.training.processes import ORDER_LIMIT, UPDATE_LIMIT, Order, Processes, ProcessLost
+from harness.util import progress
 from harness.util.errors import HarnessError, RunError, UserError
 from harness.util.exits import exits_raised
 from harness.util.launch import Launch
@@ -48,7 +49,8 @@ def run_together(launch: Launch, prepare: Callable[[], Prepared], lead: Callable
                 processes.give(Order.PREPARE)
                 results.append(lead(_with(processes, prepared)))
                 return results[0]
-        return _followed(processes, store, prepare)
+        with progress.shown(progress.SILENT):
+            return _followed(processes, store, prepare)
 
 
 def device_of(name: str, launch: Launch) -> str:

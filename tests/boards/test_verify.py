@@ -121,6 +121,8 @@ def test_a_row_without_kept_weights_says_how_to_make_it_again_and_compares_that(
     append_record(record, Path("leaderboards"))
     assert verify("--row", "1") == 3
     assert f"make it again with: {record.command}" in capsys.readouterr().out
+    assert verify("--row", "1", "--boards", "leaderboards") == 3
+    assert "and compare: harness verify tiny.yaml --row 1 --boards leaderboards --run RUN" in capsys.readouterr().out
     again = finished("opn", "--out", "again")
     assert verify("--row", "1", "--run", str(again)) == 0
     assert "every mean the same" in capsys.readouterr().out

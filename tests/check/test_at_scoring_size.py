@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Lock
+
 import numpy as np
 import pytest
 from torch import Tensor
@@ -132,3 +134,16 @@ class InParts(Honest):
 def test_an_honest_method_that_tells_sizes_apart_is_not_accused() -> None:
     report = check_method(InParts, kinds=["online_few_shot", "continual", "n_way_k_shot"], delays=[1, 3])
     assert report.passed, report.text()
+
+
+class KeepsALock(Honest):
+    """Makes what cannot be copied once it is used."""
+
+    def start(self, episodes: int) -> State:
+        self.__dict__.setdefault("lock", Lock())
+        return super().start(episodes)
+
+
+def test_an_honest_method_that_cannot_be_copied_once_used_is_not_accused() -> None:
+    report = check_method(KeepsALock, kinds=["online_few_shot"], delays=[1])
+    assert report.result("as scored").outcome == "passed", report.text()
