@@ -24,7 +24,8 @@ from harness.data.open_dataset import load_dataset
 from harness.episodes.source import EpisodeSource
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.isolated import played, player_of
-from harness.method.registry import build_method, load_method, resolved_options, task_for
+from harness.method.options import resolved_options
+from harness.method.registry import build_method, load_method, task_for
 from harness.protocol.load import for_data, load_protocol
 
 

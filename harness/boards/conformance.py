@@ -14,7 +14,8 @@ from harness.check.pictures import pictures_of
 from harness.check.settings import settings_for
 from harness.data.dataset import Dataset
 from harness.data.open_dataset import default_cache
-from harness.method.registry import LoadedMethod, resolved_options
+from harness.method.options import resolved_options
+from harness.method.registry import LoadedMethod
 from harness.protocol.models import AnyProtocol
 from harness.records.canonical import sha256_of as json_hash
 from harness.records.marks import FAILED_CHECK, NOT_CHECKED

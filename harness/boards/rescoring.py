@@ -17,15 +17,8 @@ from harness.evaluation.evaluate import evaluate
 from harness.evaluation.isolated import Bounds, Player, files_of, named_player, player_of, scored
 from harness.evaluation.score import Scores
 from harness.method.interface import Method
-from harness.method.registry import (
-    LoadedMethod,
-    build_method,
-    built_in,
-    load_method,
-    resolved_options,
-    task_for,
-    task_of,
-)
+from harness.method.options import resolved_options
+from harness.method.registry import LoadedMethod, build_method, built_in, load_method, task_for, task_of
 from harness.protocol.load import Loaded
 from harness.protocol.models import AnyProtocol
 from harness.records.parts import Isolated

@@ -24,7 +24,7 @@ from harness.episodes.source import EpisodeSource
 from harness.evaluation.evaluate import sampled, whole_test
 from harness.evaluation.isolated import files_of
 from harness.evaluation.score import Scores
-from harness.method.registry import resolved_options
+from harness.method.options import resolved_options
 from harness.protocol.load import Loaded, for_data, load_protocol
 from harness.protocol.models import AnyProtocol
 from harness.records.parts import Isolated

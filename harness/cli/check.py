@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Prints the report; 0 if no check failed, else 3."""
     from harness.api.conformance import check
-    from harness.method.registry import parse_options
+    from harness.method.options import parse_options
 
     report = check(args.method, args.protocol, parse_options(args.set), data_root=args.data_root, cache=args.cache)
     print(report.as_json() if args.json else shown(report.text(shutil.get_terminal_size((100, 24)).columns)))

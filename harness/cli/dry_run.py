@@ -70,8 +70,7 @@ def _expected(prepared: Prepared) -> dict[str, Any] | None:
 
     request = prepared.request
     machine = hardware(prepared.device).model_copy(update={"threads": request.threads})
-    identity = {**prepared.identity, "options": json.loads(json.dumps(prepared.options))}
-    time = recorded_time(request.out, identity, prepared.budget, machine)
+    time = recorded_time(request.out, prepared.identity, prepared.budget, machine)
     if time is None:
         return None
     found = time_described(time)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from harness.method.registry import check_kind, load_method, parse_options
+    from harness.method.options import parse_options
+    from harness.method.registry import check_kind, load_method
     from harness.protocol.load import for_data, load_protocol
     from harness.training.recipe_file import resolve_for
 
@@ -78,7 +78,8 @@ def _parameters(
     args: argparse.Namespace, resolved: Resolved, loaded: Loaded, method: LoadedMethod, options: dict[str, Any]
 ) -> int | None:
     """Trainable numbers of the method; None where that depends on data that are not decoded yet."""
-    from harness.method.registry import build_method, parse_options, task_for
+    from harness.method.options import parse_options
+    from harness.method.registry import build_method, task_for
     from harness.protocol.load import for_data
 
     protocol = for_data(loaded, args.data)
@@ -96,7 +97,7 @@ def _time(
     """The time of a run: measured now if that is wanted, or else as a finished run recorded it."""
     import dataclasses
 
-    from harness.method.registry import parse_options, resolved_options
+    from harness.method.options import parse_options, resolved_options
     from harness.protocol.load import for_data
     from harness.records.provenance import cores, hardware
     from harness.runs.expected_time import measured_time, recorded_time
@@ -128,7 +129,7 @@ def _time(
     protocol = for_data(loaded, args.data)
     identity = {
         "target": method.target,
-        "options": json.loads(json.dumps(resolved_options(method.cls, options))),
+        "options": resolved_options(method.cls, options),
         "digest": protocol.digest,
         "recipe_hash": budget_hash(resolved.budget),
         "test_episodes": protocol.test_episodes,

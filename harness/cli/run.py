@@ -108,7 +108,7 @@ def execute(args: argparse.Namespace) -> int:
     seconds = None if args.time is None else duration(args.time, "--time")
     seeds = seed_numbers(args.seeds, "--seeds")
 
-    from harness.method.registry import parse_options
+    from harness.method.options import parse_options
     from harness.records.provenance import cores
     from harness.runs.resolve import Request, prepare
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -12,9 +11,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from harness.method.built_in import built_in_class, built_in_methods
+from harness.method.options import constructor_arguments
 from harness.method.source import source_hash
 from harness.method.user_file import import_file
-from harness.util.errors import UserError, known_name, nearest, unknown
+from harness.util.errors import UserError, known_name, unknown
 
 if TYPE_CHECKING:
     import torch
@@ -85,15 +85,6 @@ def built_in(target: str) -> str | None:
     return next((name for name, (known, _) in built_in_methods().items() if known == target), None)
 
 
-def default_options(cls: type[Method]) -> dict[str, Any]:
-    """Option name to the constructor's default, as JSON holds it (lists for tuples); options without one are absent."""
-    return {
-        name: list(each.default) if isinstance(each.default, tuple) else each.default
-        for name, each in inspect.signature(cls).parameters.items()
-        if name not in {"self", "task"} and each.default is not inspect.Parameter.empty
-    }
-
-
 def check_kind(cls: type[Method], protocol: AnyProtocol) -> None:
     """Raises UserError if a method of this class does not run on protocols of this kind."""
     if protocol.task_kind not in cls.kinds:
@@ -124,55 +115,6 @@ def task_of(
     return Task(ways, image_shape, protocol.task_kind, protocol.label_delay if with_label_delay else None, classes or 0)
 
 
-def resolved_options(cls: type[Method], given: dict[str, Any]) -> dict[str, Any]:
-    """All options of a method with their values: the constructor's defaults, replaced by those given.
-
-    Raises UserError for an unknown option (nearest name), a value of another type than annotated, or a missing one.
-    """
-    values, problems = _options(cls, given)
-    if problems:
-        raise UserError("; ".join(message for _, message in problems))
-    return values
-
-
-def option_problems(cls: type[Method], given: dict[str, Any]) -> list[tuple[str, str]]:
-    """What is wrong with each of the given options: its name, and why a method of this class does not take it."""
-    return [(name, message) for name, message in _options(cls, given)[1] if name in given]
-
-
-def _options(cls: type[Method], given: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """All options with their values, unless there are problems: names of options, and what is wrong with each."""
-    from pydantic import ConfigDict, ValidationError, create_model
-
-    known = {
-        name: each
-        for name, each in inspect.signature(cls).parameters.items()
-        if name not in {"self", "task"} and each.kind not in {each.VAR_POSITIONAL, each.VAR_KEYWORD}
-    }
-    problems = [(name, _no_option(cls, name, list(known))) for name in given if name not in known]
-    hints = typing.get_type_hints(cls.__init__)
-    fields: dict[str, Any] = {
-        name: (hints.get(name, Any), ... if each.default is inspect.Parameter.empty else each.default)
-        for name, each in known.items()
-    }
-    model = create_model("Options", __config__=ConfigDict(strict=True, arbitrary_types_allowed=True), **fields)
-    try:
-        values = model(**{name: value for name, value in given.items() if name in known}).model_dump()
-    except ValidationError as error:
-        for each in error.errors():
-            where = ".".join(map(str, each["loc"]))
-            message = f"{cls.__name__}: option {where}: {each['msg']}, found {each['input']!r}"
-            problems.append((str(each["loc"][0]), message))
-        return {}, problems
-    return values, problems
-
-
-def _no_option(cls: type[Method], name: str, known: list[str]) -> str:
-    guess = nearest(name, known)
-    hint = f" Did you mean '{guess}'?" if guess else ""
-    return f"{cls.__name__} has no option '{name}'.{hint} It has: {', '.join(known) or 'no options'}."
-
-
 def build_method(
     cls: type[Method], task: Task, options: dict[str, Any], seed: int, device: torch.device | str = "cpu"
 ) -> Method:
@@ -182,7 +124,7 @@ def build_method(
     """
     import torch
 
-    settings = resolved_options(cls, options)
+    settings = constructor_arguments(cls, options)
     given = ", ".join(f"{name}={value}" for name, value in options.items())
     named = f"{cls.__name__} with {given}" if given else cls.__name__
     with torch.random.fork_rng(devices=[]):
@@ -196,22 +138,6 @@ def build_method(
                 raise
             raise UserError(f"{named} cannot be built: {str(error).splitlines()[0]}") from error
     return method.to(device)
-
-
-def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """Options from the `name=value` texts of --set; values are read as in a recipe (16, 1e-3, true, null, text)."""
-    from harness.yaml_files.scalars import Trap, scalar
-
-    options: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key:
-            raise UserError(f"--set is '{pair}'; write it as NAME=VALUE")
-        try:
-            options[key.strip()] = scalar(text.strip())
-        except Trap as trap:
-            raise UserError(f"--set {key.strip()}: {trap}") from None
-    return options
 
 
 def _from_file(path: Path, attribute: str) -> LoadedMethod:

@@ -16,7 +16,8 @@ from harness.evaluation.cost import measured_cost
 from harness.evaluation.evaluate import EVALUATION_SEED, whole_test
 from harness.evaluation.score import Scores, metrics
 from harness.method.interface import Method
-from harness.method.registry import build_method, default_options
+from harness.method.options import default_options
+from harness.method.registry import build_method
 from harness.protocol.models import AnyProtocol
 from harness.records import provenance
 from harness.records.marks import (
@@ -185,10 +186,9 @@ def record_of(
 def _defaults(prepared: Prepared) -> list[str]:
     """The options whose value is the default of the method's constructor."""
     defaults = default_options(prepared.method.cls)
-    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in prepared.options.items()}
     return sorted(
         name
-        for name, value in plain.items()
+        for name, value in prepared.options.items()
         if name in defaults and defaults[name] == value and type(defaults[name]) is type(value)
     )
 

@@ -12,6 +12,7 @@ import numpy as np
 from harness.evaluation.score import Scores
 from harness.records.canonical import canonical_json
 from harness.records.record import Record, utc_now
+from harness.runs.earlier import with_new_options
 from harness.runs.status import CHECKPOINT, CUT, NOTED
 from harness.util.atomic_files import leftovers, replacing
 from harness.util.errors import UserError
@@ -57,7 +58,7 @@ def enter(prepared: Prepared) -> Record | None:
             theirs, status = dict(found["identity"]), found["status"]
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{noted} is damaged; set the folder aside with {switch('fresh')}") from None
-        differing = differences({**theirs, CUT: ""}, {**prepared.identity, CUT: ""})
+        differing = _differing(theirs, prepared)
         if differing:
             raise UserError(f"{folder} belongs to another run:\n  " + "\n  ".join(differing))
         if status == "done":
@@ -90,14 +91,20 @@ def nothing_to_resume(prepared: Prepared) -> str:
             found = read_json(noted)
             theirs, same = dict(found["identity"]), ("protocol", "method")
             if found["status"] != "done" and all(theirs.get(key) == prepared.identity[key] for key in same):
-                lines = differences({**theirs, CUT: ""}, {**prepared.identity, CUT: ""})
-                others.append("\n    ".join([f"{noted.parent} ({found['status']})", *lines]))
+                others.append("\n    ".join([f"{noted.parent} ({found['status']})", *_differing(theirs, prepared)]))
     if not others:
         return f"{text}; leave {switch('resume')} out to begin one"
     listed = [f"  {each}" for each in others[:_MOST_NAMED]]
     more = [f"  and {len(others) - _MOST_NAMED} more"] if len(others) > _MOST_NAMED else []
     own = f"{prepared.method.name} on {prepared.loaded.name}"
     return "\n".join([f"{text}. Unfinished runs of {own}, and in what they differ:", *listed, *more])
+
+
+def _differing(theirs: dict[str, Any], prepared: Prepared) -> list[str]:
+    """A line for each part in which the run of a folder is another than the one asked for."""
+    if isinstance(options := theirs.get("options"), dict):
+        theirs = {**theirs, "options": with_new_options(options, prepared.method.cls)}
+    return differences({**theirs, CUT: ""}, {**prepared.identity, CUT: ""})
 
 
 def _check_limits(folder: Path, theirs: str, ours: str) -> None:

@@ -11,12 +11,14 @@ from harness.data.dataset import Dataset
 from harness.data.open_dataset import load_dataset
 from harness.episodes.fixed import with_episodes
 from harness.evaluation.evaluate import whole_test
-from harness.method.registry import LoadedMethod, check_kind, load_method, resolved_options
+from harness.method.options import resolved_options
+from harness.method.registry import LoadedMethod, check_kind, load_method
 from harness.protocol.feasibility import check_possible
 from harness.protocol.load import Loaded, for_data, load_protocol
 from harness.protocol.models import AnyProtocol
 from harness.records.canonical import sha256_of as json_hash
-from harness.runs.status import CUT
+from harness.runs.earlier import earlier_folder
+from harness.runs.status import CUT, NOTED
 from harness.training.interface import check_hooks
 from harness.training.processes import ALONE, Processes
 from harness.training.recipe import Budget, budget_hash
@@ -153,7 +155,7 @@ def prepare(
         # Only where there are any, so that other runs keep the names of their folders.
         **({"recipe_changes": dict(resolved.changes)} if resolved.changes else {}),
     }
-    folder = _folder(request, loaded.name, method.name, identity)
+    folder = _folder(request, loaded.name, method, identity)
     return Prepared(request, loaded, protocol, dataset, method, options, resolved, budget, identity, folder, device)
 
 
@@ -161,7 +163,7 @@ def with_seed(prepared: Prepared, seed: int) -> Prepared:
     """The same run under another seed."""
     request = dataclasses.replace(prepared.request, seed=seed)
     identity = {**prepared.identity, "seed": seed}
-    folder = _folder(request, prepared.loaded.name, prepared.method.name, identity)
+    folder = _folder(request, prepared.loaded.name, prepared.method, identity)
     return dataclasses.replace(prepared, request=request, identity=identity, folder=folder)
 
 
@@ -176,9 +178,13 @@ def _without_resume(prepared: Prepared) -> Prepared:
     return dataclasses.replace(prepared, request=dataclasses.replace(prepared.request, resume=False))
 
 
-def _folder(request: Request, protocol: str, method: str, identity: dict[str, Any]) -> Path:
+def _folder(request: Request, protocol: str, method: LoadedMethod, identity: dict[str, Any]) -> Path:
+    """The folder that was given, or that is named after what the run is, or in which an earlier version began it."""
     own = json_hash({**identity, CUT: ""})[:10]
-    return request.folder or request.out / protocol / f"{method}-{identity['budget']}-s{request.seed}-{own}"
+    folder = request.out / protocol / f"{method.name}-{identity['budget']}-s{request.seed}-{own}"
+    if request.folder is not None or request.fresh or (folder / NOTED).is_file():
+        return request.folder or folder
+    return earlier_folder(folder, identity, method.cls) or folder
 
 
 def weights_file(init: Path) -> Path:

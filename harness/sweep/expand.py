@@ -12,7 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.method.registry import LoadedMethod, load_method, method_names, option_problems, parse_options
+from harness.method.options import option_problems, parse_options
+from harness.method.registry import LoadedMethod, load_method, method_names
 from harness.protocol.load import load_protocol
 from harness.sweep.definition import ALL, Exclusion, Names, Resources, Runs, Sweep
 from harness.training.recipe_changes import parse_changes

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from harness.boards.defaults import all_options
 from harness.boards.store import board_path, read_board
 from harness.protocol.load import for_data, load_protocol
 from harness.records.record import Record
+from harness.runs.earlier import with_new_options
 from harness.runs.resolve import Prepared, Request, prepare
 from harness.runs.status import CUT, Progress, progress_of
 from harness.sweep.expand import SweepRun
@@ -83,11 +84,10 @@ def _finished(prepared: Prepared, places: Places, rows_of: Callable[[Path], list
 def _is_of(row: Record, prepared: Prepared) -> bool:
     """Whether a row is what a run would come to; rows of methods that are not trained name no recipe and no budget."""
     identity = prepared.identity
-    theirs = row.digest, row.data.fingerprint, row.target, row.options, row.seed, row.test_episodes, row.budget_cut
-    ours = (
-        *(identity[name] for name in ("digest", "fingerprint", "target")),
-        json.loads(json.dumps(identity["options"])),
-        *(identity[name] for name in ("seed", "test_episodes", CUT)),
+    options = with_new_options(all_options(row), prepared.method.cls)
+    theirs = row.digest, row.data.fingerprint, row.target, options, row.seed, row.test_episodes, row.budget_cut
+    ours = tuple(
+        identity[name] for name in ("digest", "fingerprint", "target", "options", "seed", "test_episodes", CUT)
     )
     training = ("", ""), (identity["recipe_hash"], identity["budget"])
     fresh = row.init is None and row.method_version == prepared.method.cls.version

@@ -39,7 +39,8 @@ def computed_cost(row: Row, name: str, budget: str) -> ComputedCost | None:
     from harness.episodes.plan import plan_episodes
     from harness.evaluation.cost import prediction_gflop, step_gflop
     from harness.evaluation.evaluate import EVALUATION_SEED
-    from harness.method.registry import build_method, load_method, method_names, resolved_options, task_for
+    from harness.method.options import resolved_options
+    from harness.method.registry import build_method, load_method, method_names, task_for
     from harness.training.recipe_file import load_budget, recipe_path
 
     if row.method not in method_names():

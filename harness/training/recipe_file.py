@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from harness.method.registry import LoadedMethod, option_problems
+from harness.method.options import option_problems
+from harness.method.registry import LoadedMethod
 from harness.protocol.load import Loaded
 from harness.protocol.models import AnyProtocol
 from harness.training.recipe import BUDGETS, Budget, Part, Recipe, Stage, staged

@@ -26,6 +26,11 @@ def _tied() -> nn.Module:
     return net
 
 
+def _channels_last(conv: nn.Conv2d) -> nn.Conv2d:
+    conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
+    return conv
+
+
 def _views() -> nn.Module:
     whole = torch.arange(6.0)
     return Holder([whole[:3], whole[3:]])
@@ -35,7 +40,7 @@ def _views() -> nn.Module:
     "module",
     [
         nn.LSTM(3, 4, 2),
-        nn.Sequential(nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last), nn.BatchNorm2d(4)).eval(),
+        nn.Sequential(_channels_last(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4)).eval(),
         _tied(),
         _views(),
         Holder({"a": torch.ones(2, dtype=torch.int64), "b": (torch.zeros(0), None)}),

@@ -11,7 +11,8 @@ import torch
 from harness.episodes.source import EpisodeSource
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.score import metrics
-from harness.method.registry import build_method, load_method, resolved_options, task_for
+from harness.method.options import resolved_options
+from harness.method.registry import build_method, load_method, task_for
 from harness.protocol.load import for_data, load_protocol
 from harness.testing import tiny_dataset
 from harness.training.loop import train

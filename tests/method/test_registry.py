@@ -8,15 +8,8 @@ import pytest
 import torch
 
 from harness.method.interface import Task
-from harness.method.registry import (
-    build_method,
-    describe,
-    load_method,
-    method_names,
-    parse_options,
-    resolved_options,
-    task_for,
-)
+from harness.method.options import parse_options, resolved_options
+from harness.method.registry import build_method, describe, load_method, method_names, task_for
 from harness.protocol.models import PROTOCOL
 from harness.util.errors import UserError
 

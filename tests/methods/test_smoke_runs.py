@@ -20,7 +20,8 @@ from harness.episodes.source import EpisodeSource
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.score import metrics
 from harness.method.interface import CLASSES, MASKS, Feedback, Method, State, Task, one_hot
-from harness.method.registry import build_method, load_method, resolved_options, task_for
+from harness.method.options import resolved_options
+from harness.method.registry import build_method, load_method, task_for
 from harness.protocol.load import Loaded, for_data, load_protocol
 from harness.protocol.models import AnyProtocol
 from harness.testing import tiny_dataset

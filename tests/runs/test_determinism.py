@@ -24,7 +24,8 @@ from harness.data.dataset import Dataset
 from harness.episodes.plan import plan_episodes
 from harness.episodes.source import EpisodeSource
 from harness.evaluation import evaluate
-from harness.method.registry import build_method, load_method, resolved_options, task_for
+from harness.method.options import resolved_options
+from harness.method.registry import build_method, load_method, task_for
 from harness.protocol.load import load_protocol
 from harness.protocol.models import AnyProtocol
 from harness.records import provenance

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.method.registry import load_method, method_names, parse_options
+from harness.method.options import parse_options
+from harness.method.registry import load_method, method_names
 from harness.protocol.load import load_protocol
 from harness.sweep.definition import read_sweep
 from harness.sweep.expand import SweepRun, expand

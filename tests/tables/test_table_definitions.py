@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.method.registry import default_options, load_method, method_names
+from harness.method.options import default_options
+from harness.method.registry import load_method, method_names
 from harness.protocol.load import load_protocol
 from harness.tables.cells import fill
 from harness.tables.definition import Printed, all_tables, find_table, read_paper

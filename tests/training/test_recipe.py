@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.method.registry import load_method, resolved_options
+from harness.method.options import resolved_options
+from harness.method.registry import load_method
 from harness.protocol.load import Loaded, load_protocol
 from harness.protocol.models import Continual, DelayedLabel, NWayKShot, OnlineFewShot, SegmentationDistractors
 from harness.testing.tiny import tiny_source

@@ -19,7 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.episodes import source as episode_source
 from harness.episodes.source import EpisodeSource
-from harness.method.registry import build_method, load_method, resolved_options, task_for
+from harness.method.options import resolved_options
+from harness.method.registry import build_method, load_method, task_for
 from harness.protocol.load import for_data, load_protocol
 from harness.testing import tiny_dataset
 from harness.training.recipe import Budget
