@@ -67,6 +67,9 @@ def test_the_run_in_the_readme_goes_through_from_python(
 def test_the_property_test_on_that_page_passes_and_can_fail(tmp_path: Path) -> None:
     text = block(METHODS, "python", "# test_mine.py")
     assert len(text.splitlines()) <= 22
+    assert "deadline=None" in text, (
+        "Hypothesis gives an example 200 ms, and the first one takes longer on a busy machine"
+    )
     broken = text.replace("protocol.label_delay)", "protocol.label_delay + 1)")
     assert broken != text
     for name, source, code in (("test_mine.py", text, 0), ("test_broken.py", broken, 1)):

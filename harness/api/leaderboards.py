@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from harness.api.named import MethodLike, ProtocolLike, load_method, load_protocol
 from harness.api.result import Result
-from harness.boards.columns import options_of, why
+from harness.boards.columns import columns, options_of, why
 from harness.boards.compare import Difference, differences, found
 from harness.boards.entries import Entry, summarise
 from harness.boards.markdown import View, on_data, view_all, view_board
@@ -37,6 +38,15 @@ class Results:
 
     def __repr__(self) -> str:
         return f"{len(self)} rows of {len(self.views)} boards; .to_pandas() is a table of them"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the ranked entries of a protocol's boards, or the best of the boards of several."""
+        import pandas as pd
+
+        best = len({view.name for view in self.views}) > 1
+        rows = [row for view in self.views for row in _ranked(view, 1 if best else None)]
+        said = f"{self!r}; {'the best of each' if best else 'those that are ranked'}:" if rows else repr(self)
+        return f"<p>{html.escape(said)}</p>" + (pd.DataFrame(rows).to_html(index=False, border=0) if rows else "")
 
     def __len__(self) -> int:
         return sum(len(view.board.records) for view in self.views)
@@ -82,11 +92,11 @@ class Comparison:
     def __repr__(self) -> str:
         names = [entry.newest.method for entry in (self.first, self.second)]
         lines = [f"{names[0]} less {names[1]} on {self.board}, per cent, {self.difference.episodes} episodes of both"]
+        width = max(len(each.metric) for each in self.differences)
         for each in self.differences:
             change, half = each.difference
-            lines.append(
-                f"  {each.metric}  {each.first.mean:.2f} - {each.second.mean:.2f} = {change:+.2f} ± {half:.2f}"
-            )
+            means = f"{each.first.mean:.2f} - {each.second.mean:.2f}"
+            lines.append(f"  {each.metric:<{width}}  {means} = {change:+.2f} ± {half:.2f}")
         return "\n".join(lines)
 
     def to_pandas(self) -> pd.DataFrame:
@@ -175,6 +185,18 @@ def _entry_name(entry: EntryLike) -> str:
     if isinstance(entry, Result):
         return entry.record.run
     return entry.run if isinstance(entry, Record) else load_method(entry).name
+
+
+def _ranked(view: View, most: int | None) -> list[dict[str, str]]:
+    """The ranked entries of a board, at most so many, with the columns that say most."""
+    by, ranked = view.standings.ranking, view.standings.ranked[:most]
+    board = view.name + " (stand-in)" * view.stand_in
+    cells = columns([entry for _, entry in ranked], by, ())
+    return [
+        {"board": board, "rank": rank, "method": each["method"], "score": f"{each[by]} % {by}"}
+        | {name: each[name] for name in ("seeds", "budget", "marks")}
+        for (rank, _), each in zip(ranked, cells, strict=True)
+    ]
 
 
 def _rows(view: View) -> Iterator[dict[str, Any]]:

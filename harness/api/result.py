@@ -127,6 +127,7 @@ class Result:
         if len(self.records) > 1:
             rows.append(("seeds", ", ".join(str(record.seed) for record in self.records)))
         if self.outcome:
-            rows.append(("rank", f"{self.rank} of {self.outcome.ranked}" if self.rank else "none (not ranked)"))
+            why_not = "; ".join(detail for _, detail in self.outcome.entry.reasons)
+            rows.append(("rank", f"{self.rank} of {self.outcome.ranked}" if self.rank else f"none: {why_not}"))
         width = max((len(name) for name, _ in rows), default=0)
         return "\n".join([*lines, *(f"  {name:<{width}}  {text}" for name, text in rows)])

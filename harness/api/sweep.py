@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -57,6 +58,9 @@ class SweepResult:
         states = [each.state for each in self.runs]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
         return f"{len(self)} runs: {counts or 'none'}; .to_pandas() is a table of them"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self))}</p>" + self.to_pandas().to_html(index=False, border=0, na_rep="")
 
     @property
     def done(self) -> bool:

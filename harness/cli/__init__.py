@@ -12,6 +12,7 @@ import textwrap
 from harness import __version__
 from harness.cli.notices import show_notices
 from harness.cli.parser import Parser
+from harness.cli.text_table import message
 from harness.util import progress
 from harness.util.errors import HarnessError, UserError, known_name, unknown
 from harness.util.exits import exit_call, exits_raised
@@ -91,12 +92,12 @@ def main(argv: list[str] | None = None) -> int:
         if debug:
             raise
         if not another_says_it():
-            print(f"harness: error: {shortened(shown(str(error)))}", file=sys.stderr)
+            print(message(f"harness: error: {shortened(shown(str(error)))}"), file=sys.stderr)
         return error.exit_code
     except SystemExit as error:  # from code of the user's: no command of the harness ends so
         if debug:
             raise
-        print(f"harness: error: a method or plugin called {shown(exit_call(error))}", file=sys.stderr)
+        print(message(f"harness: error: a method or plugin called {shown(exit_call(error))}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         if debug:
@@ -114,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         wrong_place = error.errno in _WRONG_PLACES and error.filename is not None
         where = f": {shortened(shown(str(error.filename)))}" if error.filename else ""
         hint = "" if wrong_place else " (--debug shows where it happened)"
-        print(f"harness: error: {error.strerror or error}{where}{hint}", file=sys.stderr)
+        print(message(f"harness: error: {error.strerror or error}{where}{hint}"), file=sys.stderr)
         return UserError.exit_code if wrong_place else 1
 
 

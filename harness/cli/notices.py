@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 
+from harness.cli.text_table import message
 from harness.util.progress import NORMAL, QUIET, say
 from harness.util.shown_text import shown
 
 
-def notice(message: str) -> None:
+def notice(text: str) -> None:
     """Tells the user something without mixing it into what a command prints."""
-    say(f"harness: {shown(message)}", QUIET)
+    say(message(f"harness: {shown(text)}"), QUIET)
 
 
 class _Notices(logging.Handler):

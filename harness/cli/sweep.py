@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.cli.common import BOARDS, LOCAL_BOARDS, add_boards, add_json, add_places, thread_number
 from harness.cli.notices import notice
 from harness.cli.search_text import search_as_json, search_line
+from harness.cli.text_table import terminal_width, wrap
 from harness.sweep.engines import ENGINES, Choice
 from harness.util.errors import UserError
 from harness.util.json_files import read_json
@@ -129,21 +130,24 @@ def _show_plan(
         return
     for each, state, seconds in zip(planned, states, expected, strict=True):
         time = clock(each.seconds) if state == "done" and each.seconds is not None else _expected(seconds)
-        print(f"{state:<10}  {time:>10}  {in_line(each.run.title)}")
+        print(_wrapped(f"{state:<10}  {time:>10}  {in_line(each.run.title)}", 24))
     for search in searches:
-        print(in_line(search_line(search)))
+        print(_wrapped(in_line(search_line(search))))
     left = [seconds for state, seconds in zip(states, expected, strict=True) if state != "done"]
     known = [seconds for seconds in left if seconds is not None]
     counts = {state: list(states).count(state) for state in ("done", "running", "unfinished", "failed", "waiting")}
     if planned:
         print("\n" + ", ".join(f"{count} {state}" for state, count in counts.items() if count))
     if left:
-        without = f", {len(left) - len(known)} without a finished run alike" if len(known) < len(left) else ""
-        print(f"expected, from finished runs alike: {about(sum(known))} for {len(known)} runs{without}")
+        without = len(left) - len(known)
+        parts = [f"{about(sum(known))} for {_runs(len(known))}, from finished runs alike"] if known else []
+        parts += [f"not known for {_runs(without)} without a finished run alike"] if without else []
+        print(_wrapped("expected: " + "; ".join(parts)))
 
 
 def _show_results(sweep: Sweep, outcome: Outcome, args: argparse.Namespace) -> None:
     from harness.evaluation.summary import of_metrics
+    from harness.protocol.load import load_protocol
     from harness.runs.folder import read_record
     from harness.tables.cells import fill
     from harness.tables.definition import find_table
@@ -166,17 +170,25 @@ def _show_results(sweep: Sweep, outcome: Outcome, args: argparse.Namespace) -> N
         print(in_json([*rows, *map(search_as_json, outcome.searches)]))
         return
     for search in outcome.searches:
-        print(in_line(search_line(search)))
-    for row in rows:
+        print(_wrapped(in_line(search_line(search))))
+    for each, row in zip(outcome.results, rows, strict=True):
         if row["outcome"] == "done":
-            name, summary = next(iter(row["metrics"].items()))
-            said = f"{name} {summary.text(2)}, {clock(row['seconds'])}"
+            name = load_protocol(each.planned.run.protocol).protocol.ranking
+            said = f"{name} {row['metrics'][name].text(2)} %, {clock(row['seconds'])}"
         else:
             said = f"{row['outcome']}: {row['reason']} ({row['log']})" if row["reason"] else row["outcome"]
-        print(f"{in_line(row['run'])}: {in_line(said)}")
+        print(_wrapped(f"{in_line(row['run'])}: {in_line(said)}"))
     if sweep.table:
         filled = fill(find_table(sweep.table), args.boards or BOARDS)
-        print("\n" + shown(as_text(filled, 1000)), end="")
+        print("\n" + shown(as_text(filled, terminal_width())), end="")
+
+
+def _wrapped(line: str, indent: int = 2) -> str:
+    return wrap(line, terminal_width(), " " * indent)
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 def _expected(seconds: float | None) -> str:

@@ -73,13 +73,34 @@ def csv_table(rows: Rows) -> str:
     return shown_text.shown(out.getvalue())
 
 
+_COMMAND = re.compile(r"(?<=: )harness .*$|`[^`]+`|(?<!\w)'[^']+'(?!\w)")
+"""What is pasted from a text: commands after a colon, to the end of the line, and all that is quoted."""
+
+
 def wrap(text: str, width: int, indent: str = "") -> str:
-    """Paragraphs wrapped at words; continued lines begin with `indent`."""
+    """Paragraphs wrapped at words, commands left in one piece; continued lines begin with `indent`."""
+    width = max(20, width)
+
+    def whole(match: re.Match[str]) -> str:
+        found = match[0]
+        return found if found[0] in "`'" and len(indent + found) >= width else found.replace(" ", "\xa0")
+
     lines = [
-        textwrap.fill(line, max(20, width), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        textwrap.fill(
+            _COMMAND.sub(whole, line), width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        ).replace("\xa0", " ")
+        if len(line) > width
+        else line
         for line in text.splitlines()
     ]
     return "\n".join(lines)
+
+
+def message(text: str) -> str:
+    """A message of several words or lines as the terminal has room for it."""
+    return "\n".join(
+        wrap(line, terminal_width(), " " * (len(line) - len(line.lstrip()) + 2)) for line in text.splitlines()
+    )
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.common import add_data_arguments, add_json
-from harness.cli.text_table import terminal_width, wrap
+from harness.cli.text_table import message, terminal_width, wrap
 from harness.util import shown_text
 from harness.util.errors import UserError, VerificationError
 from harness.yaml_files.source_location import YamlError, shown
@@ -87,9 +87,9 @@ def _show(checked: Checked) -> None:
     if checked.valid:
         print(wrap(shown_text.in_line(checked.line), terminal_width(), "  "))
     for each in (*checked.problems, *(f"{checked.facts['path']}: {finding}" for finding in checked.findings)):
-        print(shown_text.shortened(shown_text.shown(str(each))), file=sys.stderr)
+        print(message(shown_text.shortened(shown_text.shown(str(each)))), file=sys.stderr)
     if checked.error:
-        print(shown_text.shortened(shown_text.shown(f"{checked.file}: {checked.error}")), file=sys.stderr)
+        print(message(shown_text.shortened(shown_text.shown(f"{checked.file}: {checked.error}"))), file=sys.stderr)
 
 
 def _as_json(checked: Checked) -> dict[str, Any]:

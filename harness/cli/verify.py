@@ -21,6 +21,7 @@ from harness.cli.common import (
     thread_number,
 )
 from harness.cli.notices import notice
+from harness.cli.text_table import message
 from harness.util.errors import UserError, VerificationError
 from harness.util.shown_text import in_json, in_line
 
@@ -140,11 +141,13 @@ def _rows(name: str, loaded: Loaded, args: argparse.Namespace) -> Iterator[Row]:
 
 def _show(row: Row, args: argparse.Namespace) -> None:
     record = row.record
-    print(f"{in_line(row.file)}:{row.line}  {in_line(f'{record.method}, seed {record.seed}, run {record.run}')}")
+    print(
+        message(f"{in_line(row.file)}:{row.line}  {in_line(f'{record.method}, seed {record.seed}, run {record.run}')}")
+    )
     if row.verdict is None:
-        print(f"  {in_line(row.allows)}")
+        print(message(f"  {in_line(row.allows)}"))
         return
-    print(f"  {row.verdict.outcome}: {in_line(row.verdict.said)}", flush=True)
+    print(message(f"  {row.verdict.outcome}: {in_line(row.verdict.said)}"), flush=True)
     if row.repeatable:
         words = ["harness", "verify", row.board, "--row", str(row.line)]
         words += ["--data", "stand-in"] if args.data == "stand-in" else []

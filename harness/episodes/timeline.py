@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from harness.data.dataset import ClassTable
@@ -44,15 +45,16 @@ def timeline(
     names of classes are cut short.
     """
     names = _names(plan, table, row)
-    text = _timeline(protocol, plan, names, row)
+    text = _timeline(protocol, plan, names, row, width)
     excess = 0 if width is None else max(map(len, text.splitlines())) - width
     if excess <= 0:
         return text
     room = max(_SHORTEST, max(map(len, names)) - excess)
-    return _timeline(protocol, plan, [each if len(each) <= room else f"{each[: room - 2]}.." for each in names], row)
+    cut = [each if len(each) <= room else f"{each[: room - 2]}.." for each in names]
+    return _timeline(protocol, plan, cut, row, width)
 
 
-def _timeline(protocol: AnyProtocol, plan: EpisodePlan, names: Sequence[str], row: int) -> str:
+def _timeline(protocol: AnyProtocol, plan: EpisodePlan, names: Sequence[str], row: int, width: int | None) -> str:
     if protocol.supervised:
         return _lined(
             [["step", "feedback", "shown", "scored as"], ["0", "null", _shown(plan, names, row, 0), "accuracy"]]
@@ -63,7 +65,7 @@ def _timeline(protocol: AnyProtocol, plan: EpisodePlan, names: Sequence[str], ro
         parts = ["Stream:", _lined(_stream(protocol, plan, names, row))]
     else:
         return _lined(_stream(protocol, plan, names, row))
-    return "\n".join([*parts, "", *_queries(plan, names, row)])
+    return "\n".join([*parts, "", *_queries(plan, names, row, width)])
 
 
 def _pairs(plan: EpisodePlan, names: Sequence[str], row: int) -> Cells:
@@ -95,13 +97,14 @@ def _stream(protocol: AnyProtocol, plan: EpisodePlan, names: Sequence[str], row:
     return cells
 
 
-def _queries(plan: EpisodePlan, names: Sequence[str], row: int) -> list[str]:
+def _queries(plan: EpisodePlan, names: Sequence[str], row: int, width: int | None) -> list[str]:
     first, place = plan.first_query, _subtasks(plan, row)
     count, streamed = plan.steps - first, plan.phase[0] != SUPPORT
     when = "after the pairs"
     if streamed:
         when = f"as if it were step {first}, with feedback {_label(plan, row, first - 1)}"
-    lines = [f"Queries, {count // len(names)} of each class in random order, each asked {when}:"]
+    title = f"Queries, {count // len(names)} of each class in random order, each asked {when}:"
+    lines = [title] if width is None else textwrap.wrap(title, width)
     cells = [["step", "asked", "subtask"] if streamed else ["step", "asked"]]
     for t in range(first, min(first + QUERIES, plan.steps)):
         subtask = [str(place[int(plan.target[row, t])])] if streamed else []

@@ -23,7 +23,7 @@ _EVEN = 0.2
 """Sides of an interval that differ by less, as a share of its half-width, are printed as one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
     """A metric, per cent: its mean, the bounds of its 95 % interval (None with one episode), and the means of its
     seeds."""
@@ -31,6 +31,9 @@ class Summary:
     mean: float
     bounds: tuple[float, float] | None
     means: tuple[float, ...]
+
+    def __repr__(self) -> str:
+        return f"{self.text(2)} %"
 
     @cached_property
     def spread(self) -> float | None:

@@ -17,12 +17,16 @@ _LINE, _GAP, _LETTER, _ROOM = 22, 26, 6.6, 720
 """Heights of a line of words and of what is left below a figure, width of a letter, and width for the keys."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plot:
     """Figures below each other, as pages have them. A notebook shows a plot that is the value of its last line."""
 
     title: str
     figures: tuple[Figure, ...]
+
+    def __repr__(self) -> str:
+        captions = "; ".join(each.caption for each in self.figures)
+        return f"plot of {self.title}: {captions or 'no figures'}. A notebook shows it, .save('plot.svg') writes it"
 
     def _repr_svg_(self) -> str:
         return tostring(_drawn(self), encoding="unicode")

@@ -88,7 +88,8 @@ def run_sweep(
         where = f"the sweep in {folder} is under way in another process"
         raise UserError(f"{where}; `harness sweep --status` shows how far it is") from None
     missing = sum(each.state != "done" for each in planned.runs)
-    searched = f", and {len(planned.studies)} searches" if planned.studies else ""
+    count = len(planned.studies)
+    searched = f", and {count} search{'es' * (count > 1)}" if count else ""
     tell(
         f"{len(planned.runs)} runs, {len(planned.runs) - missing} finished before, {missing} to do{searched}; "
         f"logs in {folder / 'logs'}"

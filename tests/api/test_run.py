@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -165,11 +166,26 @@ def test_what_a_notebook_shows_of_an_object_is_short(here: Path) -> None:
         *h.verify("late.yaml", result, data="stand-in", in_process=True),
         h.load_protocol("late.yaml"),
         h.episodes("late.yaml", data="stand-in").source.dataset,
+        result.plot(),
+        result.metrics,
     ]
     for each in shown:
         assert len(repr(each)) < 600, type(each)
     assert "count less chance on late" in repr(shown[2])
     assert "late:1 count, seed 0: same: " in repr(shown[3])
+    assert "Accuracy by s" in repr(shown[-2])
+    assert re.fullmatch(r"\d+\.\d\d .*\d %", repr(result.metrics["accuracy"]))
+    some = h.run("late.yaml", "count", data="stand-in", quiet=True, test_episodes=2)
+    assert "none: 2 of " in repr(some).splitlines()[-1], "why a row is not ranked is said"
+
+    (view,) = h.results("runs/boards").views
+    one = h.Results((view,))._repr_html_()
+    assert [one.count(f"<td>{name}</td>") for name in ("count", "chance")] == [1, 1]
+    several = h.Results((view, dataclasses.replace(view, name="a<b")))._repr_html_()
+    assert several.count(f"<td>{view.standings.ranked[0][1].newest.method}</td>") == 2, "the best of each board"
+    assert several.count("<tr") == 3
+    assert "<td>a&lt;b (stand-in)</td>" in several
+    assert h.Results(())._repr_html_() == "<p>0 rows of 0 boards; .to_pandas() is a table of them</p>"
 
 
 @pytest.mark.slow

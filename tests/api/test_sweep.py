@@ -38,6 +38,7 @@ def test_a_sweep_runs_what_is_missing_and_gives_its_records(grid: Path, cache: P
     result = h.sweep(grid, **places)
     assert result.done, result.to_pandas().to_string()
     assert repr(result) == "2 runs: 2 done; .to_pandas() is a table of them"
+    assert result._repr_html_().count("<td>done</td>") == 2
     alone = h.run("late.yaml", "count", data="stand-in", budget="smoke", cache=cache, out="alone", board=False)
     record = result.runs[1].record
     assert record is not None

@@ -15,7 +15,7 @@ import pytest
 from harness import cli
 from harness.boards.places import _say_whose
 from harness.boards.store import append_record
-from harness.cli.text_table import csv_table, text_table, wrap
+from harness.cli.text_table import csv_table, message, text_table, wrap
 from harness.method.registry import method_names
 from tests.helpers.boards import shipped_record
 
@@ -307,3 +307,26 @@ def test_the_list_of_tables_names_each_paper_once(
     assert text.count("NeurIPS 2021") == text.count("ICLR") == 1
     assert "\nlayer-distributed memory table 1   Omniglot and CIFAR-FS, 5-way online" in text
     assert widest(text) <= 80
+
+
+def test_messages_are_wrapped_at_words_and_commands_stay_in_one_piece(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "60")
+    assert cli.main(["show", "cifarfs_delay55"]) == 2
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first.startswith("harness: error: ")
+    assert max(map(len, [first, *others])) <= 60
+    assert others
+    assert all(re.match(r"  \S", each) for each in others)
+    command = "harness run p --method m --budget quick --time 4m --threads 1"
+    more = "  and then `harness check m` or another 'name of it' say more"
+    text = f"the scores are not kept; run it again: {command}\n{more}"
+    lines = message(text).splitlines()
+    assert "  " + command in lines, "it can be pasted"
+    assert any("`harness check m`" in each for each in lines)
+    assert any("'name of it'" in each for each in lines)
+    assert "\xa0" not in message(text)
+    monkeypatch.delenv("COLUMNS")
+    assert message(text) == text, "a file or a pipe takes any width"

@@ -156,6 +156,9 @@ def test_a_continual_timeline_has_a_stream_by_subtask_and_then_the_first_queries
         ]
         for t in range(6)
     ]
+    narrow = timeline(protocol, plan, TABLE, row=1, width=60)
+    assert max(map(len, narrow.splitlines())) <= 60
+    assert narrow.split("\n\n")[0] == stream, "a sentence that is wrapped leaves the names of classes whole"
     title, head, *table = queries.splitlines()
     assert title == (
         "Queries, 5 of each class in random order, each asked as if it were step 6, "
