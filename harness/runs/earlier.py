@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.method.interface import Method
 from harness.method.options import default_options
 from harness.records.canonical import canonical_json
 from harness.runs.status import CUT, NOTED
 from harness.util.json_files import read_json
+
+if TYPE_CHECKING:
+    from harness.method.interface import Method
 
 _OWN_NAME = re.compile(r"[0-9a-f]{10}")
 """How the name of a run folder ends; of one that was set aside more follows."""
