@@ -39,7 +39,7 @@ from harness.runs.folder import (
 from harness.runs.init import load_init
 from harness.runs.resolve import Prepared
 from harness.runs.run_errors import file_error, folder_error, memory_error, out_of_memory
-from harness.runs.status import TRAINED, lock_of
+from harness.runs.status import IN_USE, TRAINED, lock_of
 from harness.training.callbacks import Callback, reporting_to
 from harness.training.feature_cache import FeatureCache
 from harness.training.loop import has_updates, train
@@ -96,7 +96,7 @@ def _in_folder(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback], b
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
-        raise UserError(f"{folder} is in use by another process") from None
+        raise UserError(f"{folder} {IN_USE}") from None
     except OSError as error:
         raise folder_error(error, folder) from error
     try:

@@ -19,6 +19,9 @@ ends, not which run it is: an unfinished run goes on under others."""
 TRAINED = "trained"
 """The status of a run that was trained and whose test episodes were not scored (--train-only)."""
 
+IN_USE = "is in use by another process"
+"""How the error of a run ends whose folder another process holds."""
+
 Progress = Literal["waiting", "unfinished", "done"]
 
 

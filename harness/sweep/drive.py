@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -9,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.runs.status import in_use
+from harness.runs.status import IN_USE, in_use
 from harness.sweep.engine import STOPPED, Engine, Job, State, Task
 from harness.sweep.places import Places
 from harness.sweep.plan import Planned
 from harness.util.atomic_files import replacing
-from harness.util.errors import HarnessError
 from harness.util.signals import deferred
 
 Outcome = Literal["done", "failed", "interrupted", "waiting"]
@@ -74,7 +74,7 @@ def drive(
                     break
                 sweep.step()
                 time.sleep(pause)
-        except HarnessError:
+        except Exception:  # a disk that is full, a controller that does not answer: nobody else would stop the runs
             sweep.halt("the sweep cannot go on")
             raise
         finally:
@@ -100,6 +100,7 @@ class _Sweep:
         self.tries: list[int] = []
         self.active: list[_Active] = []
         self.written: list[dict[str, Any]] = []
+        self.mute = False
 
     def add(self, planned: Sequence[Planned]) -> None:
         """Adds runs; those of a higher priority than others that wait begin before them."""
@@ -129,26 +130,25 @@ class _Sweep:
         self.write_status()
 
     def halt(self, why: str) -> None:
-        """Asks all runs under way to save and to end, and waits for them."""
+        """Asks all runs under way to save and to end, and waits for them, also where one of them makes trouble."""
         for each in self.active:
-            self._look_at(each)
+            with contextlib.suppress(Exception):
+                self._look_at(each)
         running = sum(each.state == "running" for each in self.active)
         if running:
             self.tell(f"{why}: {running} runs are saving what they have")
         for each in self.active:
-            each.job.stop()
+            with contextlib.suppress(Exception):
+                each.job.stop()
         patience = time.monotonic() + _PATIENCE
         for each in self.active:
-            while not isinstance(code := each.job.poll(), int) and time.monotonic() < patience:
-                time.sleep(0.05)
-            if not isinstance(code, int):
-                each.job.kill()
+            code = _ended_by(each.job, patience)
             never_begun = each.state == "queued" and code == STOPPED
             self.outcome[each.number] = "done" if code == 0 else "waiting" if never_begun else "interrupted"
         self.active, self.waiting = [], []
 
     def write_status(self) -> None:
-        """Writes how far each run got, for `--status`, if that has changed."""
+        """Writes how far each run got, for `--status`, if that has changed. The sweep goes on where it cannot."""
         running = {each.number for each in self.active if each.state == "running"}
         rows = [
             {
@@ -162,10 +162,16 @@ class _Sweep:
         ]
         if rows == self.written:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with replacing(self.folder / STATUS) as temporary:
-            temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        self.written = rows
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self.folder / STATUS) as temporary:
+                temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            if not self.mute:
+                self.tell(f"{self.folder / STATUS}: {error.strerror or error}; until that is fixed --status is behind")
+            self.mute = True
+            return
+        self.written, self.mute = rows, False
 
     def results(self) -> list[Result]:
         return [
@@ -196,18 +202,38 @@ class _Sweep:
             self.tell(f"done: {each.run.title}")
             self.add(self.then(each, "done"))
             return
-        # Wrong use does not become right by being tried again; a folder that another process holds is free some time.
-        if (code == 2 and not in_use(each.folder)) or self.tries[number] >= TRIES:
+        reason = _last_line(self.log(number))
+        if code == 2 and reason.endswith(IN_USE):  # that process came first, and is waited for: this was no try
+            self.tries[number] -= 1
+            self.waiting.append(number)
+            return
+        # Wrong use does not become right by being tried again.
+        if code == 2 or self.tries[number] >= TRIES:
             self.outcome[number] = "failed"
         else:
             self.waiting.append(number)
         how = f"exit code {code}" if code > 0 else f"killed by signal {-code}"
-        self.tell(f"failed ({how}): {each.run.title}: {_last_line(self.log(number))}")
+        self.tell(f"failed ({how}): {each.run.title}: {reason}")
         if self.outcome[number] == "failed":
             self.add(self.then(each, "failed"))
 
     def _reason(self, number: int) -> str:
         return _last_line(self.log(number)) if self.outcome[number] == "failed" else ""
+
+
+def _ended_by(job: Job, patience: float) -> State | None:
+    """How a job ended that was asked to; one that takes too long, or of which nothing is to be heard, is killed."""
+    try:
+        while not isinstance(code := job.poll(), int):
+            if time.monotonic() >= patience:
+                job.kill()
+                return None
+            time.sleep(0.05)
+    except Exception:
+        with contextlib.suppress(Exception):
+            job.kill()
+        return None
+    return code
 
 
 def _last_line(log: Path) -> str:

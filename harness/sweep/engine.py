@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +42,14 @@ class Task:
 def environment(resources: Resources) -> dict[str, str]:
     """The environment of a run's process."""
     return {**os.environ, "OMP_NUM_THREADS": str(resources.cores), "PYTHONUNBUFFERED": "1"}
+
+
+def say(log: Path, engine: str, why: str) -> None:
+    """Makes what an engine says of a run that it lost the last line of the run's log, which is shown."""
+    with contextlib.suppress(OSError):  # such as a full disk, of which the sweep will hear otherwise
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"harness: error: {engine}: {why}\n")
 
 
 class Job(Protocol):

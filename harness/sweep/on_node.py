@@ -47,11 +47,16 @@ def run_here(
             cwd=place,
         )
     asked = False
-    while process.poll() is None:
-        number = stop_signal()
-        if number is not None and not asked:
-            process.send_signal(number)
-            asked = True
-        meanwhile()
-        time.sleep(_PAUSE)
+    try:
+        while process.poll() is None:
+            number = stop_signal()
+            if number is not None and not asked:
+                process.send_signal(number)
+                asked = True
+            meanwhile()
+            time.sleep(_PAUSE)
+    finally:  # no run outlives whoever would be told how it ended, and would meet the next try of it
+        if process.poll() is None:
+            process.kill()
+            process.wait()
     return process.returncode

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import socket
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.records.provenance import cores
 from harness.sweep.definition import Resources
-from harness.sweep.engine import STOPPED, Job, State, Task
+from harness.sweep.engine import STOPPED, Job, State, Task, say
 from harness.sweep.ray_node import Desk, Order, Shared, run_on_node
 from harness.util.errors import UserError
 from harness.util.option_names import option
@@ -51,7 +52,7 @@ def start_ray(address: str | None, jobs: int | None, folder: Path) -> RayEngine:
     own: dict[str, Any] = {"num_cpus": jobs or cores(), "include_dashboard": False} if address is None else {}
     try:
         ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except Exception as error:  # Ray raises a bare one where a node takes too long to start
         said = str(error).strip().splitlines()
         where = f"at '{address}'" if address else "on this machine"
         raise UserError(f"no Ray cluster {where}: {said[0] if said else type(error).__name__}") from None
@@ -105,25 +106,30 @@ class RayEngine:
 
     def _submit(self, task: Task) -> RayJob:
         self.number += 1
+        begin = functools.partial(self._begin, task, self.number)
+        job = RayJob(self.ray, self.desk, self.number, begin, begin(), task.log, task.resources.cores)
+        self.active.append(job)
+        return job
+
+    def _begin(self, task: Task, number: int) -> Any:
+        """Hands a task to Ray; what its exit code will be found by."""
         wanted = within(task.resources, [node["Resources"] for node in self.ray.nodes() if node["Alive"]])
         place = Path.cwd()
         absolute = dataclasses.replace(task, folder=task.folder.absolute(), log=task.log.absolute())
-        order = Order(self.number, absolute, place, "num_gpus" in wanted, self.shared, named_files(task, place))
+        order = Order(number, absolute, place, "num_gpus" in wanted, self.shared, named_files(task, place))
         remote = self.ray.remote(run_on_node)
         # What fails is tried once more by whoever drives the sweep, from its checkpoint.
-        reference = remote.options(max_retries=0, name=task.folder.name, **wanted).remote(order, self.desk)
-        job = RayJob(self.ray, self.desk, self.number, reference, task.log, task.resources.cores)
-        self.active.append(job)
-        return job
+        return remote.options(max_retries=0, name=task.folder.name, **wanted).remote(order, self.desk)
 
 
 @dataclass
 class RayJob:
-    """A task of Ray."""
+    """A task of Ray; `begin` hands it to Ray again."""
 
     ray: Any
     desk: Any
     number: int
+    begin: Callable[[], Any]
     reference: Any
     log: Path
     cores: int
@@ -134,7 +140,7 @@ class RayJob:
             self.code = self._code()
         if self.code is not None:
             return self.code
-        return "running" if self.number in self.ray.get(self.desk.all_begun.remote()) else "queued"
+        return "running" if self._has_begun() else "queued"
 
     def stop(self) -> None:
         self.ray.get(self.desk.stop.remote(self.number))
@@ -145,7 +151,11 @@ class RayJob:
         with contextlib.suppress(self.ray.exceptions.RayError):
             self.ray.cancel(self.reference, force=True)
 
-    def _code(self) -> int:
+    def _has_begun(self) -> bool:
+        return self.number in self.ray.get(self.desk.all_begun.remote())
+
+    def _code(self) -> int | None:
+        """The exit code; None for a task that was lost before it began, which is no try: it is handed to Ray again."""
         errors = self.ray.exceptions
         try:
             return int(self.ray.get(self.reference))
@@ -157,17 +167,16 @@ class RayJob:
             errors.ObjectLostError,
             errors.OutOfMemoryError,
         ) as lost:
+            if isinstance(lost, errors.NodeDiedError) and not self._has_begun():
+                self.reference = self.begin()
+                return None
             return self._failed(_WORKER_LOST, lost)
         except errors.RayError as error:
             return self._failed(1, error)
 
     def _failed(self, code: int, error: Exception) -> int:
-        """What Ray says becomes the last line of the log, which is shown."""
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        said = lines[0] if code == _WORKER_LOST else lines[-1]
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(f"harness: error: Ray: {said}\n")
+        say(self.log, "Ray", lines[0] if code == _WORKER_LOST else lines[-1])
         return code
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.sweep import slurm_commands as slurm
-from harness.sweep.engine import STOPPED, Job, State, Task
-from harness.sweep.slurm_node import SlurmRun
+from harness.sweep.engine import STOPPED, Job, State, Task, say
+from harness.sweep.slurm_node import SlurmRun, stop_file
 from harness.util.atomic_files import replacing
 from harness.util.errors import RunError, UserError
 from harness.util.json_files import read_json
@@ -132,7 +132,9 @@ class SlurmEngine:
 
     def forget(self, task: Task) -> None:
         """Its job has ended: if the task comes again, that will be another one."""
-        self.known.pop(str(task.folder), None)
+        job = self.known.pop(str(task.folder), None)
+        if job is not None:
+            stop_file(self.folder, job).unlink(missing_ok=True)
         self._write_known()
 
     def result_of(self, job: str) -> tuple[str, Any] | None:
@@ -167,6 +169,7 @@ class SlurmEngine:
                 dataclasses.replace(task, folder=task.folder.absolute(), log=task.log.absolute()),
                 resources.gpus > 0,
                 place,
+                self.folder.absolute(),
             )
             for task in tasks
         ]
@@ -218,6 +221,7 @@ class SlurmJob:
     def stop(self) -> None:
         self.stopped = True
         slurm.interrupt(self.job)
+        stop_file(self.engine.folder, self.job).touch()  # after the signal: a run that hears of both would not save
 
     def kill(self) -> None:
         slurm.cancel(self.job)
@@ -242,8 +246,5 @@ class SlurmJob:
         return self._failed(_LOST.get(ended, _CANCELLED), f"job {self.job} is {ended} and has left no result")
 
     def _failed(self, code: int, why: str) -> int:
-        """Why becomes the last line of the log, which is shown."""
-        self.task.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.task.log.open("a", encoding="utf-8") as file:
-            file.write(f"harness: error: Slurm: {why}\n")
+        say(self.task.log, "Slurm", why)
         return code

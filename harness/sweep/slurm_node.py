@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from harness.sweep.engine import Task
+from harness.sweep.engine import STOPPED, Task
 from harness.sweep.on_node import run_here
 from harness.sweep.slurm_commands import state_of_job
 
@@ -24,18 +24,21 @@ class SlurmRun:
 
     Slurm signals all processes of a step, so that the run itself saves and ends at SIGINT (the sweep is being stopped)
     and at SIGTERM (the job is preempted or cancelled). Before the time of the job is over it is asked to from here.
-    A job that is still to go on then goes back into the queue, and resumes.
+    A job that is still to go on then goes back into the queue, and resumes. `folder` is that of the sweep's jobs.
     """
 
     task: Task
     gpu: bool
     place: Path
+    folder: Path
     received: int | None = None
 
     def __call__(self) -> int:
         requeue: Any = signal.signal(_TIME_IS_OVER, self._note)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._note)
+        if stop_file(self.folder, _job_id()).exists():
+            return STOPPED
         code = run_here(self.task, self.gpu, self.place, self._stop_signal)
         if code == 0 or self.received in {None, signal.SIGINT}:
             return code
@@ -48,7 +51,7 @@ class SlurmRun:
         """What submitit puts back into the queue; the run has saved and ended by now."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(SlurmRun(self.task, self.gpu, self.place))
+        return DelayedSubmission(SlurmRun(self.task, self.gpu, self.place, self.folder))
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is None or number == signal.SIGINT:
@@ -57,8 +60,13 @@ class SlurmRun:
     def _stop_signal(self) -> int | None:
         """0, which does nothing to a process, where the run has been signalled by Slurm."""
         if self.received is None:
-            return None
+            return signal.SIGINT if stop_file(self.folder, _job_id()).exists() else None
         return signal.SIGINT if self.received == _TIME_IS_OVER else 0
+
+
+def stop_file(folder: Path, job: str) -> Path:
+    """A file that is there once a job is to stop: a job that has only just begun has no process yet to be signalled."""
+    return folder / f"{job}_stop"
 
 
 def _job_id() -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +13,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from harness.runs.status import lock_of
+from harness.runs.status import IN_USE, lock_of
+from harness.sweep import drive as drive_module
 from harness.sweep import local
 from harness.sweep.definition import Resources
 from harness.sweep.drive import STATUS, Result, drive
@@ -187,14 +190,42 @@ def test_a_run_that_another_process_works_on_is_waited_for(tmp_path: Path, monke
     assert [seed_of(words) for words, _ in started] == [1, 0]
 
 
-def test_runs_under_way_are_stopped_when_the_engine_fails(tmp_path: Path) -> None:
+def test_two_processes_that_meet_in_a_folder_are_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = [2, 1, 0]
+
+    def popen(words: Sequence[str], stdout: Any, **_: Any) -> Scripted:
+        if codes[0] == 2:
+            stdout.write(f"harness: error: run-0 {IN_USE}\n".encode())
+        return Scripted(codes.pop(0))
+
+    monkeypatch.setattr(local.subprocess, "Popen", popen)
+    (result,) = driven(tmp_path, [planned(tmp_path, 0)], Machine(1, 8, 0))
+    assert result.outcome == "done"
+    assert not codes
+    assert json.loads((tmp_path / "sweep" / STATUS).read_text())[0]["tries"] == 2
+
+
+def test_a_sweep_goes_on_where_its_status_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    lines: list[str] = []
+    scripted(monkeypatch, lambda words, before: Scripted(0))
+    monkeypatch.setattr(drive_module, "replacing", full)
+    results = driven(tmp_path, [planned(tmp_path, seed) for seed in range(2)], Machine(1, 8, 0), tell=lines.append)
+    assert [each.outcome for each in results] == ["done", "done"]
+    assert sum("No space left on device; until that is fixed --status is behind" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("error", [RunError("the controller does not answer"), OSError(errno.ENOSPC, "full")])
+def test_runs_under_way_are_stopped_when_the_engine_fails(tmp_path: Path, error: Exception) -> None:
     class Failing:
         def __init__(self) -> None:
             self.jobs: list[Waiting] = []
 
         def submit(self, tasks: Sequence[Task]) -> list[Job]:
             if self.jobs:
-                raise RunError("the controller does not answer")
+                raise error
             self.jobs = [Waiting()]
             return list(self.jobs)
 
@@ -215,7 +246,7 @@ def test_runs_under_way_are_stopped_when_the_engine_fails(tmp_path: Path) -> Non
             raise AssertionError
 
     engine = Failing()
-    with pytest.raises(RunError, match="does not answer"):
+    with pytest.raises(type(error)):
         drive([planned(tmp_path, seed) for seed in range(2)], engine, PLACES, tmp_path / "sweep", pause=0)
     assert engine.jobs[0].stopped
     rows = json.loads((tmp_path / "sweep" / STATUS).read_text())

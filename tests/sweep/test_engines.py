@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -66,6 +67,15 @@ def test_an_address_without_a_cluster_is_refused_at_once(
     monkeypatch.setitem(sys.modules, "ray", object())
     with pytest.raises(UserError, match=message):
         Choice("ray", address=address).start(tmp_path)
+
+
+def test_a_cluster_that_does_not_start_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: Any) -> None:
+        raise Exception("The current node timed out during startup.\nThis could happen")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    with pytest.raises(UserError, match=r"no Ray cluster on this machine: The current node timed out during startup\."):
+        Choice("ray").start(tmp_path)
 
 
 @pytest.mark.parametrize("pair", ["partition", "=gpu", "partition=", "array=0-3", "--output=x"])
