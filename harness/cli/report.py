@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.common import add_boards, add_json, add_places, boards_to_read
+from harness.cli.common import BOARDS, add_boards, add_json, add_places, boards_to_read
 from harness.util.errors import UserError
 from harness.util.shown_text import in_json, shown
 
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     from harness.protocol.load import load_protocol
     from harness.report.build import Site, write_all, write_some
+    from harness.report.commands import near
     from harness.report.sources import Places
 
     if args.out.exists() and not args.out.is_dir():
@@ -50,10 +51,10 @@ def execute(args: argparse.Namespace) -> int:
     if not args.names:
         written = write_all(Site(args.out, boards_to_read(args, args.data == "stand-in")), places)
     else:
-        runs = [Path(name) for name in args.names if Path(name).is_dir()]
+        runs = [near(Path(name)) for name in args.names if Path(name).is_dir()]
         named = [load_protocol(name) for name in args.names if not Path(name).is_dir()]
         found = [(loaded, *_view(loaded, args)) for loaded in named]
-        folders = {boards for _, boards, _ in found} or {boards_to_read(args, args.data == "stand-in")}
+        folders = {boards for _, boards, _ in found} or {BOARDS}  # of runs alone, no board is read
         if len(folders) > 1:
             raise UserError("boards of real and of generated data lie in two folders; report them one after the other")
         written = write_some(Site(args.out, folders.pop()), [(loaded, view) for loaded, _, view in found], runs, places)

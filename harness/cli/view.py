@@ -27,12 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
+    from harness.report.commands import near
     from harness.report.server import Sources, is_loopback, server
     from harness.report.sources import Places
 
     if args.port > 65_535:
         raise UserError(f"--port is {args.port}; it can be up to 65535")
-    sources = Sources(boards_to_read(args, args.data == "stand-in"), args.runs, Places(args.data_root, args.cache))
+    sources = Sources(
+        boards_to_read(args, args.data == "stand-in"), near(args.runs), Places(args.data_root, args.cache)
+    )
     try:
         served = server(sources, args.port, args.host)
     except OSError as error:

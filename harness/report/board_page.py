@@ -33,11 +33,14 @@ CURVES, PAIRS, LINES = 8, 12, 60
 
 @dataclass(frozen=True)
 class Pairs:
-    """Differences of entries, row less column: `cells[i][j]` is (text, style, words), None where i is j."""
+    """Differences of entries, row less column: `cells[i][j]` is (text, style, words), None where i is j. `without` are
+    methods that have no scores of single episodes to be compared by, `left` how many others are not shown."""
 
     names: Sequence[str]
     cells: Sequence[Sequence[tuple[str, str, str] | None]]
     episodes: int
+    without: Sequence[str]
+    left: int
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,8 @@ def _costs(ranked: Sequence[Entry], names: dict[int, str], by: str) -> list[Figu
 def _pairs(ranked: Sequence[Entry], metric: str) -> Pairs | None:
     """The best entry of each method whose scores of single episodes are stored, compared on the same episodes."""
     best = [(entry, entry.by_episode(metric)) for entry in _best_of_each_method(ranked)]
-    found = [(entry.newest.method, values) for entry, values in best if values is not None][:PAIRS]
+    every = [(entry.newest.method, values) for entry, values in best if values is not None]
+    found, without = every[:PAIRS], [entry.newest.method for entry, values in best if values is None]
     if len(found) < 2:
         return None
     episodes = min(values.shape[1] for _, values in found)
@@ -218,7 +222,8 @@ def _pairs(ranked: Sequence[Entry], metric: str) -> Pairs | None:
         return f"{change:+.1f} ± {half:.1f}", style, f"{first} less {second}: {words}"
 
     numbers = range(len(found))
-    return Pairs([name for name, _ in found], [[cell(i, j) for j in numbers] for i in numbers], episodes)
+    return Pairs([name for name, _ in found], [[cell(i, j) for j in numbers] for i in numbers], episodes, without,
+                 len(every) - len(found))  # fmt: skip
 
 
 def _rows(view: View, names: dict[int, str], boards: Path, word: str) -> Iterator[Row]:

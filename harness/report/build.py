@@ -19,7 +19,7 @@ from harness.report.protocol_page import protocol_page
 from harness.report.run_episodes import run_episodes
 from harness.report.run_log import RunFolder, read_run
 from harness.report.run_page import run_page
-from harness.report.sources import Places, Played, subject, subject_of
+from harness.report.sources import Places, Played, Subject, subject, subject_of
 
 
 @dataclass(frozen=True)
@@ -63,19 +63,33 @@ def write_some(site: Site, named: Sequence[tuple[Loaded, View]], folders: Sequen
         )
         for loaded, view in named
     ]
-    runs = [path for run in found for path in _write_run(site, run, [loaded for loaded, _ in named], places)]
+    runs = [path for run in found for path in _write_run(site, run, [loaded for loaded, _ in named], views, places)]
     titles = [(loaded.name, loaded.protocol.title) for loaded, _ in named]
     index = site.put("index.html", index_page(views, titles, [], [run_line(run) for run in found]))
     return [index, *boards, *protocols, *runs]
 
 
-def _write_run(site: Site, run: RunFolder, named: Sequence[Loaded], places: Places) -> Iterator[Path]:
+def _write_run(
+    site: Site, run: RunFolder, named: Sequence[Loaded], views: Sequence[View], places: Places
+) -> Iterator[Path]:
     on = subject_of(run, places, named)
     episodes, found = run_episodes(run, on, places)
-    yield site.put(run_file(run.protocol, run.name), run_page(run, on.protocol if on else None, episodes))
+    page = run_page(run, on.protocol if on else None, episodes, links=run_links(run, on, views, named))
+    yield site.put(run_file(run.protocol, run.name), page)
     for row, number in enumerate(found.shown.plan.episode.tolist() if found else []):
         assert found is not None
         yield site.put(episode_file(run.protocol, run.name, number), run_episode_page(run, found, row))
+
+
+def run_links(
+    run: RunFolder, on: Subject | None, views: Sequence[View], named: Sequence[Loaded]
+) -> list[tuple[str, str]]:
+    """Pages of a report that a run's page leads to: the board of its data, and its protocol."""
+    if on is None:
+        return []
+    own = (run.protocol, on.protocol.card.stand_in)
+    boards = [("The board", board_file(*own)) for view in views if (view.name, view.stand_in) == own]
+    return boards + [("The protocol", protocol_file(each.name)) for each in named if each.name == run.protocol]
 
 
 def run_episode_page(run: RunFolder, found: Played, row: int) -> str:

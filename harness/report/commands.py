@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.boards.markdown import View
-from harness.boards.places import boards_to_read
+from harness.boards.places import BOARDS, LOCAL_BOARDS, STAND_IN_FOLDER, is_shipped
 from harness.protocol.load import Loaded
 from harness.report.run_log import RunFolder
 from harness.report.sources import Places, Subject
@@ -15,14 +15,20 @@ from harness.runs.status import TRAINED, resuming
 from harness.util.shipped_files import protocol_files
 
 
+def near(path: Path) -> Path:
+    """A path from the working directory if it lies in there: a page is given to others, whose folders are others."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 def word_of(loaded: Loaded) -> str:
     """What names a protocol on a command line: the name of a shipped one, else the path of its file."""
-    return loaded.name if protocol_files().get(loaded.name) == loaded.path else str(loaded.path)
+    return loaded.name if protocol_files().get(loaded.name) == loaded.path else str(near(loaded.path))
 
 
 def show_command(run: RunFolder, on: Subject, number: int, places: Places) -> str:
     """Writes the page of a test episode with what the run answered."""
-    words = ["show", word_of(on.loaded), "--episode", str(number), "--run", str(run.folder)]
+    words = ["show", word_of(on.loaded), "--episode", str(number), "--run", str(near(run.folder))]
     words += ["--html", f"episode-{number}.html", *_stand_in(on)]
     if places.method is not None:
         words += ["--method", places.method]
@@ -34,9 +40,17 @@ def verify_command(view: View, word: str, line: int, boards: Path) -> str:
     words = ["verify", word, "--row", str(line)]
     if view.stand_in:
         words += ["--data", "stand-in"]
-    if boards_to_read(None, view.stand_in, view.name).resolve() != boards.resolve():
-        words += ["--boards", str(boards)]
+    if not _found_unnamed(view, boards):
+        words += ["--boards", str(near(boards))]
     return _joined(words)
+
+
+def _found_unnamed(view: View, boards: Path) -> bool:
+    """Whether commands read this board from the folder `boards` if none is named. Unlike `boards_to_read`, which has
+    the rule, it tells nobody which boards are read."""
+    file = Path(STAND_IN_FOLDER if view.stand_in else ".", f"{view.name}.jsonl")
+    own = [folder for folder in ((LOCAL_BOARDS, BOARDS) if view.stand_in else (BOARDS,)) if (folder / file).is_file()]
+    return own[0].resolve() == boards.resolve() if own else is_shipped(boards.resolve())
 
 
 def lint_command(on: Subject, places: Places) -> str:
@@ -59,7 +73,7 @@ def _stand_in(on: Subject) -> list[str]:
 def _places(places: Places) -> Iterator[str]:
     for option, path in (("--data-root", places.data_root), ("--cache", places.cache)):
         if path is not None:
-            yield from (option, str(path))
+            yield from (option, str(near(path)))
 
 
 def _joined(words: list[str]) -> str:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from harness.report.figure import Figure, Key, swatch
 from harness.report.lines import Series, lines
 from harness.report.shown_episodes import ShownEpisodes
+from harness.report.step_words import named_class
 from harness.report.svg import add, drawing, markup, tooltip
 
 _CELL, _FINE, _SIDE, _NAMED = 30, 5, 640, 25
@@ -28,7 +29,7 @@ def confusion_figure(caption: str, what: str, counts: np.ndarray, names: Sequenc
     drawn = drawing(left + side + 8, top + side + 8, caption)
     drawn.set("class", "long")
     add(drawn, "text", f"answered {what} →", x=left, y=14, class_="label")
-    add(drawn, "text", f"shown {what} →", x=-top - side, y=14, class_="label", transform="rotate(-90)")
+    add(drawn, "text", f"← shown {what}", x=-top, y=14, class_="label", text_anchor="end", transform="rotate(-90)")
     add(drawn, "rect", x=left, y=top, width=side, height=side, class_="frame")
     shares = counts / counts.sum(1, keepdims=True).clip(min=1)
     for i, j in np.argwhere(counts > 0).tolist():
@@ -118,5 +119,4 @@ def outcomes_figure(shown: ShownEpisodes) -> Figure:
 def _answers(shown: ShownEpisodes) -> np.ndarray:
     """The class number that each answer names, [A, B]."""
     assert shown.logits is not None
-    answers: np.ndarray = np.where(np.isnan(shown.logits), -np.inf, shown.logits).argmax(-1)
-    return answers
+    return named_class(shown.logits)

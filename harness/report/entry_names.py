@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.boards.columns import budget_of, option_texts
+from harness.boards.columns import budget_of, option_texts, trained
 from harness.boards.entries import Entry
 
 
 def entry_names(entries: Sequence[Entry]) -> dict[int, str]:
     """A name for each entry, by its `id`: its method's, and after ', ' what tells it from others of the same method if
-    there are such: its budget, the options that it does not share with all of them, or the end of its run's name."""
+    there are such: its budget, the options that it does not share with all of them, its training episodes, or the end
+    of its run's name."""
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         groups.setdefault(entry.newest.method, []).append(entry)
     names = {}
     for method, group in groups.items():
-        texts = [(budget_of(each.newest), options) for each, options in zip(group, _own_options(group), strict=True)]
+        texts = [
+            (budget_of(each.newest), options, f"{trained(each)} episodes")
+            for each, options in zip(group, _own_options(group), strict=True)
+        ]
         counts = [Counter(column) for column in zip(*texts, strict=True)]
         for entry, words in zip(group, texts, strict=True):
             own = next((word for word, count in zip(words, counts, strict=True) if count[word] == 1), None)

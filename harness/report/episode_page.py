@@ -19,6 +19,7 @@ from harness.report.lines import Series, lines
 from harness.report.mask_figure import mask_figure
 from harness.report.page import render
 from harness.report.shown_episodes import ShownEpisodes
+from harness.report.single_image import answered_image
 from harness.report.timeline_figure import timeline_figure
 
 STEPS, QUERIES = 120, 108
@@ -39,6 +40,7 @@ def episode_page(shown: ShownEpisodes, name: str, *, row: int = 0, note: str = "
         note=note,
         heading=describe.heading(name, protocol).partition("\n")[2],
         legend=protocol.words.legend,
+        many=protocol.supervised,
         classes=class_list(protocol, shown.plan, shown.table, row),
         figures=[*_figures(shown, row)],
     )
@@ -64,7 +66,7 @@ def _figures(shown: ShownEpisodes, row: int) -> Iterator[Figure]:
     plan = shown.plan
     first = plan.first_query
     if shown.protocol.supervised:
-        yield image_grid(shown, row, [0], "The image and its answer")
+        yield answered_image(shown, row)
         return
     before = [*range(min(first, STEPS))]
     more = f" (the first {STEPS} of {first} steps)" if first > STEPS else ""

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 from markupsafe import Markup
 
-from harness.report.figure import Figure, Key, mark_key, shape
+from harness.report.figure import Figure, Key, mark_key, shape, swatch
 from harness.report.svg import Scale, add, bottom_axis, drawing, linear, markup, tooltip
 
 MEASURED, PUBLISHED = 0, 3
@@ -43,7 +43,7 @@ class _Layout:
     letters: int
 
 
-_WIDE = _Layout(width=760, left=252, right=84, step=30, below=0, letters=42)
+_WIDE = _Layout(width=760, left=252, right=84, step=30, below=0, letters=38)
 _NARROW = _Layout(width=360, left=10, right=10, step=38, below=7, letters=36)
 """Labels at the left of the marks, and for screens that have no room for both, above them."""
 
@@ -101,6 +101,13 @@ def _line(parent: Element, scale: Scale, each: Interval, middle: float, layout: 
     shape(group, series, scale(each.mean), y, 4)
 
 
+def _seed_key() -> Markup:
+    drawn = swatch(16, 14)
+    for x in (4, 8, 12):
+        add(drawn, "circle", cx=x, cy=7, r=2, class_="seed")
+    return markup(drawn)
+
+
 def _cut(text: str, letters: int) -> str:
     return text if len(text) <= letters else text[: letters - 1] + "…"
 
@@ -109,6 +116,6 @@ def _keys(ordered: Sequence[Interval]) -> Iterator[Key]:
     if any(not each.published for each in ordered):
         yield mark_key(MEASURED, "measured here, with its 95 % interval")
     if any(len(each.seeds) > 1 for each in ordered):
-        yield mark_key(6, "small points below: the seeds")
+        yield Key(_seed_key(), "below: its seeds")
     if any(each.published for each in ordered):
         yield mark_key(PUBLISHED, "published elsewhere, with the spread that was printed")

@@ -52,12 +52,13 @@ def lines(
     *,
     stages: Sequence[Stage] = (),
     bounds: tuple[float, float] | None = None,
+    from_zero: bool = False,
     height: float = 320,
 ) -> Figure:
-    """The series, each with a colour, dashes and marks of its own."""
+    """The series, each with a colour, dashes and marks of its own; the upright axis of rates is `from_zero`."""
     numbered = [each if each.number is not None else replace(each, number=place) for place, each in enumerate(series)]
     wide, narrow = (
-        _picture(caption, (x_label, y_label), numbered, stages, bounds, size)
+        _picture(caption, (x_label, y_label), numbered, stages, bounds, [0.0] if from_zero else [], size)
         for size in ((_WIDE, height), (_NARROW, min(height, _LOW)))
     )
     keys = [line_key(each.number or 0, each.name) for each in numbered]
@@ -70,6 +71,7 @@ def _picture(
     series: Sequence[Series],
     stages: Sequence[Stage],
     bounds: tuple[float, float] | None,
+    besides: Sequence[float],
     size: tuple[float, float],
 ) -> Markup:
     width, height = size
@@ -77,7 +79,7 @@ def _picture(
     drawn = drawing(width, height, caption)
     xs = [x for each in series for x in each.x] + [end for each in stages for end in (each.begin, each.end)]
     ys = [y + sign * half for each in series for y, half in _with_half(each) for sign in (-1, 1)]
-    across, up = _tight(xs, _LEFT, right), linear([*ys, *_least_span(ys, bounds)], bottom, _TOP, bounds)
+    across, up = _tight(xs, _LEFT, right), linear([*ys, *besides, *_least_span(ys, bounds)], bottom, _TOP, bounds)
     ends = [stage.end for stage in stages]
     for number, stage in enumerate(stages):
         _shade(drawn, stage, across, bottom, "odd" if number % 2 else "even")

@@ -52,7 +52,7 @@ def mask_figure(shown: ShownEpisodes, row: int, steps: Sequence[int], caption: s
 
 def mask_strip(shown: ShownEpisodes, row: int, caption: str, size: float = 64) -> Figure:
     """The predictions of an episode (without any, the truth) side by side, in lines of nine."""
-    steps, cell = range(shown.plan.steps), size + 24
+    steps, cell = range(shown.plan.steps), size + 32
     lines = -(-len(steps) // _STRIP)
     drawn = drawing(cell * min(_STRIP, len(steps)) + 4, (size + 22) * lines, caption)
     drawn.set("class", "long")

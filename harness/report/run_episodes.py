@@ -1,4 +1,4 @@
-"""Test episodes of a finished run, played again: the worst and the best with images, and what is taken for what."""
+"""Test episodes of a finished run, played again: some that tell much, with images, and what is taken for what."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from harness.evaluation.evaluate import EVALUATION_SEED
 from harness.evaluation.score import each
 from harness.protocol.models import AnyProtocol
+from harness.report.choice import Chosen, by_confidence, by_score
 from harness.report.commands import show_command
 from harness.report.confusion import confusion_figure, counted, outcomes_figure
 from harness.report.figure import Figure
@@ -18,11 +19,9 @@ from harness.report.mask_figure import mask_strip
 from harness.report.page import episode_file
 from harness.report.run_log import RunFolder
 from harness.report.shown_episodes import ShownEpisodes
+from harness.report.single_image import answer_in_words, single_image
 from harness.report.sources import Places, Played, Subject, Weighted, played
 from harness.util.tensor_files import WEIGHTS
-
-EXTREMES = 4
-"""Worst and best episodes that are shown."""
 
 _SHOWN = 75
 """Steps of an episode that are shown at most."""
@@ -36,23 +35,33 @@ _IMAGES = 1000
 
 @dataclass(frozen=True)
 class Extreme:
-    """A test episode: its number, what it earned in per cent, its images in order, the address of its page from the
-    index's folder, and the command that writes it."""
+    """A test episode: its number, how it came out in words, its images in order, and the address of its page from the
+    index's folder."""
 
     number: int
-    score: float
+    words: str
     picture: Figure | None
     page: str
-    command: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Episodes that were chosen alike, and what to know of the choice ('' for nothing)."""
+
+    title: str
+    note: str
+    episodes: Sequence[Extreme]
 
 
 @dataclass(frozen=True)
 class RunEpisodes:
-    """What the page of a run shows of its episodes: groups of extremes, figures of confusions, and what is missing."""
+    """What the page of a run shows of its episodes: groups of them, figures of confusions, what is missing, and the
+    command that writes the page of the first."""
 
-    extremes: Sequence[tuple[str, Sequence[Extreme]]] = ()
+    groups: Sequence[Group] = ()
     confusions: Sequence[Figure] = ()
     note: str = ""
+    command: str = ""
 
 
 NO_EPISODES = RunEpisodes()
@@ -70,36 +79,35 @@ def episode_scores(run: RunFolder, protocol: AnyProtocol) -> np.ndarray | None:
     return None if values is None or not len(values) or np.isnan(values).any() else 100 * values
 
 
-def extreme_numbers(values: np.ndarray | None) -> list[int]:
-    """The numbers of the worst episodes, worst first, and then of the best, best first, of scores [E]."""
-    if values is None or len(values) < 2 * EXTREMES:
-        return []
-    order = np.argsort(values, kind="stable")
-    return [*order[:EXTREMES].tolist(), *order[::-1][:EXTREMES].tolist()]
-
-
-def played_extremes(run: RunFolder, on: Subject, numbers: Sequence[int], places: Places) -> Played:
-    """These test episodes of a finished run, with what its method answers."""
-    return played(on, "test", EVALUATION_SEED, numbers, _weighted(run), places)
-
-
 def run_episodes(run: RunFolder, on: Subject | None, places: Places) -> tuple[RunEpisodes, Played | None]:
-    """The extremes and the confusions of a run, and its extreme episodes as they were played; None for none."""
+    """What is shown of a run's episodes, and those with images as they were played; None for none."""
     values = None if on is None else episode_scores(run, on.protocol)
-    numbers = extreme_numbers(values)
-    if run.record is None or on is None or values is None or not numbers:
+    if run.record is None or on is None or values is None:
         return NO_EPISODES, None
-    found = played_extremes(run, on, numbers, places)
-    confusions = [*_confusions(run, on, places)] if found.shown.logits is not None else []
+    sample = _sample(run, on, places)
+    answers = sample is not None and sample.logits is not None
+    confusions = [*_confusions(sample, len(values))] if sample is not None and answers else []
+    single = sample if on.protocol.supervised and answers else None
+    chosen = by_score(values) if single is None else by_confidence(single)
+    numbers = [number for group in chosen for number in group.numbers]
+    if not numbers:
+        return RunEpisodes(confusions=confusions), None
+    found = _played(run, on, numbers, places)
+    groups = [*_groups(run, chosen, values, found.shown)]
+    return RunEpisodes(groups, confusions, found.note, show_command(run, on, numbers[0], places)), found
 
-    def extreme(row: int, number: int) -> Extreme:
-        picture = None if found.shown.pixels is None else strip(found.shown, row)
-        page, command = episode_file(run.protocol, run.name, number), show_command(run, on, number, places)
-        return Extreme(number, float(values[number]), picture, page, command)
 
-    every = [extreme(row, number) for row, number in enumerate(numbers)]
-    groups = [("Worst", every[:EXTREMES]), ("Best", every[EXTREMES:])]
-    return RunEpisodes(groups, confusions, found.note), found
+def _groups(run: RunFolder, chosen: Sequence[Chosen], values: np.ndarray, shown: ShownEpisodes) -> Iterator[Group]:
+    row = 0
+    for group in chosen:
+        found = []
+        for number in group.numbers:
+            single = shown.protocol.supervised
+            words = answer_in_words(shown, row) if single and shown.logits is not None else f"{values[number]:.1f} %"
+            picture = None if shown.pixels is None else single_image(shown, row) if single else strip(shown, row)
+            found.append(Extreme(number, words, picture, episode_file(run.protocol, run.name, number)))
+            row += 1
+        yield Group(group.title, group.note, found)
 
 
 def strip(shown: ShownEpisodes, row: int) -> Figure:
@@ -109,33 +117,46 @@ def strip(shown: ShownEpisodes, row: int) -> Figure:
         return mask_strip(shown, row, f"Episode {number}: what was segmented and masked out, step by step")
     first = plan.first_query if plan.first_query < plan.steps else 0
     steps = [*range(first, min(plan.steps, first + _SHOWN))]
-    what = "queries" if first else "steps" if plan.steps > 1 else "its image"
     more = f", the first {len(steps)} of {plan.steps - first}" if len(steps) < plan.steps - first else ""
-    return image_grid(shown, row, steps, f"Episode {number}: {what} in order{more}", columns=20, listed=False)
+    caption = f"Episode {number}: {'queries' if first else 'steps'} in order{more}"
+    return image_grid(shown, row, steps, caption, columns=20, listed=False)
 
 
-def _confusions(run: RunFolder, on: Subject, places: Places) -> Iterator[Figure]:
+def _sample(run: RunFolder, on: Subject, places: Places) -> ShownEpisodes | None:
+    """Episodes with answers that stand for all, of a kind whose answers are counted; None for another."""
     protocol, record = on.protocol, run.record
     if record is None or not (protocol.stream or protocol.supervised or protocol.kind == "continual"):
-        return
+        return None
     per_episode = record.score_seconds / record.test_episodes
     most = _IMAGES if protocol.supervised else _MOST
     number = min(record.test_episodes, max(_FEWEST, min(most, int(_SECONDS / max(per_episode, 1e-6)))))
     # Test images may be sorted by class: they are taken evenly spaced.
     every = record.test_episodes // number if protocol.supervised else 1
-    shown = played_extremes(run, on, range(0, every * number, every), places).shown
-    if protocol.stream:
+    return _played(run, on, range(0, every * number, every), places).shown
+
+
+def _confusions(shown: ShownEpisodes, scored: int) -> Iterator[Figure]:
+    """What is taken for what in a sample of the episodes that were `scored`."""
+    number = len(shown.plan.episode)
+    if shown.protocol.stream:
         yield outcomes_figure(shown)
         return
-    counts, over = counted(shown), f"over the first {number} test episodes"
-    if protocol.supervised:
-        over = f"over {number} test images, evenly spaced" if every > 1 else f"over the first {number} test images"
+    counts = counted(shown)
+    if shown.protocol.supervised:
+        over = f"over {number} of the {scored} images that were scored, evenly spaced"
+        if number == scored:
+            over = f"over the {number} images that were scored"
+        unseen = int((counts.sum(1) == 0).sum())
+        over += f"; {unseen} of {len(counts)} classes are not among them" if unseen else ""
         yield confusion_figure(f"What is taken for what, {over}", "class", counts, shown.table.names)
     else:
         names = [f"subtask {place}" for place in range(len(counts))]
+        over = f"over the first {number} test episodes"
         yield confusion_figure(f"Queries of which subtask are taken for which, {over}", "subtask", counts, names)
 
 
-def _weighted(run: RunFolder) -> Weighted | None:
+def _played(run: RunFolder, on: Subject, numbers: Sequence[int], places: Places) -> Played:
+    """These test episodes of a finished run, with what its method answers."""
+    assert run.record is not None
     path = run.folder / WEIGHTS
-    return None if run.record is None else Weighted(run.record, path if path.is_file() else None)
+    return played(on, "test", EVALUATION_SEED, numbers, Weighted(run.record, path if path.is_file() else None), places)

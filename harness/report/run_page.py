@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,12 @@ def run_page(
     protocol: AnyProtocol | None,
     episodes: RunEpisodes = NO_EPISODES,
     live: bool = False,
+    links: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """HTML of a run of `protocol` (None if it is not at hand); a live page of a running one fetches itself again."""
+    """HTML of a run of `protocol` (None if it is not at hand); a live page of a running one fetches itself again.
+
+    `links` are other pages about it: their names, and their addresses from the index's folder.
+    """
     values = None if protocol is None else episode_scores(run, protocol)
     record = run.record
     return render(
@@ -46,16 +50,27 @@ def run_page(
         training=[*training_figures({"": run.log})],
         stages=[*_stages(run)],
         marks=[] if record is None else [explained(mark) for mark in record.marks],
-        metrics=[] if record is None else [(name, each.text(2)) for name, each in of_metrics(record.metrics).items()],
+        stand_in=protocol is not None and protocol.card.stand_in,
+        links=links,
+        metrics=[] if record is None else [*_metrics(record, protocol)],
         curves=[] if record is None else [*curve_figures([(record, run.scores, record.method)])],
         distribution=_distribution(protocol, values),
         episodes=episodes,
         by=protocol.ranking if protocol else "",
+        single=protocol is not None and protocol.supervised,
         cost=[] if record is None else [*_cost(record)],
         key="" if protocol is None else _key(protocol),
         setting=[(key, _setting(value)) for key, value in sorted(run.identity.items())],
         resume="" if run.status == "done" else resume_command(run),
     )
+
+
+def _metrics(record: Record, protocol: AnyProtocol | None) -> Iterator[tuple[str, str]]:
+    """Metrics with their intervals, the one that the board is ranked by first."""
+    found = of_metrics(record.metrics)
+    first = [protocol.ranking] if protocol is not None and protocol.ranking in found else []
+    for name in dict.fromkeys([*first, *found]):
+        yield name, found[name].text(2)
 
 
 def _state(run: RunFolder) -> str:
@@ -75,6 +90,8 @@ def _key(protocol: AnyProtocol) -> str:
         if protocol.masks
         else "Below each image is the answer: ✓ right, ✗ wrong."
     )
+    if protocol.supervised:
+        return "A frame is whole where the answer is right, and broken where it is wrong."
     if not protocol.shots:
         return found
     mean = f", over which {protocol.ranking} is the mean" if protocol.ranking_is_mean else ""

@@ -38,7 +38,7 @@ def pareto(points: Sequence[Point]) -> list[Point]:
 def scatter(caption: str, x_label: str, y_label: str, points: Sequence[Point]) -> Figure:
     """The points; those on the frontier are drawn as triangles, joined by a line, and named where there is room."""
     drawn = drawing(_WIDTH, _HEIGHT, caption)
-    right, bottom = _WIDTH - 14, _HEIGHT - 46
+    right, bottom = _WIDTH - 20, _HEIGHT - 46
     across = powers([each.cost for each in points], _LEFT, right)
     up = linear([each.score for each in points], bottom, _TOP, (0, 100))
     bottom_axis(drawn, across, _TOP, bottom, x_label)
@@ -49,7 +49,7 @@ def scatter(caption: str, x_label: str, y_label: str, points: Sequence[Point]) -
     for each in sorted(points, key=lambda point: point in best):  # none of the best is covered by another
         mark = shape(drawn, 2 if each in best else 0, across(each.cost), up(each.score), 4.5)
         tooltip(mark, f"{each.label}: {each.score:.1f}, {x_label} {each.cost:,.4g}")
-    _name(drawn, points, front, across, up, Box(_LEFT - 4, _TOP - 8, right + 10, bottom - 2))
+    _name(drawn, points, front, across, up, Box(_LEFT - 4, _TOP - 8, right + 16, bottom - 2))
     keys = [
         mark_key(2, "no other entry is cheaper and as good, or better at that cost"),
         mark_key(0, "other entries"),

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from harness.boards.places import STAND_IN_FOLDER
 from harness.report.all_boards import AllBoards, read_all
 from harness.report.board_page import board_page
-from harness.report.build import run_episode_page, run_line
+from harness.report.build import run_episode_page, run_line, run_links
 from harness.report.page import board_file, episode_file, protocol_file, run_file, table_file
 from harness.report.run_episodes import RunEpisodes, run_episodes
 from harness.report.run_log import RunFolder, find_runs, read_run
@@ -40,7 +40,7 @@ class Sources:
 def page_at(address: str, sources: Sources) -> str | None:
     """The page at an address, as it is now; None if there is none."""
     if address.startswith(("runs/", "episodes/")):
-        return next((page for run in _runs(sources) if (page := _page_of(run, address, sources.places))), None)
+        return next((page for run in _runs(sources) if (page := _page_of(run, address, sources))), None)
     boards = _boards(sources.boards, _state(sources.boards))
     if address in {"", "index.html"}:
         runs = sorted(_runs(sources), key=lambda run: run.at, reverse=True)
@@ -71,12 +71,14 @@ def _boards(folder: Path, state: object) -> AllBoards:
     return read_all(folder)
 
 
-def _page_of(run: RunFolder, address: str, places: Places) -> str | None:
+def _page_of(run: RunFolder, address: str, sources: Sources) -> str | None:
     """The page at an address if it is one of a run's."""
-    own = run_file(run.protocol, run.name)
+    own, places = run_file(run.protocol, run.name), sources.places
     if address == own:
+        boards = _boards(sources.boards, _state(sources.boards))
         on, episodes, _ = _episodes(run.folder, places, str(run.record and run.record.finished))
-        return run_page(run, on.protocol if on else None, episodes, live=True)
+        links = run_links(run, on, boards.views, boards.protocols)
+        return run_page(run, on.protocol if on else None, episodes, live=True, links=links)
     if address.startswith(own.replace("runs/", "episodes/", 1).removesuffix(".html")):
         _, _, found = _episodes(run.folder, places, str(run.record and run.record.finished))
         numbers = found.shown.plan.episode.tolist() if found else []

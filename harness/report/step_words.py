@@ -15,12 +15,23 @@ ROLES = ("target", "distractor")
 """What class numbers 0 and 1 are where answers are masks."""
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """The probabilities that answers [..., K] stand for; NaN where logits are no numbers."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        shares: np.ndarray = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+        return shares / shares.sum(-1, keepdims=True)
+
+
+def named_class(logits: np.ndarray) -> np.ndarray:
+    """The class number of the largest logit of answers [..., K]."""
+    found: np.ndarray = np.where(np.isnan(logits), -np.inf, logits).argmax(-1)
+    return found
+
+
 def confidence(logits: np.ndarray) -> tuple[int, float]:
     """The class of an answer's largest logit, and its probability under a softmax; NaN where that is no number."""
-    number = int(np.argmax(np.where(np.isnan(logits), -np.inf, logits)))
-    with np.errstate(invalid="ignore", over="ignore"):
-        shares = np.exp(logits.astype(np.float64) - np.max(logits))
-        return number, float(shares[number] / shares.sum())
+    number = int(named_class(logits))
+    return number, float(softmax(logits)[number])
 
 
 def short_answer(shown: ShownEpisodes, row: int, t: int) -> tuple[str, str]:

@@ -71,20 +71,20 @@ def _figure(filled: Filled) -> Figure | None:
 
 
 def _series(filled: Filled, numbered: Sequence[tuple[int, int]]) -> Iterator[Series]:
-    number = 0
+    number = 0  # a band of some points alone would say that the others are exact
     for row, cells in zip(filled.printed.table.rows, filled.cells, strict=True):
         label = ", ".join(row.labels)
         measured = [(x, cells[place].measured) for place, x in numbered]
         found = [(x, each.value, getattr(each, "interval", None) or 0.0) for x, each in measured if each is not None]
         if found:
             xs, ys, halves = ([*map(float, part)] for part in zip(*found, strict=True))
-            yield Series(f"{label}, measured", xs, ys, halves if any(halves) else (), number)
+            yield Series(f"{label}, measured", xs, ys, halves if all(halves) else (), number)
             number += 1
         printed = [(x, each) for x, each in ((x, cells[place].published) for place, x in numbered) if each is not None]
         if printed:
             halves = [each.spread or 0.0 for _, each in printed]
             ys = [each.value for _, each in printed]
             yield Series(
-                f"{label}, published", [float(x) for x, _ in printed], ys, halves if any(halves) else (), number
+                f"{label}, published", [float(x) for x, _ in printed], ys, halves if all(halves) else (), number
             )
             number += 1

@@ -18,7 +18,7 @@ from harness.report.svg import add, drawing, markup, tooltip
 
 _COLUMNS, _CELL, _IMAGE, _EDGE = 10, 86, 56, 18
 _CHIP, _LINE, _GAP = 18, 15, 18
-_LANE, _MOST_LANES = 6, 8
+_LANE, _MOST_LANES, _LETTERS = 6, 8, 9
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def timeline_figure(shown: ShownEpisodes, row: int, steps: Sequence[int], captio
         _cell(drawn, grid, shown, row, t)
     what = "mask (0: of the target, 1: empty)" if shown.protocol.masks else "label"
     words = f"{what}, given with its image" if pairs else f"{what}, revealed before the step that it stands above"
-    keys = [Key(_chip_key(), words)]
+    keys = [Key(_chip_key(int(plan.target[row, steps[0]])), words)]
     if grid.answers:
         keys.append(Key(_frame_key("right"), "answered right (class and confidence: the softmax of its logits)"))
         keys.append(Key(_frame_key("wrong"), "answered wrong"))
@@ -134,7 +134,8 @@ def _cell(parent: Element, grid: _Grid, shown: ShownEpisodes, row: int, t: int) 
     add(group, "text", ROLES[target] if masks else f"class {target}", x=x, y=below)
     add(group, "text", f"{plan.shot[row, t]}-shot{star(shown, row, t)}", x=x, y=below + _LINE, class_="tick")
     if grid.answers:
-        add(group, "text", words, x=x, y=below + 2 * _LINE, class_=f"answer {style}")
+        size = " small" if len(words) > _LETTERS else ""
+        add(group, "text", words, x=x, y=below + 2 * _LINE, class_=f"answer {style}{size}")
 
 
 def _chip(parent: Element, x: float, y: float, target: int) -> None:
@@ -142,9 +143,9 @@ def _chip(parent: Element, x: float, y: float, target: int) -> None:
     add(parent, "text", str(target), x=x + 14, y=y + 12, class_="in-chip", text_anchor="middle")
 
 
-def _chip_key() -> Markup:
+def _chip_key(target: int) -> Markup:
     drawn = swatch(28, 16)
-    _chip(drawn, 0, 0, 3)
+    _chip(drawn, 0, 0, target)
     return markup(drawn)
 
 

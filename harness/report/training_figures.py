@@ -29,7 +29,7 @@ def training_figures(logs: Mapping[str, Sequence[Logged]]) -> Iterator[Figure]:
     ]
     if rates:
         yield lines("Throughput, validation included", "training episodes", "episodes a second", rates, stages=shaded,
-                    height=240)  # fmt: skip
+                    from_zero=True, height=240)  # fmt: skip
 
 
 def _series(

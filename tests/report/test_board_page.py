@@ -69,7 +69,8 @@ def test_a_board_shows_entries_seeds_intervals_costs_and_commands(tmp_path: Path
     for part in ("70.0 ± 0.5", "label delay told", "must infer it", "10 of 1000 test episodes", "std over 3 runs",
                  "accuracy against parameters", "harness run tiny_online --method opn", "91.2 ± 1.1"):  # fmt: skip
         assert part in text, part
-    assert found.count('class="seed"') == 2 * 3 * 2, "two seeds in the plots of three metrics, for two widths"
+    in_plots, in_keys = 2 * 3 * 2, 3 * 3
+    assert found.count('class="seed"') == in_plots + in_keys, "two seeds in plots of three metrics, for two widths"
 
 
 def test_every_row_has_its_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,6 +110,10 @@ def test_entries_of_a_method_are_named_by_what_only_they_have() -> None:
     assert [*entry_names(entries[:1]).values()] == ["opn"]
     with_budget = [Entry((record(run=f"r-{n}", budget=each),), 0, ()) for n, each in enumerate(("smoke", "quick"))]
     assert [*entry_names(with_budget).values()] == ["opn, smoke", "opn, quick"]
+    trained = [Entry((record(run=f"r-{n}", train_episodes=100 * n),), 0, ()) for n in (1, 20)]
+    assert [*entry_names(trained).values()] == ["opn, 100 episodes", "opn, 2,000 episodes"]
+    alike = [Entry((record(run=f"opn-quick-s0-{n}"),), 0, ()) for n in ("a123456", "b123456")]
+    assert [*entry_names(alike).values()] == ["opn, a12345", "opn, b12345"]
 
 
 def test_paired_differences_are_of_the_same_episodes(tmp_path: Path) -> None:
@@ -116,6 +121,7 @@ def test_paired_differences_are_of_the_same_episodes(tmp_path: Path) -> None:
         tmp_path, [with_scores(tmp_path, 0.9, run="a"), with_scores(tmp_path, 0.5, run="b", method="count", options={})]
     )
     check_page(found)
+    assert "Without such scores: bare." in page(tmp_path, [record(10.0, run="c", method="bare", options={})])
     assert re.search(r'class="better" title="opn less count: the interval excludes zero">\+[34]\d\.\d ± \d', found)
     assert re.search(r'class="worse" title="count less opn: the interval excludes zero">-[34]\d\.\d', found)
 

@@ -67,9 +67,36 @@ def quiet_page(browser: Any, width: int, colours: str = "light") -> Iterator[Any
     assert not [url for url in requests if not url.startswith(("file:", "data:"))]
 
 
+UNREADABLE = """() => {
+    const closed = [...document.querySelectorAll("details:not([open])")], found = [];
+    closed.forEach(each => { each.open = true; });
+    for (const picture of document.querySelectorAll("svg")) {
+        const room = picture.getBoundingClientRect();
+        if (!room.width) continue;
+        const size = room.width / picture.viewBox.baseVal.width, last = [];
+        for (const text of picture.querySelectorAll("text")) {
+            const box = text.getBoundingClientRect(), words = text.textContent;
+            const cut = Math.max(room.left - box.left, box.right - room.right, room.top - box.top,
+                                 box.bottom - room.bottom) / size;
+            if (cut > 2) found.push(`cut off by ${cut.toFixed(1)}: ${words}`);
+            for (const [other, said] of last) {
+                const across = Math.min(box.right, other.right) - Math.max(box.left, other.left);
+                const down = Math.min(box.bottom, other.bottom) - Math.max(box.top, other.top);
+                if (across > 2 * size && down > 5 * size) found.push(`over each other: ${said} and ${words}`);
+            }
+            last.push([box, words]);
+        }
+    }
+    closed.forEach(each => { each.open = false; });
+    return found.slice(0, 5);
+}"""
+"""Words in pictures that are cut off, or that stand over each other."""
+
+
 def fits(page: Any, path: Path, width: int) -> None:
     page.goto(path.as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{path.name} is wider than the screen"
+    assert page.evaluate(UNREADABLE) == [], path.name
 
 
 def one_of_each(site: Path) -> list[Path]:

@@ -16,10 +16,12 @@ from harness.data.dataset import Dataset
 from harness.protocol.load import load_protocol
 from harness.protocol.models import AnyProtocol
 from harness.report import sources
+from harness.report.choice import by_confidence
 from harness.report.confusion import counted, outcomes_figure
 from harness.report.episode_page import episode_page
 from harness.report.pixels import DISTRACTOR, TARGET, data_uri, painted
 from harness.report.shown_episodes import ShownEpisodes, shown_episodes
+from harness.report.single_image import answer_in_words, answered_image
 from harness.report.step_words import confidence
 from harness.runs import resolve
 from harness.testing import tiny_dataset
@@ -102,6 +104,39 @@ def test_answers_are_right_or_wrong_with_their_confidence() -> None:
     assert shown.earned is not None
     assert shown.earned[7, 0] == 0
     assert shown.earned.sum() == 49
+
+
+def single(name: str = "cifar100_supervised") -> ShownEpisodes:
+    """Six images of a class each, three of them answered right; the method is surer of later ones."""
+    shown = shown_episodes(protocol_named(name), tiny(name), "test", 0, [*range(0, 36, 6)])
+    answers = np.zeros((1, 6, len(shown.table.names)))
+    for row, target in enumerate(shown.plan.target[:, 0].tolist()):
+        answers[0, row, (target + row % 2) % answers.shape[2]] = 1 + row
+    return replace(shown, method="mine", logits=answers)
+
+
+def test_of_single_images_those_are_shown_whose_answers_surprise() -> None:
+    shown = single()
+    wrong, right = by_confidence(shown)
+    assert wrong.numbers == [30, 18, 6], "the surest first"
+    assert right.numbers == [0, 12, 24], "the least sure first"
+    assert "Of the 6 images that were played again, 3 were answered right." in wrong.note
+    assert shown.logits is not None
+    assert [group.title for group in by_confidence(replace(shown, logits=np.full_like(shown.logits, np.nan)))] == []
+    names = [shown.class_name(5, int(shown.plan.target[5, 0]) + more) for more in (0, 1)]
+    assert re.fullmatch(f"{names[0]}, taken for {names[1]} with [0-9]+ %", answer_in_words(shown, 5))
+    assert re.fullmatch("class [0-9]+, with [0-9]+ %", answer_in_words(shown, 0))
+
+
+def test_a_single_image_stands_beside_its_likeliest_classes() -> None:
+    shown = single()
+    for row in (4, 5):
+        figure = answered_image(shown, row)
+        assert 5 <= len(figure.rows) <= 6
+        assert [cells[1].endswith(", its class") for cells in figure.rows].count(True) == 1
+        shares = [float(cells[2].removesuffix(" %")) for cells in figure.rows[:5]]
+        assert shares == sorted(shares, reverse=True)
+    assert answered_image(replace(shown, logits=None), 0).rows == []
 
 
 def test_a_confidence_that_is_no_number_is_left_out() -> None:

@@ -131,6 +131,12 @@ def test_an_axis_of_per_cent_does_not_blow_up_what_does_not_matter() -> None:
         assert max(ticks) <= 100
 
 
+def test_an_axis_of_rates_begins_at_zero() -> None:
+    found = lines("c", "episodes", "episodes a second", [Series("one", [0, 1], [90.0, 120.0])], from_zero=True)
+    ticks = [float(each) for each in re.findall(r'text-anchor="end">([\d.]+)<', found.picture)]
+    assert (min(ticks), max(ticks)) == (0, 120)
+
+
 def test_a_histogram_counts_every_episode() -> None:
     found = histogram("h", "accuracy, %", np.array([0.0, 20, 20, 100]))
     assert sum(int(row[1]) for row in found.rows) == 4

@@ -48,6 +48,7 @@ def test_each_seed_has_its_line() -> None:
     log = [Logged("all", episodes, episodes, 3.0 - episodes, None) for episodes in (1.0, 2.0, 4.0)]
     loss, throughput = training_figures({"seed 0": log, "seed 1": log[:2]})
     assert loss.head == ["training episodes", "loss, seed 0", "loss, seed 1"]
+    assert ">0</text>" in throughput.picture, "its axis begins at 0"
     assert throughput.head == ["training episodes", "episodes a second, seed 0"]
     assert [*training_figures({"": []})] == []
 

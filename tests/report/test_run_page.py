@@ -12,12 +12,14 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness import cli
 from harness.boards import store
 from harness.report import sources
-from harness.report.run_episodes import EXTREMES, run_episodes
+from harness.report.choice import EXTREMES, by_score
+from harness.report.run_episodes import run_episodes
 from harness.report.run_log import Logged, read_run, stages, throughput
 from harness.report.run_page import run_page
 from harness.report.server import HOST, Sources, answers_to, server
@@ -68,20 +70,24 @@ def test_a_finished_run_shows_scores_distribution_and_episodes(finished: Path) -
     page = page_of(finished)
     check_page(page)
     text = text_of(page)
-    for part in ("accuracy@shot=6", "partial test", "Single test episodes by their accuracy", f"--run {finished}",
+    for part in ("accuracy@shot=6", "partial test", "Single test episodes by their accuracy",
+                 "--run runs/cifarfs_delay5/count-",
                  "A star marks the shots that the protocol reports (6, 7, 8), over which accuracy is the mean",
                  "Accuracy by shot", "GFLOP per step", "Nothing was trained",
                  "fewer test episodes than the protocol has",
                  "How answers come out along the stream"):  # fmt: skip
         assert part in text, part
     assert page.count("<image ") == 2 * EXTREMES * 50
+    assert str(Path.cwd()) not in page, "a page is given to others, whose folders are others"
+    scores = re.search('id="scores".*?<tbody>(.*?)</tbody>', page, re.DOTALL)
+    assert scores is not None
+    assert scores[1].startswith('<tr><th scope="row">accuracy</th>'), "what the board is ranked by stands first"
 
 
 def test_the_command_of_an_episode_writes_its_page(finished: Path) -> None:
     commands = commands_of(page_of(finished))
-    assert len(commands) == 2 * EXTREMES + 1
-    for each in commands[:-1]:  # the last is that of this test's own process
-        check_command(each)
+    assert len(commands) == 2
+    check_command(commands[0])  # the other is that of this test's own process
     assert cli.main(shlex.split(commands[0])[1:]) == 0
     number = re.search("--episode ([0-9]+)", commands[0])[1]
     page = Path(f"episode-{number}.html").read_text()
@@ -90,6 +96,26 @@ def test_the_command_of_an_episode_writes_its_page(finished: Path) -> None:
     facts = re.findall("<dt>([^<]*)</dt><dd>([^<]*)</dd>", page)
     assert ("method", "count") in facts
     assert ("accuracy of this episode", score[1]) in facts
+
+
+def test_the_worst_and_best_episodes_of_ties_are_spread_evenly() -> None:
+    values = np.array([50.0, *[0.0] * 9, 10, *[100.0] * 5])
+    worst, best = by_score(values)
+    assert worst.numbers == [1, 4, 6, 9]
+    assert worst.note == "9 episodes earned 0.0 %; these 4 are chosen evenly from them."
+    assert best.numbers == [11, 12, 14, 15]
+    assert "5 episodes earned 100.0 %" in best.note
+    worst, best = by_score(np.array([3.0, 1, 2, *[5.0] * 6, 8, 9]))
+    assert worst.numbers == [1, 2, 0, 3]
+    assert worst.note == "6 episodes earned 5.0 %; this is one chosen evenly from them."
+    assert best.numbers == [10, 9, 4, 8], "none is shown twice"
+    (every,) = by_score(np.full(9, 20.0))
+    assert every.numbers == [0, 3, 5, 8]
+    assert "Every episode earned 20.0 %" in every.note
+    worst, best = by_score(np.arange(8.0))
+    assert (worst.numbers, best.numbers) == ([0, 1, 2, 3], [7, 6, 5, 4])
+    assert worst.note == best.note == ""
+    assert by_score(np.arange(7.0)) == []
 
 
 def test_an_unfinished_run_says_how_to_go_on(tmp_path: Path) -> None:
@@ -137,8 +163,10 @@ def test_what_a_folder_says_is_text(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.slow
-def test_runs_are_reported_by_their_folders(finished: Path) -> None:
+def test_runs_are_reported_by_their_folders(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
     assert cli.main(["report", str(finished), "--out", "site"]) == 0
+    assert capsys.readouterr().err == "", "nothing is said of boards, of which none is read"
     pages = [*Path("site").rglob("*.html")]
     assert len(pages) == 1 + 1 + 2 * EXTREMES
     for each in pages:
