@@ -7,6 +7,7 @@ HARNESS_SCREENSHOTS names, else among pytest's temporary files.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +20,10 @@ from PIL import Image, ImageFilter
 from harness.boards.lines import line_of
 from harness.boards.markdown import view_board
 from harness.report.board_page import board_page
-from harness.report.page import Pages
+from harness.report.page import Pages, run_file
+from harness.report.server import HOST, Sources, server
 from tests.helpers.boards import LOADED, record
+from tests.helpers.pages import write_run
 
 LAYOUTS = Path(__file__).parent / "layouts"
 """Small screenshots of what pages are to look like, for each width."""
@@ -222,6 +225,25 @@ def test_a_page_is_read_with_the_keyboard_alone(small_report: Path, browser: Any
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         assert page.evaluate("location.hash") == "#main"
+
+
+@pytest.mark.slow
+def test_a_page_that_fetches_itself_again_leaves_its_reader_where_he_is(tmp_path: Path, browser: Any) -> None:
+    folder = write_run(tmp_path / "runs" / "p" / "r")
+    with server(Sources(tmp_path, tmp_path / "runs")) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        page = browser.new_page()
+        page.goto(f"http://{HOST}:{served.server_port}/{run_file('opn', 'r')}")
+        page.get_by_text("Numbers of this figure").nth(1).click()
+        page.get_by_role("link", name="Setting").focus()
+        with (folder / "log.jsonl").open("a") as log:
+            log.write('\n{"stage": "opn the protocol", "episodes": 777, "seconds": 9, "loss": 1.0}\n')
+        page.get_by_text("777", exact=True).first.wait_for(state="attached")  # within five seconds
+        opened = "[...document.querySelectorAll('details')].map(each => each.open)"
+        assert page.evaluate(opened) == [False, True, False]
+        assert page.evaluate("document.activeElement.textContent") == "Setting"
+        page.close()
+        served.shutdown()
 
 
 @pytest.mark.slow

@@ -75,6 +75,18 @@
   const start = () => all("table.sortable").forEach(prepare);
   start();
 
+  // What the reader has opened stays open, and what the keyboard is at stays so.
+  const reached = "a[href],button,input,select,summary,[tabindex]";
+  const keyOf = (each) => [each.tagName, each.id, each.getAttribute("href"), each.getAttribute("aria-label"),
+    each.closest("figure")?.firstElementChild.textContent, each.tagName === "SUMMARY" && each.textContent].join("\n");
+  const replaced = (live, next) => {
+    const opened = new Set(all("details[open]>summary", live).map(keyOf));
+    const focused = live.contains(document.activeElement) && keyOf(document.activeElement);
+    live.replaceWith(next);
+    for (const each of all("summary", next)) each.parentElement.open = opened.has(keyOf(each));
+    if (focused) all(reached, next).find((each) => keyOf(each) === focused)?.focus({ preventScroll: true });
+  };
+
   // A page of a run that goes on is fetched again from where it came from, and nothing else is.
   const again = async () => {
     const live = document.querySelector("main[data-live]"), pause = document.getElementById("pause");
@@ -83,7 +95,7 @@
       try {
         const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
         const next = page.querySelector("main");
-        if (next) { live.replaceWith(next); start(); }
+        if (next) { replaced(live, next); start(); }
       } catch { /* the server has ended; the last state stays */ }
     }
     setTimeout(again, 5000);
