@@ -71,7 +71,7 @@ def _figures(shown: ShownEpisodes, row: int) -> Iterator[Figure]:
     before = [*range(min(first, STEPS))]
     more = f" (the first {STEPS} of {first} steps)" if first > STEPS else ""
     if shown.protocol.masks and shown.objects is not None:
-        what = "Images and masks" if shown.logits is None else "Images, truth and prediction"
+        what = "Images, and their truth" if shown.logits is None else "Images, their truth, and the prediction"
         yield mask_figure(shown, row, before, f"{what}{more}")
     elif before:
         pairs = plan.phase[0] == SUPPORT

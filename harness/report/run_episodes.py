@@ -119,7 +119,7 @@ def strip(shown: ShownEpisodes, row: int) -> Figure:
     steps = [*range(first, min(plan.steps, first + _SHOWN))]
     more = f", the first {len(steps)} of {plan.steps - first}" if len(steps) < plan.steps - first else ""
     caption = f"Episode {number}: {'queries' if first else 'steps'} in order{more}"
-    return image_grid(shown, row, steps, caption, columns=20, listed=False)
+    return image_grid(shown, row, steps, caption, listed=False)
 
 
 def _sample(run: RunFolder, on: Subject, places: Places) -> ShownEpisodes | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -37,6 +37,16 @@ def drawing(width: float, height: float, label: str) -> Element:
         },
     )
     return found
+
+
+def flowing(drawn: Sequence[Element], label: str) -> Markup:
+    """Small pictures in order, in lines as long as the page is wide, as one with a name for those who cannot see it."""
+    box = Element("div", {"class": "flow", "role": "img", "aria-label": in_line(label)})
+    for each in drawn:
+        del each.attrib["role"], each.attrib["aria-label"]
+        each.set("aria-hidden", "true")
+        box.append(each)
+    return Markup(tostring(box, encoding="unicode"))
 
 
 def markup(drawn: Element) -> Markup:

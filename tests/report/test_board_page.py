@@ -21,7 +21,10 @@ from harness.records.record import Record
 from harness.report.board_page import board_page
 from harness.report.entry_names import entry_names
 from harness.report.page import Pages, file_name
+from harness.report.table_page import table_page
 from harness.runs.folder import write_scores
+from harness.tables.cells import fill
+from harness.tables.definition import find_table
 from harness.util.tensor_files import sha256_of
 from tests.helpers.boards import LOADED, PROTOCOL_TEXT, record
 from tests.helpers.pages import HOSTILE, check_command, check_page, commands_of, text_of
@@ -121,9 +124,17 @@ def test_paired_differences_are_of_the_same_episodes(tmp_path: Path) -> None:
         tmp_path, [with_scores(tmp_path, 0.9, run="a"), with_scores(tmp_path, 0.5, run="b", method="count", options={})]
     )
     check_page(found)
-    assert "Without such scores: bare." in page(tmp_path, [record(10.0, run="c", method="bare", options={})])
+    assert "Without such scores: bare." in page(tmp_path, [record(10.0, run="c", method="bare", options={"width": 9})])
     assert re.search(r'class="better" title="opn less count: the interval excludes zero">\+[34]\d\.\d ± \d', found)
     assert re.search(r'class="worse" title="count less opn: the interval excludes zero">-[34]\d\.\d', found)
+
+
+def test_a_papers_figure_has_bands_where_all_its_points_have_intervals() -> None:
+    filled = fill(find_table("babu figure 4"), OWN)
+    having = [[getattr(cell.measured, "interval", None) for cell in cells if cell.measured] for cells in filled.cells]
+    assert any(any(row) and not all(row) for row in having), "a mean of some has no interval here"
+    assert 'class="band' not in table_page(filled, [])
+    check_page(table_page(filled, []))
 
 
 def test_a_run_page_is_led_to_where_the_report_has_it(tmp_path: Path) -> None:
