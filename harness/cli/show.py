@@ -80,13 +80,17 @@ def _page(args: argparse.Namespace) -> int:
     from harness.protocol.load import load_protocol
     from harness.report.episode_page import episode_page
     from harness.report.page import write
+    from harness.report.run_log import is_run
     from harness.report.sources import Places, played, subject, weighted
 
     places = Places(args.data_root, args.cache, args.method)
     on = subject(load_protocol(args.name), args.data == "stand-in", places)
     run = None
     if args.run is not None:
-        run = weighted(args.run, on, boards_to_read(args, on.protocol.card.stand_in, on.loaded.name))
+        found_in = BOARDS  # not read where a folder is named
+        if not is_run(Path(args.run)):
+            found_in = boards_to_read(args, on.protocol.card.stand_in, on.loaded.name)
+        run = weighted(args.run, on, found_in)
     found = played(on, args.split, args.seed, [args.episode], run, places)
     write(args.html, episode_page(found.shown, on.loaded.name, note=found.note))
     if args.json:

@@ -86,7 +86,7 @@ def test_every_kind_with_and_without_answers_and_data(name: str) -> None:
 def test_labels_arrive_where_the_protocol_reveals_them() -> None:
     shown = shown_episodes(protocol_named("cifarfs_delay5"), None, "test", 0, [0])
     page = episode_page(shown, "cifarfs_delay5")
-    assert page.count('class="tip"') == 45, "the labels of the last five steps are never revealed"
+    assert page.count('class="tip"') == 2 * 45, "the labels of the last five steps are never revealed; two widths"
     text = text_of(page)
     for t in (5, 49):
         target = shown.plan.target[0, t - 5]
@@ -97,8 +97,9 @@ def test_labels_arrive_where_the_protocol_reveals_them() -> None:
 def test_answers_are_right_or_wrong_with_their_confidence() -> None:
     shown = answering(shown_episodes(protocol_named("cifarfs_delay5"), tiny("cifarfs_delay5"), "test", 0, [0]), 7)
     page = episode_page(shown, "cifarfs_delay5")
-    assert page.count("frame right") == 49 + 1, "one in the key"
-    assert page.count("frame wrong") == 1 + 1
+    assert page.count("frame right") == 2 * 49 + 1, "one in the key; two widths"
+    assert page.count("frame wrong") == 2 * 1 + 1
+    assert page.count("<image ") == page.count("<use ") == 50, "an image's bytes stand on the page once"
     share = np.exp(3) / (np.exp(3) + 4)
     assert f"· {share:.0%}" in text_of(page)
     assert shown.earned is not None
@@ -215,7 +216,9 @@ def run_of(method: str) -> Path:
 
 def test_show_writes_a_page_with_what_a_run_answered(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = run_of("nearest_pixel")
+    capsys.readouterr()
     assert cli.main(["show", "cifarfs_delay5", "--episode", "2", "--html", "e.html", "--run", str(folder)]) == 0
+    assert capsys.readouterr().err == "", "nothing is said of boards, of which none is read"
     text = text_of(Path("e.html").read_text())
     assert "nearest_pixel" in text
     assert "frame right" in text
