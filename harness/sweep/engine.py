@@ -40,8 +40,12 @@ class Task:
 
 
 def environment(resources: Resources) -> dict[str, str]:
-    """The environment of a run's process."""
-    return {**os.environ, "OMP_NUM_THREADS": str(resources.cores), "PYTHONUNBUFFERED": "1"}
+    """The environment of a run's process.
+
+    Its log has lines of any length, whatever the width of the terminal: of an error, the last one is shown.
+    """
+    own = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    return {**own, "OMP_NUM_THREADS": str(resources.cores), "PYTHONUNBUFFERED": "1"}
 
 
 def say(log: Path, engine: str, why: str) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from harness.sweep import slurm_engine
+from harness.sweep.definition import Resources
+from harness.sweep.engine import environment
 from harness.sweep.engines import Choice
 from harness.sweep.slurm_engine import slurm_options, start_slurm
 from harness.util.errors import HarnessError, UserError
@@ -149,3 +151,11 @@ def test_without_slurm_or_its_controller_it_is_said(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"there is no Slurm here \(sbatch is not on PATH\)"):
         start_slurm({}, None, tmp_path)
+
+
+def test_the_width_of_a_terminal_wraps_no_error_in_the_log_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("HARNESS_DATA", "here")
+    found = environment(Resources(cores=3))
+    assert "COLUMNS" not in found
+    assert (found["HARNESS_DATA"], found["OMP_NUM_THREADS"]) == ("here", "3")
