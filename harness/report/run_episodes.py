@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.evaluation.evaluate import EVALUATION_SEED
 from harness.evaluation.score import each
 from harness.protocol.models import AnyProtocol
 from harness.report.choice import Chosen, by_confidence, by_score
@@ -157,6 +156,8 @@ def _confusions(shown: ShownEpisodes, scored: int) -> Iterator[Figure]:
 
 def _played(run: RunFolder, on: Subject, numbers: Sequence[int], places: Places) -> Played:
     """These test episodes of a finished run, with what its method answers."""
+    from harness.evaluation.evaluate import EVALUATION_SEED  # with torch, which pages of boards do without
+
     assert run.record is not None
     path = run.folder / WEIGHTS
     return played(on, "test", EVALUATION_SEED, numbers, Weighted(run.record, path if path.is_file() else None), places)

@@ -255,6 +255,14 @@ def test_nothing_is_cut_off_in_print(small_report: Path, browser: Any) -> None:
         for path in one_of_each(small_report):
             fits(page, path, 720)
             assert not page.evaluate(hidden), path.name
+    with quiet_page(browser, 720, "dark") as page:
+        page.goto((small_report / "index.html").as_uri())
+        colours = "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+        for words in ("Light colours", "Dark colours"):
+            page.emulate_media(media="screen", color_scheme="dark")
+            page.get_by_role("button", name=words).click()
+            page.emulate_media(media="print")
+            assert page.evaluate(colours) == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"], "paper is white, ink is black"
 
 
 @pytest.mark.slow
