@@ -10,7 +10,8 @@ import dataclasses
 import signal
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,13 +87,19 @@ def run_on_node(order: Order, desk: Any) -> int:
     """The task of Ray: does a run, and returns its exit code."""
     import ray
 
-    ray.get(desk.begin.remote(order.number))
+    # While the main thread of a task waits for an answer, Ray lends its cores to another task, and two would run.
+    with ThreadPoolExecutor(1) as asking:
+        return _run(order, desk, lambda reference: asking.submit(ray.get, reference).result())
+
+
+def _run(order: Order, desk: Any, get: Callable[[Any], Any]) -> int:
+    get(desk.begin.remote(order.number))
     heeded, stopping = 0.0, False
 
     def stop_signal() -> int | None:
         nonlocal heeded, stopping
         if time.monotonic() - heeded >= _HEED:
-            heeded, stopping = time.monotonic(), ray.get(desk.shall_stop.remote(order.number))
+            heeded, stopping = time.monotonic(), get(desk.shall_stop.remote(order.number))
         return signal.SIGINT if stopping else None
 
     try:
@@ -101,19 +108,17 @@ def run_on_node(order: Order, desk: Any) -> int:
         if order.shared.is_here():
             return run_here(order.task, order.gpu, order.place, stop_signal)
         with tempfile.TemporaryDirectory(prefix="harness-") as place:
-            return _run_apart(order, desk, Path(place), stop_signal)
+            return _run_apart(order, desk, Path(place), stop_signal, get)
     except KeyboardInterrupt:  # cancelled just as it began
         return STOPPED
 
 
-def _run_apart(order: Order, desk: Any, place: Path, stop_signal: Any) -> int:
+def _run_apart(order: Order, desk: Any, place: Path, stop_signal: Any, get: Callable[[Any], Any]) -> int:
     """Does a run in a folder of the node's own, and sends back what it makes."""
-    import ray
-
     there = order.task.folder
     task = moved(order.task, place)
     write_files(place, order.files)
-    write_files(task.folder, ray.get(desk.files_of.remote(there)))
+    write_files(task.folder, get(desk.files_of.remote(there)))
     task.log.touch()
     sent_bytes, sent_at, saved_at = 0, time.monotonic(), _saved_at(task.folder)
 
@@ -122,7 +127,7 @@ def _run_apart(order: Order, desk: Any, place: Path, stop_signal: Any) -> int:
         sent_at, saved_at = time.monotonic(), _saved_at(task.folder)
         said = task.log.read_bytes()[sent_bytes:]
         sent_bytes += len(said)
-        ray.get(desk.take.remote(there, read_files(task.folder), order.task.log, said))
+        get(desk.take.remote(there, read_files(task.folder), order.task.log, said))
 
     def meanwhile() -> None:
         if time.monotonic() - sent_at >= _SEND and _saved_at(task.folder) != saved_at:
