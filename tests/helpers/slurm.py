@@ -20,7 +20,7 @@ SlurmUser={user}
 SlurmctldPort={controller}
 SlurmdPort={node}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=20
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -38,7 +38,7 @@ PreemptMode=REQUEUE
 ReturnToService=2
 MailProg=/bin/true
 NodeName=node1 NodeHostname=localhost NodeAddr=127.0.0.1 CPUs={cores} RealMemory=500
-PartitionName=usual Nodes=node1 Default=YES MaxTime=60 PriorityTier=1 State=UP
+PartitionName=short Nodes=node1 Default=YES MaxTime=60 PriorityTier=1 State=UP
 PartitionName=urgent Nodes=node1 MaxTime=60 PriorityTier=2 State=UP
 """
 
@@ -56,7 +56,7 @@ def why_not() -> str:
 def slurm(folder: Path) -> Iterator[dict[str, str]]:
     """The variables of the environment by which Slurm's commands find a cluster of two cores; it ends with the block.
 
-    Partition `urgent` preempts `usual`.
+    Partition `urgent` preempts `short`.
     """
     for name in ("state", "spool"):
         (folder / name).mkdir()

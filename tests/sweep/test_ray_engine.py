@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from harness.sweep.definition import Resources
-from harness.sweep.engine import Task
+from harness.sweep.engine import State, Task
 from harness.sweep.places import Places
-from harness.sweep.ray_engine import named_files, within
+from harness.sweep.ray_engine import RayJob, named_files, within
 from harness.sweep.ray_node import Desk, moved, read_files, write_files
 from tests.helpers import sweeps
+from tests.helpers.interrupted_sweeps import interrupted
 
+RUNS = {"cl_lstm-smoke-s0", "cl_lstm-smoke-s1"}
 NODES = [{"CPU": 4.0, "memory": 8e9}, {"CPU": 2.0, "memory": 4e9, "GPU": 1.0}]
 
 
@@ -85,13 +88,63 @@ def test_a_node_with_files_of_its_own_works_in_its_own_folder(tmp_path: Path, ou
     assert own.places.words == [*words, "--data-root", "/data/sets"]
 
 
+class NodeDied(Exception):
+    pass
+
+
+class WorkerCrashed(Exception):
+    pass
+
+
+class Remote:
+    """What a call of the desk gives."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def remote(self, *_: Any) -> Any:
+        return self.value
+
+
+@pytest.mark.parametrize(
+    ("error", "begun", "states"),
+    [
+        (NodeDied("its node is dead"), set(), ["queued", 0]),  # was in the queue of the node
+        (NodeDied("its node is dead"), {7}, [-9, -9]),
+        (WorkerCrashed("it died unexpectedly"), set(), [-9, -9]),  # would do so for ever
+    ],
+)
+def test_a_run_that_is_lost_before_it_began_was_not_tried(
+    error: Exception, begun: set[int], states: list[State], tmp_path: Path
+) -> None:
+    class OtherError(Exception):
+        pass
+
+    others = dict.fromkeys(("TaskCancelledError", "ObjectLostError", "OutOfMemoryError", "RayError"), OtherError)
+    errors = SimpleNamespace(NodeDiedError=NodeDied, WorkerCrashedError=WorkerCrashed, **others)
+
+    def get(reference: Any) -> Any:
+        if isinstance(reference, Exception):
+            raise reference
+        return reference
+
+    ray = SimpleNamespace(wait=lambda references, timeout: (references, []), get=get, exceptions=errors)
+    desk = SimpleNamespace(all_begun=Remote(begun))
+    job = RayJob(ray, desk, 7, lambda: 0, error, tmp_path / "log.txt", 1)
+    assert [job.poll(), job.poll()] == states
+
+
 @pytest.fixture(scope="module")
 def head() -> Iterator[Any]:
     """A cluster whose head node runs nothing; tests add nodes."""
     pytest.importorskip("ray", reason="Ray is not installed (the extra ray)")
     from ray.cluster_utils import Cluster
 
-    variables = {"RAY_worker_niceness": "0", "PYTHONPATH": sweeps.environment()["PYTHONPATH"]}
+    variables = {
+        "RAY_worker_niceness": "0",
+        "RAY_health_check_period_ms": "500",  # that a node is dead is known after five of these
+        "PYTHONPATH": sweeps.environment()["PYTHONPATH"],
+    }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
@@ -100,42 +153,46 @@ def head() -> Iterator[Any]:
         cluster.shutdown()
 
 
-def run_process(place: Path) -> int | None:
-    """The process of a training that has saved a checkpoint."""
-    if not any(place.glob("runs/late/cl_lstm-*/checkpoint.safetensors")):
-        return None
-    for status in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = status.read_bytes().decode(errors="replace").split("\0")
-            if "cl_lstm" in words and "--no-board" in words and (status.parent / "cwd").readlink() == place.resolve():
-                return int(status.parent.name)
-        except OSError:
-            continue
-    return None
+def at_work(place: Path, runs: Set[str]) -> tuple[str, int] | None:
+    """One of these runs that is trained, with its process."""
+    return next(((run, process) for run in sorted(runs) if (process := sweeps.process_of(place, run))), None)
 
 
-def parent_of(process: int) -> int:
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+@contextmanager
+def node_of(head: Any, cores: int) -> Iterator[Any]:
+    """A node of a cluster, for as long as a test needs it."""
+    node = head.add_node(num_cpus=cores)
+    try:
+        yield node
+    finally:
+        head.remove_node(node)
 
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_killed_worker_costs_its_run_a_second_try_and_no_number(
+def test_killed_workers_nodes_and_drivers_cost_second_tries_and_no_number(
     head: Any, tmp_path: Path, sweep_cache: Path, local_sweep: Callable[[], Path]
 ) -> None:
-    place = sweeps.written(tmp_path)
-    node = head.add_node(num_cpus=2)
-    try:
-        sweep = sweeps.started(place, sweep_cache, "--engine", "ray", "--address", head.address)
-        os.kill(parent_of(sweeps.until(lambda: run_process(place))), signal.SIGKILL)
-        said, _ = sweep.communicate(timeout=900)
-    finally:
-        head.remove_node(node)
-    assert sweep.returncode == 0, said
-    assert said.count("failed (killed by signal 9)") == 1, said
-    assert said.count("(once more)") == 1, said
-    assert sweeps.rows(place) == sweeps.rows(local_sweep())
-    assert sweeps.scores(place) == sweeps.scores(local_sweep())
+    place = sweeps.written(tmp_path, sweeps.TWO)
+    words = ["--engine", "ray", "--address", head.address]
+    with node_of(head, 1) as node, ExitStack() as later:
+        sweep = sweeps.started(place, sweep_cache, *words)
+        first, process = sweeps.until(lambda: at_work(place, RUNS))  # Ray begins them in any order
+        sweeps.kill(sweeps.parent_of(process))
+        (second,) = RUNS - {first}
+        _, process = sweeps.until(lambda: at_work(place, {second}))
+        assert sweeps.process_of(place, first) is None  # a node of one core does one run at a time
+        worker = sweeps.parent_of(process)
+        sweeps.kill(node.all_processes["raylet"][0].process.pid)
+        sweeps.kill(worker)
+        later.enter_context(node_of(head, 2))
+        sweeps.until(lambda: sweeps.tries(place, second) == 2)
+        sweeps.until(lambda: at_work(place, RUNS))
+        sweeps.kill(sweep.pid)
+        said, _ = sweep.communicate()
+        sweeps.swept(place, sweep_cache, *words)
+    assert said.count("failed (killed by signal 9)") == 2, said
+    assert sweeps.same(place, local_sweep()) == 2
 
 
 @pytest.mark.slow
@@ -145,7 +202,7 @@ def test_run_folders_come_back_from_a_node_that_does_not_share_them(
 ) -> None:
     if shutil.which("unshare") is None or os.geteuid() != 0:
         pytest.skip("a node with a file system of its own needs root and unshare")
-    place = sweeps.written(tmp_path)
+    place = sweeps.written(tmp_path, sweeps.ONE)
     sweep = sweeps.started(place, sweep_cache, "--engine", "ray", "--address", head.address)
     sweeps.until((place / "runs/sweeps/grid/.shared").is_file)  # the driver has joined, by the head node
     # What the driver works in is an empty folder for this node.
@@ -162,5 +219,16 @@ def test_run_folders_come_back_from_a_node_that_does_not_share_them(
         node.terminate()
         node.wait(timeout=60)
     assert sweep.returncode == 0, said
-    assert sweeps.rows(place) == sweeps.rows(local_sweep())
-    assert sweeps.scores(place) == sweeps.scores(local_sweep())
+    sweeps.same(place, local_sweep())
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_sweep_that_is_interrupted_at_random_comes_to_the_same(
+    head: Any, tmp_path: Path, sweep_cache: Path, local_sweep: Callable[[], Path]
+) -> None:
+    place = sweeps.written(tmp_path, sweeps.ONE)
+    words = sweeps.command(sweep_cache, "--engine", "ray", "--address", head.address)
+    with node_of(head, 1):
+        assert interrupted(words, place, times=2, every=3, seed=1)
+    assert sweeps.same(place, local_sweep()) == 1

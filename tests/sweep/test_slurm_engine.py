@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.runs.status import CHECKPOINT
 from tests.helpers import sweeps
+from tests.helpers.interrupted_sweeps import interrupted
 from tests.helpers.slurm import slurm, why_not
+
+RUN, OTHER = "cl_lstm-smoke-s0", "cl_lstm-smoke-s1"
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
@@ -31,48 +34,57 @@ def call(cluster: dict[str, str], *words: str) -> str:
     return subprocess.run(words, env=cluster, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
-def training(place: Path) -> str | None:
-    """The job of a training that has saved a checkpoint."""
+def job_of(place: Path, run: str) -> str | None:
+    """The job of a run, such as "cl_lstm-smoke-s1", that has saved a checkpoint."""
     noted = place / "runs" / "sweeps" / "grid" / "slurm" / "jobs.json"
     jobs = json.loads(noted.read_text()) if noted.is_file() else {}
-    begun = (path.parent for path in place.glob("runs/late/cl_lstm-*/checkpoint.safetensors"))
-    return next((jobs[str(run.relative_to(place))] for run in begun if str(run.relative_to(place)) in jobs), None)
+    return next((job for at, job in jobs.items() if f"/{run}-" in at and (place / at / CHECKPOINT).is_file()), None)
 
 
-def test_jobs_that_are_preempted_or_lose_their_driver_end_in_the_same_rows(
+def test_a_job_that_is_preempted_and_loses_its_driver_ends_in_the_same_row(
     cluster: dict[str, str], tmp_path: Path, sweep_cache: Path, local_sweep: Callable[[], Path]
 ) -> None:
-    place = sweeps.written(tmp_path)
+    place = sweeps.written(tmp_path, sweeps.ONE)
     words = ["--engine", "slurm", "--slurm", "time=30"]
     sweep = sweeps.started(place, sweep_cache, *words, env=cluster)
-    job = sweeps.until(lambda: training(place))
-    call(cluster, "scancel", "--signal=TERM", job)  # what preemption sends
+    job = sweeps.until(lambda: job_of(place, RUN))
+    urgent = ["--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=true"]
+    call(cluster, "sbatch", *urgent)
     sweeps.until(lambda: "Restarts=1" in call(cluster, "scontrol", "show", "job", "-o", job))
-    call(cluster, "scontrol", "update", f"JobId={job}", "StartTime=now")  # else Slurm lets it wait for two minutes
-    os.kill(sweep.pid, signal.SIGKILL)
+    sweeps.kill(sweep.pid)
     sweep.communicate()
-    before = set(json.loads((place / "runs/sweeps/grid/slurm/jobs.json").read_text()).values())
-    sweeps.swept(place, sweep_cache, *words, env=cluster)  # takes the jobs over
-    assert {path.name.partition("_0_")[0] for path in (place / "runs/sweeps/grid/slurm").glob("*_result.pkl")} >= before
-    assert sweeps.rows(place) == sweeps.rows(local_sweep())
-    assert sweeps.scores(place) == sweeps.scores(local_sweep())
+    assert json.loads(next(place.glob(f"runs/late/{RUN}-*/run.json")).read_text())["status"] == "interrupted"
+    sweeps.swept(place, sweep_cache, *words, env=cluster)  # takes the job over
+    assert [path.name for path in (place / "runs/sweeps/grid/slurm").glob("*_result.pkl")] == [f"{job}_0_result.pkl"]
+    sweeps.same(place, local_sweep())
     assert not call(cluster, "squeue", "--noheader")
 
 
-def test_ctrl_c_lets_jobs_save_and_leaves_none_in_the_queue(
+def test_jobs_that_are_cancelled_killed_and_stopped_end_in_the_same_rows(
     cluster: dict[str, str], tmp_path: Path, sweep_cache: Path, local_sweep: Callable[[], Path]
 ) -> None:
     place = sweeps.written(tmp_path)
-    words = ["--engine", "slurm", "--jobs", "1", "--slurm", "partition=usual"]
+    words = ["--engine", "slurm", "--jobs", "2", "--slurm", "partition=short"]
     sweep = sweeps.started(place, sweep_cache, *words, env=cluster)
-    sweeps.until(lambda: training(place))
+    call(cluster, "scancel", sweeps.until(lambda: job_of(place, RUN)))
+    sweeps.kill(sweeps.parent_of(sweeps.until(lambda: sweeps.process_of(place, OTHER))))
+    sweeps.until(lambda: sweeps.tries(place, RUN) == sweeps.tries(place, OTHER) == 2)
     sweep.send_signal(signal.SIGINT)
     said, _ = sweep.communicate(timeout=600)
     assert sweep.returncode == 130, said
+    assert said.count("failed (") == 2, said
+    assert "is CANCELLED and has left no result" in said
     assert "go on with: harness sweep grid.yaml" in said
     assert not call(cluster, "squeue", "--noheader", "--states=PENDING,RUNNING")
-    states = [json.loads(path.read_text())["status"] for path in place.glob("runs/late/cl_lstm-*/run.json")]
-    assert set(states) <= {"interrupted", "done"}
     sweeps.swept(place, sweep_cache, *words, env=cluster)
-    assert sweeps.rows(place) == sweeps.rows(local_sweep())
-    assert sweeps.scores(place) == sweeps.scores(local_sweep())
+    assert len(sweeps.rows(place)) == 3
+    sweeps.same(place, local_sweep())
+
+
+def test_a_sweep_that_is_interrupted_at_random_comes_to_the_same(
+    cluster: dict[str, str], tmp_path: Path, sweep_cache: Path, local_sweep: Callable[[], Path]
+) -> None:
+    place = sweeps.written(tmp_path, sweeps.ONE)
+    words = sweeps.command(sweep_cache, "--engine", "slurm")
+    assert interrupted(words, place, times=2, every=3, seed=1, env=cluster)
+    assert sweeps.same(place, local_sweep()) == 1
