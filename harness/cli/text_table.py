@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
+from typing import TextIO
 
 from harness.util import shown_text
 from harness.util.text import as_written
@@ -73,12 +74,15 @@ def csv_table(rows: Rows) -> str:
     return shown_text.shown(out.getvalue())
 
 
-_COMMAND = re.compile(r"(?<=: )harness .*$|`[^`]+`|(?<!\w)'[^']+'(?!\w)")
-"""What is pasted from a text: commands after a colon, to the end of the line, and all that is quoted."""
+_COMMAND = re.compile(r"(?<=: )harness [^(]*(?<! )|`[^`]+`|(?<!\w)'[^']+'(?!\w)")
+"""What is pasted from a text: commands after a colon, to the end or to a bracket, and all that is quoted."""
 
 
-def wrap(text: str, width: int, indent: str = "") -> str:
-    """Paragraphs wrapped at words, commands left in one piece; continued lines begin with `indent`."""
+def wrap(text: str, width: int, indent: str = "", stream: TextIO | None = None) -> str:
+    """Paragraphs wrapped at words, commands left in one piece; continued lines begin with `indent`.
+
+    Characters are those that `stream` (standard output) has: others are written as several.
+    """
     width = max(20, width)
 
     def whole(match: re.Match[str]) -> str:
@@ -91,15 +95,16 @@ def wrap(text: str, width: int, indent: str = "") -> str:
         ).replace("\xa0", " ")
         if len(line) > width
         else line
-        for line in text.splitlines()
+        for line in as_written(text, stream or sys.stdout).splitlines()
     ]
     return "\n".join(lines)
 
 
-def message(text: str) -> str:
-    """A message of several words or lines as the terminal has room for it."""
+def message(text: str, stream: TextIO | None = None) -> str:
+    """A message of several words or lines as the terminal has room for it; it goes to `stream` (standard error)."""
     return "\n".join(
-        wrap(line, terminal_width(), " " * (len(line) - len(line.lstrip()) + 2)) for line in text.splitlines()
+        wrap(line, terminal_width(), " " * (len(line) - len(line.lstrip()) + 2), stream or sys.stderr)
+        for line in text.splitlines()
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -141,13 +142,12 @@ def _rows(name: str, loaded: Loaded, args: argparse.Namespace) -> Iterator[Row]:
 
 def _show(row: Row, args: argparse.Namespace) -> None:
     record = row.record
-    print(
-        message(f"{in_line(row.file)}:{row.line}  {in_line(f'{record.method}, seed {record.seed}, run {record.run}')}")
-    )
+    named = f"{record.method}, seed {record.seed}, run {record.run}"
+    print(message(f"{in_line(row.file)}:{row.line}  {in_line(named)}", sys.stdout))
     if row.verdict is None:
-        print(message(f"  {in_line(row.allows)}"))
+        print(message(f"  {in_line(row.allows)}", sys.stdout))
         return
-    print(message(f"  {row.verdict.outcome}: {in_line(row.verdict.said)}"), flush=True)
+    print(message(f"  {row.verdict.outcome}: {in_line(row.verdict.said)}", sys.stdout), flush=True)
     if row.repeatable:
         words = ["harness", "verify", row.board, "--row", str(row.line)]
         words += ["--data", "stand-in"] if args.data == "stand-in" else []

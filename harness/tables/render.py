@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Sequence
 from itertools import groupby
@@ -11,6 +12,7 @@ from harness.boards.columns import NOTHING
 from harness.tables.cells import Cell, ComputedValue, Filled, MeasuredValue, PublishedValue, account
 from harness.tables.definition import Column
 from harness.tables.reached import reached
+from harness.util.text import as_written
 
 READING = (
     "Measured: the mean with its 95 % interval over test episodes, '+ -' where the sides differ (and the number of "
@@ -43,7 +45,7 @@ class Notes:
 
 
 def as_text(filled: Filled, width: int) -> str:
-    """The table for a terminal of `width` characters.
+    """The table for a terminal of `width` characters, in the characters that standard output has.
 
     Where it is wider, the columns of each group become a block of their own. Numbered notes say what the measured
     entries were and what to know of the published numbers; what all published rows share is said once.
@@ -51,6 +53,10 @@ def as_text(filled: Filled, width: int) -> str:
     table = filled.printed.table
     notes, shared, counts = Notes(), _shared(filled), reached(filled)
     labels, pairs = _contents(filled, shared, notes)
+    labels = [[as_written(each, sys.stdout) for each in row] for row in labels]
+    pairs = [
+        [(as_written(first, sys.stdout), as_written(second, sys.stdout)) for first, second in row] for row in pairs
+    ]
     tops = [f"{column.group}\n{column.label}" if column.group else column.label for column in table.columns]
     if table.turned:
         heads, lines = [""], [[top.replace("\n", " ")] for top in tops]
@@ -73,7 +79,7 @@ def as_text(filled: Filled, width: int) -> str:
         *([f"Published numbers, by the end of the interval: {counts}."] if counts.published else []),
     ]
     head = f"{filled.printed.name}: {table.title}\n{filled.printed.paper.citation}"
-    words = [_wrapped(each, width) for each in (head, "\n".join(tail), str(notes)) if each]
+    words = [_wrapped(as_written(each, sys.stdout), width) for each in (head, "\n".join(tail), str(notes)) if each]
     return "\n\n".join([words[0], *blocks, *words[1:]]) + "\n"
 
 

@@ -175,3 +175,18 @@ def test_in_a_process_of_its_own(encoding: str, locale: str, home: Path) -> None
         assert done.returncode == code, text
         assert done.returncode in CODES
         assert "Traceback" not in text
+
+
+def test_what_is_written_as_several_characters_is_lined_up_and_wrapped_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = ["board", "cifarfs_delay5", "--boards", str(Path(__file__).parents[2] / "leaderboards")]
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in (board, ["table", "layer-distributed memory 1"]):
+        console = io.TextIOWrapper(io.BytesIO(), "ascii")
+        monkeypatch.setattr(sys, "stdout", console)
+        assert cli.main(words) == 0
+        console.flush()
+        lines = console.buffer.getvalue().decode("ascii").splitlines()
+        assert max(map(len, lines)) <= 80
+        assert any("+/-" in line for line in lines)
+    columns = {line.rindex("|") for line in lines if line.count(" | ") == 1 and not line.startswith("[")}
+    assert len(columns) == 1, "measured | published, below each other"

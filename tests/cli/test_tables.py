@@ -322,7 +322,7 @@ def test_messages_are_wrapped_at_words_and_commands_stay_in_one_piece(
     assert all(re.match(r"  \S", each) for each in others)
     command = "harness run p --method m --budget quick --time 4m --threads 1"
     more = "  and then `harness check m` or another 'name of it' say more"
-    text = f"the scores are not kept; run it again: {command}\n{more}"
+    text = f"the scores are not kept; run it again: {command} (in its own folder)\n{more}"
     lines = message(text).splitlines()
     assert "  " + command in lines, "it can be pasted"
     assert any("`harness check m`" in each for each in lines)
