@@ -92,3 +92,12 @@ def test_the_notebooks_run(path: Path, tmp_path: Path, cache: Path, monkeypatch:
     notebook = nbformat.read(path, as_version=4)
     assert not [cell for cell in notebook.cells if cell.cell_type == "code" and cell.outputs], "kept without outputs"
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [
+        output["data"]["text/plain"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        if "data" in output
+    ]
+    assert max(map(len, shown)) < 3000, "what a cell shows is short"
+    if path.stem == "boards_and_a_method":
+        assert any("'passed'" in text and "'failed'" not in text for text in shown), "the report is counted"

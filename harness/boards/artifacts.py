@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from harness.boards.places import is_shipped
 from harness.boards.store import LOG, Report
 from harness.evaluation.score import Scores
 from harness.records.record import BESIDE, HUB, KEPT, Record
@@ -55,7 +56,7 @@ def keep(record: Record, folder: Path, boards: Path, store: str | None = None, r
 
 
 def weights_of(record: Record, boards: Path) -> Path | None:
-    """The file of a row's weights, fetched if they are on the hub; None if they are kept nowhere.
+    """The file of a row's weights, fetched if they are on the hub; None if they are kept nowhere, or not installed.
 
     Raises UserError if the row says that they are kept and they are not there, or not as they were.
     """
@@ -63,7 +64,14 @@ def weights_of(record: Record, boards: Path) -> Path | None:
         return None
     if record.kept.startswith(HUB):
         return _whole(_download(record.kept.removeprefix(HUB), _name(record.checkpoint)), record.checkpoint)
-    return _whole(boards / BESIDE / _name(record.checkpoint), record.checkpoint)
+    return (
+        None if not_installed(boards, BESIDE) else _whole(boards / BESIDE / _name(record.checkpoint), record.checkpoint)
+    )
+
+
+def not_installed(boards: Path, folder: str) -> bool:
+    """Whether these boards came with an installed harness, which has rows without their weights and scores."""
+    return is_shipped(boards) and not (boards / folder).is_dir()
 
 
 def scores_of(record: Record, boards: Path) -> Scores | None:

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.boards.artifacts import SCORES_FOLDER, scores_of
+from harness.boards.artifacts import SCORES_FOLDER, not_installed, scores_of
 from harness.boards.entries import Entry
-from harness.boards.places import is_shipped
 from harness.boards.standings import Standings
 from harness.evaluation import intervals
 from harness.evaluation.score import Each, each
@@ -88,7 +87,7 @@ def differences(protocol: AnyProtocol, first: Entry, second: Entry, boards: Path
 
 def _values(protocol: AnyProtocol, record: Record, boards: Path) -> Each:
     scores = scores_of(record, boards)
-    if scores is None and is_shipped(boards) and not (boards / SCORES_FOLDER).is_dir():
+    if scores is None and not_installed(boards, SCORES_FOLDER):
         raise UserError(
             f"the scores of single episodes of run {record.run} do not come with an installed harness, only with a "
             f"checkout of the project: compare there, or run it again: {record.command}"

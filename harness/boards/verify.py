@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.boards.artifacts import scores_of, weights_of
+from harness.boards.artifacts import not_installed, scores_of, weights_of
 from harness.boards.claims import wrong_numbers
 from harness.boards.rescoring import Bench, inspected, rescored
 from harness.boards.store import LOG
@@ -95,7 +95,7 @@ def _verified(
     weights = weights_of(record, boards)
     if record.checkpoint is not None and weights is None:
         held = "" if claimed is None else "; its numbers are those of its kept scores"
-        return Verdict("not re-scored", allows(record) + held)
+        return Verdict("not re-scored", allows(record, boards) + held)
     wanted = min(episodes or record.test_episodes, record.test_episodes)
     if claimed is None and wanted < record.test_episodes:
         return Verdict(
@@ -185,10 +185,15 @@ def against_metrics(record: Record, protocol: AnyProtocol, found: Scores) -> Ver
     return Verdict("agrees", f"{by} {here:.2f} % over {episodes} episodes, {there:.2f} % there", episodes)
 
 
-def allows(record: Record) -> str:
-    """How a row can be checked, in words: from kept weights, without any, or by its command."""
+def allows(record: Record, boards: Path) -> str:
+    """How a row of these boards can be checked, in words: from kept weights, without any, or by its command."""
     if record.checkpoint is None:
         return "it has no weights: it is scored as it is"
+    if record.kept == BESIDE and not_installed(boards, BESIDE):
+        return (
+            "its weights do not come with an installed harness, only with a checkout of the project: verify it there, "
+            f"or make it again with: {record.command}"
+        )
     if record.kept:
         return f"from its weights, kept in {'the folder ' if record.kept == BESIDE else ''}{record.kept}"
     cut = " (time cut it short: another run of it ends elsewhere)" if "time=" in record.budget_cut else ""

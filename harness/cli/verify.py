@@ -137,7 +137,7 @@ def _rows(name: str, loaded: Loaded, args: argparse.Namespace) -> Iterator[Row]:
     for line, record in rows:
         verdict = None if bench is None else _verdict(record, bench, boards, args)
         repeatable = verdict is not None and record.checkpoint is not None and not record.kept and not args.run
-        yield Row(name, path.name, line, record, allows(record), verdict, repeatable)
+        yield Row(name, path.name, line, record, allows(record, boards), verdict, repeatable)
 
 
 def _show(row: Row, args: argparse.Namespace) -> None:

@@ -25,8 +25,8 @@ class Plot:
     figures: tuple[Figure, ...]
 
     def __repr__(self) -> str:
-        captions = "; ".join(each.caption for each in self.figures)
-        return f"plot of {self.title}: {captions or 'no figures'}. A notebook shows it, .save('plot.svg') writes it"
+        head = f"plot of {self.title}; a notebook shows it, .save('plot.svg') writes it"
+        return "\n  ".join([head, *(each.caption for each in self.figures)])
 
     def _repr_svg_(self) -> str:
         return tostring(_drawn(self), encoding="unicode")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.boards.artifacts import keep, scores_of, weights_of
+from harness.boards.verify import allows
 from harness.runs.folder import read_record
 from harness.util.errors import UserError
 from harness.util.tensor_files import sha256_of
@@ -29,6 +30,23 @@ def test_large_weights_are_kept_only_when_asked_to(
     assert keep(read_record(run), run, Path("boards"), "checkpoints").kept == "checkpoints"
     with pytest.raises(UserError, match="it can be 'checkpoints'"):
         keep(read_record(run), run, Path("boards"), "s3://bucket")
+
+
+def test_rows_of_an_installed_harness_say_where_their_weights_are(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.boards import places
+
+    record = keep(read_record(run), run, Path("boards"), "checkpoints")
+    assert "kept in the folder checkpoints" in allows(record, Path("boards"))
+    installed = Path("installed")
+    installed.mkdir()
+    with pytest.raises(UserError, match="is missing"):
+        weights_of(record, installed)
+    monkeypatch.setattr(places, "boards_dir", lambda: installed)
+    assert weights_of(record, installed) is None
+    assert "only with a checkout of the project" in allows(record, installed)
+    (installed / "checkpoints").mkdir()
+    with pytest.raises(UserError, match="is missing"):
+        weights_of(record, installed)
 
 
 def test_weights_on_the_hub_are_uploaded_once_fetched_and_checked(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
