@@ -111,6 +111,8 @@ def _in_folder(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback], b
                 )
         return finished or _watched(prepared, quiet, callbacks, body)
     finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # empty where the run was refused before its first note
         lock.release()
 
 

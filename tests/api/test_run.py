@@ -142,6 +142,12 @@ def test_what_cannot_be_is_said_before_anything_is_run(here: Path, change: dict[
     assert not Path("runs").exists()
 
 
+def test_a_run_that_is_refused_once_its_method_is_built_leaves_no_folder(here: Path) -> None:
+    with pytest.raises(h.HarnessError, match="channels=-3"):
+        h.run("late.yaml", "cl_lstm", options={"channels": -3}, data="stand-in", budget="smoke", quiet=True)
+    assert not [*Path("runs").glob("late/cl_lstm-*")], "a report of runs by a pattern would stumble over it"
+
+
 def test_a_class_of_a_notebook_is_known_by_the_source_of_its_cell(here: Path, cache: Path) -> None:
     import linecache
 
