@@ -66,7 +66,7 @@ def test_the_tutorial_runs_from_top_to_bottom(
             exec(compile(text, str(path), "exec"), {"__name__": f"tutorial_{path.stem}"})
     printed = capsys.readouterr().out
     assert "birds-noise" in printed
-    (difference,) = re.findall(r"^  accuracy  [\d.]+ - [\d.]+ = ([+-][\d.]+) ± [\d.]+$", printed, re.MULTILINE)
+    (difference,) = re.findall(r"^  accuracy +[\d.]+ - [\d.]+ = ([+-][\d.]+) ± [\d.]+$", printed, re.MULTILINE)
     assert "\nthe interval excludes zero: True\n" in printed
     assert float(difference) > 20, "the method should learn what the tutorial says"
 
