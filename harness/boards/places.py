@@ -23,9 +23,18 @@ def boards_to_write(given: Path | None, stand_in: bool) -> Path:
     return given or (LOCAL_BOARDS if stand_in else BOARDS)
 
 
+def boards_found(stand_in: bool, board: str | None = None) -> Path:
+    """The folder in which a board is looked for (None: all boards) if none is given: where runs write it, if it is
+    there, and else the project's, which come with the harness."""
+    for folder in (LOCAL_BOARDS, BOARDS) if stand_in else (BOARDS,):
+        own = folder / STAND_IN_FOLDER if stand_in else folder
+        if own.is_dir() if board is None else (own / f"{board}.jsonl").is_file():
+            return folder
+    return boards_dir() or BOARDS
+
+
 def boards_to_read(given: Path | None, stand_in: bool, board: str | None = None) -> Path:
-    """The folder in which a board is looked for (None: all boards): where runs write it, if it is there, and else the
-    project's, which come with the harness (this is logged once).
+    """The folder that is given, or else that of `boards_found`; that it is the project's own is logged once.
 
     Raises UserError where a folder is given that is not there.
     """
@@ -33,16 +42,10 @@ def boards_to_read(given: Path | None, stand_in: bool, board: str | None = None)
         if not given.is_dir():
             raise UserError(f"there is no folder of boards '{given}'")
         return given
-    for folder in (LOCAL_BOARDS, BOARDS) if stand_in else (BOARDS,):
-        own = folder / STAND_IN_FOLDER if stand_in else folder
-        if own.is_dir() if board is None else (own / f"{board}.jsonl").is_file():
-            return folder
-    shipped = boards_dir()
-    if shipped is None:
-        return BOARDS
-    if shipped != BOARDS.resolve():
-        _say_whose(shipped)
-    return shipped
+    found = boards_found(stand_in, board)
+    if is_shipped(found) and found != BOARDS.resolve():
+        _say_whose(found)
+    return found
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.boards.markdown import View
-from harness.boards.places import BOARDS, LOCAL_BOARDS, STAND_IN_FOLDER, is_shipped
+from harness.boards.places import boards_found
 from harness.protocol.load import Loaded
 from harness.report.run_log import RunFolder
 from harness.report.sources import Places, Subject
@@ -40,17 +40,9 @@ def verify_command(view: View, word: str, line: int, boards: Path) -> str:
     words = ["verify", word, "--row", str(line)]
     if view.stand_in:
         words += ["--data", "stand-in"]
-    if not _found_unnamed(view, boards):
+    if boards_found(view.stand_in, view.name).resolve() != boards.resolve():
         words += ["--boards", str(near(boards))]
     return _joined(words)
-
-
-def _found_unnamed(view: View, boards: Path) -> bool:
-    """Whether commands read this board from the folder `boards` if none is named. Unlike `boards_to_read`, which has
-    the rule, it tells nobody which boards are read."""
-    file = Path(STAND_IN_FOLDER if view.stand_in else ".", f"{view.name}.jsonl")
-    own = [folder for folder in ((LOCAL_BOARDS, BOARDS) if view.stand_in else (BOARDS,)) if (folder / file).is_file()]
-    return own[0].resolve() == boards.resolve() if own else is_shipped(boards.resolve())
 
 
 def lint_command(on: Subject, places: Places) -> str:
