@@ -198,8 +198,9 @@ def test_a_table_is_sorted_filtered_and_its_columns_chosen(own_report: tuple[Pat
         accuracy.press("Enter")
         assert page.evaluate(methods) == first[::-1]
         page.fill("#rows-filter", "opn")
-        assert page.evaluate(methods) == ["opn"]
-        assert page.text_content("#rows-status") == f"1 of {len(first)} shown"
+        found = [each for each in first if each == "opn"]
+        assert page.evaluate(methods) == found != []
+        assert page.text_content("#rows-status") == f"{len(found)} of {len(first)} shown"
         page.fill("#rows-filter", "")
         assert not page.get_by_role("columnheader", name="hardware").is_visible()
         page.get_by_text("Choose columns").click()
