@@ -37,7 +37,7 @@ def board_text(view: View, width: int) -> str:
         own = [entry for _, entry in view.standings.ranked]
         needed = ["rank", "method", by, "seeds", "marks"]
         text, left_out = text_table(ranked, width, needed, _TEXTS, partial(_apart, own, ranked))
-        parts += [text, wrap(in_line(legend(protocol, by)), width)]
+        parts += [text, wrap(in_line(legend(protocol, by, without=left_out)), width)]
     else:
         parts.append("Nothing measured yet.")
     if protocol.published and not view.stand_in:

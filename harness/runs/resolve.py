@@ -152,8 +152,9 @@ def prepare(
         "seed": request.seed,
         "init": init,
         "test_episodes": request.test_episodes or whole,
-        # Only where there are any, so that other runs keep the names of their folders.
+        # Only where there is something to say, so that other runs keep the names of their folders.
         **({"recipe_changes": dict(resolved.changes)} if resolved.changes else {}),
+        **({"method_version": method.cls.version} if method.cls.version > 1 else {}),
     }
     folder = _folder(request, loaded.name, method, identity)
     return Prepared(request, loaded, protocol, dataset, method, options, resolved, budget, identity, folder, device)

@@ -9,6 +9,7 @@ import pytest
 
 from harness.boards import markdown
 from harness.boards.columns import best_published
+from harness.boards.legend import COLUMNS as COLUMN_WORDS
 from harness.boards.legend import LEGEND
 from harness.boards.markdown import render_index, view_all, view_board
 from harness.boards.standings import standings
@@ -99,7 +100,8 @@ def test_a_board_has_the_columns_of_its_kind_and_says_how_to_read_them(tmp_path:
 def test_the_legend_of_a_balanced_stream_is_the_general_one_alone(tmp_path: Path) -> None:
     own = loaded("stream")
     append_record(record_of(own.protocol, "stream"), tmp_path)
-    assert rendered(own, tmp_path).endswith(f"{LEGEND.format(ranking='accuracy')}\n")
+    words = " ".join([LEGEND.format(ranking="accuracy"), *COLUMN_WORDS.values()])
+    assert rendered(own, tmp_path).endswith(f"{words}\n")
 
 
 @pytest.mark.parametrize("kind", TEXTS)

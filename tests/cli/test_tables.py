@@ -119,10 +119,14 @@ def test_a_board_at_80_columns_has_rank_method_score_seeds_and_marks_and_more_wi
         assert "Left out for lack of room: " in text
         assert "Not ranked: Not checked" in text
         assert "57.4" in text, "a published row"
+        words = " ".join(text.split())
+        assert ("Options are those" in words) == ("options" in heads[width])
+        assert ("State is what one" in words) == ("state bytes" in heads[width])
     assert heads[80][:5] == ["rank", "method", "accuracy", "seeds", "marks"]
     assert len(heads[140]) > len(heads[80])
     wide = printed(capsys, "board", BOARD, *boards, "--wide")
     assert "hardware" in next(line for line in wide.splitlines() if line.startswith("rank"))
+    assert "State is what one episode keeps in memory" in " ".join(wide.split())
 
 
 def test_a_board_as_markdown_csv_and_json(boards: list[str], capsys: pytest.CaptureFixture[str]) -> None:

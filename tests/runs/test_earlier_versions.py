@@ -112,3 +112,14 @@ def test_a_damaged_note_beside_it_is_no_obstacle() -> None:
     (other / "run.json").write_text("[]")
     assert cli.main([*WORDS, "--resume", "--no-board", "--quiet"]) == 0
     assert episodes_of(folder) == 8
+
+
+def test_a_version_that_computes_something_else_begins_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    (folder,) = folders()
+    Path("mine.py").write_text(LATER.replace("class Mine(OPN):\n", "class Mine(OPN):\n    version = 2\n"))
+    assert cli.main([*WORDS, "--resume"]) == 2
+    assert "method_version: there None, asked for 2" in capsys.readouterr().err
+    assert cli.main([*WORDS, "--no-board", "--quiet"]) == 0
+    (own,) = set(folders()) - {folder}
+    assert episodes_of(own) == 8
+    assert json.loads((own / "record.json").read_text())["method_version"] == 2
