@@ -5,8 +5,7 @@
 Each round is a fresh process that does, in order, what `harness run` does before its second update. The data set is
 prepared (decoded and checked) before the first round, as it is for every run but the first. Figures are medians over
 the rounds: seconds on the clock, and CPU seconds, which depend less on what else the machine does. `to torch` is the
-phase's CPU time over that of importing torch in the same process, which no program that uses torch can do without. The
-first update has torch import its compiler, as every optimiser of torch does.
+phase's CPU time over that of importing torch in the same process, which no program that uses torch can do without.
 """
 
 from __future__ import annotations

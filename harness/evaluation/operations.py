@@ -100,12 +100,30 @@ _FORMULAS: Mapping[Any, Formula] = {
 }
 
 
-class Operations(TorchDispatchMode):
-    """Counts, in `total`, the floating-point operations of whatever runs inside of it."""
+class TooMany(Exception):
+    """More was computed than `Operations` was to count."""
 
-    def __init__(self) -> None:
+
+class Operations(TorchDispatchMode):
+    """Counts, in `total`, the floating-point operations of whatever runs inside of it, and in `calls` its kernels.
+
+    Raises TooMany within, as soon as there are more than `most` operations or `most_calls` kernels.
+    """
+
+    def __init__(self, most: float = math.inf, most_calls: float = math.inf) -> None:
         super().__init__()
-        self.total = 0
+        self.total, self.calls = 0, 0
+        self.most, self.most_calls = most, most_calls
+
+    @property
+    def too_many(self) -> bool:
+        """Whether there were more than were to be counted."""
+        return self.total > self.most or self.calls > self.most_calls
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False, as nothing is compiled here: where it is true, torch imports its compiler to leave this class out."""
+        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -117,6 +135,9 @@ class Operations(TorchDispatchMode):
             if parts is not NotImplemented:
                 return parts
         output = func(*args, **kwargs or {})
+        self.calls += 1
         if formula is not None:
             self.total += formula(args, output)
+        if self.too_many:
+            raise TooMany
         return output

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from harness.protocol.models import AnyProtocol
 from harness.training.clipping import Clipping
 from harness.training.objective_of_stage import objective_of_stage
 from harness.training.objectives import Loss, Objective
+from harness.training.optimizer import RunningOptimizer, running_optimizer
 from harness.training.recipe import Optimizer, Stage, staged
 from harness.training.state import Progress, Training
 from harness.training.whole_batch import whole_batch_statistics
@@ -22,7 +22,7 @@ from harness.util import philox
 from harness.util.arithmetic import arithmetic
 from harness.util.device_copy import OnItsWay, to_host
 from harness.util.errors import RunError, UserError
-from harness.util.tensor_files import optimizer_tensors, restore_optimizer, with_prefix, without_prefix
+from harness.util.tensor_files import with_prefix, without_prefix
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class RunningStage:
     training: Training
     number: int
     objective: Objective
-    optimizer: torch.optim.Optimizer
+    optimizer: RunningOptimizer
     unread: deque[tuple[int, OnItsWay, int]] = field(default_factory=deque)
 
     @property
@@ -60,11 +60,8 @@ class RunningStage:
         RunError where a loss that is read is no number, UserError where the objective leaves nothing to train.
         """
         training, spec = self.training, self.spec
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(
-                spec, spec.optimizer or training.budget.optimizer, progress.stage_episodes, self.batch
-            )
-        self.optimizer.zero_grad(set_to_none=True)
+        lr = learning_rate(spec, self.optimizer.settings, progress.stage_episodes, self.batch)
+        self.optimizer.zero_grad()
         with training.processes.update(self.objective.trained, self.batch):
             loss = self.loss(progress)
             reported = training.processes.total(loss.reported)
@@ -78,7 +75,7 @@ class RunningStage:
                 )
             loss.minimised.backward()
         Clipping.of(spec, training.budget).apply(self.objective.clipped)
-        self.optimizer.step()
+        self.optimizer.step(lr)
         progress.count(self.batch)
         if self.reads_late:
             self.read_losses(progress, but=1)
@@ -125,7 +122,7 @@ class RunningStage:
         """The state of the stage beside the method's weights, for a checkpoint."""
         temporary = self.objective.temporary
         return {
-            **with_prefix("optimizer", optimizer_tensors(self.optimizer)),
+            **with_prefix("optimizer", self.optimizer.tensors()),
             **with_prefix("beside", temporary.state_dict() if temporary else {}),
         }
 
@@ -152,9 +149,9 @@ def begin_stage(
         training, number, stage_protocol(training, spec), before.objective if before else None
     )
     parameters = [each for each in nn.ModuleList(objective.trained).parameters() if each.requires_grad]
-    optimizer = _optimizer(spec.optimizer or training.budget.optimizer, parameters)
+    optimizer = running_optimizer(spec.optimizer or training.budget.optimizer, parameters)
     if tensors:
-        restore_optimizer(optimizer, without_prefix("optimizer", tensors))
+        optimizer.restore(without_prefix("optimizer", tensors))
         if objective.temporary:
             objective.temporary.load_state_dict(without_prefix("beside", tensors))
     return RunningStage(training, number, objective, optimizer)
@@ -182,25 +179,6 @@ def stage_protocol(training: Training, stage: Stage) -> AnyProtocol:
             f"of the protocol ({label_delay}) and cannot follow; leave label_delay out of the stage"
         )
     return protocol
-
-
-def _optimizer(settings: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    groups: list[Any] = list(parameters)
-    if settings.weight_decay_of == "matrices":
-        decayed, others = ([each for each in parameters if (each.dim() > 1) == matrix] for matrix in (True, False))
-        groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-    # One kernel for all parameters on a GPU; on a CPU it would save at most a few per cent, and train to other bits.
-    fused = True if parameters and all(each.is_cuda for each in parameters) else None
-    if settings.name == "sgd":
-        return torch.optim.SGD(
-            groups,
-            lr=settings.lr,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            fused=fused,
-        )
-    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-    return kind(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=fused)
 
 
 def _where(stage: RunningStage, progress: Progress, update: int) -> str:

@@ -14,7 +14,6 @@ from harness.util.errors import UserError
 from harness.util.json_files import parsed_json
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
 WEIGHTS = "weights.safetensors"
@@ -90,23 +89,6 @@ def with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def without_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Those tensors whose name begins with `prefix.`, under the rest of their names."""
     return {name.removeprefix(f"{prefix}."): each for name, each in tensors.items() if name.startswith(f"{prefix}.")}
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimiser's state as named tensors ('<parameter number>.<key>')."""
-    import torch
-
-    state = optimizer.state_dict()["state"]
-    return {f"{number}.{key}": torch.as_tensor(value) for number, each in state.items() for key, value in each.items()}
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Puts back what `optimizer_tensors` gave; settings such as the learning rate stay as they are."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        number, key = name.split(".", 1)
-        state.setdefault(int(number), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def load_weights(method: nn.Module, tensors: dict[str, Tensor], where: Path) -> None:

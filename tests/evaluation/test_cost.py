@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -12,6 +13,7 @@ from harness.data.dataset import card_table
 from harness.episodes.plan import EpisodePlan, plan_episodes
 from harness.evaluation import cost
 from harness.evaluation.cost import measured_cost
+from harness.evaluation.operations import Operations
 from harness.evaluation.rollout import one_step
 from harness.method.interface import Feedback, Method, Task
 from harness.method.registry import build_method, load_method, task_for
@@ -43,6 +45,10 @@ def support() -> AnyProtocol:
             "episode": {"ways": 2, "shots": 2, "queries": 1},
         }
     )
+
+
+def place(device: str) -> cost._Place:
+    return cost._Place(torch.device(device), Operations())
 
 
 def planned(protocol: AnyProtocol) -> EpisodePlan:
@@ -104,8 +110,8 @@ def test_support_sets_have_no_delay_to_grow_with() -> None:
 def test_shapes_alone_have_the_cost_that_computing_has(name: str, protocol: AnyProtocol, options: Any) -> None:
     method, later = pair(name, protocol, **options)
     plan = planned(protocol)
-    on_shapes = cost._measured(method, plan, later, torch.device("meta"))
-    assert on_shapes == cost._measured(method, plan, later, torch.device("cpu"))
+    on_shapes, computed = (cost._measured(method, plan, later, place(device)) for device in ("meta", "cpu"))
+    assert on_shapes == computed
     assert on_shapes.gflop_per_step > 0
 
 
@@ -126,19 +132,52 @@ class Looks(Method):
         return torch.zeros(len(x), self.task.ways), state
 
 
-def test_a_method_that_looks_at_values_is_measured_on_the_cpu() -> None:
+def test_a_method_that_looks_at_values_is_measured_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     method = Looks(Task(2, (1, 28, 28), "online_few_shot"))
-    assert measured_cost(method, planned(stream(1))).gflop_per_step * 1e9 == pytest.approx(2 * PIXELS * 3)
+    for work in (cost.FEW_KERNELS, 1):
+        monkeypatch.setattr(cost, "FEW_KERNELS", work)
+        assert measured_cost(method, planned(stream(1))).gflop_per_step * 1e9 == pytest.approx(2 * PIXELS * 3)
 
 
-def test_steps_from_states_of_the_same_shapes_are_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bound", ["LITTLE_WORK", "FEW_KERNELS"])
+def test_steps_from_states_of_the_same_shapes_are_taken_once_where_they_are_much_work(
+    bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     method, _ = pair("opn", stream(1), channels=8)
-    steps: list[int] = []
+    devices: list[str] = []
 
     def counted(method: Method, episodes: Any, feedback: torch.Tensor, t: int, state: Any) -> Any:
-        steps.append(t)
+        devices.append(episodes.x.device.type)
         return one_step(method, episodes, feedback, t, state)
 
     monkeypatch.setattr(cost, "one_step", counted)
-    measured_cost(method, planned(stream(1)))
-    assert len(steps) <= 2
+    here = measured_cost(method, planned(stream(1)))
+    assert set(devices) == {"cpu"}
+    devices.clear()
+    monkeypatch.setattr(cost, bound, 500)  # a step or two
+    assert measured_cost(method, planned(stream(1))) == here
+    assert devices.count("meta") <= 2
+    assert devices.count("cpu") <= cost.SURE_STEPS
+
+
+def test_a_method_that_catches_what_stops_the_count_is_counted_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Catches(Looks):
+        def predict(self, state: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            for _ in range(2):
+                with contextlib.suppress(Exception):
+                    x.flatten(1) @ torch.zeros(PIXELS, 3)
+            return torch.zeros(len(x), self.task.ways), state
+
+    method = Catches(Task(2, (1, 28, 28), "online_few_shot"))
+    monkeypatch.setattr(cost, "LITTLE_WORK", 2 * PIXELS * 3)
+    assert measured_cost(method, planned(stream(1))).gflop_per_step * 1e9 == pytest.approx(2 * 2 * PIXELS * 3)
+
+
+def test_counting_draws_no_random_numbers_of_the_process() -> None:
+    class Draws(Looks):
+        def predict(self, state: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.rand(len(x), self.task.ways), state
+
+    before = torch.get_rng_state()
+    measured_cost(Draws(Task(2, (1, 28, 28), "online_few_shot")), planned(stream(1)))
+    assert torch.equal(torch.get_rng_state(), before)

@@ -27,7 +27,6 @@ import rich.progress  # noqa: F401
 import safetensors.torch
 import tabulate  # noqa: F401
 import torch
-import torch._dynamo  # noqa: F401
 
 import methods.cl_lstm  # noqa: F401
 import methods.ppa  # noqa: F401

@@ -7,13 +7,12 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from harness.util.errors import UserError
-from harness.util.tensor_files import load_tensors, load_weights, optimizer_tensors, restore_optimizer, save_tensors
+from harness.util.tensor_files import load_tensors, load_weights, save_tensors
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(3), "c": torch.ones(4, 2).t()}
 
@@ -83,27 +82,3 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
         load_weights(net, torch.nn.Linear(4, 2).state_dict(), tmp_path)
     with pytest.raises(UserError, match="missing there: bias"):
         load_weights(net, torch.nn.Linear(3, 2, bias=False).state_dict(), tmp_path)
-
-
-@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
-def test_an_optimiser_goes_on_as_if_nothing_had_happened(kind: Any) -> None:
-    options = {"momentum": 0.9} if kind is torch.optim.SGD else {}
-
-    def step(net: torch.nn.Linear, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.zero_grad()
-        net(torch.ones(1, 3)).square().sum().backward()
-        optimizer.step()
-
-    torch.manual_seed(0)
-    net = torch.nn.Linear(3, 2)
-    optimizer = kind(net.parameters(), lr=0.1, **options)
-    for _ in range(3):
-        step(net, optimizer)
-    other = torch.nn.Linear(3, 2)
-    other.load_state_dict(net.state_dict())
-    resumed = kind(other.parameters(), lr=0.1, **options)
-    restore_optimizer(resumed, {name: tensor.clone() for name, tensor in optimizer_tensors(optimizer).items()})
-    for _ in range(3):
-        step(net, optimizer)
-        step(other, resumed)
-    assert torch.equal(net.weight, other.weight)
