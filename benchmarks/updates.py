@@ -103,7 +103,13 @@ def serve(lines: IO[str], answers: IO[str]) -> None:
     """Makes an update for each line, which is a case as JSON, until there are no more."""
     import torch
 
+    try:
+        from harness.util.allocator import keep_freed_memory
+    except ModuleNotFoundError:
+        from harness.memory import keep_freed_memory
+
     torch.set_num_threads(1)
+    keep_freed_memory()  # as every run does, there and here
     known: dict[str, Callable[[], Update]] = {}
     for line in lines:
         if line not in known:
