@@ -10,8 +10,8 @@ from torch import Tensor
 
 from harness.method.interface import Feedback, Method, State, Task
 from harness.training.interface import Trainable
-from methods.nn import inner_loop
-from methods.nn.functional_nets import Norm, SourceNet, Statistics, build_learner, share_memory
+from methods.nn import dense_descent, inner_loop
+from methods.nn.functional_nets import FunctionalDense, Norm, SourceNet, Statistics, build_learner, share_memory
 from methods.nn.gradient_learner import GradientLearner, pool, stream_logits
 from methods.nn.inner_loop import Rate, Weights
 
@@ -90,6 +90,7 @@ class MAML(Trainable, GradientLearner):
         over: Norm = "batch" if norm == "source" else norm
         if over == "batch" and not self.fits_support_set:
             over = "instance"
+        self.over: Norm = over
         depth, height, width = task.image_shape
         self.shape = (depth, resolution or height, resolution or width)
         self.learner = build_learner(net, self.shape, task.ways, channels, over, scaled=norm != "source")
@@ -171,6 +172,8 @@ class MAML(Trainable, GradientLearner):
 
     def _descend(self, weights: Weights, images: Tensor, labels: Tensor) -> tuple[Weights, Statistics]:
         """The weights [B, ...] after all steps from `weights` on the support sets, and their statistics there."""
+        if self.training and isinstance(self.learner.body, FunctionalDense):
+            return self._descend_written_out(weights, images, labels)
         statistics: Statistics = ()
         for step in range(self.steps[not self.training]):
             logits, statistics = inner_loop.forward(self.learner, weights, images, ())
@@ -181,6 +184,15 @@ class MAML(Trainable, GradientLearner):
             with self.outer_graph():
                 statistics = inner_loop.forward(self.learner, weights, images, ())[1]
         return weights if self.training else {name: each.detach() for name, each in weights.items()}, statistics
+
+    def _descend_written_out(self, weights: Weights, images: Tensor, labels: Tensor) -> tuple[Weights, Statistics]:
+        """What `_descend` gives in training, faster for a fully connected net. Scored numbers stay what they were."""
+        rate = inner_loop.scaled_rate(self.inner_lr, self.factors, weights)
+        settings = self.over, images, labels, rate, self.steps[0], not self.first_order, self._fixed
+        weights, first, last = dense_descent.descend(weights, *settings)
+        if first:
+            self.learner.body.update_running_statistics(first)
+        return weights, last
 
     def _logits(self, weights: Weights, x: Tensor, statistics: Statistics = ()) -> Tensor:
         """Logits [B, N, ways] of images [B, N, C, H, W] under each episode's weights."""
