@@ -44,7 +44,7 @@ def descend(
     second_order: bool,
     fixed: Collection[str] = (),
 ) -> tuple[Weights, Statistics, Statistics]:
-    """The weights [B, ...] of a dense `Learner` after `steps` steps, with the statistics of the first and the last pass.
+    """The weights [B, ...] of a dense `Learner` after `steps` steps, the statistics of the first and of the last pass.
 
     Images [B, N, C, H, W] with labels [B, N], null (-1) being masked out; `rate` is one for all or one a name; those
     named in `fixed` stay as they are. The statistics [B, 2, C] a layer are empty where the norm has none. Without
@@ -53,12 +53,12 @@ def descend(
     x, begin = images.flatten(2), weights[_FIRST]
     products = x @ x.mT
     output, moved = _applied(begin, x), None
-    passed: list[list[_Hidden]] = []
-    for _ in range(steps):
+    first: Statistics = ()
+    for number in range(steps):
         with torch.set_grad_enabled(torch.is_grad_enabled() and second_order):
             hidden, inputs, logits = _forward(weights, norm, output)
             gradients, vectors = _backward(weights, norm, hidden, inputs, logits, labels)
-        passed.append(hidden)
+        first = first if number else _statistics(hidden)
         after = dict(weights)
         for name, (gradient, below) in gradients.items():
             step, factor = (gradient * rate[name], 1.0) if isinstance(rate, Mapping) else _scaled(gradient, rate)
@@ -77,7 +77,7 @@ def descend(
     if norm != "support":
         return weights, (), ()
     last = _forward(weights, norm, output, classified=False)[0]
-    return weights, *(tuple(each.statistics for each in part) for part in (passed[0], last))
+    return weights, first, _statistics(last)
 
 
 def _forward(
@@ -139,6 +139,10 @@ def _backward(
         above = weights[f"body.maps.{number}.weight"]
         found[f"body.maps.{number}.weight"] = gradient, inputs[number - 1] if number else None
     return found, vectors
+
+
+def _statistics(hidden: list[_Hidden]) -> Statistics:
+    return tuple(each.statistics for each in hidden)
 
 
 def _normalised(norm: Norm, x: Tensor) -> _Hidden:
