@@ -14,7 +14,7 @@ from methods.nn import label_pairing
 from methods.nn.backbones import Backbone, Net
 from methods.nn.dense import DenseLearner, DenseNorm, Statistics, Weights, sgd_step
 from methods.nn.gradient_learner import GradientLearner
-from methods.nn.nodal import CellInputs, Memory, NodalCells
+from methods.nn.nodal import CellInputs, Drives, Memory, NodalCells
 from methods.nn.passes import passes_over
 
 Step = tuple[Tensor, Tensor, Tensor | None]
@@ -149,7 +149,7 @@ class NORML(Trainable, GradientLearner):
 
     def learn(self, state: State, samples: Tensor, target: Tensor) -> State:
         with self.outer_graph():
-            weights, memory = self._step(state["weights"], state["memory"], samples, target)
+            weights, memory = self._step(state["weights"], state["memory"], samples, target, self.cells.aligned())
         return {"weights": weights, "memory": memory}
 
     def learn_all(self, state: State, samples: Tensor, target: Tensor) -> State:
@@ -191,7 +191,9 @@ class NORML(Trainable, GradientLearner):
             logits = self._trajectory(state["weights"], state["memory"], steps)[2]
         return torch.cat(logits, 1).transpose(0, 1)
 
-    def _step(self, weights: Weights, memory: Memory, x: Tensor, target: Tensor) -> tuple[Weights, Memory]:
+    def _step(
+        self, weights: Weights, memory: Memory, x: Tensor, target: Tensor, drives: Drives
+    ) -> tuple[Weights, Memory]:
         """Weights and memory after one step on vectors [B, R, D] with labels [B, R]; null (-1) is masked out."""
         known = target >= 0
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.differentiate != "none"):
@@ -200,7 +202,7 @@ class NORML(Trainable, GradientLearner):
         h, seen = passed.inputs, (loss, passed.inputs, gradients)
         if self.differentiate == "update":
             seen = (loss.detach(), [each.detach() for each in h], [each.detach() for each in gradients])
-        memory, q, p = self.cells(memory, *seen, known)
+        memory, q, p = self.cells(memory, *seen, known, drives)
         rate = self.inner_lr / known.sum(1).clamp(min=1).view(-1, 1, 1)
         scaled_h = [each * factor for each, factor in zip(h, q, strict=True)]
         scaled_gradients = [each * factor for each, factor in zip(gradients, p, strict=True)]
@@ -213,21 +215,24 @@ class NORML(Trainable, GradientLearner):
         """
         size = self.segment or max(len(steps), 1)
         logits: list[Tensor] = []
+        drives = self.cells.aligned()
         for first in range(0, len(steps), size):
             part = steps[first : first + size]
             if self.segment and torch.is_grad_enabled():
                 weights, memory, found = recomputed(
-                    self._segment_of, weights, memory, part, use_reentrant=False, preserve_rng_state=False
+                    self._segment_of, weights, memory, part, drives, use_reentrant=False, preserve_rng_state=False
                 )
             else:
-                weights, memory, found = self._segment_of(weights, memory, part)
+                weights, memory, found = self._segment_of(weights, memory, part, drives)
             logits += found
         return weights, memory, logits
 
-    def _segment_of(self, weights: Weights, memory: Memory, steps: list[Step]) -> tuple[Weights, Memory, list[Tensor]]:
+    def _segment_of(
+        self, weights: Weights, memory: Memory, steps: list[Step], drives: Drives
+    ) -> tuple[Weights, Memory, list[Tensor]]:
         logits = []
         for x, target, query in steps:
-            weights, memory = self._step(weights, memory, x, target)
+            weights, memory = self._step(weights, memory, x, target, drives)
             if query is not None:
                 logits.append(self.learner(weights, query).logits)
         return weights, memory, logits

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import State, Task, one_hot
+from methods.nn import memory_access
 from methods.nn.feature_net import FeatureNet
 from methods.nn.features import FeatureKind, encoder
+from methods.nn.memory_access import Slots, Used
 from methods.nn.sequence_learner import SequenceLearner
 
 _PIXELS = 20
@@ -21,9 +23,6 @@ _EMPTY = 1e-6
 """What every cell of the memory holds at the start of an episode."""
 _SMALL = 1e-6
 """Added to squared lengths: rows much shorter than 1e-3, such as empty ones, are similar to nothing."""
-
-Slots = dict[str, Tensor]
-"""`rows` [B, N, W], `weights` [B, H, N] of the last reads, `usage` [B, N] and the last `reads` [B, H, W]."""
 
 
 class Access(nn.Module):
@@ -77,6 +76,10 @@ class Access(nn.Module):
 
     def forward(self, h: Tensor, before: Slots) -> Slots:
         """The memory after one access by controllers in state h [B, units]."""
+        return self.step(h, before)[0]
+
+    def step(self, h: Tensor, before: Slots) -> tuple[Slots, Used]:
+        """The memory after one access, and what `memory_access` needs of it to go back."""
         key = self.key(h).tanh().unflatten(-1, (self.heads, self.width))
         value = key if self.value is None else self.value(h).tanh().view_as(key)
         gate = self.gate(h).sigmoid().unsqueeze(-1)
@@ -85,13 +88,26 @@ class Access(nn.Module):
         written = gate * before["weights"] + (1 - gate) * least
         cleared = before["rows"] * (1 - least[:, 0]).unsqueeze(-1)
         rows = torch.baddbmm(cleared, written.transpose(1, 2), value)
-        looked_at = rows if self.reads == "after" else before["rows"]
-        similar = _cosine(key, looked_at)
-        if self.sharpness is not None:
-            similar = similar * (1 + F.softplus(self.sharpness(h))).unsqueeze(-1)
-        weights = similar.softmax(-1)
+        after = self.reads == "after"
+        looked_at = rows if after else before["rows"]
+        inverse = (torch.linalg.vector_norm(key, dim=-1, keepdim=True).square() + _SMALL).rsqrt()
+        lengths = (torch.linalg.vector_norm(looked_at, dim=-1).square() + _SMALL).rsqrt()
+        keys = key * inverse
+        similar = sharpened = (keys @ looked_at.transpose(1, 2)) * lengths.unsqueeze(1)
+        sharp = None if self.sharpness is None else self.sharpness(h)
+        if sharp is not None:
+            sharpened = similar * (1 + F.softplus(sharp)).unsqueeze(-1)
+        weights = sharpened.softmax(-1)
         usage = self.decay * before["usage"] + (weights + written).detach().sum(1)
-        return {"rows": rows, "weights": weights, "usage": usage, "reads": weights @ looked_at}
+        memory = {"rows": rows, "weights": weights, "usage": usage, "reads": weights @ looked_at}
+        written_of = None if self.value is None else value
+        used = Used(after, key, written_of, gate, least, written, looked_at, keys, inverse, lengths, similar, sharp)
+        return memory, used
+
+    def maps_of_heads(self) -> list[tuple[Tensor, Tensor]]:
+        """Weights and biases of what is made of h, as `memory_access.steps` has them."""
+        maps = [each for each in (self.key, self.value, self.gate, self.sharpness) if each is not None]
+        return [(each.weight, each.bias) for each in maps]
 
 
 class NTM(FeatureNet, SequenceLearner):
@@ -175,20 +191,6 @@ class NTM(FeatureNet, SequenceLearner):
         features = self.features(x)
         h, c, memory = state["h"], state["c"], state["memory"]
         driven = self.inputs(torch.cat([features, one_hot(labels, self.task.ways).to(features.dtype)], -1))
-        found = []
-        for drive in driven.unbind():
-            gates = drive + self.recur(torch.cat([h, memory["reads"].flatten(1)], 1))
-            gates, candidate = gates.split([3 * self.units, self.units], -1)
-            i, f, o = gates.sigmoid().chunk(3, -1)
-            c = f * c + i * candidate.tanh()
-            h = o * c.tanh()
-            memory = self.access(h, memory)
-            found.append(torch.cat([h, memory["reads"].flatten(1)], 1))
-        return self.classify(torch.stack(found)), {"h": h, "c": c, "memory": memory}
-
-
-def _cosine(key: Tensor, rows: Tensor) -> Tensor:
-    """Cosines [B, H, N] of keys [B, H, W] with rows [B, N, W]; near 0 for rows that are (almost) empty."""
-    keys = key * (torch.linalg.vector_norm(key, dim=-1, keepdim=True).square() + _SMALL).rsqrt()
-    lengths = (torch.linalg.vector_norm(rows, dim=-1).square() + _SMALL).rsqrt()
-    return (keys @ rows.transpose(1, 2)) * lengths.unsqueeze(1)
+        maps = self.recur.weight, self.access.maps_of_heads()
+        found, h, c, memory = memory_access.steps(self.access.step, driven, h, c, memory, *maps)
+        return self.classify(found), {"h": h, "c": c, "memory": memory}

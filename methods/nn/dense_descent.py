@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.method.interface import one_hot
+from methods.nn.dense import relu_backward
 from methods.nn.functional_nets import Norm, Statistics
 from methods.nn.inner_loop import Weights
 
@@ -117,7 +118,7 @@ def _backward(
     vectors: Weights = {"classify.bias": gradient.sum(1)}
     above = weights["classify.weight"]
     for number in reversed(range(len(hidden))):
-        gradient = (gradient @ (above[0] if above.stride(0) == 0 else above)) * (inputs[number] > 0)
+        gradient = relu_backward(gradient @ (above[0] if above.stride(0) == 0 else above), inputs[number])
         x, inverse = hidden[number].normalised, hidden[number].inverse
         name = f"body.norms.{number}"
         scale = weights.get(f"{name}.scale")

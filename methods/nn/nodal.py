@@ -12,8 +12,13 @@ from torch.nn import functional as F
 from methods.nn.preprocess import log_sign
 
 CellInputs = Literal["standard", "log_sign", "raw"]
+Drives = list[tuple[Tensor, Tensor]]
+"""Weight and bias of each cell's map of its inputs."""
 Memory = dict[str, list[Tensor]]
 """The states that each cell carries from step to step, [B, R, units]: 'cell' and 'hidden', empty where zero."""
+
+_ALIGNED = 16
+"""Numbers to whose multiples rows are filled up: 64 bytes of float32."""
 
 
 class NodalCells(nn.Module):
@@ -65,7 +70,8 @@ class NodalCells(nn.Module):
             heads.append(head)
             if not zero_hidden:
                 recurrences.append(nn.Linear(width, gates * width, bias=False))
-        self.drives, self.heads = nn.ModuleList(drives), nn.ModuleList(heads)
+        self.drives: Sequence[nn.Linear] = nn.ModuleList(drives)  # type: ignore[assignment]
+        self.heads = nn.ModuleList(heads)
         self.recurrences = nn.ModuleList(recurrences)
 
     def start(self, episodes: int, rows: int) -> Memory:
@@ -74,20 +80,40 @@ class NodalCells(nn.Module):
         zeros = [like.new_zeros(episodes, rows, width) for width in self.units]
         return {"cell": [] if self.zero_cell else zeros, "hidden": [] if self.zero_hidden else list(zeros)}
 
+    def aligned(self) -> Drives:
+        """The maps of the cells' inputs, for all steps of a trajectory.
+
+        In training on a CPU they have further columns of zeros up to a multiple of 16, as the inputs then have: the
+        products of the backward pass are nearly twice as fast on rows that begin where a vector register may.
+        """
+        pairs: Drives = [(each.weight, each.bias) for each in self.drives]
+        if not torch.is_grad_enabled() or pairs[0][0].is_cuda:
+            return pairs
+        return [(F.pad(weight, (0, -weight.shape[1] % _ALIGNED)), bias) for weight, bias in pairs]
+
     def forward(
-        self, memory: Memory, loss: Tensor, inputs: list[Tensor], gradients: list[Tensor], known: Tensor
+        self,
+        memory: Memory,
+        loss: Tensor,
+        inputs: list[Tensor],
+        gradients: list[Tensor],
+        known: Tensor,
+        drives: Drives,
     ) -> tuple[Memory, list[Tensor], list[Tensor]]:
         """The memory after a step, and the factors of the inputs [B, R, n_in] and of the gradients [B, R, n_out].
 
-        `loss` [B, R]; items that are not `known` [B, R] leave their memory as it was.
+        `loss` [B, R]; items that are not `known` [B, R] leave their memory as it was; `drives` as `aligned` gives them.
         """
         after: Memory = {"cell": [], "hidden": []}
         of_inputs: list[Tensor] = []
         of_gradients: list[Tensor] = []
         for number, group in enumerate(self.groups):
             vectors = [gradients[layer] for layer in group] + [inputs[layer] for layer in group]
-            x = torch.cat([self._normalised(each) for each in (loss.unsqueeze(-1), *vectors)], -1)
-            drive = self.drives[number](x)
+            parts = [self._normalised(each) for each in (loss.unsqueeze(-1), *vectors)]
+            weight, bias = drives[number]
+            if missing := weight.shape[1] - self.drives[number].in_features:
+                parts.append(loss.new_zeros(*loss.shape, missing))
+            drive = F.linear(torch.cat(parts, -1), weight, bias)
             if not self.zero_hidden:
                 drive = drive + self.recurrences[number](memory["hidden"][number])
             i, u, *more = drive.split(self.units[number], -1)

@@ -366,3 +366,29 @@ def test_one_sample_is_never_normalised_by_its_own_support_set() -> None:
     assert built(**DENSE).learner.norm == "layer"
     assert built(**DENSE, batch="whole").learner.norm == "support"
     assert built("continual", 1, **DENSE, batch="whole").learner.norm == "layer"
+
+
+def test_columns_that_align_the_inputs_of_cells_change_nothing() -> None:
+    with seeded(2):
+        cells = NodalCells(
+            [(6, 5), (5, 3)],
+            joint=True,
+            units=4,
+            zero_hidden=False,
+            zero_cell=False,
+            output_gate=False,
+            inputs="standard",
+            gate_bias=2.0,
+        ).double()
+        loss, known = torch.randn(2, 7).double(), torch.rand(2, 7) < 0.8
+        inputs, gradients = ([torch.randn(2, 7, n).double() for n in sizes] for sizes in ((6, 5), (5, 3)))
+    bare = [(each.weight, each.bias) for each in cells.drives]
+    with torch.no_grad():
+        assert [each[0] is other[0] for each, other in zip(cells.aligned(), bare, strict=True)] == [True]
+    aligned = cells.aligned()
+    assert [weight.shape[1] for weight, _ in bare + aligned] == [20, 32]
+    found = [cells(cells.start(2, 7), loss, inputs, gradients, known, drives) for drives in (aligned, bare)]
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-14)
+    sums = [torch.stack([each.sum() for each in pytree.tree_leaves(one)]).sum() for one in found]
+    ours, theirs = (torch.autograd.grad(each, list(cells.parameters())) for each in sums)
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
