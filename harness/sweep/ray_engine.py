@@ -20,6 +20,7 @@ from harness.sweep.engine import STOPPED, Job, State, Task, say
 from harness.sweep.ray_node import Desk, Order, Shared, run_on_node
 from harness.util.errors import UserError
 from harness.util.option_names import option
+from harness.util.signals import sigterm_kept
 
 _REACHED_WITHIN = 10.0
 _WORKER_LOST = -9
@@ -51,7 +52,8 @@ def start_ray(address: str | None, jobs: int | None, folder: Path) -> RayEngine:
     os.environ.setdefault("RAY_worker_niceness", "0")  # of a cluster that is started here; Ray's own is 15
     own: dict[str, Any] = {"num_cpus": jobs or cores(), "include_dashboard": False} if address is None else {}
     try:
-        ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)
+        with sigterm_kept():
+            ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)
     except Exception as error:  # Ray raises a bare one where a node takes too long to start
         said = str(error).strip().splitlines()
         where = f"at '{address}'" if address else "on this machine"

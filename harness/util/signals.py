@@ -62,6 +62,26 @@ def nothing_to_save() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def sigterm_kept() -> Iterator[None]:
+    """Around calls of a library that puts a handler of its own in SIGTERM's place, which exits with the number of it.
+
+    Within the block such an exit is a KeyboardInterrupt, and after it the old handler is back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as error:
+        if error.code != signal.SIGTERM:
+            raise
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is None else handler)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 

@@ -137,6 +137,11 @@ def rows(place: Path) -> list[dict[str, Any]]:
         assert not read_board(path).problems
         found += [json.loads(line) for line in path.read_text().splitlines()]
     found = [{name: value for name, value in row.items() if name not in OWN} for row in found]
+    for row in found:  # which of the runs that share features trained them, and how long that took
+        row["pretrained"] = [
+            {name: value for name, value in each.items() if name not in {"reused", "seconds"}}
+            for each in row["pretrained"]
+        ]
     names = [_name(row) for row in found]
     assert len(set(names)) == len(names), names
     return sorted(found, key=_name)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Set
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -232,3 +234,23 @@ def test_a_sweep_that_is_interrupted_at_random_comes_to_the_same(
     with node_of(head, 1):
         assert interrupted(words, place, times=2, every=3, seed=1)
     assert sweeps.same(place, local_sweep()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("seconds", [0.5, 2.0])
+def test_a_sweep_that_is_stopped_while_its_cluster_starts_ends_as_any_other(
+    number: signal.Signals, seconds: float, tmp_path: Path, sweep_cache: Path
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (the extra ray)")
+    place = sweeps.written(tmp_path, sweeps.ONE)
+    sweep = sweeps.started(place, sweep_cache, "--engine", "ray")
+    assert sweep.stdout is not None
+    while "logs in" not in sweep.stdout.readline():
+        assert sweep.poll() is None
+    time.sleep(seconds)
+    sweep.send_signal(number)
+    said, _ = sweep.communicate()
+    assert sweep.returncode == 130, said
+    assert said == "harness: stopped\n"
