@@ -63,7 +63,8 @@ class Job(Protocol):
         """How far it is."""
 
     def stop(self) -> None:
-        """Asks the run to save and to end; a queued one is taken back."""
+        """Asks the run to save and to end, if not at once, then when a job is looked at next; a queued one is taken
+        back."""
 
     def kill(self) -> None:
         """Ends the run at once; what it did since its last checkpoint is lost."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
+from collections.abc import Sequence
 
 from harness.util.errors import RunError, UserError, nearest
 from harness.util.option_names import option
@@ -73,10 +75,11 @@ def state_of_job(job: str) -> str:
     return match.group(1) if match else ""
 
 
-def interrupt(job: str) -> None:
-    """Takes back a job that waits; one that runs is sent SIGINT."""
-    _quietly("scancel", "--state=PENDING", job)
-    _quietly("scancel", "--signal=INT", job)
+def interrupt(jobs: Sequence[str]) -> None:
+    """Takes back those jobs that wait; those that run are sent SIGINT."""
+    # In one call each: as soon as a job has ended, Slurm begins the next one that waits.
+    _quietly("scancel", "--state=PENDING", *jobs)
+    _quietly("scancel", "--signal=INT", *jobs)
 
 
 def cancel(job: str) -> None:
@@ -86,7 +89,8 @@ def cancel(job: str) -> None:
 
 def _quietly(*words: str) -> None:
     """A job that has ended in the meantime cannot be signalled, which is no error."""
-    subprocess.run(words, check=False, capture_output=True, timeout=_SECONDS)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(words, check=False, capture_output=True, timeout=_SECONDS)
 
 
 def _call(*words: str) -> str:

@@ -120,6 +120,8 @@ class SlurmEngine:
     queue: Queue
     known: dict[str, str] = field(default_factory=dict)
     """The jobs of run folders that have not ended; also those of a driver of the sweep that was killed."""
+    stopping: list[str] = field(default_factory=list)
+    """Jobs that are to stop and have not been told: all are at once, when one of them is looked at."""
 
     def submit(self, tasks: Sequence[Task]) -> list[Job]:
         new = [task for task in tasks if self.queue.state(self.known.get(str(task.folder), "")) == ""]
@@ -136,6 +138,14 @@ class SlurmEngine:
         if job is not None:
             stop_file(self.folder, job).unlink(missing_ok=True)
         self._write_known()
+
+    def interrupt_stopping(self) -> None:
+        """Tells the jobs that are to stop."""
+        if self.stopping:
+            slurm.interrupt(self.stopping)
+            for job in self.stopping:  # after the signal: a run that hears of both would not save
+                stop_file(self.folder, job).touch()
+            self.stopping = []
 
     def result_of(self, job: str) -> tuple[str, Any] | None:
         """What a job has returned ("success", exit code) or raised ("error", traceback); None if nothing yet."""
@@ -210,6 +220,7 @@ class SlurmJob:
     code: int | None = None
 
     def poll(self) -> State:
+        self.engine.interrupt_stopping()
         if self.code is None:
             state = self._state()
             if isinstance(state, str):
@@ -220,8 +231,7 @@ class SlurmJob:
 
     def stop(self) -> None:
         self.stopped = True
-        slurm.interrupt(self.job)
-        stop_file(self.engine.folder, self.job).touch()  # after the signal: a run that hears of both would not save
+        self.engine.stopping.append(self.job)
 
     def kill(self) -> None:
         slurm.cancel(self.job)
