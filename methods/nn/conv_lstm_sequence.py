@@ -46,7 +46,7 @@ class _Steps(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, driven: Tensor, h: Tensor, c: Tensor, weight: Tensor, empty: bool) -> tuple[Tensor, Tensor]:
         kernels, padding = _kernels(h.device.type), weight.shape[-1] // 2
-        kernel = weight.to(convolution_dtype(h))
+        kernel = _laid_out(weight, convolution_dtype(h))
         outputs = h.new_empty(len(driven) + 1, *h.shape)
         cells, tanh_cells = torch.empty_like(outputs), torch.empty_like(outputs[1:])
         gates = h.new_empty(driven.shape)
@@ -70,8 +70,9 @@ class _Steps(torch.autograd.Function):
     def backward(ctx: Any, d_outputs: Tensor, d_last: Tensor) -> tuple[Tensor | None, ...]:
         outputs, cells, tanh_cells, gates, weight = ctx.saved_tensors
         wants_h, wants_c, wants_weight, _ = ctx.needs_input_grad[1:]
-        kernels, kernel = _kernels(gates.device.type), weight.to(ctx.convolved)
-        d_gates, d_cell, d_h = torch.empty_like(gates), d_last.clone().contiguous(), d_outputs[-1].contiguous()
+        kernels, kernel = _kernels(gates.device.type), _laid_out(weight, ctx.convolved)
+        d_gates, d_cell, d_outputs = torch.empty_like(gates), d_last.clone().contiguous(), d_outputs.contiguous()
+        d_h = d_outputs[-1]
         for t in reversed(range(len(gates))):
             kernels.backward(d_h, d_cell, gates[t], cells[t], tanh_cells[t], d_gates[t])
             if t or wants_h:
@@ -82,6 +83,11 @@ class _Steps(torch.autograd.Function):
             d_weight = _convolution_backward(d_gates[first:].flatten(0, 1), outputs[first:-1].flatten(0, 1), kernel, 1)
             d_weight = d_weight.to(weight.dtype)
         return d_gates.to(ctx.driven), d_h if wants_h else None, d_cell if wants_c else None, d_weight, None
+
+
+def _laid_out(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """The weights in channels-last memory, as the maps are, so that not every step's convolution lays them out anew."""
+    return weight.to(dtype).contiguous(memory_format=torch.channels_last)
 
 
 def _convolution_backward(grad: Tensor, inputs: Tensor, weight: Tensor, wanted: int) -> Tensor:
