@@ -140,9 +140,8 @@ class _Sweep:
         for each in self.active:
             with contextlib.suppress(Exception):
                 each.job.stop()
-        patience = time.monotonic() + _PATIENCE
-        for each in self.active:
-            code = _ended_by(each.job, patience)
+        codes = _ended_by([each.job for each in self.active], time.monotonic() + _PATIENCE)
+        for each, code in zip(self.active, codes, strict=True):
             never_begun = each.state == "queued" and code == STOPPED
             self.outcome[each.number] = "done" if code == 0 else "waiting" if never_begun else "interrupted"
         self.active, self.waiting = [], []
@@ -221,19 +220,32 @@ class _Sweep:
         return _last_line(self.log(number)) if self.outcome[number] == "failed" else ""
 
 
-def _ended_by(job: Job, patience: float) -> State | None:
-    """How a job ended that was asked to; one that takes too long, or of which nothing is to be heard, is killed."""
-    try:
-        while not isinstance(code := job.poll(), int):
-            if time.monotonic() >= patience:
-                job.kill()
-                return None
+def _ended_by(jobs: Sequence[Job], patience: float) -> list[State | None]:
+    """How jobs ended that were asked to; those that take too long, or of which nothing is to be heard, are killed.
+
+    All are looked at in turns: that one has left the queue of a cluster is known only some time later.
+    """
+    codes: list[State | None] = [None] * len(jobs)
+    left = list(range(len(jobs)))
+    while left:
+        is_late = time.monotonic() >= patience
+        going_on = []
+        for number in left:
+            try:
+                code = jobs[number].poll()
+                if isinstance(code, int):
+                    codes[number] = code
+                elif is_late:
+                    jobs[number].kill()
+                else:
+                    going_on.append(number)
+            except Exception:
+                with contextlib.suppress(Exception):
+                    jobs[number].kill()
+        left = going_on
+        if left:
             time.sleep(0.05)
-    except Exception:
-        with contextlib.suppress(Exception):
-            job.kill()
-        return None
-    return code
+    return codes
 
 
 def _last_line(log: Path) -> str:

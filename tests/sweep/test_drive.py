@@ -251,3 +251,37 @@ def test_runs_under_way_are_stopped_when_the_engine_fails(tmp_path: Path, error:
     assert engine.jobs[0].stopped
     rows = json.loads((tmp_path / "sweep" / STATUS).read_text())
     assert [row["state"] for row in rows] == ["waiting", "waiting"]  # one was queued and is taken back
+
+
+def test_runs_that_are_stopped_are_waited_for_together(tmp_path: Path) -> None:
+    looks: list[int] = []
+
+    class Slow:
+        """Has ended when it is looked at for the third time since it was stopped."""
+
+        def __init__(self, number: int) -> None:
+            self.number, self.stopped = number, False
+
+        def poll(self) -> State:
+            if not self.stopped:
+                return "running"
+            looks.append(self.number)
+            return 130 if looks.count(self.number) == 3 else "running"
+
+        def stop(self) -> None:
+            self.stopped = True
+
+        def kill(self) -> None:
+            raise AssertionError
+
+    class Two:
+        def submit(self, tasks: Sequence[Task]) -> list[Job]:
+            return [Slow(number) for number in range(len(tasks))]
+
+        def close(self) -> None:
+            pass
+
+    runs = [planned(tmp_path, seed) for seed in range(2)]
+    results = drive(runs, Two(), PLACES, tmp_path / "sweep", seconds=0.1, pause=0)
+    assert [each.outcome for each in results] == ["interrupted", "interrupted"]
+    assert looks == [0, 1] * 3
