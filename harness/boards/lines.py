@@ -11,8 +11,9 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import ValidationError
 
+from harness.boards.pieces import Pieces
 from harness.records.canonical import canonical_json, sha256_of
 from harness.records.record import SCHEMA_VERSION, Record
 
@@ -22,7 +23,8 @@ AHEAD = timedelta(days=1)
 _HASH = b'"sha256":"'
 """What stands before a line's hash, which other keys follow: `status` and others sort behind it."""
 
-_VERSION = b'"schema_version":'
+_VERSION = b'"schema_version":%d,' % SCHEMA_VERSION
+"""What a line has: validation takes `true` for 1."""
 
 
 def line_of(record: Record) -> str:
@@ -31,61 +33,36 @@ def line_of(record: Record) -> str:
     return canonical_json({**content, "sha256": sha256_of(content)})
 
 
-def record_in(line: bytes) -> Record:
+def record_in(line: bytes, pieces: Pieces | None = None) -> Record:
     """The record of a line; ValueError that says what is wrong with it.
 
-    A line whose own bytes fit its hash, as every line that was written here, is parsed and validated in one pass; any
-    other is taken apart, for what is wrong with it.
+    A line whose own bytes fit its hash, as every line that was written here, is read by `pieces`, which are those of
+    its board; any other is taken apart, for what is wrong with it.
     """
-    record = _as_written(line) or _examined(line)
-    if record.when > datetime.now(UTC) + AHEAD:
+    pieces = pieces or Pieces()
+    record = _as_written(line, pieces) or _examined(line)
+    if record.finished >= pieces.today and record.when > datetime.now(UTC) + AHEAD:  # times sort as their texts
         raise ValueError(f"finished is in the future ({record.finished})")
     return record
 
 
-def _as_written(line: bytes) -> Record | None:
+def _as_written(line: bytes, pieces: Pieces) -> Record | None:
     """The record of a line of which nothing needs to be said; None for a line that `_examined` has to look at.
 
     Without its hash a line that was written here is the canonical JSON that the hash is over, so that nothing has to be
-    serialised again. That no key is given twice, which validation does not see, follows from their number: where no
-    text holds a backslash and no blank follows one, each key is a `":`, and what else looks like one only adds to them.
+    serialised again.
     """
     start = line.find(_HASH)
     end = start + len(_HASH) + 64
-    if start < 0 or line[end : end + 2] != b'",' or b"\\" in line or b'" ' in line or b"\t" in line or b"\r" in line:
+    if start < 0 or line[end : end + 2] != b'",' or b"\\" in line:
         return None
     content = line[:start] + line[end + 2 :]
     if hashlib.sha256(content).hexdigest().encode() != line[start + len(_HASH) : end]:
         return None
     try:
-        record = Record.model_validate_json(content)
-    except ValidationError:
+        return pieces.record_in(content)
+    except ValueError:  # pydantic's is one
         return None
-    of_version = content.count(_VERSION + b"%d," % SCHEMA_VERSION) == content.count(
-        _VERSION
-    )  # validation takes `true` for 1
-    return record if of_version and content.count(b'":') == _keys(record) else None
-
-
-def _keys(record: Record) -> int:
-    """How many keys the JSON of a record has."""
-    parts: list[BaseModel] = [record, record.data, record.cost, record.hardware, record.code, *record.metrics.values()]
-    parts += [*record.pretrained, *([record.isolated] if record.isolated else [])]
-    maps: list[dict[str, Any]] = [
-        record.metrics,
-        record.curves,
-        record.versions,
-        *_objects(record.options),
-        *_objects(record.recipe_changes),
-    ]
-    return sum(len(each.model_fields_set) for each in parts) + sum(len(each) for each in maps)
-
-
-def _objects(value: JsonValue) -> list[dict[str, JsonValue]]:
-    """The JSON objects in plain data, itself among them."""
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    found = [each for part in inner if isinstance(part, dict | list) for each in _objects(part)]
-    return [value, *found] if isinstance(value, dict) else found
 
 
 def _examined(line: bytes) -> Record:

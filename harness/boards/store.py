@@ -17,6 +17,7 @@ from io import FileIO
 from pathlib import Path
 
 from harness.boards.lines import is_whole, line_of, record_in
+from harness.boards.pieces import Pieces
 from harness.boards.places import STAND_IN_FOLDER
 from harness.boards.scan import last_line, line_ends, lines_of_run
 from harness.records.record import Record
@@ -109,6 +110,7 @@ def read_board(path: Path) -> Board:
     ended = content.endswith(b"\n")
     lines = content.split(b"\n")
     seen: dict[bytes, int] = {}
+    pieces = Pieces()
     board, is_stand_in = path.stem, path.parent.name == STAND_IN_FOLDER
     for number, line in enumerate(lines, start=1):
         line = line.strip()
@@ -118,7 +120,7 @@ def read_board(path: Path) -> Board:
             if line in seen:
                 raise ValueError(f"the same as line {seen[line]}; counted once")
             seen[line] = number
-            records.append((number, _on_board(record_in(line), board, is_stand_in)))
+            records.append((number, _on_board(record_in(line, pieces), board, is_stand_in)))
         except (ValueError, RecursionError) as error:
             torn = number == len(lines) and not ended and not is_whole(line)
             what = f"torn: the line ends after {len(line)} bytes; the next append sets it aside" if torn else error

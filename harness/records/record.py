@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from harness.records.canonical import sha256_of
+from harness.records.canonical import canonical_json
 from harness.records.marks import (
     CUSTOM_RECIPE,
     FAILED_CHECK,
@@ -52,6 +55,50 @@ KEPT = r"^(checkpoints|hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)$"
 """Where weights are kept: in this folder beside the boards, or in a repository on the Hugging Face hub."""
 
 
+def _finite(values: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    _refuse_numbers(values)
+    return values
+
+
+def _each_once(marks: list[str]) -> list[str]:
+    if len(set(marks)) != len(marks):
+        raise ValueError("a mark is given twice")
+    return marks
+
+
+def _somewhere(text: str) -> str:
+    if text and not re.fullmatch(KEPT, text):
+        raise ValueError("neither 'checkpoints' nor 'hf://owner/name'")
+    return text
+
+
+def _utc(text: str) -> str:
+    if datetime.fromisoformat(text).utcoffset() != timedelta(0):
+        raise ValueError("not a time in UTC, as '2026-01-31T23:59:59Z'")
+    return text
+
+
+def _refuse_numbers(value: JsonValue) -> None:
+    """ValueError where plain data hold a number that no record may hold."""
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            _refuse_numbers(each)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("a value is NaN or infinite")
+    elif isinstance(value, int) and abs(value) > MOST:
+        raise ValueError("it holds a whole number of more than 63 bits")
+
+
+Setting = tuple[str, str, str, str, str, str, int | None, int, int]
+"""What seeds of one entry share but for their options, in order of `_around_options`."""
+
+PlainData = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
+Marks = Annotated[list[Line], AfterValidator(_each_once)]
+Store = Annotated[str, AfterValidator(_somewhere)]
+Time = Annotated[str, AfterValidator(_utc)]
+
+
 class Record(Part):
     """One finished run: one training and one scoring. One line of a board."""
 
@@ -63,7 +110,7 @@ class Record(Part):
     data: DataInfo = Field(description="the data set")
     method: Line = Field(description="name of the method as it was asked for")
     target: Line = Field(description="where the method's class is: 'module:ClassName' or 'file.py:ClassName'")
-    options: dict[str, JsonValue] = Field(description="options that the method was built with")
+    options: PlainData = Field(description="options that the method was built with")
     defaults: list[str] | None = Field(
         None,
         description="those options whose value was the method's own default; null in records from before that",
@@ -72,7 +119,7 @@ class Record(Part):
     recipe_hash: Annotated[str, Field(pattern=r"^[0-9a-f]*$")] = Field(
         description="SHA-256 over what the recipe says for this budget; empty if the method is not trained"
     )
-    recipe_changes: dict[str, JsonValue] = Field(
+    recipe_changes: PlainData = Field(
         {}, description="what the command line changed of the recipe, as 'lr' or 'STAGE.lr' to the value; empty without"
     )
     budget: str = Field(description="smoke, quick, day or full; empty if the method is not trained")
@@ -98,7 +145,7 @@ class Record(Part):
         "name where nothing is ever revealed)"
     )
     cost: Cost = Field(description="parameters, computation and memory")
-    marks: list[Line] = Field(
+    marks: Marks = Field(
         description=f"'{LABEL_DELAY_TOLD}', '{GRADIENT_AT_TEST}', '{TRANSDUCTIVE}', '{STAND_IN}', "
         f"'{PARTIAL_TEST}', '{CUSTOM_RECIPE}', '{RECIPE_CHANGED}: ...', '{SEARCHED}: ...', '{TRAINED_BY}N processes', "
         f"'{SKIPS_CHECK}: ...' (one each), '{FAILED_CHECK}: ...', '{NOT_CHECKED}', or other words that a reader should "
@@ -128,7 +175,7 @@ class Record(Part):
         description="how the method was isolated while it was scored (`run --isolated`), or scored again when the run "
         "was submitted; null: it was scored in the harness's own process alone",
     )
-    kept: str = Field(
+    kept: Store = Field(
         "",
         description="where the scored weights are kept, under their hash: 'checkpoints' (the folder beside the boards) "
         "or 'hf://owner/name' (a repository on the Hugging Face hub); empty: nowhere, the command makes them again",
@@ -145,47 +192,24 @@ class Record(Part):
         "records from before that",
     )
     command: str = Field(description="command line that made the run")
-    finished: str = Field(description="when it was done: ISO 8601, UTC, as '2026-01-31T23:59:59Z'")
-
-    @field_validator("options", "recipe_changes")
-    @classmethod
-    def _plain(cls, values: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        _refuse_numbers(values)
-        return values
-
-    @field_validator("marks")
-    @classmethod
-    def _each_once(cls, marks: list[str]) -> list[str]:
-        if len(set(marks)) != len(marks):
-            raise ValueError("a mark is given twice")
-        return marks
-
-    @field_validator("kept")
-    @classmethod
-    def _somewhere(cls, text: str) -> str:
-        if text and not re.fullmatch(KEPT, text):
-            raise ValueError("neither 'checkpoints' nor 'hf://owner/name'")
-        return text
-
-    @field_validator("finished")
-    @classmethod
-    def _utc(cls, text: str) -> str:
-        if datetime.fromisoformat(text).utcoffset() != timedelta(0):
-            raise ValueError("not a time in UTC, as '2026-01-31T23:59:59Z'")
-        return text
+    finished: Time = Field(description="when it was done: ISO 8601, UTC, as '2026-01-31T23:59:59Z'")
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        if self.init is None and self.init_episodes:
-            raise ValueError(f"init_episodes is {self.init_episodes}, but init is null")
-        if (STAND_IN in self.marks) != self.data.stand_in:
-            raise ValueError(f"data.stand_in is {self.data.stand_in}, but marks are {self.marks}")
-        for name, metric in self.metrics.items():
-            if metric.episodes > self.test_episodes:
-                raise ValueError(
-                    f"metric '{name}' is over {metric.episodes} episodes, but only {self.test_episodes} were scored"
-                )
+        _refuse_contradictions(self)
         return self
+
+    @classmethod
+    def of_valid(cls, values: dict[str, Any], given: set[str]) -> Self:
+        """A record of values of all fields, which it keeps, that are known to be valid each for itself; ValueError
+        where they do not agree. `given` are those that are no defaults."""
+        record = cls.__new__(cls)
+        object.__setattr__(record, "__dict__", values)
+        object.__setattr__(record, "__pydantic_fields_set__", given)
+        object.__setattr__(record, "__pydantic_extra__", None)
+        object.__setattr__(record, "__pydantic_private__", None)
+        _refuse_contradictions(record)
+        return record
 
     @property
     def row_key(self) -> str:
@@ -196,20 +220,21 @@ class Record(Part):
         the number of test episodes. The number of training episodes is not part of it: it follows from these,
         except where time was what cut a run short.
         """
-        shared = {
-            "digest": self.digest,
-            "fingerprint": self.data.fingerprint,
-            "target": self.target,
-            "options": self.options,
-            "recipe_hash": self.recipe_hash,
-            "budget": self.budget,
-            "budget_cut": self.budget_cut,
-            "init_episodes": None if self.init is None else self.init_episodes,
-            "test_episodes": self.test_episodes,
-            # A first version is left out, so that rows from before there were versions keep their key.
-            **({"method_version": self.method_version} if self.method_version > 1 else {}),
-        }
-        return sha256_of(shared)
+        return _row_key(self.options, self._setting)
+
+    @property
+    def _setting(self) -> Setting:
+        return (
+            self.digest,
+            self.data.fingerprint,
+            self.target,
+            self.recipe_hash,
+            self.budget,
+            self.budget_cut,
+            None if self.init is None else self.init_episodes,
+            self.test_episodes,
+            self.method_version,
+        )
 
     @property
     def when(self) -> datetime:
@@ -217,16 +242,46 @@ class Record(Part):
         return datetime.fromisoformat(self.finished)
 
 
-def _refuse_numbers(value: JsonValue) -> None:
-    """ValueError where plain data hold a number that no record may hold."""
-    if isinstance(value, dict | list):
-        for each in value.values() if isinstance(value, dict) else value:
-            _refuse_numbers(each)
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError("a value is NaN or infinite")
-    elif isinstance(value, int) and abs(value) > MOST:
-        raise ValueError("it holds a whole number of more than 63 bits")
+def _refuse_contradictions(record: Record) -> None:
+    """ValueError where values of a record do not agree."""
+    if record.init is None and record.init_episodes:
+        raise ValueError(f"init_episodes is {record.init_episodes}, but init is null")
+    if (STAND_IN in record.marks) != record.data.stand_in:
+        raise ValueError(f"data.stand_in is {record.data.stand_in}, but marks are {record.marks}")
+    for name, metric in record.metrics.items():
+        if metric.episodes > record.test_episodes:
+            raise ValueError(
+                f"metric '{name}' is over {metric.episodes} episodes, but only {record.test_episodes} were scored"
+            )
+
+
+def row_keys(records: Sequence[Record]) -> list[str]:
+    """`Record.row_key` of each, computed once for those that have their options in common, as rows of a board have."""
+    known: dict[tuple[int, object], str] = {}
+    found = []
+    for record in records:
+        options, setting = record.options, record._setting
+        key = known.get((id(options), setting))
+        if key is None:
+            key = known[id(options), setting] = _row_key(options, setting)
+        found.append(key)
+    return found
+
+
+def _row_key(options: dict[str, JsonValue], setting: Setting) -> str:
+    before, after = _around_options(setting)
+    return hashlib.sha256(f"{before}{canonical_json(options)}{after}".encode()).hexdigest()
+
+
+@lru_cache(1024)
+def _around_options(setting: Setting) -> tuple[str, str]:
+    """The canonical JSON that a key is the hash of, before and after the options."""
+    names = ("digest", "fingerprint", "target", "recipe_hash", "budget", "budget_cut", "init_episodes", "test_episodes")
+    shared = {"options": None, **dict(zip(names, setting, strict=False))}
+    if setting[-1] > 1:  # a first version is left out, so that rows from before there were versions keep their key
+        shared["method_version"] = setting[-1]
+    before, _, after = canonical_json(shared).partition('"options":null')
+    return f'{before}"options":', after
 
 
 def utc_now() -> str:

@@ -11,11 +11,14 @@ import pytest
 
 from harness.boards import lines
 from harness.boards.lines import line_of, record_in
+from harness.boards.pieces import Pieces
 from harness.boards.store import read_board
 from harness.records.canonical import canonical_json, sha256_of
 from tests.helpers.boards import record
 
 BOARDS = Path(__file__).parents[2] / "leaderboards"
+
+PIECES = Pieces()
 
 NUMBERS = [0, -1, 1, 1.0, -0.0, 1e300, 2**63, 101.0]
 TEXTS = ["", "x", "a\x1b", "ж", "c" * 64, "2026-01-01", 'a":b']
@@ -72,7 +75,7 @@ def test_the_one_pass_takes_a_line_only_as_the_other_reads_it() -> None:
     taken = 0
     for content in changed():
         line = signed(content)
-        quick = lines._as_written(line)
+        quick = lines._as_written(line, PIECES)
         if quick is not None:
             taken += 1
             slow = lines._examined(line)
@@ -102,7 +105,7 @@ def test_every_single_byte_of_a_line_is_under_its_hash() -> None:
 def test_rows_as_they_were_written_are_parsed_once_and_never_serialised(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [line for path in sorted(BOARDS.glob("*.jsonl")) for line in path.read_bytes().splitlines()]
     monkeypatch.setattr(lines, "_parsed", None)
-    quick = [each for each in rows if lines._as_written(each) is not None]
+    quick = [each for each in rows if lines._as_written(each, PIECES) is not None]
     assert len(quick) > 0.9 * len(rows) > 100
 
 

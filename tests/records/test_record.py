@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from harness.records.canonical import canonical_json, sha256_of
-from harness.records.record import Record, json_schema
+from harness.records.record import Record, json_schema, row_keys
 from tests.helpers.boards import record
 
 
@@ -143,10 +143,35 @@ def test_seeds_of_one_entry_share_their_key(change: dict[str, Any]) -> None:
         {"init": "e" * 64},
         {"init": "e" * 64, "init_episodes": 500},
         {"test_episodes": 900},
+        {"method_version": 2},
     ],
 )
 def test_another_setting_is_another_entry(change: dict[str, Any]) -> None:
     assert record(**change).row_key != record().row_key
+
+
+def test_keys_of_many_are_those_of_each_whether_or_not_they_have_their_options_in_common() -> None:
+    options = {"width": 1, "deep": {"a": [1, 2.0, True, None, "ä"]}}
+    found = [
+        record(options=options, method_version=version, test_episodes=count, seed=seed)
+        for version in (1, 2)
+        for count in (900, 1000)
+        for seed in (0, 1)
+    ]
+    shared = [each.model_copy(update={"options": options}) for each in found]
+    others = [record(options={"width": 1.0}), record(options={"width": True}), record(options={})]
+    every = [*found, *shared, *others, *shared]
+    assert row_keys(every) == [each.row_key for each in every]
+    assert len(set(row_keys(every))) == 4 + 3
+
+
+def test_the_key_is_the_hash_of_the_canonical_json_of_what_is_shared() -> None:
+    own = record(init="e" * 64, init_episodes=5, method_version=3)
+    shared = {
+        name: getattr(own, name) for name in ("digest", "target", "options", "recipe_hash", "budget", "budget_cut")
+    }
+    shared |= {"fingerprint": own.data.fingerprint, "init_episodes": 5, "test_episodes": 1000, "method_version": 3}
+    assert own.row_key == sha256_of(shared)
 
 
 def test_seeds_that_began_from_equally_trained_weights_share_their_key() -> None:
