@@ -209,7 +209,7 @@ def _rows(view: View) -> Iterator[dict[str, Any]]:
             places |= {id(record): (None, why(entry)) for record in entry.records}
     alone = [Entry((record,), 0, ()) for _, record in view.board.records]
     for name in {name: None for entry in alone for name in entry.newest.metrics}:
-        summarise(alone, name)
+        summarise(alone, [name])
     for entry in alone:
         record = entry.newest
         rank, reason = places.get(id(record), (None, "a newer record of the same setting and seed stands for it"))

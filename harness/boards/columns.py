@@ -13,7 +13,7 @@ from harness.protocol.episode_models import Published
 from harness.protocol.models import AnyProtocol
 from harness.records.parts import Cost
 from harness.records.record import Record
-from harness.util.shown_text import in_markdown
+from harness.util.shown_text import cells_in_markdown
 
 NOTHING = "–"
 ISOLATED, UNCONFINED = "isolated", "isolated in a process alone"
@@ -25,14 +25,14 @@ def columns(entries: Sequence[Entry], by: str, others: Sequence[str]) -> list[di
 
     `by` is the metric that the board is ranked by, `others` those shown before it.
     """
-    for name in (*others, by):
-        summarise(entries, name)
+    summarise(entries, (*others, by))
     return [_columns(entry, by, others) for entry in entries]
 
 
 def _columns(entry: Entry, by: str, others: Sequence[str]) -> dict[str, str]:
     newest, cost = entry.newest, entry.newest.cost
-    spread = getattr(entry.summary(by), "spread", None)
+    summary = entry.summary(by)
+    spread = None if summary is None else summary.spread
     seeds = str(len(entry.records)) + (f" (± {spread:.2f})" if spread is not None else "")
     return {
         "method": newest.method,
@@ -49,17 +49,18 @@ def _columns(entry: Entry, by: str, others: Sequence[str]) -> dict[str, str]:
         "state growth": _growth(cost),
         "marks": ", ".join(marks_of(entry)) or NOTHING,
         "hardware": _hardware(newest),
-        "run": ", ".join(record.run for record in entry.records),
+        "run": ", ".join([record.run for record in entry.records]),
     }
 
 
 def marks_of(entry: Entry) -> list[str]:
     """The marks of any of the entry's records, and what a reader should know besides."""
-    marks = {mark for record in entry.records for mark in record.marks}
-    if any(record.code.dirty for record in entry.records):
+    records = entry.records
+    marks = {mark for record in records for mark in record.marks}
+    if True in [record.code.dirty for record in records]:
         marks.add("uncommitted code")
-    isolated = [record.isolated for record in entry.records if record.isolated]
-    if len(isolated) == len(entry.records):
+    isolated = [record.isolated for record in records if record.isolated]
+    if len(isolated) == len(records):
         marks.add(ISOLATED if all(each.confined for each in isolated) else UNCONFINED)
     if entry.older:
         marks.add(f"{entry.older} older not shown")
@@ -74,14 +75,15 @@ def options_of(record: Record) -> str:
 def option_texts(record: Record) -> list[str]:
     """The same one by one."""
     return [
-        f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+        f"{name}={value if isinstance(value, str | int) and not isinstance(value, bool) else json.dumps(value)}"
         for name, value in changed_options(record).items()
     ]
 
 
 def budget_of(record: Record) -> str:
     """The budget of a record and what cut it short, as 'quick time=10m'; '' if it was not trained."""
-    return " ".join(filter(None, [record.budget, record.budget_cut]))
+    budget, cut = record.budget, record.budget_cut
+    return f"{budget} {cut}" if budget and cut else budget or cut
 
 
 def measured(entry: Entry, metric: str) -> str:
@@ -93,7 +95,8 @@ def measured(entry: Entry, metric: str) -> str:
 def trained(entry: Entry) -> str:
     """Training episodes of an entry's records, and those that the weights had seen from which they began."""
     found = [record.train_episodes for record in entry.records]
-    text = f"{min(found):,}" + (f" to {max(found):,}" if min(found) < max(found) else "")
+    least, most = min(found), max(found)
+    text = f"{least:,}" + (f" to {most:,}" if least < most else "")
     return text + (f" after {entry.newest.init_episodes:,}" if entry.newest.init else "")
 
 
@@ -196,13 +199,20 @@ def table(rows: Sequence[dict[str, str]], markdown: Sequence[str] = ()) -> str:
     it takes to read and rank the rows.)
     """
     lined_up = [
-        _padded(name, [row[name] if name in markdown else in_markdown(row[name]) for row in rows]) for name in rows[0]
+        _padded(name, cells if name in markdown else cells_in_markdown(cells))
+        for name, cells in zip(rows[0], zip(*_in_order(rows), strict=True), strict=True)
     ]
     head, *lines = (f"| {' | '.join(cells)} |" for cells in zip(*lined_up, strict=True))
     return "\n".join([head, f"|{'|'.join(':' + '-' * (len(column[0]) + 1) for column in lined_up)}|", *lines])
 
 
-def _padded(name: str, cells: list[str]) -> list[str]:
+def _in_order(rows: Sequence[dict[str, str]]) -> Iterable[Iterable[str]]:
+    """The cells of each row in the order of the first one's columns."""
+    names = list(rows[0])
+    return [row.values() if list(row) == names else [row[name] for name in names] for row in rows]
+
+
+def _padded(name: str, cells: Sequence[str]) -> list[str]:
     """A column with its name on top, all as wide as the widest and two wider than the name, as tabulate has it."""
     width = max(len(name) + 2, *map(len, cells))
     return [each.ljust(width) for each in (name, *cells)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,54 +45,72 @@ class Entry:
         """A metric over the entry's seeds, with its interval over seeds and episodes (`harness.evaluation.intervals`);
         None unless every seed has it. Of many entries, call `summarise` first."""
         if metric not in self._summaries:
-            summarise([self], metric)
+            summarise([self], [metric])
         return self._summaries[metric]
 
     def estimate(self, metric: str) -> intervals.Estimate | None:
         """The mean of a metric that every seed has, and its variance: from single episodes where they are stored, and
         else from the records; None with one episode."""
         if metric not in self._estimates:
-            _estimate([self], metric)
+            summarise([self], [metric])
         return self._estimates[metric]
 
     def by_episode(self, metric: str) -> np.ndarray | None:
         """A metric of each seed in each test episode, shares [S, E]; None where it is not stored for all seeds."""
+        if not self.values or self.values[0] is None:  # as in most entries of a large board
+            return None
         stored = [values[metric] for values in self.values if values is not None and metric in values]
         if len(stored) < len(self.records) or len({len(each) for each in stored}) > 1:
             return None
         return np.stack(stored)
 
 
-def summarise(entries: Iterable[Entry], metric: str) -> None:
-    """Computes `Entry.summary` of many entries at once: one by one, the calls take ten times as long as what is
-    computed."""
-    new = [entry for entry in entries if metric not in entry._summaries]
-    having = [entry for entry in new if all(metric in record.metrics for record in entry.records)]
-    _estimate(having, metric)
-    means = [[record.metrics[metric].mean for record in entry.records] for entry in having]
-    for entry in new:
-        entry._summaries[metric] = None
-    for entry, summary in zip(having, summaries([entry._estimates[metric] for entry in having], means), strict=True):
-        entry._summaries[metric] = summary
+class _Recorded(NamedTuple):
+    """An entry and what its records say of a metric: of each seed the mean and half the width of its interval, and how
+    many episodes they are over."""
+
+    entry: Entry
+    means: list[float]
+    halves: list[float | None]
+    episodes: int
 
 
-def _estimate(entries: Iterable[Entry], metric: str) -> None:
-    """Computes `Entry.estimate` of entries that have the metric; from records, of all with as many seeds at once."""
-    by_seeds: dict[int, list[Entry]] = {}
+def summarise(entries: Iterable[Entry], metrics: Iterable[str]) -> None:
+    """Computes `Entry.summary` of many entries and metrics at once: one by one, the calls take ten times as long as
+    what is computed."""
+    asked: dict[str, list[_Recorded]] = {name: [] for name in metrics}
     for entry in entries:
-        if metric in entry._estimates:
-            continue
-        values = entry.by_episode(metric)
+        of_seeds = [record.metrics for record in entry.records]
+        for name, having in asked.items():
+            if name in entry._summaries:
+                continue
+            found = [metrics[name] for metrics in of_seeds if name in metrics]
+            if len(found) == len(of_seeds):
+                halves = [each.interval for each in found]
+                having.append(_Recorded(entry, [each.mean for each in found], halves, found[0].episodes))
+            else:
+                entry._summaries[name] = None
+    for name, having in asked.items():
+        _estimate(having, name)
+        every = summaries([each.entry._estimates[name] for each in having], [each.means for each in having])
+        for each, summary in zip(having, every, strict=True):
+            each.entry._summaries[name] = summary
+
+
+def _estimate(asked: Iterable[_Recorded], name: str) -> None:
+    """Computes `Entry.estimate` of entries; from records, of all with as many seeds at once."""
+    by_seeds: dict[int, list[_Recorded]] = {}
+    for each in asked:
+        values = each.entry.by_episode(name)
         if values is not None and np.isfinite(values).all(0).sum() > 1:
-            entry._estimates[metric] = intervals.of_values(values)
-        elif any(record.metrics[metric].interval is None for record in entry.records):
-            entry._estimates[metric] = None
+            each.entry._estimates[name] = intervals.of_values(values)
+        elif None in each.halves:
+            each.entry._estimates[name] = None
         else:
-            by_seeds.setdefault(len(entry.records), []).append(entry)
-    for alike in by_seeds.values():
-        found = [[record.metrics[metric] for record in entry.records] for entry in alike]
-        means = np.array([[each.mean for each in seeds] for seeds in found])
-        halves = np.array([[each.interval for each in seeds] for seeds in found], dtype=float)
-        estimates = intervals.of_records(means, halves, [seeds[0].episodes for seeds in found])
-        for entry, estimate in zip(alike, estimates, strict=True):
-            entry._estimates[metric] = estimate
+            by_seeds.setdefault(len(each.means), []).append(each)
+    for seeds, alike in by_seeds.items():
+        means = np.array([mean for each in alike for mean in each.means]).reshape(-1, seeds)
+        halves = np.array([half for each in alike for half in each.halves], dtype=float).reshape(-1, seeds)
+        estimates = intervals.of_records(means, halves, [each.episodes for each in alike])
+        for each, estimate in zip(alike, estimates, strict=True):
+            each.entry._estimates[name] = estimate

@@ -63,13 +63,14 @@ def view_board(name: str, protocol: AnyProtocol | None, boards: Path, stand_in: 
     records = board_path(boards, name, stand_in)
     read_at = _size_and_time(records)
     board = read_board(records)
-    wanted = None
+    wanted: int | None = None
+    reported: tuple[str, ...] = ()
     if protocol is None:
         own, by = usual_digest(board.records), usual_ranking(board.records)
     else:
         own, by = protocol.digest, protocol.ranking
-        wanted = protocol.test_episodes
-    found = standings(board.records, own, wanted, by, lambda record: stored_values(protocol, record, boards))
+        wanted, reported = protocol.test_episodes, protocol.reported
+    found = standings(board.records, own, wanted, by, lambda record: stored_values(protocol, record, boards), reported)
     return View(name, records.with_suffix(".md"), stand_in, protocol, own, wanted, board, found, read_at)
 
 
@@ -83,7 +84,7 @@ def _size_and_time(records: Path) -> tuple[int, int] | None:
 
 def stored_values(protocol: AnyProtocol | None, record: Record, boards: Path) -> Each | None:
     """A record's metrics in every test episode, None where they are not stored, or not as they were."""
-    if protocol is None or record.digest != protocol.digest:
+    if protocol is None or record.scores is None or record.digest != protocol.digest:
         return None
     try:
         scores = scores_of(record, boards)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from harness.boards.entries import Entry, summarise
 from harness.evaluation import intervals
 from harness.evaluation.score import Each
 from harness.records.marks import FAILED_CHECK, NOT_CHECKED, PARTIAL_TEST
-from harness.records.record import Record
+from harness.records.record import Record, row_keys
 
 OTHER_DIGEST = "Another protocol digest"
 OTHER_DATA = "Other data"
@@ -45,25 +46,32 @@ def standings(
     test_episodes: int | None,
     ranking: str,
     values: Callable[[Record], Each | None] = lambda _: None,
+    shown: Sequence[str] = (),
 ) -> Standings:
     """Groups a board's records (line number, record) and ranks them by the metric `ranking`.
 
     `digest` is the protocol's own. The data that rows are compared on are those of most records with that
     digest; if two sets of data are equally common, those of the record in the later line.
     `test_episodes` is what the protocol asks for, None if it asks for the whole split. `values` gives a record's
-    metrics in every test episode; without them (None), its own means and intervals are what there is to go by.
+    metrics in every test episode; without them (None), its own means and intervals are what there is to go by. Metrics
+    that are `shown` besides are summarised meanwhile.
     """
     newest, older = _newest(records)
     fingerprint = _common_fingerprint(record for record in newest.values() if record.digest == digest)
     groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[Record]] = {}
+    known: dict[tuple[str, int, bool], tuple[tuple[str, str], ...]] = {}
     for (row_key, _), record in newest.items():
-        reasons = tuple(_reasons(record, digest, fingerprint, test_episodes, ranking))
+        # Everything that reasons follow from; records of one key have digest, data and test episodes in common.
+        asked = (row_key, id(record.marks), ranking in record.metrics)
+        reasons = known.get(asked)
+        if reasons is None:
+            reasons = known[asked] = tuple(_reasons(record, digest, fingerprint, test_episodes, ranking))
         groups.setdefault((row_key, reasons), []).append(record)
-    entries = [
-        (row_key, _entry(group, sum(older[row_key, record.seed] for record in group), reasons, values))
-        for (row_key, reasons), group in groups.items()
-    ]
-    summarise([entry for _, entry in entries], ranking)
+    entries = []
+    for (row_key, reasons), group in groups.items():
+        others = sum(older[row_key, record.seed] for record in group) if older else 0
+        entries.append((row_key, _entry(group, others, reasons, values)))
+    summarise([entry for _, entry in entries], (*shown, ranking))
     entries.sort(key=lambda each: _order(each[0], each[1], ranking))
     under: dict[str | None, list[Entry]] = {None: [], **{heading: [] for heading in _headings(ranking)}}
     for _, entry in entries:
@@ -98,9 +106,11 @@ def _newest(records: Iterable[tuple[int, Record]]) -> tuple[dict[Key, Record], C
     """
     latest: dict[Key, Record] = {}
     older: Counter[Key] = Counter()
-    for _, record in sorted(records, key=lambda each: each[0]):
-        key = (record.row_key, record.seed)
-        if latest.pop(key, None):  # so that they are in order of their lines
+    in_order = sorted(records, key=itemgetter(0))
+    for (_, record), row_key in zip(in_order, row_keys([record for _, record in in_order]), strict=True):
+        key = (row_key, record.seed)
+        if key in latest:
+            del latest[key]  # so that they are in order of their lines
             older[key] += 1
         latest[key] = record
     return latest, older
@@ -124,7 +134,7 @@ def _without(ranking: str) -> str:
 
 def _reasons(
     record: Record, digest: str, fingerprint: str | None, test_episodes: int | None, ranking: str
-) -> Iterable[tuple[str, str]]:
+) -> Iterator[tuple[str, str]]:
     """Why a record cannot be compared with the others, in the order of the headings."""
     if record.digest != digest:
         yield OTHER_DIGEST, f"digest {record.digest[:12]}, the protocol's is {digest[:12]}"
@@ -155,7 +165,7 @@ def _entry(
     values: Callable[[Record], Each | None],
 ) -> Entry:
     in_order = sorted(records, key=lambda record: record.seed)
-    stored = tuple(values(record) for record in in_order)
+    stored = tuple([values(record) for record in in_order])
     return Entry(tuple(in_order), older, reasons, stored)
 
 

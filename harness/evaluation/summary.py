@@ -6,7 +6,7 @@ episodes, here and nowhere else, so that one quantity has one interval.
 
 from __future__ import annotations
 
-import statistics
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.evaluation import intervals
+from harness.util.deviation import deviation
 
 if TYPE_CHECKING:
     from harness.records.parts import Metric
@@ -38,7 +39,7 @@ class Summary:
     @cached_property
     def spread(self) -> float | None:
         """The standard deviation over seeds, None with one seed."""
-        return statistics.stdev(self.means) if len(self.means) > 1 else None
+        return deviation(self.means) if len(self.means) > 1 else None
 
     @property
     def interval(self) -> float | None:
@@ -47,13 +48,14 @@ class Summary:
 
     def text(self, digits: int = 1) -> str:
         """'97.1 ± 0.2', or where the sides differ '99.8 +0.1 -0.4'."""
+        form = f".{digits}f"
         if self.bounds is None:
-            return f"{self.mean:.{digits}f}"
-        below, above = (max(0.0, each) for each in (self.mean - self.bounds[0], self.bounds[1] - self.mean))
+            return format(self.mean, form)
+        below, above = max(0.0, self.mean - self.bounds[0]), max(0.0, self.bounds[1] - self.mean)
         half = (below + above) / 2
-        even = f"{below:.{digits}f}" == f"{above:.{digits}f}" or abs(above - below) <= _EVEN * half
-        sides = f" ± {half:.{digits}f}" if even else f" +{above:.{digits}f} -{below:.{digits}f}"
-        return f"{self.mean:.{digits}f}{sides}"
+        if abs(above - below) <= _EVEN * half or format(below, form) == format(above, form):
+            return f"{self.mean:{form}} ± {half:{form}}"
+        return f"{self.mean:{form}} +{above:{form}} -{below:{form}}"
 
     def as_json(self) -> dict[str, Any]:
         """The summary as plain data."""
@@ -65,7 +67,7 @@ def summaries(estimates: Sequence[intervals.Estimate | None], means: Sequence[Se
     calls take ten times as long as what is computed."""
     ends = iter(intervals.bounds([each for each in estimates if each is not None]))
     return [
-        Summary(statistics.fmean(seeds), None if estimate is None else next(ends), tuple(seeds))
+        Summary(math.fsum(seeds) / len(seeds), None if estimate is None else next(ends), tuple(seeds))
         for estimate, seeds in zip(estimates, means, strict=True)
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 _STEERING = re.compile(
@@ -36,6 +37,19 @@ def in_markdown(text: str) -> str:
     if "|" in line:
         line = re.sub(r"(\\*)\|", lambda found: 2 * found[1] + "\\|", line)
     return re.sub(r"\](?=[(\[:])", r"\\]", line) if "]" in line else line
+
+
+def cells_in_markdown(cells: Sequence[str]) -> list[str]:
+    """`in_markdown` of many texts: where none of them has anything to be changed, they are looked at as one."""
+    whole = "\n" + "\n".join(cells) + "\n"
+    plain = whole.count("\n") == len(cells) + 1 and whole.replace("\n", "").isprintable()
+    if plain and not any(each in whole for each in _NOT_AS_THEY_ARE):
+        return list(cells)
+    return [in_markdown(each) for each in cells]
+
+
+_NOT_AS_THEY_ARE = ("\n ", "  ", " \n", "<", "|", "](", "][", "]:")
+"""What is to be changed of printable texts in lines of their own."""
 
 
 def in_json(data: Any) -> str:

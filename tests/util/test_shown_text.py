@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.util.shown_text import in_json, in_line, in_markdown, shown
+from harness.util.shown_text import cells_in_markdown, in_json, in_line, in_markdown, shown
 
 STEERING = ["\x1b[31m", "\x00", "\x07", "\x7f", "\x9b32m", "\u202e", "\u2066", "\u200b", "\ufeff", "\ud800"]
 
@@ -44,6 +44,11 @@ def test_lines_stay_lines_where_there_may_be_several_and_become_blanks_elsewhere
 )
 def test_markdown_begins_neither_cells_nor_html_nor_links(text: str, wanted: str) -> None:
     assert in_markdown(text) == wanted
+
+
+@given(st.lists(st.text() | st.text(" a\n|<][(:\t\xa0é", max_size=4), max_size=4))
+def test_many_cells_are_each_as_one_alone(cells: list[str]) -> None:
+    assert list(cells_in_markdown(cells)) == [in_markdown(each) for each in cells]
 
 
 @given(st.text())
