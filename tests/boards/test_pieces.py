@@ -38,6 +38,32 @@ def test_every_line_can_be_cut_and_holds_every_key_of_a_metric() -> None:
     assert taken(CONTENT) is not None
 
 
+def test_no_value_that_a_row_has_of_its_own_is_an_array_of_objects() -> None:
+    """What keeps the pieces apart that are validated in one call (`Pieces._read`)."""
+    properties = Record.model_json_schema()["properties"]
+    firsts = sorted((*OWN, *SHARED))
+    own = {name for name in properties if max(key for key in firsts if key <= name) in OWN}
+    assert {"checkpoint", "curves", "metrics", "run", "scores", "seed", "train_seconds"} <= own
+    assert "pretrained" not in own
+    items = re.findall(r'"items": \{([^}]*)\}', json.dumps([properties[name] for name in sorted(own)]))
+    assert items
+    assert all('"type": "number"' in each for each in items)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1", "01", "1.", '"1"', "true"])
+@pytest.mark.parametrize("key", ["score_seconds", "train_seconds", "mean", "interval", "gflop_per_step"])
+def test_a_number_that_is_none_is_not_taken(key: str, number: str) -> None:
+    content, count = re.subn(rf'"{key}":[-+.\w]+'.encode(), f'"{key}":{number}'.encode(), CONTENT)
+    assert count > 0
+    assert taken(content) is None
+
+
+def test_bytes_that_are_no_text_are_not_taken() -> None:
+    for text in (b"opn", b"harness run", b"Some CPU"):
+        assert text in CONTENT
+        assert taken(CONTENT.replace(text, b"\xff\xfe")) is None
+
+
 def test_pieces_that_rows_share_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     read = Mock(wraps=pieces._remembered)
     monkeypatch.setattr(pieces, "_remembered", read)
