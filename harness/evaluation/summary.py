@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.evaluation import intervals
-from harness.util.deviation import deviation
 
 if TYPE_CHECKING:
     from harness.records.parts import Metric
@@ -39,7 +38,10 @@ class Summary:
     @cached_property
     def spread(self) -> float | None:
         """The standard deviation over seeds, None with one seed."""
-        return deviation(self.means) if len(self.means) > 1 else None
+        if len(self.means) < 2:
+            return None
+        centre = math.fsum(self.means) / len(self.means)
+        return math.sqrt(math.fsum((each - centre) ** 2 for each in self.means) / (len(self.means) - 1))
 
     @property
     def interval(self) -> float | None:

@@ -18,7 +18,6 @@ from harness.boards import pieces
 from harness.boards.markdown import View, render_board, view_board
 from harness.boards.store import append_record
 from harness.cli.board_text import board_text
-from harness.evaluation import summary
 from harness.records import record as record_module
 from harness.records.canonical import canonical_json
 from tests.helpers.boards import LOADED, board_file, record
@@ -75,18 +74,13 @@ def test_what_rows_share_is_read_and_computed_once_a_setting(
     tmp_path: Path, shape: str, settings: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, shape, 400)
-    read, key, spread = (Mock(wraps=each) for each in (pieces._remembered, record_module._row_key, summary.deviation))
+    read, key = (Mock(wraps=each) for each in (pieces._remembered, record_module._row_key))
     monkeypatch.setattr(pieces, "_remembered", read)
     monkeypatch.setattr(record_module, "_row_key", key)
-    monkeypatch.setattr(summary, "deviation", spread)
     view = view_board(LOADED.name, LOADED.protocol, tmp_path, False)
     render_board(view)
     assert view.standings.entries == settings
-    assert (read.call_count, key.call_count, spread.call_count) == (
-        len(pieces.SHARED) - 1 + settings,
-        settings,
-        settings,
-    )
+    assert (read.call_count, key.call_count) == (len(pieces.SHARED) - 1 + settings, settings)
 
 
 @pytest.mark.slow
