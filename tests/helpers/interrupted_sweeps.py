@@ -76,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     own = list(sys.argv[1:] if argv is None else argv)
     at = own.index("--") if "--" in own else len(own)
     args, words = parser.parse_args(own[:at]), own[at + 1 :]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, and so by all sweeps, in a shell's background
     folder = args.folder.absolute()
     folder.mkdir(parents=True)
     sweep = str(Path(args.sweep).absolute()) if Path(args.sweep).is_file() else args.sweep
