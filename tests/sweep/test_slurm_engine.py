@@ -74,7 +74,7 @@ def test_jobs_that_are_cancelled_killed_and_stopped_end_in_the_same_rows(
     assert sweep.returncode == 130, said
     assert said.count("failed (") == 2, said
     assert "is CANCELLED and has left no result" in said
-    assert "go on with: harness sweep grid.yaml" in said
+    assert "go on with: harness sweep grid.yaml" in " ".join(said.split())
     assert not call(cluster, "squeue", "--noheader", "--states=PENDING,RUNNING")
     sweeps.swept(place, sweep_cache, *words, env=cluster)
     assert len(sweeps.rows(place)) == 3
