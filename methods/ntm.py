@@ -74,12 +74,8 @@ class Access(nn.Module):
             "reads": like.new_zeros(episodes, self.heads, self.width),
         }
 
-    def forward(self, h: Tensor, before: Slots) -> Slots:
-        """The memory after one access by controllers in state h [B, units]."""
-        return self.step(h, before)[0]
-
-    def step(self, h: Tensor, before: Slots) -> tuple[Slots, Used]:
-        """The memory after one access, and what `memory_access` needs of it to go back."""
+    def forward(self, h: Tensor, before: Slots) -> tuple[Slots, Used]:
+        """The memory after one access by controllers in state h [B, units], and what its backward pass needs."""
         key = self.key(h).tanh().unflatten(-1, (self.heads, self.width))
         value = key if self.value is None else self.value(h).tanh().view_as(key)
         gate = self.gate(h).sigmoid().unsqueeze(-1)
@@ -192,5 +188,5 @@ class NTM(FeatureNet, SequenceLearner):
         h, c, memory = state["h"], state["c"], state["memory"]
         driven = self.inputs(torch.cat([features, one_hot(labels, self.task.ways).to(features.dtype)], -1))
         maps = self.recur.weight, self.access.maps_of_heads()
-        found, h, c, memory = memory_access.steps(self.access.step, driven, h, c, memory, *maps)
+        found, h, c, memory = memory_access.steps(self.access, driven, h, c, memory, *maps)
         return self.classify(found), {"h": h, "c": c, "memory": memory}

@@ -57,7 +57,7 @@ def marks_of(entry: Entry) -> list[str]:
     """The marks of any of the entry's records, and what a reader should know besides."""
     records = entry.records
     marks = {mark for record in records for mark in record.marks}
-    if True in [record.code.dirty for record in records]:
+    if any(record.code.dirty for record in records):
         marks.add("uncommitted code")
     isolated = [record.isolated for record in records if record.isolated]
     if len(isolated) == len(records):
@@ -75,15 +75,14 @@ def options_of(record: Record) -> str:
 def option_texts(record: Record) -> list[str]:
     """The same one by one."""
     return [
-        f"{name}={value if isinstance(value, str | int) and not isinstance(value, bool) else json.dumps(value)}"
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}"
         for name, value in changed_options(record).items()
     ]
 
 
 def budget_of(record: Record) -> str:
     """The budget of a record and what cut it short, as 'quick time=10m'; '' if it was not trained."""
-    budget, cut = record.budget, record.budget_cut
-    return f"{budget} {cut}" if budget and cut else budget or cut
+    return " ".join(filter(None, [record.budget, record.budget_cut]))
 
 
 def measured(entry: Entry, metric: str) -> str:

@@ -1,11 +1,10 @@
 """What a method costs while it is scored: parameters, floating-point operations and bytes of state.
 
-All of it follows from shapes. A method is walked through an episode of empty images: on the CPU where that is little
-work, and else on torch's device 'meta', where tensors have shapes and no values and nothing is computed, and where a
-step from a state of the same shapes as an earlier one is that earlier one again. (To trace shapes torch first imports
-its compiler, which takes longer than most episodes.) A method that looks at values (`.item()`, a mask as an index)
-cannot run there, and one whose state grows with every step gains nothing from it: these are walked on the CPU, however
-long it takes. The result is the same.
+All of it follows from shapes. A method is therefore walked through an episode of empty images on torch's device 'meta',
+where tensors have shapes and no values and nothing is computed; and a step from a state of the same shapes as an
+earlier one is that earlier one again. A method that looks at values (`.item()`, a mask as an index) cannot run there,
+and one whose state grows with every step gains nothing from it: these are walked on the CPU, with the same result. So
+is the episode of a run where that is little work: to trace shapes torch first imports its compiler, which takes longer.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ def prediction_gflop(method: Method) -> float:
         x = torch.zeros(1, *method.task.image_shape, device=place.device)
         return place.count(method, lambda: probe.predict(probe.start(1), x))[0] / 1e9
 
-    return _where_it_is_fast(counted)
+    return _on_shapes(counted)
 
 
 def step_gflop(method: Method, plan: EpisodePlan) -> float:
@@ -100,12 +99,11 @@ def step_gflop(method: Method, plan: EpisodePlan) -> float:
         gflop, sizes, _ = _walked(_probe(method, place.device), _empty(method, plan, place.device), place)
         return gflop / len(sizes)
 
-    return _where_it_is_fast(counted)
+    return _on_shapes(counted)
 
 
 def _where_it_is_fast(measure: Callable[[_Place], T]) -> T:
-    """What is measured on the CPU if it is little work, and else on the device 'meta', or on the CPU after all for a
-    method that does not run there, whatever it raises."""
+    """What is measured on the CPU if it is little work, and else on shapes: for what a process measures once."""
     little = Operations(LITTLE_WORK, FEW_KERNELS)
     try:
         found = measure(_Place(torch.device("cpu"), little))
@@ -114,6 +112,11 @@ def _where_it_is_fast(measure: Callable[[_Place], T]) -> T:
     except Exception as error:
         if not little.too_many and not isinstance(error, TooMany):
             raise
+    return _on_shapes(measure)
+
+
+def _on_shapes(measure: Callable[[_Place], T]) -> T:
+    """What is measured on the device 'meta', or on the CPU for a method that does not run there, whatever it raises."""
     try:
         return measure(_Place(torch.device("meta"), Operations()))
     except Exception:

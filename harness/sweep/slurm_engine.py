@@ -140,12 +140,12 @@ class SlurmEngine:
         self._write_known()
 
     def interrupt_stopping(self) -> None:
-        """Tells the jobs that are to stop."""
-        if self.stopping:
-            slurm.interrupt(self.stopping)
-            for job in self.stopping:  # after the signal: a run that hears of both would not save
-                stop_file(self.folder, job).touch()
-            self.stopping = []
+        """Tells the jobs that are to stop, none twice, whatever fails: after a second SIGINT a run saves nothing."""
+        jobs, self.stopping = self.stopping, []
+        if jobs:
+            slurm.interrupt(jobs)
+        for job in jobs:  # after the signal: a run that hears of both would not save
+            stop_file(self.folder, job).touch()
 
     def result_of(self, job: str) -> tuple[str, Any] | None:
         """What a job has returned ("success", exit code) or raised ("error", traceback); None if nothing yet."""

@@ -16,6 +16,7 @@ from torch.optim.sgd import sgd
 
 from harness.training.recipe import Optimizer
 from harness.util.errors import UserError
+from harness.util.option_names import switch
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 """Of Adam and AdamW: Kingma and Ba, 2015, algorithm 1, which are torch's defaults as well."""
@@ -127,7 +128,7 @@ class RunningOptimizer:
         for key, tensor in tensors.items():
             number, _, name = key.partition(".")
             if not number.isdecimal() or int(number) >= len(parameters):
-                raise UserError(f"the checkpoint has a state of parameter {number}; {len(parameters)} are trained")
+                raise _other(f"it has a state of parameter {number}; {len(parameters)} are trained")
             parameter = parameters[int(number)]
             if name == "step":
                 restored = tensor.to(parameter.device if self.fused else "cpu", torch.float32, copy=True)
@@ -135,13 +136,17 @@ class RunningOptimizer:
                 # Laid out like the parameter, as a state is that was never saved.
                 restored = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(tensor)
             else:
-                raise UserError(
-                    f"the checkpoint has a state of shape {tuple(tensor.shape)} for parameter {number}, which has the "
-                    f"shape {tuple(parameter.shape)}"
+                raise _other(
+                    f"its state of parameter {number} has the shape {tuple(tensor.shape)}, the parameter "
+                    f"{tuple(parameter.shape)}"
                 )
             state.setdefault(int(number), {})[name] = restored
         self.state.clear()
         self.state.update(state)
+
+
+def _other(what: str) -> UserError:
+    return UserError(f"the checkpoint is not of this training: {what}; set the run folder aside with {switch('fresh')}")
 
 
 def running_optimizer(settings: Optimizer, parameters: Sequence[nn.Parameter]) -> RunningOptimizer:

@@ -57,7 +57,8 @@ def descend(
     first: Statistics = ()
     for number in range(steps):
         with torch.set_grad_enabled(torch.is_grad_enabled() and second_order):
-            hidden, inputs, logits = _forward(weights, norm, output)
+            hidden, inputs = _forward(weights, norm, output)
+            logits = _applied(weights["classify.weight"], inputs[-1], weights["classify.bias"])
             gradients, vectors = _backward(weights, norm, hidden, inputs, logits, labels)
         first = first if number else _statistics(hidden)
         after = dict(weights)
@@ -77,14 +78,12 @@ def descend(
     weights = {**weights, _FIRST: torch.baddbmm(begin, moved.mT, x, alpha=-1)}
     if norm != "support":
         return weights, (), ()
-    last = _forward(weights, norm, output, classified=False)[0]
+    last = _forward(weights, norm, output)[0]
     return weights, first, _statistics(last)
 
 
-def _forward(
-    weights: Weights, norm: Norm, output: Tensor, classified: bool = True
-) -> tuple[list[_Hidden], list[Tensor], Tensor]:
-    """Each normalisation's results, the inputs of the linear maps after it, and logits, from the first map's output."""
+def _forward(weights: Weights, norm: Norm, output: Tensor) -> tuple[list[_Hidden], list[Tensor]]:
+    """Each normalisation's results and the inputs of the linear maps after it, from the first map's output."""
     hidden: list[_Hidden] = []
     inputs: list[Tensor] = []
     number = 0
@@ -97,11 +96,7 @@ def _forward(
         number += 1
         weight = weights.get(f"body.maps.{number}.weight")
         if weight is None:
-            return (
-                hidden,
-                inputs,
-                _applied(weights["classify.weight"], x, weights["classify.bias"]) if classified else x,
-            )
+            return hidden, inputs
         output = _applied(weight, x)
 
 

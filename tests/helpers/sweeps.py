@@ -32,6 +32,8 @@ runs: [{protocols: [late.yaml], methods: [cl_lstm], recipe: cl_lstm.yaml}]
 """The first training of that alone."""
 TWO = ONE.replace("cl_lstm.yaml}", "cl_lstm.yaml, seeds: [0, 1]}")
 """Both of them."""
+LONGER = ("name: all, episodes: 6", "name: all, episodes: 200")
+"""So that a run has a few seconds left when it is seen to have saved a checkpoint, and can be interrupted."""
 OWN = ("finished", "train_seconds", "score_seconds", "command", "sha256")
 """What a row says of when and how its run was begun, which is not of what came out, and its hash."""
 SCORES = "runs/*/*/scores.npz"
@@ -40,6 +42,8 @@ SCORES = "runs/*/*/scores.npz"
 def written(folder: Path, sweep: str = SWEEP) -> Path:
     """A new working directory with the sweep file `grid.yaml`."""
     tiny_runs.written(folder)
+    recipe = folder / "cl_lstm.yaml"
+    recipe.write_text(recipe.read_text().replace(*LONGER))
     (folder / "grid.yaml").write_text(sweep)
     return folder
 

@@ -45,7 +45,7 @@ def case(
 def written_out(access: Access, inputs: list[Tensor]) -> list[Tensor]:
     driven, h, c, recur, *memory = inputs
     slots = dict(zip(STATE, memory, strict=True))
-    found, h, c, last = memory_access.steps(access.step, driven, h, c, slots, recur, access.maps_of_heads())
+    found, h, c, last = memory_access.steps(access, driven, h, c, slots, recur, access.maps_of_heads())
     return [found, h, c, *last.values()]
 
 
@@ -59,7 +59,7 @@ def differentiated(access: Access, inputs: list[Tensor]) -> list[Tensor]:
         i, f, o, candidate = gates.chunk(4, -1)
         c = f.sigmoid() * c + i.sigmoid() * candidate.tanh()
         h = o.sigmoid() * c.tanh()
-        slots = access(h, slots)
+        slots = access(h, slots)[0]
         found.append(torch.cat([h, slots["reads"].flatten(1)], 1))
     return [torch.stack(found), h, c, *(slots[name] for name in STATE)]
 

@@ -84,7 +84,7 @@ def test_an_access_computes_its_equations(sharpness: float | None, reads: Any, w
     h, rows = random.normal(size=(2, 6)), random.normal(size=(2, 9, 4))
     weights, usage = random.dirichlet(np.ones(9), (2, 3)), random.uniform(size=(2, 9))
     before = {"rows": rows, "weights": weights, "usage": usage, "reads": np.zeros((2, 3, 4))}
-    after = access(torch.from_numpy(h), {name: torch.from_numpy(each) for name, each in before.items()})
+    after, _ = access(torch.from_numpy(h), {name: torch.from_numpy(each) for name, each in before.items()})
     for b in range(2):
         expected = accessed(access, h[b], rows[b], weights[b], usage[b])
         for name, each in zip(("rows", "weights", "usage", "reads"), expected, strict=True):
@@ -125,7 +125,7 @@ def test_each_head_writes_to_a_slot_of_its_own_the_least_used_ones() -> None:
     before = {**access.start(1), "rows": rows, "usage": torch.tensor([[3.0, 0.5, 2.0, 0.1, 1.0, 4.0]]).double()}
     h = torch.ones(1, 5, dtype=torch.float64)
     keys = access.key(h).tanh().view(2, 3)
-    after = access(h, before)["rows"][0]
+    after = access(h, before)[0]["rows"][0]
     torch.testing.assert_close(after[3], keys[0])
     torch.testing.assert_close(after[1], rows[0, 1] + keys[1])
     torch.testing.assert_close(after[[0, 2, 4, 5]], rows[0, [0, 2, 4, 5]])
@@ -141,7 +141,7 @@ def test_what_is_written_is_found_by_content_later() -> None:
     slots = []
     for each in (first, other, first.detach()):
         slots.append(int(memory["usage"].argsort(stable=True)[0, 0]))
-        memory = access(each, memory)
+        memory, _ = access(each, memory)
     assert len(set(slots)) == 3
     gradients = torch.autograd.grad(memory["reads"].square().sum(), [first, access.key.weight, access.gate.weight])
     assert all(each.abs().max() > 1e-6 for each in gradients)
@@ -159,7 +159,7 @@ def test_an_empty_memory_is_similar_to_nothing_and_has_finite_gradients() -> Non
     h = torch.randn(2, 5, requires_grad=True, generator=torch.Generator().manual_seed(2))
     memory = access.start(2)
     for rows in (memory["rows"], torch.zeros_like(memory["rows"], requires_grad=True)):
-        weights = access(h, {**memory, "rows": rows})["weights"]
+        weights = access(h, {**memory, "rows": rows})[0]["weights"]
         torch.testing.assert_close(weights, torch.full_like(weights, 1 / 6), atol=5e-3, rtol=0)
         found = torch.autograd.grad(weights[..., 0].sum(), [h, *([rows] if rows.requires_grad else [])])
         assert all(each.isfinite().all() for each in found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,3 +71,24 @@ def test_those_that_have_only_just_begun_find_a_file(engine: SlurmEngine, monkey
         job.stop()
     assert jobs[0].poll() == "running"  # whichever is looked at
     assert [stop_file(engine.folder, job).exists() for job in JOBS] == [False, True, True]
+
+
+def test_none_is_told_twice_where_the_disk_is_full(engine: SlurmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Sequence[str]] = []
+
+    def run(words: Sequence[str], **_: Any) -> Any:
+        said.append(words)
+        return subprocess.CompletedProcess(words, 0)
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(Path, "touch", full)
+    monkeypatch.setattr(engine.queue, "state", lambda job: "RUNNING")
+    jobs = jobs_of(engine)
+    jobs[0].stop()
+    with pytest.raises(OSError, match="full"):
+        jobs[0].poll()
+    assert jobs[1].poll() == "running"
+    assert len(said) == 2

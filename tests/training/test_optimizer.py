@@ -127,7 +127,10 @@ def test_a_restored_state_is_a_copy() -> None:
     [
         ({"9.exp_avg": torch.zeros(2)}, "a state of parameter 9; 4 are trained"),
         ({"x.exp_avg": torch.zeros(2)}, "a state of parameter x; 4 are trained"),
-        ({"3.exp_avg": torch.zeros(5)}, r"a state of shape \(5,\) for parameter 3, which has the shape \(2,\)"),
+        (
+            {"3.exp_avg": torch.zeros(5)},
+            r"its state of parameter 3 has the shape \(5,\), the parameter \(2,\); set the run folder aside",
+        ),
     ],
 )
 def test_the_state_of_other_parameters_is_refused(tensors: dict[str, Tensor], said: str) -> None:
