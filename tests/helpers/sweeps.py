@@ -32,8 +32,8 @@ runs: [{protocols: [late.yaml], methods: [cl_lstm], recipe: cl_lstm.yaml}]
 """The first training of that alone."""
 TWO = ONE.replace("cl_lstm.yaml}", "cl_lstm.yaml, seeds: [0, 1]}")
 """Both of them."""
-LONGER = ("name: all, episodes: 6", "name: all, episodes: 200")
-"""So that a run has a few seconds left when it is seen to have saved a checkpoint, and can be interrupted."""
+LONGER = ("name: all, episodes: 6", "name: all, episodes: 100")
+"""So that a run has a few seconds of training left when it is seen to have saved a checkpoint."""
 OWN = ("finished", "train_seconds", "score_seconds", "command", "sha256")
 """What a row says of when and how its run was begun, which is not of what came out, and its hash."""
 SCORES = "runs/*/*/scores.npz"
@@ -91,9 +91,18 @@ def until(condition: Callable[[], Any], seconds: float = 900) -> Any:
 
 
 def process_of(place: Path, run: str, on_node: bool = True) -> int | None:
-    """The process of a run of a sweep, such as "cl_lstm-smoke-s1", if it has saved a checkpoint and is at work."""
-    if not any(place.glob(f"runs/late/{run}-*/{CHECKPOINT}")):
-        return None
+    """The process of a run of a sweep, such as "cl_lstm-smoke-s1", if it is at work and has saved a checkpoint: which
+    it is asked to do when its last stage has begun."""
+    process = _process_of(place, run, on_node)
+    if process is None or any(place.glob(f"runs/late/{run}-*/{CHECKPOINT}")):
+        return process
+    if any('"stage": "all"' in log.read_text() for log in place.glob(f"runs/late/{run}-*/log.jsonl")):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGUSR1)
+    return None
+
+
+def _process_of(place: Path, run: str, on_node: bool) -> int | None:
     method, _, seed = run.partition("-smoke-s")
     for status in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):

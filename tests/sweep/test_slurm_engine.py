@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.runs.status import CHECKPOINT
 from tests.helpers import sweeps
 from tests.helpers.interrupted_sweeps import interrupted
 from tests.helpers.slurm import slurm, why_not
@@ -35,10 +34,11 @@ def call(cluster: dict[str, str], *words: str) -> str:
 
 
 def job_of(place: Path, run: str) -> str | None:
-    """The job of a run, such as "cl_lstm-smoke-s1", that has saved a checkpoint."""
+    """The job of a run, such as "cl_lstm-smoke-s1", that is at work and has saved a checkpoint."""
     noted = place / "runs" / "sweeps" / "grid" / "slurm" / "jobs.json"
     jobs = json.loads(noted.read_text()) if noted.is_file() else {}
-    return next((job for at, job in jobs.items() if f"/{run}-" in at and (place / at / CHECKPOINT).is_file()), None)
+    job = next((job for at, job in jobs.items() if f"/{run}-" in at), None)
+    return job if job and sweeps.process_of(place, run) else None
 
 
 def test_a_job_that_is_preempted_and_loses_its_driver_ends_in_the_same_row(
