@@ -151,39 +151,34 @@ class FunctionalLinear(nn.Module):
     def trajectory(self, weights: Weights, x: Tensor, target: Tensor) -> Trajectory:
         """The steps that features [B, S, D] with labels [B, S], one after another, come to."""
         with self._differentiable():
-            inputs: list[list[Tensor]] = [[] for _ in weights]
-            gradients: list[list[Tensor]] = [[] for _ in weights]
+            # Each layer's inputs and gradients of the steps so far, [B, step, ...]. They grow by one step at a time:
+            # joined anew from single steps, each of these would get a gradient from every later step by itself.
+            inputs, gradients = [x.view_as(x)], list[Tensor]()  # a view: a constant where gradients are off
             rates = self.rates.unbind()
             first = _affine(*weights[0], x)
             products = x @ x.transpose(1, 2) + 1  # the 1 stands for the bias
             for step in range(x.shape[1]):
                 now = slice(step, step + 1)
-                # Each layer's inputs and gradients of the steps so far, [B, step, ...].
-                past_inputs = [torch.cat(each, 1) for each in inputs] if step else []
-                past = [torch.cat(each, 1) for each in gradients] if step else []
-                hidden, before = x[:, now], first[:, now]
+                before = first[:, now]
                 if step:
-                    before = before - rates[0] * (products[:, now, :step] @ past[0])
-                inputs[0].append(hidden)
+                    before = before - rates[0] * (products[:, now, :step] @ gradients[0])
+                own = [x[:, now]]
                 for number, (weight, bias) in enumerate(weights[1:], 1):
-                    hidden = before.relu()
-                    before = _affine(weight, bias, hidden)
+                    own.append(before.relu())
+                    before = _affine(weight, bias, own[number])
                     if step:
-                        product = hidden @ past_inputs[number].transpose(1, 2) + 1
-                        before = before - rates[number] * (product @ past[number])
-                    inputs[number].append(hidden)
-                gradient = self._gradient(before, target[:, now])
+                        product = own[number] @ inputs[number].transpose(1, 2) + 1
+                        before = before - rates[number] * (product @ gradients[number])
+                found = [self._gradient(before, target[:, now])]
                 for number in range(len(weights) - 1, 0, -1):
-                    gradients[number].append(gradient)
-                    below = _backward(weights[number][0], gradient)
+                    below = _backward(weights[number][0], found[0])
                     if step:
-                        moved = (gradient @ past[number].transpose(1, 2)) @ past_inputs[number]
+                        moved = (found[0] @ gradients[number].transpose(1, 2)) @ inputs[number]
                         below = below - rates[number] * moved
-                    gradient = below * (inputs[number][-1] > 0)
-                gradients[0].append(gradient)
-            return Trajectory(
-                weights, [torch.cat(each, 1) for each in inputs], [torch.cat(each, 1) for each in gradients]
-            )
+                    found.insert(0, below * (own[number] > 0))
+                inputs = [inputs[0], *_joined(inputs[1:], own[1:])]
+                gradients = _joined(gradients, found)
+            return Trajectory(weights, inputs, gradients)
 
     def logits_after(self, trajectory: Trajectory, x: Tensor, taken: Tensor) -> Tensor:
         """Logits [B, T, ways] of features [B, T, D], the t-th after those steps s that `taken` (bool [T, S]) marks."""
@@ -210,6 +205,11 @@ class FunctionalLinear(nn.Module):
 
     def _differentiable(self) -> torch.autograd.grad_mode.set_grad_enabled:
         return torch.set_grad_enabled(torch.is_grad_enabled() and not self.first_order)
+
+
+def _joined(past: list[Tensor], now: list[Tensor]) -> list[Tensor]:
+    """Each layer's [B, S, ...] of the past steps and [B, 1, ...] of this one as one; `past` is empty before any."""
+    return [torch.cat(pair, 1) for pair in zip(past, now, strict=True)] if past else now
 
 
 def _named(layers: Weights) -> dict[str, Tensor]:
