@@ -1,11 +1,12 @@
 """What a GPU does in one update of training: launches, time in kernels, and how throughput grows with the batch.
 
-    python benchmarks/gpu.py [CASE ...] [--times 1 4 16] [--budget full] [--device cuda] [--rounds 5]
+    python benchmarks/gpu.py [CASE ...] [--times 1 4 16] [--budget full] [--device cuda] [--rounds 5] [--computed]
 
 An update is the whole of it, as `harness run` makes it: plan, gather, loss, gradient, clipping, optimiser; in the last
 stage of the recipe, on random pixels, at its batch and at multiples of it. The columns:
 
-- kernels: launches an update (on a CPU: operations that compute something, most of which are one kernel each);
+- kernels: of an update. One that is replayed (`harness/training/replay.py`) launches them together, others one by one;
+  `--computed` has none replayed (on a CPU: operations that compute something, most of which are one kernel each);
 - us: microseconds of a kernel; busy: the part of an update in which kernels run, the rest is waiting for the host;
 - copies: between host and device an update;
 - limit: the rate of floating-point operations over that of a large matrix product, which is measured in the same run.
@@ -44,7 +45,7 @@ from harness.util.shipped_files import protocol_files
 
 DEFAULT = ("cl_lstm", "norml", "maml", "oml", "opn")
 WARM = 3
-"""Updates before the first that counts: kernels are compiled and chosen in these."""
+"""Updates before the first that counts: kernels are compiled and chosen in these, and the update is recorded."""
 
 Update = Callable[[], object]
 
@@ -74,7 +75,9 @@ class Computing(TorchDispatchMode):
         return func(*args, **kwargs or {})
 
 
-def update_of(name: str, budget: str, times: int, device: torch.device, folder: Path) -> tuple[int, Update]:
+def update_of(
+    name: str, budget: str, times: int, device: torch.device, folder: Path, replayed: bool = True
+) -> tuple[int, Update]:
     """Episodes of an update of a case's last stage, at so many times the batch of its recipe; and the update."""
     method_name, protocol_name, options = CASES[name]
     loaded, found = load_protocol(protocol_files()[protocol_name]), load_method(method_name)
@@ -87,6 +90,8 @@ def update_of(name: str, budget: str, times: int, device: torch.device, folder: 
     method = build_method(found.cls, task, plan.options | options, 0, device).train()
     source = EpisodeSource(random_images(card), device)
     running = begin_stage(Training(method, source, loaded.protocol, plan, 0, folder / "checkpoint", {}), 0)
+    if not replayed:
+        running.__dict__["replays"] = None
     progress = Progress()
     return batch, lambda: running.advance(progress)
 
@@ -138,14 +143,15 @@ def limit(device: torch.device, size: int) -> float:
     return 2 * size**3 / seconds(lambda: a @ a, device, 5)
 
 
-def row(name: str, budget: str, times: int, device: torch.device, rounds: int, most: float) -> list[str]:
+def row(name: str, times: int, device: torch.device, most: float, args: argparse.Namespace) -> list[str]:
     """A line of the table."""
     with tempfile.TemporaryDirectory() as folder:
-        batch, update = update_of(name, budget, times, device, Path(folder))
-        for _ in range(WARM if device.type == "cuda" else 1):
+        batch, update = update_of(name, args.budget, times, device, Path(folder), not args.computed)
+        flop = flop_of(update)  # of the first, which is computed: what is replayed shows no operations
+        for _ in range(WARM if device.type == "cuda" else 0):
             update()
-        spent = seconds(update, device, rounds)
-        found, flop = launches(update, device), flop_of(update)
+        spent = seconds(update, device, args.rounds)
+        found = launches(update, device)
     us, busy, copies = "", "", ""
     if found.microseconds is not None:
         us, busy = f"{found.microseconds / found.kernels:.1f}", f"{found.microseconds / 1e6 / spent:.0%}"
@@ -161,6 +167,7 @@ def main() -> None:
     parser.add_argument("--budget", default="full", choices=["smoke", "quick", "full"])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--computed", action="store_true", help="updates one operation after another, not replayed")
     parser.add_argument("--size", type=int, default=4096, help="of the matrix product that is the limit")
     args = parser.parse_args()
     device = torch.device(args.device)
@@ -174,7 +181,7 @@ def main() -> None:
         most = limit(device, args.size)
     gpu = f"{torch.cuda.get_device_name(device)} beside " if device.type == "cuda" else ""
     print(f"{gpu}{machine()}; limit {most / 1e12:.3g} TFLOP/s (fp32, product of {args.size}x{args.size})", flush=True)
-    rows = [row(name, args.budget, n, device, args.rounds, most) for name in args.case or DEFAULT for n in args.times]
+    rows = [row(name, n, device, most, args) for name in args.case or DEFAULT for n in args.times]
     heads = ["case", "batch", "ms", "episodes/s", "kernels", "us", "busy", "copies", "limit"]
     print(tabulate(rows, headers=heads, tablefmt="github", disable_numparse=True))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,10 +16,10 @@ from harness.episodes import one_pass
 from harness.episodes.ahead import PlansAhead
 from harness.episodes.changes import AUGMENTATIONS, changed, drawn_changes
 from harness.episodes.mapped_pages import mapped_pages
-from harness.episodes.plan import AUGMENT, SINGLE, EpisodePlan, plan_key
+from harness.episodes.plan import AUGMENT, NULL, SINGLE, EpisodePlan, plan_key
 from harness.protocol.models import AnyProtocol
 from harness.util import philox
-from harness.util.device_copy import packed_to_device, tensor_to_device
+from harness.util.device_copy import packed_to_device, tensor_to_device, to_device
 from harness.util.errors import UserError
 
 __all__ = ["AUGMENTATIONS", "EpisodeSource", "Episodes"]
@@ -44,6 +44,30 @@ class Episodes:
     plan: EpisodePlan
     objects: Tensor | None = None
     class_rows: Tensor | None = None
+
+    @cached_property
+    def revealed(self) -> Tensor:
+        """What is revealed before each step, int64 [T, B] or masks [T, B, 1, H, W]: the target of step
+        `plan.feedback_step[t]` (a support pair's own), or null."""
+        source = to_device(self.plan.feedback_step, self.target.device)
+        shown = self.target[source.clamp(min=0)]
+        known = (source >= 0).view(-1, *(1,) * (shown.dim() - 1))
+        return torch.where(known, shown, NULL)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All that is on the device, by name."""
+        names = ("x", "target", "scored", "objects", "class_rows", "revealed")
+        found = {name: getattr(self, name) for name in names}
+        return {name: each for name, each in found.items() if each is not None}
+
+    def with_tensors(self, tensors: dict[str, Tensor]) -> Episodes:
+        """The same episodes over other memory."""
+        x, target, scored = (tensors[name] for name in ("x", "target", "scored"))
+        objects, class_rows = tensors.get("objects"), tensors.get("class_rows")
+        found = replace(self, x=x, target=target, scored=scored, objects=objects, class_rows=class_rows)
+        found.__dict__["revealed"] = tensors["revealed"]
+        return found
 
 
 class EpisodeSource:

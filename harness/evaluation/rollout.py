@@ -17,21 +17,14 @@ from harness.episodes.source import Episodes
 from harness.evaluation.answers import plain, well_formed
 from harness.evaluation.score.credit import credit, overlap
 from harness.method.interface import Feedback, Method, State
-from harness.util.device_copy import to_device
 
 QUERIES_AT_ONCE = 1000
 """Queries (of all episodes together) that a method is given at once while it is scored; bounds their forked states."""
 
 
 def feedback_of(episodes: Episodes) -> Feedback:
-    """What is revealed before each step, [T, B] or masks [T, B, 1, H, W].
-
-    It is the target of step `plan.feedback_step[t]` (a support pair's own), or null.
-    """
-    source = to_device(episodes.plan.feedback_step, episodes.target.device)
-    shown = episodes.target[source.clamp(min=0)]
-    known = (source >= 0).view(-1, *(1,) * (shown.dim() - 1))
-    return Feedback(torch.where(known, shown, NULL))
+    """What is revealed before each step, [T, B] or masks [T, B, 1, H, W]: a copy, which a method may edit in place."""
+    return Feedback(episodes.revealed.clone())
 
 
 def without_feedback(episodes: Episodes) -> Episodes:

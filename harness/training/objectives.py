@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from harness.training.episode_loss import class_loss, episode_loss
 from harness.training.frozen_features import FrozenFeatures
 from harness.training.interface import Features
 from harness.training.processes import ALONE, Processes
+from harness.util.tensor_files import with_prefix, without_prefix
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,38 @@ class Loss:
     minimised: Tensor
     reported: Tensor
     steps: int = 1
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What an update is computed of: episodes, single images [N, C, H, W] with their classes [N], or both.
+
+    `count` is how many episodes the loss is a mean over (without episodes, images), of which processes have shares.
+    """
+
+    episodes: Episodes | None = None
+    images: Tensor | None = None
+    rows: Tensor | None = None
+    count: int = 0
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All that is on the device, by name."""
+        single = {"images": self.images, "rows": self.rows}
+        found = {name: each for name, each in single.items() if each is not None}
+        return found | with_prefix("episodes", self.episodes.tensors if self.episodes else {})
+
+    def with_tensors(self, tensors: dict[str, Tensor]) -> Drawn:
+        """The same over other memory."""
+        episodes = self.episodes and self.episodes.with_tensors(without_prefix("episodes", tensors))
+        return Drawn(episodes, tensors.get("images"), tensors.get("rows"), self.count)
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """All by which code may decide what to compute: shapes and types, and when labels are due."""
+        plan = self.episodes and self.episodes.plan
+        timing = plan and (plan.phase.tobytes(), plan.feedback_step.tobytes(), plan.scored.tobytes())
+        return self.count, timing, *((name, each.shape, each.dtype) for name, each in sorted(self.tensors.items()))
 
 
 class Objective(Protocol):
@@ -48,8 +81,12 @@ class Objective(Protocol):
         """What is trained along with the method and thrown away at the end; a checkpoint holds it."""
         ...
 
-    def loss(self, numbers: np.ndarray) -> Loss:
-        """The loss of the numbered episodes of the stage."""
+    def drawn(self, numbers: np.ndarray) -> Drawn:
+        """The numbered episodes of the stage (or images): planned on the host, gathered on the device."""
+        ...
+
+    def loss(self, drawn: Drawn) -> Loss:
+        """Their loss, computed on the device alone as far as the method does so."""
         ...
 
 
@@ -106,13 +143,20 @@ class EpisodesObjective:
     def temporary(self) -> nn.Module | None:
         return self.classes.temporary if self.classes else None
 
-    def loss(self, numbers: np.ndarray) -> Loss:
+    def drawn(self, numbers: np.ndarray) -> Drawn:
         episodes = self.draws.episodes(numbers)
-        own = loss = self.draws.mean(episode_loss(self.method, episodes), len(numbers))
+        if not self.classes:
+            return Drawn(episodes, count=len(numbers))
+        first = int(numbers[0]) // len(numbers) * self.images
+        return replace(self.classes.drawn(np.arange(first, first + self.images)), episodes=episodes, count=len(numbers))
+
+    def loss(self, drawn: Drawn) -> Loss:
+        assert drawn.episodes is not None
+        own = loss = self.draws.mean(episode_loss(self.method, drawn.episodes), drawn.count)
         if self.classes:
-            first = int(numbers[0]) // len(numbers) * self.images
-            loss = loss + self.weight * self.classes.loss(np.arange(first, first + self.images)).minimised
-        return Loss(loss, own.detach(), int(episodes.plan.scored.sum()))
+            beside = self.classes.loss(replace(drawn, count=self.images))
+            loss = loss + self.weight * beside.minimised
+        return Loss(loss, own.detach(), int(drawn.episodes.plan.scored.sum()))
 
 
 @dataclass(frozen=True)
@@ -137,9 +181,14 @@ class ClassesObjective:
     def clipped(self) -> nn.Module:
         return self.features.shared or self.method
 
-    def loss(self, numbers: np.ndarray) -> Loss:
+    def drawn(self, numbers: np.ndarray) -> Drawn:
         x, rows = self.draws.images(numbers, any_protocol=self.features.shared is not None)
-        loss = self.draws.mean(class_loss(self.features, self.head, x, rows), len(numbers))
+        return Drawn(images=x, rows=rows, count=len(numbers))
+
+    def loss(self, drawn: Drawn) -> Loss:
+        assert drawn.images is not None
+        assert drawn.rows is not None
+        loss = self.draws.mean(class_loss(self.features, self.head, drawn.images, drawn.rows), drawn.count)
         return Loss(loss, loss.detach())
 
 
@@ -164,10 +213,13 @@ class HeadObjective:
     def clipped(self) -> nn.Module:
         return self.method
 
-    def loss(self, numbers: np.ndarray) -> Loss:
-        episodes = self.draws.frozen(self.frozen, numbers)
-        loss = self.draws.mean(episode_loss(self.rest, episodes), len(numbers))
-        return Loss(loss, loss.detach(), int(episodes.plan.scored.sum()))
+    def drawn(self, numbers: np.ndarray) -> Drawn:
+        return Drawn(self.draws.frozen(self.frozen, numbers), count=len(numbers))
+
+    def loss(self, drawn: Drawn) -> Loss:
+        assert drawn.episodes is not None
+        loss = self.draws.mean(episode_loss(self.rest, drawn.episodes), drawn.count)
+        return Loss(loss, loss.detach(), int(drawn.episodes.plan.scored.sum()))
 
 
 @dataclass(frozen=True)
@@ -186,5 +238,12 @@ class PretrainingObjective:
     def clipped(self) -> nn.Module:
         return self.temporary
 
-    def loss(self, numbers: np.ndarray) -> Loss:
-        return EpisodesObjective(self.temporary, self.draws).loss(numbers)
+    def drawn(self, numbers: np.ndarray) -> Drawn:
+        return self._objective.drawn(numbers)
+
+    def loss(self, drawn: Drawn) -> Loss:
+        return self._objective.loss(drawn)
+
+    @property
+    def _objective(self) -> EpisodesObjective:
+        return EpisodesObjective(self.temporary, self.draws)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,9 +16,10 @@ from torch import Tensor, nn
 from harness.protocol.models import AnyProtocol
 from harness.training.clipping import Clipping
 from harness.training.objective_of_stage import objective_of_stage
-from harness.training.objectives import Loss, Objective
+from harness.training.objectives import Drawn, Loss, Objective
 from harness.training.optimizer import RunningOptimizer, running_optimizer
 from harness.training.recipe import Optimizer, Stage, staged
+from harness.training.replay import Replays
 from harness.training.state import Progress, Training
 from harness.training.whole_batch import whole_batch_statistics
 from harness.util import philox
@@ -38,6 +42,13 @@ class RunningStage:
     optimizer: RunningOptimizer
     unread: deque[tuple[int, OnItsWay, int]] = field(default_factory=deque)
 
+    @cached_property
+    def replays(self) -> Replays | None:
+        """What replays updates: on a GPU, by one process, unless the end of the stage waits for losses."""
+        if self.training.source.device.type != "cuda" or not (self.reads_late and self.training.processes.alone):
+            return None
+        return Replays(self.recorded, self.objective.trained)
+
     @property
     def spec(self) -> Stage:
         """What the recipe says of the stage."""
@@ -59,27 +70,53 @@ class RunningStage:
         Its loss is read at once or, if losses are read late, after the next update was sent to the device. Raises
         RunError where a loss that is read is no number, UserError where the objective leaves nothing to train.
         """
-        training, spec = self.training, self.spec
-        lr = learning_rate(spec, self.optimizer.settings, progress.stage_episodes, self.batch)
-        self.optimizer.zero_grad()
+        training = self.training
+        lr = learning_rate(self.spec, self.optimizer.settings, progress.stage_episodes, self.batch)
+        numbers = np.arange(progress.stage_episodes, progress.stage_episodes + self.batch)
         with training.processes.update(self.objective.trained, self.batch):
-            loss = self.loss(progress)
-            reported = training.processes.total(loss.reported)
-            self.unread.append((progress.updates, to_host(reported), loss.steps))
-            if not self.reads_late:
-                self.read_losses(progress)
-            if not loss.minimised.requires_grad:
-                raise UserError(
-                    f"stage '{spec.name}' has the objective '{spec.objective}', which leaves "
-                    f"{type(training.method).__name__} nothing to train"
-                )
-            loss.minimised.backward()
-        Clipping.of(spec, training.budget).apply(self.objective.clipped)
+            drawn = self.objective.drawn(numbers)
+            with self._own_bits(progress) as begin:
+                if self.replays is None:
+                    begin()
+                    self._backward(drawn, progress)
+                else:
+                    loss = self.replays.loss(drawn, begin)
+                    self.unread.append((progress.updates, to_host(loss.reported), loss.steps))
+        if self.replays is None:
+            self._clip()
         self.optimizer.step(lr)
         progress.count(self.batch)
         if self.reads_late:
             self.read_losses(progress, but=1)
         return True
+
+    def _backward(self, drawn: Drawn, progress: Progress) -> None:
+        """Computes the gradients of a batch, unless its loss is read at once and is no number."""
+        loss = self._loss(drawn)
+        self.unread.append((progress.updates, to_host(self.training.processes.total(loss.reported)), loss.steps))
+        if not self.reads_late:
+            self.read_losses(progress)
+        loss.minimised.backward()
+
+    def recorded(self, drawn: Drawn) -> Loss:
+        """The loss of a batch, with its clipped gradients: what is recorded where updates are replayed."""
+        loss = self._loss(drawn)
+        loss.minimised.backward()
+        self._clip()
+        return Loss(loss.minimised.detach(), loss.reported, loss.steps)
+
+    def _loss(self, drawn: Drawn) -> Loss:
+        self.optimizer.zero_grad()
+        loss = self.objective.loss(drawn)
+        if not loss.minimised.requires_grad:
+            raise UserError(
+                f"stage '{self.spec.name}' has the objective '{self.spec.objective}', which leaves "
+                f"{type(self.training.method).__name__} nothing to train"
+            )
+        return loss
+
+    def _clip(self) -> None:
+        Clipping.of(self.spec, self.training.budget).apply(self.objective.clipped)
 
     @property
     def reads_late(self) -> bool:
@@ -95,16 +132,19 @@ class RunningStage:
                 raise RunError(f"the training loss is {value} at {_where(self, progress, number)}")
             progress.count_loss(value)
 
-    def loss(self, progress: Progress) -> Loss:
-        """The loss of the next batch (of this process's share of it), under random bits of its own."""
+    @contextmanager
+    def _own_bits(self, progress: Progress) -> Iterator[Callable[[], object]]:
+        """Within, the arithmetic of the update; what it gives begins the update's own random bits."""
         training, device, rank = self.training, self.training.source.device, self.training.processes.rank
-        numbers = np.arange(progress.stage_episodes, progress.stage_episodes + self.batch)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            # Processes draw apart, so that episodes of one batch do not share their noise.
-            apart = (rank,) if rank else ()
-            torch.manual_seed(philox.key_of("update", training.seed, progress.updates, *apart)[0])
-            with arithmetic(training.budget.precision, device), whole_batch_statistics(training.processes):
-                return self.objective.loss(numbers)
+        # Processes draw apart, so that episodes of one batch do not share their noise.
+        apart = (rank,) if rank else ()
+        key = philox.key_of("update", training.seed, progress.updates, *apart)[0]
+        with (
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            arithmetic(training.budget.precision, device),
+            whole_batch_statistics(training.processes),
+        ):
+            yield lambda: torch.manual_seed(key)
 
     def ended(self, progress: Progress) -> bool:
         """Whether the stage has had all its episodes, or its loss is low enough."""

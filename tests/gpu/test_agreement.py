@@ -11,8 +11,11 @@ from harness.episodes import source
 from harness.episodes.source import EpisodeSource
 from harness.protocol.load import load_protocol
 from harness.testing import tiny_dataset
+from harness.training.replay import cuda_graph
+from harness.training.stages import RunningStage
 from tests.helpers.built_in import TRAINED
 from tests.helpers.device_runs import CPU, UPDATES, score_of, trained, training_on
+from tests.helpers.recorded import recorder, with_replays
 
 pytestmark = pytest.mark.gpu
 
@@ -41,6 +44,20 @@ def test_the_trainings_that_are_compared_have_ten_updates(device: torch.device, 
     """Without which two devices would agree on nothing at all."""
     training = training_on("protonet", device, tmp_path)
     assert sum(stage.episodes // (stage.batch or training.budget.batch) for stage in training.budget.stages) >= UPDATES
+
+
+@pytest.mark.parametrize("name", ["cl_lstm", "cl_unet", "maml", "norml", "ntm", "oml", "protonet", "resnet20"])
+def test_updates_are_replayed_and_train_as_computed_ones(
+    name: str, device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(RunningStage, "replays", None)
+        computed = trained(name, device, tmp_path / "computed")
+    made = with_replays(monkeypatch, cuda_graph if device.type == "cuda" else recorder)
+    replayed = trained(name, device, tmp_path / "replayed")
+    assert replayed.last == pytest.approx(computed.last, rel=LAST / 10)
+    by_graph = [record is not None for each in made for record in each.records.values()]
+    assert any(by_graph) or (name == "ntm" and device.type == "cpu")  # `F.one_hot` reads there
 
 
 @pytest.mark.parametrize("name", ["cifarfs_delay5", "fss1000_distractors"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from harness.protocol.models import PROTOCOL
 from harness.testing import tiny_dataset
 from harness.training.recipe import Budget
 from harness.training.stages import begin_stage
-from harness.training.state import Progress, Training
+from harness.training.state import Training
 from methods.deml import DEML
 from tests.helpers.stepping import perturb, seeded
 
@@ -100,7 +101,8 @@ def test_the_joint_loss_is_that_of_episodes_and_of_the_discriminator(tmp_path: A
         stage = {"name": "joint", "episodes": 8, "classes_weight": weight, "classes_batch": 6}
         budget = Budget.model_validate({"batch": 2, "stages": [stage]})
         training = Training(net, source, protocol, budget, 0, tmp_path / "none", {})
-        return begin_stage(training, 0).loss(Progress()).minimised
+        objective = begin_stage(training, 0).objective
+        return objective.loss(objective.drawn(np.arange(2))).minimised
 
     alone, joint, twice = loss(None), loss(1.0), loss(2.0)
     torch.testing.assert_close(twice - joint, joint - alone)

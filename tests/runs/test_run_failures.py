@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import resource
 import shutil
@@ -25,7 +26,7 @@ from harness.data.open_dataset import load_dataset
 from harness.evaluation import evaluate
 from harness.runs import resolve, run
 from harness.testing import tiny_dataset
-from harness.training.objectives import Loss
+from harness.training.objectives import Drawn, EpisodesObjective, Loss
 from harness.training.stages import RunningStage
 from harness.training.state import Limits, Progress
 from harness.util.tensor_files import load_tensors
@@ -378,15 +379,15 @@ def test_another_error_of_torch_is_not_called_a_lack_of_memory(monkeypatch: pyte
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
     whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain = RunningStage.loss
+    plain = EpisodesObjective.loss
 
-    def diverging(stage: RunningStage, progress: Progress) -> Loss:
-        loss = plain(stage, progress)
-        factor = 1.0 if progress.updates < 5 else float("nan")
-        return replace(loss, minimised=loss.minimised * factor, reported=loss.reported * factor)
+    def diverging(objective: EpisodesObjective, drawn: Drawn) -> Loss:
+        """In the stage 'all': what comes before has other objectives."""
+        loss = plain(objective, drawn)
+        return replace(loss, minimised=loss.minimised * math.nan, reported=loss.reported * math.nan)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunningStage, "loss", diverging)
+        patch.setattr(EpisodesObjective, "loss", diverging)
         assert cli.main(words("late")) == 1
     message = said(capsys)
     assert "the training loss is nan at update 5 (stage 'all', 10 episodes)" in message
