@@ -33,6 +33,28 @@ def line_ends(file: FileIO) -> int:
     return sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))
 
 
+def line_at(file: FileIO, start: int) -> bytes:
+    """The line that begins at the byte `start`, without its end."""
+    file.seek(start)
+    line = b""
+    while b"\n" not in line and (block := file.read(BLOCK)):
+        line += block
+    return line.partition(b"\n")[0]
+
+
+def lines_with_places(file: FileIO) -> Iterator[tuple[int, bytes]]:
+    """Each line with the byte at which it begins."""
+    rest, start = b"", 0
+    file.seek(0)
+    while block := file.read(max(BLOCK, len(rest))):
+        *lines, rest = (rest + block).split(b"\n")
+        for line in lines:
+            yield start, line
+            start += len(line) + 1
+    if rest:
+        yield start, rest
+
+
 def lines_of_run(file: FileIO, run: str) -> Iterator[bytes]:
     """The lines, without blanks around them, that say that they are of a run, whole or edited."""
     name = canonical_json(run).encode()

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 
+from harness.boards import run_index
 from harness.boards.lines import is_whole, line_of, record_in
 from harness.boards.pieces import Pieces
 from harness.boards.places import STAND_IN_FOLDER
@@ -59,8 +60,8 @@ def append_record(record: Record, boards: Path, report: Report = LOG.warning) ->
     whole but for its line end gets one. `report` is told of these, and of a run with other records.
     Raises RunError if the file cannot be written or stays locked by another process; it is then as before.
 
-    No line is parsed but the last, where it has no end, and those that name the run. What grows with the board is a
-    search of its bytes for that name (docs/speed.md has the time it takes).
+    No line is parsed but the last, where it has no end, and those that name the run; where these are, a large board has
+    an index to say (`harness.boards.run_index`), so that the time does not grow with the board.
     """
     path = board_path(boards, record.protocol, record.data.stand_in)
     line = line_of(record).encode()
@@ -70,7 +71,7 @@ def append_record(record: Record, boards: Path, report: Report = LOG.warning) ->
             for _ in range(TRIES):
                 with path.open("a+b", buffering=0) as file:
                     _mend(file, path, report)
-                    same = list(lines_of_run(file, record.run))
+                    same = run_index.lines_of_run(file, path, record.run)
                     if line in same:
                         report(f"{path.name} already has this record of run {record.run}; nothing was appended")
                         return path
@@ -79,8 +80,10 @@ def append_record(record: Record, boards: Path, report: Report = LOG.warning) ->
                             f"{path.name} has {len(same)} of run {record.run} with other content, which stay; "
                             "of one setting and seed the newest is shown"
                         )
+                    start = os.fstat(file.fileno()).st_size
                     _append(file, line + b"\n")
-                    end = file.tell()
+                    run_index.note_line(file, path, record.run, start)
+                    end = start + len(line) + 1
                 if _holds(path, line, end, record.run):
                     break
             else:
