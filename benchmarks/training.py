@@ -1,7 +1,7 @@
 """How fast methods train, beside a plain loop over episodes and steps.
 
     python benchmarks/training.py [CASE ...] [--device cpu] [--threads 1] [--rounds 3] [--budget quick]
-    python benchmarks/training.py [CASE ...] --against CHECKOUT [--rounds 3] [--budget quick]
+    python benchmarks/training.py [CASE ...] --against CHECKOUT [--scoring] [--rounds 3] [--budget quick]
 
 An update is a loss on the episodes of one batch and its gradient, at the options and batch of the method's recipe,
 on random pixels in the shape of the data set. Three ways of it:
@@ -16,7 +16,7 @@ would not be the same ones. Each figure is the median of the rounds, after one t
 turns, so that what else the machine does falls on all of them.
 
 `--against` another checkout of the project (`git worktree add CHECKOUT COMMIT`) compares whole updates there and here,
-in turns, on one thread, by CPU time (`updates.py`).
+in turns, on one thread, by CPU time (`updates.py`); with `--scoring`, the scoring of episodes there and here.
 """
 
 from __future__ import annotations
@@ -144,12 +144,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--budget", default="quick", choices=["smoke", "quick", "full"])
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare with another checkout of the project")
+    parser.add_argument("--scoring", action="store_true", help="with --against: scoring, in place of updates")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_freed_memory()  # as every run does
     if args.against is not None:
         print(f"{machine()}; one thread, CPU time, median of {args.rounds} rounds", flush=True)
-        cases = [Case(name, *CASES[name], args.budget) for name in args.case or CASES]
+        cases = [Case(name, *CASES[name], args.budget, args.scoring) for name in args.case or CASES]
         found = compared(cases, Path(__file__).resolve().parents[1], args.against.absolute(), args.rounds)
         heads = ["case", "protocol", "batch", "there, ms an episode", "here", "times as fast"]
         print(tabulate(found, headers=heads, tablefmt="github", disable_numparse=True))

@@ -1,8 +1,8 @@
-"""Updates of training in two checkouts of the project, in turns: what `training.py --against CHECKOUT` prints.
+"""Updates of training, or scoring, in two checkouts of the project, in turns: what `training.py --against` prints.
 
-Run as a script, it is the one side of it: it makes an update whenever a line on its standard input names a case, and
-answers with a line of JSON. There is one such process a checkout, with that checkout's harness; only one of them works
-at a time. It finds its way in the flat layout that harness/ had up to commit c89d723, too.
+Run as a script, it is the one side of it: it makes an update (or scores episodes) whenever a line on its standard input
+names a case, and answers with a line of JSON. There is one such process a checkout, with that checkout's harness; only
+one of them works at a time. It finds its way in the flat layout that harness/ had up to commit c89d723, too.
 """
 
 from __future__ import annotations
@@ -22,21 +22,27 @@ from typing import IO, Any
 WARM = 1
 """Updates of each case before the first that counts."""
 
+SCORED = 50
+"""Episodes that are scored at once."""
+
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained: the last stage of a recipe, on random pixels, by one seed."""
+    """What is trained: the last stage of a recipe, on random pixels, by one seed. With `scoring`, the method that it
+    begins with is scored instead."""
 
     name: str
     method: str
     protocol: str
     options: dict[str, Any]
     budget: str
+    scoring: bool = False
 
 
 @dataclass(frozen=True)
 class Update:
-    """CPU seconds of an update (plan, gather, loss, gradient, step), its episodes, and the method's parameters."""
+    """CPU seconds of an update (plan, gather, loss, gradient, step) or of scoring, its episodes, and the method's
+    parameters."""
 
     seconds: float
     episodes: int
@@ -53,6 +59,7 @@ def updates_of(case: Case) -> Callable[[], Update]:
     try:
         from harness.data.dataset import Dataset, card_table
         from harness.episodes.source import EpisodeSource
+        from harness.evaluation.evaluate import evaluate
         from harness.protocol.load import load_protocol
         from harness.training.recipe_file import load_budget, recipe_path
         from harness.training.stages import begin_stage
@@ -60,6 +67,7 @@ def updates_of(case: Case) -> Callable[[], Update]:
         from harness.util.shipped_files import protocol_files
         from harness.method.registry import build_method, load_method, task_for  # isort: skip
     except ModuleNotFoundError:
+        from harness.evaluate import evaluate
         from harness.load import load_protocol
         from harness.recipe import load_budget, recipe_path
         from harness.registry import build_method, load_method, task_for
@@ -84,7 +92,10 @@ def updates_of(case: Case) -> Callable[[], Update]:
     number = len(budget.stages) - 1
     progress, size = Progress(stage=number), budget.stages[-1].batch or budget.batch
     parameters = sum(each.numel() for each in method.parameters())
-    if begin_stage is None:
+    if case.scoring:
+        size = SCORED
+        advance = lambda: evaluate(method, source, loaded.protocol, "train", SCORED)  # noqa: E731
+    elif begin_stage is None:
         stage = stages.begun(training, number)
         advance = lambda: train._update(training, progress, stage)  # noqa: E731
     else:
