@@ -15,7 +15,7 @@ from methods.nn import adam, inner_loop
 from methods.nn.adam import Moments
 from methods.nn.functional_nets import Norm, SourceNet, share_memory
 from methods.nn.inner_loop import Weights
-from methods.nn.passes import batches_over
+from methods.nn.passes import batches_over, on_device
 
 
 class Reptile(MAML):
@@ -160,8 +160,9 @@ class Reptile(MAML):
     def _train(self, samples: Tensor, labels: Tensor, batches: list[list[int]]) -> tuple[Weights, Moments]:
         """W_b and v after a step on each of the batches, given as positions in samples [B, N, C, H, W]."""
         weights, squares = self._detached(len(samples)), self.squares.start(len(samples))
-        for rows in batches:
-            weights, squares = self._adam_step(weights, squares, samples[:, rows], labels[:, rows])
+        for rows in on_device(batches, samples.device):
+            batch = samples.index_select(1, rows), labels.index_select(1, rows)
+            weights, squares = self._adam_step(weights, squares, *batch)
         return weights, squares
 
     def _adam_step(self, weights: Weights, squares: Moments, x: Tensor, target: Tensor) -> tuple[Weights, Moments]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
+import torch
+from torch import Tensor
 
 from harness.util import philox
 
@@ -24,3 +28,13 @@ def batches_over(pairs: int, size: int, batches: int) -> list[list[int]]:
     size = min(size, pairs)
     line = [pair for order in passes_over(pairs, -(-size * batches // pairs)) for pair in order]
     return [line[first : first + size] for first in range(0, size * batches, size)]
+
+
+def on_device(batches: list[list[int]], device: torch.device) -> tuple[Tensor, ...]:
+    """Batches of one size as index tensors [size]; copied to the device once, since they never change."""
+    return _placed(tuple(map(tuple, batches)), device)
+
+
+@cache
+def _placed(batches: tuple[tuple[int, ...], ...], device: torch.device) -> tuple[Tensor, ...]:
+    return torch.tensor(batches, device=device).unbind()

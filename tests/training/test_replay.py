@@ -23,8 +23,8 @@ from tests.helpers.built_in import TRAINED
 from tests.helpers.device_runs import CPU, training_on
 from tests.helpers.recorded import recorder, with_replays
 
-FROM_HOST = ("ntm", "reptile")
-"""Methods whose updates take something from the host (ntm on a CPU alone, in `F.one_hot`): they are computed."""
+WAITS = ("ntm",)
+"""Methods whose updates read something from the device, and are computed: ntm on a CPU alone, in `F.one_hot`."""
 
 Weights = dict[str, torch.Tensor]
 
@@ -50,7 +50,7 @@ def test_replayed_updates_train_to_the_same_bits(name: str, tmp_path: Path, monk
     assert (progress.smoothed, progress.updates) == (other.smoothed, other.updates)
     records = list(made[-1].records.values())
     assert records
-    assert all(each is None for each in records) == (name in FROM_HOST)
+    assert all(each is None for each in records) == (name in WAITS)
 
 
 def wrong(work: Callable[[], Loss]) -> tuple[Loss, Callable[[], None]]:

@@ -45,7 +45,6 @@ BUDGETS: dict[str, tuple[int, int]] = {
     "deml": (0, 4),
     "meta_learner_lstm": (0, 3),
     "ntm": (102, 2),
-    "reptile": (0, 9),
 }
 """Reads and copies of an update at most, of methods that need more than usual. What ntm reads, `F.one_hot` reads on a
 CPU alone."""
