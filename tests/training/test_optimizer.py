@@ -29,7 +29,9 @@ every = pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 
 def net() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 3, 3).to(memory_format=torch.channels_last), nn.Flatten(), nn.Linear(3 * 4, 2))
+    conv = nn.Conv2d(1, 3, 3)
+    conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
+    return nn.Sequential(conv, nn.Flatten(), nn.Linear(3 * 4, 2))
 
 
 def torchs(settings: Optimizer, net: nn.Module) -> torch.optim.Optimizer:
