@@ -16,6 +16,10 @@ from harness.training.replay import Recorder, Replays
 from harness.training.stages import RunningStage
 
 
+LOOKS = ("unsqueeze_", "squeeze_", "transpose_", "t_", "as_strided_", "detach_")
+"""Operations that change how a tensor looks at its memory, and no memory."""
+
+
 class Operations(TorchDispatchMode):
     """Keeps each operation with its arguments, what it gave, and whether gradients were on."""
 
@@ -26,9 +30,10 @@ class Operations(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        name, given = func.overloadpacket.__name__, _as_they_are((tuple(args), dict(kwargs or {})))
         found = func(*args, **kwargs or {})
-        if "empty" not in func.overloadpacket.__name__:
-            self.done.append((torch.is_grad_enabled(), func, tuple(args), dict(kwargs or {}), found))
+        if "empty" not in name and name not in LOOKS:
+            self.done.append((torch.is_grad_enabled(), func, *given, _as_they_are(found)))
         return found
 
     def again(self) -> None:
@@ -62,6 +67,11 @@ def with_replays(monkeypatch: pytest.MonkeyPatch, record: Recorder = recorder) -
     monkeypatch.setattr(RunningStage, "reads_late", property(lambda _: True))
     monkeypatch.setattr(RunningStage, "replays", property(replays))
     return made
+
+
+def _as_they_are(values: Any) -> Any:
+    """The same with tensors of their own over the same memory, whose shapes nobody changes."""
+    return pytree.tree_map_only(Tensor, lambda each: each.detach(), values)
 
 
 def _tensors(values: Any) -> list[Tensor]:

@@ -92,7 +92,7 @@ AT_FULL_LENGTH = [
 READS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2", "unique_dim")
 
 
-NO_KERNELS = ("_unsafe_view", "detach", "lift_fresh")
+NO_KERNELS = ("_unsafe_view", "detach", "lift_fresh", "unsqueeze_")
 """Operations that only look at memory otherwise, beside those that return what their arguments alias."""
 
 
