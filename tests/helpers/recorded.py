@@ -15,7 +15,6 @@ from harness.training.objectives import Loss
 from harness.training.replay import Recorder, Replays
 from harness.training.stages import RunningStage
 
-
 LOOKS = ("unsqueeze_", "squeeze_", "transpose_", "t_", "as_strided_", "detach_")
 """Operations that change how a tensor looks at its memory, and no memory."""
 
