@@ -2,7 +2,8 @@
 
 A board is the truth, and people edit it and git merges it. The index only says where to look: it is used while the
 board has the size and the time of change that it had when the index was last written, is made anew by one search of the
-board otherwise, and may be deleted at any time. Whoever reads or writes it holds the board's lock.
+board otherwise, and may be deleted at any time. A change that keeps both (`cp -p` of another board) is not seen: a row
+may then be appended twice, which whoever reads the board is told. Whoever reads or writes it holds the board's lock.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from harness.records.canonical import canonical_json
 
 LEAST = 2**24
 """Bytes of a board from which on it has an index: in fewer a search takes a hundredth of a second."""
+
+PATIENCE = 0.5
+"""Seconds to wait for somebody who looks into an index by other means."""
 
 _SAID = re.compile(rb'"run"\s*:\s*("(?:[^"\\]|\\.)*")')
 """What says that a line, or something in it, is of a run; the name as it stands there."""
@@ -58,7 +62,7 @@ def note_line(file: FileIO, board: Path, run: str, start: int) -> None:
     if start < LEAST:
         return
     try:
-        with closing(sqlite3.connect(index_path(board))) as index, index:
+        with closing(sqlite3.connect(index_path(board), PATIENCE)) as index, index:
             if index.execute("SELECT size FROM board").fetchone() == (start,):
                 index.execute("INSERT INTO lines VALUES (?, ?)", (_name(run), start))
                 index.execute("UPDATE board SET size = ?, changed = ?", _state(file))
@@ -70,7 +74,7 @@ def _fitting(file: FileIO, board: Path) -> sqlite3.Connection:
     """The index of an open board as it is."""
     path = index_path(board)
     if path.exists():
-        index = sqlite3.connect(path)
+        index = sqlite3.connect(path, PATIENCE)
         try:
             if index.execute("SELECT size, changed FROM board").fetchone() == _state(file):
                 return index
@@ -78,7 +82,7 @@ def _fitting(file: FileIO, board: Path) -> sqlite3.Connection:
             pass
         index.close()
         path.unlink()
-    index = sqlite3.connect(path)
+    index = sqlite3.connect(path, PATIENCE)
     try:
         with index:
             index.executescript(_TABLES)

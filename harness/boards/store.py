@@ -80,10 +80,9 @@ def append_record(record: Record, boards: Path, report: Report = LOG.warning) ->
                             f"{path.name} has {len(same)} of run {record.run} with other content, which stay; "
                             "of one setting and seed the newest is shown"
                         )
-                    start = os.fstat(file.fileno()).st_size
                     _append(file, line + b"\n")
-                    run_index.note_line(file, path, record.run, start)
-                    end = start + len(line) + 1
+                    end = file.tell()
+                    run_index.note_line(file, path, record.run, end - len(line) - 1)
                 if _holds(path, line, end, record.run):
                     break
             else:

@@ -67,6 +67,7 @@ class CachedStage:
             spent = {name: entry[name] for name in ("episodes", "updates", "seconds")}
             self.cache.keep(entry["key"], self._tensors(), spent)
         self.claim.close()
+        self.running.close(progress)
 
     def _reuse(self, progress: Progress) -> bool:
         """Puts features of the cache in place, with the counters as at the end of the stage; False if there are none.
@@ -133,6 +134,8 @@ class CachedStage:
         settings |= {name: bound for name, bound in more.items() if bound is not None}
         if optimizer.weight_decay_of != "all":
             settings["weight_decay_of"] = optimizer.weight_decay_of
+        if training.source.device.type == "cuda":
+            settings["backward"] = budget.precision  # the backward pass once had the precision that torch begins with
         if not training.processes.alone:
             settings["processes"] = training.processes.world  # sums are rounded in another order
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

@@ -63,6 +63,7 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
 
     def select() -> None:
         stage.running.read_losses(progress)
+        stage.running.release_memory()
         progress.selecting = True
         selection.look(progress, between_batches)
         progress.selecting = False

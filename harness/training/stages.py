@@ -19,7 +19,7 @@ from harness.training.objective_of_stage import objective_of_stage
 from harness.training.objectives import Drawn, Loss, Objective
 from harness.training.optimizer import RunningOptimizer, running_optimizer
 from harness.training.recipe import Optimizer, Stage, staged
-from harness.training.replay import Replays
+from harness.training.replay import CudaGraphs, Replays
 from harness.training.state import Progress, Training
 from harness.training.whole_batch import whole_batch_statistics
 from harness.util import philox
@@ -47,7 +47,7 @@ class RunningStage:
         """What replays updates: on a GPU, by one process, unless the end of the stage waits for losses."""
         if self.training.source.device.type != "cuda" or not (self.reads_late and self.training.processes.alone):
             return None
-        return Replays(self.recorded, self.objective.trained)
+        return Replays(self.recorded, self.objective.trained, CudaGraphs(self.training.source.device))
 
     @property
     def spec(self) -> Stage:
@@ -157,6 +157,12 @@ class RunningStage:
 
     def close(self, progress: Progress) -> None:
         """Called once, when the stage has ended."""
+        self.release_memory()
+
+    def release_memory(self) -> None:
+        """Gives back what only updates need, before something else needs memory."""
+        if self.replays is not None:
+            self.replays.release()
 
     def tensors(self) -> dict[str, Tensor]:
         """The state of the stage beside the method's weights, for a checkpoint."""

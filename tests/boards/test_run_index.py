@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
-from harness.boards import run_index, scan
+from harness.boards import run_index, scan, store
+from harness.boards.lines import line_of
 from harness.boards.store import append_record, read_board
 from tests.helpers.boards import board_file, record
 
@@ -106,6 +108,22 @@ def test_a_row_whose_note_was_lost_is_found_all_the_same(board: Path, monkeypatc
         append_record(record(run="run-6", seed=6), board.parent, pytest.fail)
     assert len(said_of("run-6", board)) == 1
     assert len(said_of("run-1", board)) == 1
+
+
+def test_rows_that_others_append_meanwhile_are_found(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where locks do not work, somebody else may append just before the own row is written."""
+    plain = store._append
+
+    def after_another(file: FileIO, data: bytes) -> None:
+        with board.open("ab", buffering=0) as other:
+            other.write(line_of(record(run="other", seed=7)).encode() + b"\n")
+        plain(file, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_append", after_another)
+        append_record(record(run="mine", seed=8), board.parent, pytest.fail)
+    with board.open("rb", buffering=0) as file:
+        assert [len(run_index.lines_of_run(file, board, run)) for run in ("other", "mine", "run-2")] == [1, 1, 1]
 
 
 def test_names_that_json_writes_otherwise_are_found(tmp_path: Path) -> None:

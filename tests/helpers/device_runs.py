@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,18 +32,21 @@ _PROTOCOLS = {
 """What a method is trained on, by the first of these kinds that it has."""
 
 
-def training_on(name: str, device: torch.device, folder: Path) -> Training:
-    """A training of a built-in method on random pixels: its smoke recipe with ten updates, shared by its stages."""
+def training_on(name: str, device: torch.device, folder: Path, least: int = 1, **changes: Any) -> Training:
+    """A training of a built-in method on random pixels: its smoke recipe with ten updates, shared by its stages.
+
+    Each has `least` updates; `changes` are of the budget.
+    """
     found = load_method(name)
     loaded = load_protocol(next(each for kind, each in _PROTOCOLS.items() if kind in found.cls.kinds))
     protocol = for_data(loaded, "stand-in")
     budget = load_budget(recipe_path(name, found.own_file), loaded, "smoke")
-    each = math.ceil(UPDATES / len(budget.stages))
+    each = max(least, math.ceil(UPDATES / len(budget.stages)))
     stages = [
         stage.model_copy(update={"episodes": each * (stage.batch or budget.batch), "until_loss": None})
         for stage in budget.stages
     ]
-    budget = budget.model_copy(update={"stages": stages, "validation": None})
+    budget = budget.model_copy(update={"stages": stages, "validation": None, **changes})
     source = EpisodeSource(tiny_dataset(protocol.dataset, 20, 25), device)
     card = source.dataset.card
     task = task_for(found.cls, protocol, card.image_shape, card.classes["train"])
@@ -59,10 +63,10 @@ class Trained:
     last: float
 
 
-def trained(name: str, device: torch.device, folder: Path) -> Trained:
+def trained(name: str, device: torch.device, folder: Path, least: int = 1) -> Trained:
     """The training of `training_on` to its end."""
     folder.mkdir(exist_ok=True)
-    training = training_on(name, device, folder)
+    training = training_on(name, device, folder, least)
     losses: list[float] = []
 
     def report(progress: Progress, _: Training, event: str) -> None:

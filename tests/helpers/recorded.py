@@ -47,7 +47,7 @@ class Operations(TorchDispatchMode):
 
 
 def recorder(work: Callable[[], Loss]) -> tuple[Loss, Callable[[], None]]:
-    """As `harness.training.replay.cuda_graph`, but `work` is computed meanwhile."""
+    """As `harness.training.replay.CudaGraphs`, but `work` is computed meanwhile."""
     operations = Operations()
     with operations:
         loss = work()
