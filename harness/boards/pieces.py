@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cache
 from itertools import chain, pairwise
 from operator import itemgetter
+from types import NoneType
 from typing import Annotated, Any
 
 from pydantic import BaseModel, TypeAdapter
@@ -38,6 +39,8 @@ _DEFAULTS: dict[str, Any] = {
     name: each.get_default(call_default_factory=True) for name, each in Record.model_fields.items()
 }
 _EVERY = set(_DEFAULTS)
+
+_NO_TEXT = frozenset({int, float, bool, NoneType})
 
 _MOST = 10_000
 """Pieces from one key on that are remembered at once."""
@@ -118,11 +121,15 @@ def _texts(value: Any) -> int:
     """How many keys and texts a value has, be it a model or plain data."""
     if isinstance(value, str):
         return 1
+    found = 0
     if isinstance(value, BaseModel):
         value = {name: value.__dict__[name] for name in value.model_fields_set}
     if isinstance(value, dict):
-        return len(value) + sum(map(_texts, value.values()))
-    return sum(map(_texts, value)) if isinstance(value, list) else 0
+        found, value = len(value), value.values()
+    for each in value:
+        if type(each) not in _NO_TEXT:  # as most are
+            found += _texts(each)
+    return found
 
 
 @cache
