@@ -28,6 +28,7 @@ from harness.testing import tiny_dataset
 from harness.training.optimizer import RunningOptimizer
 from harness.training.recipe import Budget
 from harness.training.recipe_file import load_budget, recipe_path
+from harness.training.replay import FromHost
 from harness.training.stages import RunningStage, begin_stage
 from harness.training.state import Progress, Training
 from methods.nn import conv_lstm_gates, conv_lstm_sequence
@@ -90,8 +91,6 @@ AT_FULL_LENGTH = [
 ]
 """Method, protocol, options that make it narrow, and operations at most of an update at the budget 'full'."""
 
-READS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2", "unique_dim")
-
 
 NO_KERNELS = ("_unsafe_view", "detach", "lift_fresh", "unsqueeze_")
 """Operations that only look at memory otherwise, beside those that return what their arguments alias."""
@@ -123,7 +122,7 @@ class Counted(TorchDispatchMode):
         by_mask = name in ("index", "index_put", "index_put_") and any(
             isinstance(each, Tensor) and each.dtype in (torch.bool, torch.uint8) for each in args[1] if each is not None
         )
-        if name in READS or by_mask:
+        if name in FromHost.WAIT or by_mask:
             self.found["reads"] += 1
         if name == "lift_fresh":
             self.found["copies"] += 1
