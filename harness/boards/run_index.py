@@ -11,15 +11,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from io import FileIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.boards import scan
 from harness.boards.lines import run_of
 from harness.records.canonical import canonical_json
+
+if TYPE_CHECKING:
+    import sqlite3
 
 LEAST = 2**24
 """Bytes of a board from which on it has an index: in fewer a search takes a hundredth of a second."""
@@ -46,6 +49,8 @@ def lines_of_run(file: FileIO, board: Path, run: str) -> list[bytes]:
     """The lines of an open board, without blanks around them, that say that they are of a run, whole or edited."""
     if os.fstat(file.fileno()).st_size < LEAST:
         return list(scan.lines_of_run(file, run))
+    import sqlite3
+
     try:
         with closing(_fitting(file, board)) as index:
             places = index.execute("SELECT start FROM lines WHERE run = ? ORDER BY start", (_name(run),)).fetchall()
@@ -61,6 +66,8 @@ def note_line(file: FileIO, board: Path, run: str, start: int) -> None:
     """Notes that the line that was just appended to an open board, from the byte `start` on, is of a run."""
     if start < LEAST:
         return
+    import sqlite3
+
     try:
         with closing(sqlite3.connect(index_path(board), PATIENCE)) as index, index:
             if index.execute("SELECT size FROM board").fetchone() == (start,):
@@ -72,6 +79,8 @@ def note_line(file: FileIO, board: Path, run: str, start: int) -> None:
 
 def _fitting(file: FileIO, board: Path) -> sqlite3.Connection:
     """The index of an open board as it is."""
+    import sqlite3
+
     path = index_path(board)
     if path.exists():
         index = sqlite3.connect(path, PATIENCE)

@@ -62,7 +62,7 @@ class Episodes:
         return {name: each for name, each in found.items() if each is not None}
 
     def with_tensors(self, tensors: dict[str, Tensor]) -> Episodes:
-        """The same episodes over other memory."""
+        """The same episodes over other memory, of the names, shapes and types of `tensors`."""
         x, target, scored = (tensors[name] for name in ("x", "target", "scored"))
         objects, class_rows = tensors.get("objects"), tensors.get("class_rows")
         found = replace(self, x=x, target=target, scored=scored, objects=objects, class_rows=class_rows)

@@ -39,6 +39,10 @@ TOLERANCE = 0.01
 """By how much the loss, and the gradient (by the norm of the difference), may differ from those computed plainly, as a
 share: sums of many numbers in another order."""
 
+_WAITING = frozenset(
+    {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2", "unique_dim"}
+)
+
 Work = Callable[[], Loss]
 Recorder = Callable[[Work], tuple[Loss, Callable[[], None]]]
 """Records what `Work` sends to the device; gives the loss, in memory that the second part of it computes anew."""
@@ -188,12 +192,17 @@ class Replays:
             LOG.log(level, text)
 
 
+def waits(name: str, args: Sequence[Any]) -> bool:
+    """Whether an operation of that name (`aten.<name>`) makes the host wait for the device: its result, or its shape,
+    depends on values."""
+    by_mask = name in ("index", "index_put", "index_put_") and any(
+        each.dtype in (torch.bool, torch.uint8) for each in _tensors(args[1])
+    )
+    return name in _WAITING or by_mask
+
+
 class FromHost(TorchDispatchMode):
     """Notes, in `found`, operations that wait for the device, or take values from the host, as a replay would not."""
-
-    WAIT = frozenset(
-        {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2", "unique_dim"}
-    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -205,10 +214,7 @@ class FromHost(TorchDispatchMode):
         name = func.overloadpacket.__name__
         found = func(*args, **kwargs or {})
         devices = {each.device.type for each in _tensors((args, kwargs, found))}
-        by_mask = name in ("index", "index_put", "index_put_") and any(
-            each.dtype in (torch.bool, torch.uint8) for each in _tensors(args[1])
-        )
-        if name in self.WAIT or by_mask:
+        if waits(name, args):
             self.found.add(f"{name} waits for the device")
         elif name == "lift_fresh" or len(devices) > 1:
             self.found.add(f"{name} copies from the host")

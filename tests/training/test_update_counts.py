@@ -28,7 +28,7 @@ from harness.testing import tiny_dataset
 from harness.training.optimizer import RunningOptimizer
 from harness.training.recipe import Budget
 from harness.training.recipe_file import load_budget, recipe_path
-from harness.training.replay import FromHost
+from harness.training.replay import waits
 from harness.training.stages import RunningStage, begin_stage
 from harness.training.state import Progress, Training
 from methods.nn import conv_lstm_gates, conv_lstm_sequence
@@ -119,10 +119,7 @@ class Counted(TorchDispatchMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         name = func.overloadpacket.__name__
-        by_mask = name in ("index", "index_put", "index_put_") and any(
-            isinstance(each, Tensor) and each.dtype in (torch.bool, torch.uint8) for each in args[1] if each is not None
-        )
-        if name in FromHost.WAIT or by_mask:
+        if waits(name, args):
             self.found["reads"] += 1
         if name == "lift_fresh":
             self.found["copies"] += 1
