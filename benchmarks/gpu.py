@@ -1,6 +1,7 @@
 """What a GPU does in one update of training: launches, time in kernels, and how throughput grows with the batch.
 
     python benchmarks/gpu.py [CASE ...] [--times 1 4 16] [--budget full] [--device cuda] [--rounds 5] [--computed]
+        [--precision tf32]
 
 An update is the whole of it, as `harness run` makes it: plan, gather, loss, gradient, clipping, optimiser; in the last
 stage of the recipe, on random pixels, at its batch and at multiples of it. The columns:
@@ -41,6 +42,7 @@ from harness.training.stages import begin_stage
 from harness.training.state import Progress, Training
 from harness.util.allocator import keep_freed_memory
 from harness.util.arithmetic import arithmetic
+from harness.util.precision import PRECISIONS, Precision
 from harness.util.shipped_files import protocol_files
 
 DEFAULT = ("cl_lstm", "norml", "maml", "oml", "opn")
@@ -76,7 +78,13 @@ class Computing(TorchDispatchMode):
 
 
 def update_of(
-    name: str, budget: str, times: int, device: torch.device, folder: Path, replayed: bool = True
+    name: str,
+    budget: str,
+    times: int,
+    device: torch.device,
+    folder: Path,
+    replayed: bool = True,
+    precision: Precision = "fp32",
 ) -> tuple[int, Update]:
     """Episodes of an update of a case's last stage, at so many times the batch of its recipe; and the update."""
     method_name, protocol_name, options = CASES[name]
@@ -85,7 +93,7 @@ def update_of(
     plan = load_budget(recipe_path(method_name, found.own_file), loaded, budget)
     batch = (plan.stages[-1].batch or plan.batch) * times
     last = plan.stages[-1].model_copy(update={"batch": batch, "episodes": 10**9})
-    plan = plan.model_copy(update={"stages": [last], "validation": None})
+    plan = plan.model_copy(update={"stages": [last], "validation": None, "precision": precision})
     task = task_for(found.cls, loaded.protocol, card.image_shape, card.classes["train"])
     method = build_method(found.cls, task, plan.options | options, 0, device).train()
     source = EpisodeSource(random_images(card), device)
@@ -146,7 +154,7 @@ def limit(device: torch.device, size: int) -> float:
 def row(name: str, times: int, device: torch.device, most: float, args: argparse.Namespace) -> list[str]:
     """A line of the table."""
     with tempfile.TemporaryDirectory() as folder:
-        batch, update = update_of(name, args.budget, times, device, Path(folder), not args.computed)
+        batch, update = update_of(name, args.budget, times, device, Path(folder), not args.computed, args.precision)
         flop = flop_of(update)  # of the first, which is computed: what is replayed shows no operations
         for _ in range(WARM if device.type == "cuda" else 0):
             update()
@@ -168,6 +176,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--computed", action="store_true", help="updates one operation after another, not replayed")
+    parser.add_argument("--precision", default="fp32", choices=PRECISIONS, help="of the updates; the limit is fp32's")
     parser.add_argument("--size", type=int, default=4096, help="of the matrix product that is the limit")
     args = parser.parse_args()
     device = torch.device(args.device)

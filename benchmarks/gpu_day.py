@@ -1,39 +1,52 @@
-"""One call that fills a GPU for a given number of minutes: checks, speed, then trainings by priority.
+"""One call that fills a GPU for a given number of minutes: a first look, speed, then tests and trainings by priority.
 
-    python benchmarks/gpu_day.py --out DIR [--minutes 8] [--device cuda] [--data-root DIR] [--jobs 8] [--budget full]
-        [--phases checks,tests,speed,train]
+    python benchmarks/gpu_day.py --out DIR [--minutes 8] [--device cuda] [--data-root DIR] [--jobs 16] [--budget day]
+        [--phases smoke,speed,train,tests,checks] [--only PATTERN] [--precision tf32] [--before DIR] [--runs DIR]
 
 1. what machine it is, into `DIR/machine.json`;
-2. every method trains for a few updates and is scored, on the device and on the CPU, on generated data at the budget
-   `smoke`: what fails, and by how much scores differ, into `DIR/checks.json`;
-3. `pytest -m gpu` (which needs the extra `test`), into `DIR/tests.txt`;
-4. updates a second of five methods at the budget `full`, beside a plain loop (`benchmarks/training.py`), and what the
-   GPU does in an update (`benchmarks/gpu.py`), into `DIR/speed.txt` and `DIR/gpu.txt`;
-5. trainings, in order of `TRAININGS`, `--jobs` of them at once, until the time is over. They are then interrupted as by
-   Ctrl-C, so that each leaves a checkpoint that `harness run ... --resume` goes on from, on any device.
+2. `smoke`: a few methods are trained and scored on generated data; where none can be, all of it ends there, so that no
+   more of the GPU's time is spent;
+3. `speed`: updates of five methods at the budget `full`, replayed and computed, into `DIR/gpu.txt`, and beside those of
+   another checkout (`--before DIR`), into `DIR/speed.txt`;
+4. `train`: trainings, in order of `TRAININGS`, `--jobs` of them at once, until the time is over. They are then
+   interrupted, so that each leaves a checkpoint that `harness run ... --resume` goes on from, on any
+   device. They share the GPU by NVIDIA's multi-process service where there is one, and otherwise by turns;
+5. meanwhile `tests`: `pytest -m gpu` (which needs the extra `test`), into `DIR/tests.txt`, and `checks`: every method
+   trains for a few updates and is scored, on the device and on the CPU, on generated data at the budget `smoke`: what
+   fails, and by how much scores differ, into `DIR/checks.json`.
 
-Run folders are packed into `DIR/runs.tar.gz`. A finished run goes on a board by `harness submit`. Everything can be
-tried without a GPU: `--device cpu --minutes 10 --jobs 1 --budget smoke`.
+Run folders are packed into `DIR/runs.tar.gz.00` and so on, 15 MB each (`cat DIR/runs.tar.gz.* | tar xz`); `--runs DIR`
+has such folders of before, which are gone on with. A finished run goes on a board by `harness submit`. Everything can
+be tried without a GPU: `--device cpu --minutes 10 --jobs 1 --budget smoke --precision fp32`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fnmatch
+import importlib.util
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-SPEED = ("cl_lstm", "norml", "maml", "ntm", "oml")
+SPEED = ("cl_lstm", "norml", "maml", "ntm", "oml", "bauer")
+PART = 15_000_000
+"""Bytes of a part of what is packed."""
+
 PROTOCOL_OF_KIND = {
     "online_few_shot": "omniglot_5way_online",
     "n_way_k_shot": "omniglot_5way_online",
@@ -44,22 +57,37 @@ PROTOCOL_OF_KIND = {
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a protocol, a method, a seed, and what is set on the command line besides."""
+    """One training: a protocol, a method, a seed, what is set on the command line besides, and the budget if it is
+    another than the day's."""
 
     protocol: str
     method: str
-    seed: int = 0
     extra: tuple[str, ...] = ()
+    budget: str | None = None
+    seed: int = 0
 
+    @property
+    def label(self) -> str:
+        return "-".join((self.protocol, self.method, f"s{self.seed}", *self.extra[1::2])).replace("=", "-")
+
+
+TABLE_2 = (
+    ("maml",),
+    ("maml", "--set", "rate=global"),
+    ("maml", "--set", "rate=layer"),
+    ("norml", "--set", "zero_cell=true", "--set", "zero_hidden=true"),
+    ("norml", "--set", "zero_cell=true"),
+    ("norml", "--set", "zero_hidden=true"),
+    ("norml",),
+)
+"""What the second table of NORML's paper compares."""
 
 TRAININGS = (
-    Run("omniglot_5way_online", "cl_lstm"),
-    *(Run("omniglot_20way_1shot", "norml", seed) for seed in range(3)),
-    *(Run("omniglot_20way_1shot", "maml", seed) for seed in range(3)),
-    Run("omniglot_5way_online", "cl_lstm", extra=("--set", "labels=lstm")),
-    Run("omniglot_continual20", "cl_lstm"),
-    Run("omniglot_5way_online", "lstm"),
-    Run("omniglot_5way_online", "ntm"),
+    Run("omniglot_5way_online", "cl_lstm", budget="full"),
+    *(Run(f"omniglot_20way_{shots}shot", name, tuple(extra)) for shots in (1, 5) for name, *extra in TABLE_2),
+    Run("omniglot_5way_online", "cl_lstm", ("--set", "labels=lstm"), budget="full"),
+    Run("omniglot_5way_online", "lstm", budget="full"),
+    Run("omniglot_5way_online", "ntm", budget="full"),
 )
 """What no CPU reaches, first. All of it is on Omniglot, the one real data set that is small enough to take anywhere."""
 
@@ -71,10 +99,12 @@ class Day:
     out: Path
     device: str
     budget: str
+    precision: str
     jobs: int
     data_root: Path | None
+    before: Path | None
     end: float
-    environment: dict[str, str] = field(default_factory=lambda: {**os.environ, "PYTHONPATH": str(ROOT)})
+    environment: dict[str, str] = field(default_factory=lambda: {**os.environ, "PYTHONPATH": _path()})
 
     @property
     def left(self) -> float:
@@ -84,6 +114,10 @@ class Day:
     def harness(self, *words: str) -> list[str]:
         """A command of the harness."""
         return [sys.executable, "-m", "harness", *words]
+
+
+def _path() -> str:
+    return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
 
 def machine() -> dict[str, Any]:
@@ -131,8 +165,37 @@ def checked(day: Day) -> dict[str, Any]:
         return dict(pool.map(both, BUILT_IN))
 
 
-def output_of(day: Day, words: Sequence[str], part: float) -> str:
-    """What a command says, which is given this part of the time that is left."""
+def looked_at(day: Day) -> dict[str, str]:
+    """What a smoke training of a few methods came to: 'ok', or what went wrong."""
+
+    def run(method: str, protocol: str) -> str:
+        words = [
+            "--debug",
+            "run",
+            protocol,
+            "--method",
+            method,
+            "--budget",
+            "smoke",
+            "--data",
+            "stand-in",
+            "--no-board",
+        ]
+        words += ["--device", day.device, "--threads", "1", "--no-check", "--test-episodes", "20", "--fresh"]
+        words += ["--run", str(day.out / "smoke" / method), "--precision", day.precision]
+        try:
+            done = subprocess.run(day.harness(*words), env=day.environment, capture_output=True, text=True, timeout=90)
+        except subprocess.TimeoutExpired:
+            return "out of time"
+        return "ok" if done.returncode == 0 else done.stderr[-3000:]
+
+    cases = {"maml": "omniglot_20way_1shot", "bauer": "miniimagenet_5way_1shot", "cl_lstm": "omniglot_5way_online"}
+    with ThreadPoolExecutor(len(cases)) as pool:
+        return dict(zip(cases, pool.map(run, cases, cases.values()), strict=True))
+
+
+def output_of(day: Day, words: Sequence[str], most: float) -> str:
+    """What a command says, which is given so many seconds of the time that is left."""
     try:
         done = subprocess.run(
             [sys.executable, *words],
@@ -140,7 +203,7 @@ def output_of(day: Day, words: Sequence[str], part: float) -> str:
             env=day.environment,
             capture_output=True,
             text=True,
-            timeout=max(30, day.left * part),
+            timeout=max(10, min(most, day.left)),
         )
     except subprocess.TimeoutExpired as error:
         said = error.stdout or b""
@@ -149,43 +212,80 @@ def output_of(day: Day, words: Sequence[str], part: float) -> str:
 
 
 def tests(day: Day) -> str:
-    """The result of the tests that need a GPU."""
-    return output_of(day, ["-m", "pytest", "-m", "gpu", "tests/gpu", "--device", day.device, "--durations", "10"], 0.5)
+    """The result of the tests that need a GPU, in several processes where pytest can."""
+    words = ["-m", "pytest", "-m", "gpu", "tests/gpu", "--device", day.device, "--durations", "10", "--tb", "short"]
+    if importlib.util.find_spec("xdist") is not None:
+        words += ["-n", str(max(1, (os.cpu_count() or 1) // 2))]
+    return output_of(day, words, day.left - 15)
 
 
-def speed(day: Day, benchmark: str, *words: str) -> str:
-    """The table of one of the benchmarks."""
+def speed(day: Day) -> dict[str, str]:
+    """Tables of what the GPU does, and of updates beside those of another checkout."""
     budget = "smoke" if day.budget == "smoke" else "full"
-    path = str(ROOT / "benchmarks" / benchmark)
-    return output_of(day, [path, *SPEED, "--device", day.device, "--budget", budget, "--rounds", "2", *words], 1 / 3)
+    how = ["--device", day.device, "--budget", budget, "--precision", day.precision, "--rounds", "3", "--times", "1"]
+    found = {"gpu.txt": output_of(day, ["benchmarks/gpu.py", *SPEED, *how], 60)}
+    found["gpu_computed.txt"] = output_of(day, ["benchmarks/gpu.py", *SPEED[:2], *how, "--computed"], 40)
+    if day.before is not None:
+        words = [
+            "benchmarks/training.py",
+            "cl_lstm",
+            "norml",
+            "--device",
+            day.device,
+            "--budget",
+            budget,
+            "--rounds",
+            "3",
+        ]
+        found["speed.txt"] = output_of(day, [*words, "--batch", "16", "--against", str(day.before)], 60)
+    return found
 
 
-def trained(day: Day, runs: Sequence[Run]) -> None:
-    """Trains by priority until the time is over; what is then unfinished is interrupted and leaves its checkpoint."""
+@contextlib.contextmanager
+def shared_gpu(day: Day) -> Iterator[bool]:
+    """Within, programs that day.environment is given to compute on the GPU at the same time, where NVIDIA's
+    multi-process service can be had; whether it can. Without it they take turns."""
+    control = shutil.which("nvidia-cuda-mps-control")
+    if day.device == "cpu" or control is None:
+        yield False
+        return
+    before = dict(day.environment)
+    with tempfile.TemporaryDirectory() as folder:
+        day.environment |= {"CUDA_MPS_PIPE_DIRECTORY": folder, "CUDA_MPS_LOG_DIRECTORY": folder}
+        started = subprocess.run([control, "-d"], env=day.environment, capture_output=True, timeout=30).returncode == 0
+        try:
+            add = "import torch; print(int((torch.ones(2, device='cuda') + 1).sum()))"
+            works = started and output_of(day, ["-c", add], 45).strip().endswith("4")
+            if not works:
+                day.environment = before
+            yield works
+        finally:
+            if started:
+                quitting = {**before, "CUDA_MPS_PIPE_DIRECTORY": folder}
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    subprocess.run([control], env=quitting, input="quit\n", text=True, capture_output=True, timeout=20)
+
+
+def trained(day: Day, runs: Sequence[Run], until: float) -> None:
+    """Trains by priority until so many seconds are left; what is then unfinished is interrupted and leaves its
+    checkpoint."""
     waiting, going = list(runs), []
-    while (waiting or going) and day.left > 0:
+    while (waiting or going) and day.left > until:
         while waiting and len(going) < day.jobs:
             run = waiting.pop(0)
-            words = ["run", run.protocol, "--method", run.method, "--budget", day.budget, "--seeds", str(run.seed)]
-            words += [
-                *run.extra,
-                "--device",
-                day.device,
-                "--threads",
-                "1",
-                "--no-board",
-                "--out",
-                str(day.out / "runs"),
-            ]
+            budget = day.budget if day.budget == "smoke" else run.budget or day.budget
+            words = ["run", run.protocol, "--method", run.method, "--budget", budget, "--seeds", str(run.seed)]
+            words += [*run.extra, "--device", day.device, "--precision", day.precision, "--threads", "1", "--no-board"]
+            folder = day.out / "runs" / run.label
+            words += ["--run", str(folder), *(["--resume"] if folder.is_dir() else [])]
             if day.data_root is not None:
                 words += ["--data-root", str(day.data_root)]
-            label = "-".join((run.protocol, run.method, f"s{run.seed}", *run.extra[1:])).replace("=", "-")
-            log = (day.out / f"{label}.txt").open("w", encoding="utf-8")
-            going.append(subprocess.Popen(day.harness(*words), env=day.environment, stdout=log, stderr=log))
+            with (day.out / f"{run.label}.log").open("w", encoding="utf-8") as log:
+                going.append(subprocess.Popen(day.harness(*words), env=day.environment, stdout=log, stderr=log))
         going = [each for each in going if each.poll() is None]
         time.sleep(0.5)
     for each in going:
-        each.send_signal(signal.SIGINT)
+        each.send_signal(signal.SIGTERM)  # a shell's background jobs ignore SIGINT
     for each in going:
         try:
             each.wait(60)
@@ -193,42 +293,71 @@ def trained(day: Day, runs: Sequence[Run]) -> None:
             each.kill()
 
 
+def packed(day: Day) -> None:
+    """Packs run folders and logs: of finished runs all but checkpoints, which nothing goes on from."""
+    whole = day.out / "runs.tar.gz"
+    with tarfile.open(whole, "w:gz", compresslevel=1) as archive:
+        for path in [*day.out.glob("*.log"), *(day.out / "runs").rglob("*")]:
+            done = (path.parent / "record.json").is_file() and path.name.startswith("checkpoint")
+            if path.is_file() and not done:
+                archive.add(path, str(path.relative_to(day.out)))
+    with whole.open("rb") as file:
+        for number in itertools.count():
+            part = file.read(PART)
+            if not part:
+                break
+            (day.out / f"runs.tar.gz.{number:02d}").write_bytes(part)
+    whole.unlink()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--budget", default="full", choices=["smoke", "quick", "day", "full"])
-    parser.add_argument("--jobs", type=int, default=8, help="trainings at once, each with one CPU thread")
+    parser.add_argument("--budget", default="day", choices=["smoke", "quick", "day", "full"])
+    parser.add_argument("--precision", default="tf32", choices=["fp32", "tf32", "bf16"])
+    parser.add_argument("--jobs", type=int, default=16, help="trainings at once, each with one CPU thread")
     parser.add_argument("--data-root", type=Path)
-    parser.add_argument("--phases", default="checks,tests,speed,train", help="which of them, with commas between")
+    parser.add_argument("--before", type=Path, help="another checkout, whose updates are timed beside these")
+    parser.add_argument("--runs", type=Path, help="run folders to go on with")
+    parser.add_argument("--only", default="*", help="trainings whose label fits this pattern")
+    parser.add_argument("--phases", default="smoke,speed,train,tests", help="which of them, with commas between")
     args = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     args.out.mkdir(parents=True, exist_ok=True)
-    day = Day(
-        args.out.absolute(), args.device, args.budget, args.jobs, args.data_root, time.monotonic() + 60 * args.minutes
-    )
+    out, end = args.out.absolute(), time.monotonic() + 60 * args.minutes
+    root, before = args.data_root, args.before
+    day = Day(out, args.device, args.budget, args.precision, args.jobs, root, before, end)
 
     def write(name: str, what: Any) -> None:
         text = what if isinstance(what, str) else json.dumps(what, indent=1)
         (day.out / name).write_text(text, encoding="utf-8")
-        print(f"{name}:\n{text}", flush=True)
+        print(f"{name} ({day.left:.0f} s left):\n{text}", flush=True)
 
     phases = args.phases.split(",")
     write("machine.json", machine())
-    if "checks" in phases:
-        write("checks.json", checked(day))
-    if "tests" in phases:
-        write("tests.txt", tests(day))
+    if "smoke" in phases:
+        found = looked_at(day)
+        write("smoke.json", "\n".join(f"{name}: {said}" for name, said in found.items()))
+        if "ok" not in found.values():
+            raise SystemExit("nothing can be trained here")
     if "speed" in phases:
-        write("speed.txt", speed(day, "training.py"))
-        write("gpu.txt", speed(day, "gpu.py", "--times", "1", "4"))
-    if "train" in phases:
-        trained(day, TRAININGS)
-    with tarfile.open(day.out / "runs.tar.gz", "w:gz") as packed:
-        for folder in ("runs", "checks"):
-            if (day.out / folder).is_dir():
-                packed.add(day.out / folder, folder)
+        for name, said in speed(day).items():
+            write(name, said)
+    if args.runs is not None:
+        shutil.copytree(args.runs, out / "runs", dirs_exist_ok=True)
+    runs = [each for each in TRAININGS if fnmatch.fnmatch(each.label, args.only)] if "train" in phases else []
+    with ThreadPoolExecutor(3) as pool, shared_gpu(day) as shared:
+        print(f"programs share the GPU: {shared}", flush=True)
+        waiting = [pool.submit(trained, day, runs, 20)]
+        if "tests" in phases:
+            waiting.append(pool.submit(lambda: write("tests.txt", tests(day))))
+        if "checks" in phases:
+            waiting.append(pool.submit(lambda: write("checks.json", checked(day))))
+        for each in waiting:
+            each.result()
+    packed(day)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """How fast methods train, beside a plain loop over episodes and steps.
 
     python benchmarks/training.py [CASE ...] [--device cpu] [--threads 1] [--rounds 3] [--budget quick]
-    python benchmarks/training.py [CASE ...] --against CHECKOUT [--scoring] [--rounds 3] [--budget quick]
+    python benchmarks/training.py [CASE ...] --against CHECKOUT [--scoring] [--rounds 3] [--budget quick] [--batch N]
 
 An update is a loss on the episodes of one batch and its gradient, at the options and batch of the method's recipe,
 on random pixels in the shape of the data set. Three ways of it:
@@ -16,7 +16,8 @@ would not be the same ones. Each figure is the median of the rounds, after one t
 turns, so that what else the machine does falls on all of them.
 
 `--against` another checkout of the project (`git worktree add CHECKOUT COMMIT`) compares whole updates there and here,
-in turns, on one thread, by CPU time (`updates.py`); with `--scoring`, the scoring of episodes there and here.
+in turns, on one thread, by CPU time or, on a GPU, by the clock (`updates.py`); with `--scoring`, the scoring of
+episodes there and here.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     **{name: (name, CONTINUAL, {}) for name in ("oml", "anml")},
     **{name: (name, SUPPORT_SETS, {}) for name in ("maml", "norml")},
     "protonet": ("protonet", SUPPORT_SETS, {}),
+    "bauer": ("bauer", "miniimagenet_5way_1shot", {}),
     "maml-84": ("maml", "miniimagenet_5way_1shot", {"channels": 32, "inner_steps": 5, "resolution": None}),
 }
 """What is timed, by name: the method, the protocol, and options over those of its recipe."""
@@ -145,12 +147,15 @@ def main() -> None:
     parser.add_argument("--budget", default="quick", choices=["smoke", "quick", "full"])
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare with another checkout of the project")
     parser.add_argument("--scoring", action="store_true", help="with --against: scoring, in place of updates")
+    parser.add_argument("--batch", type=int, help="with --against: episodes an update (default: the recipe's)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_freed_memory()  # as every run does
     if args.against is not None:
-        print(f"{machine()}; one thread, CPU time, median of {args.rounds} rounds", flush=True)
-        cases = [Case(name, *CASES[name], args.budget, args.scoring) for name in args.case or CASES]
+        time_of = "CPU time" if args.device == "cpu" else torch.cuda.get_device_name()
+        print(f"{machine()}; one thread, {time_of}, median of {args.rounds} rounds", flush=True)
+        names = args.case or CASES
+        cases = [Case(name, *CASES[name], args.budget, args.scoring, args.device, args.batch) for name in names]
         found = compared(cases, Path(__file__).resolve().parents[1], args.against.absolute(), args.rounds)
         heads = ["case", "protocol", "batch", "there, ms an episode", "here", "times as fast"]
         print(tabulate(found, headers=heads, tablefmt="github", disable_numparse=True))

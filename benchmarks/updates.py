@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-WARM = 1
-"""Updates of each case before the first that counts."""
+WARM = {"cpu": 1, "cuda": 6}
+"""Updates of each case before the first that counts, by type of device; on a GPU they are recorded meanwhile."""
 
 SCORED = 50
 """Episodes that are scored at once."""
@@ -28,8 +28,8 @@ SCORED = 50
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained: the last stage of a recipe, on random pixels, by one seed. With `scoring`, the method that it
-    begins with is scored instead."""
+    """What is trained: the last stage of a recipe, on random pixels, by one seed; at `batch` episodes an update where
+    that is given. With `scoring`, the method that it begins with is scored instead."""
 
     name: str
     method: str
@@ -37,12 +37,14 @@ class Case:
     options: dict[str, Any]
     budget: str
     scoring: bool = False
+    device: str = "cpu"
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
 class Update:
-    """CPU seconds of an update (plan, gather, loss, gradient, step) or of scoring, its episodes, and the method's
-    parameters."""
+    """Seconds (of CPU time on a CPU, of the clock on a GPU) of an update (plan, gather, loss, gradient, step) or of
+    scoring, its episodes, and the method's parameters."""
 
     seconds: float
     episodes: int
@@ -55,6 +57,7 @@ class Update:
 def updates_of(case: Case) -> Callable[[], Update]:
     """What makes one update of a case, by the harness that this process imports."""
     import numpy as np
+    import torch
 
     try:
         from harness.data.dataset import Dataset, card_table
@@ -83,14 +86,19 @@ def updates_of(case: Case) -> Callable[[], Update]:
     loaded, found = load_protocol(protocol_files()[case.protocol]), load_method(case.method)
     card = loaded.protocol.card
     budget = load_budget(recipe_path(case.method, found.own_file), loaded, case.budget)
-    task = task_for(found.cls, loaded.protocol, card.image_shape, card.classes["train"])
-    method = build_method(found.cls, task, {**budget.options, **case.options}, 0).train()
+    last = budget.stages[-1].model_copy(update={"batch": case.batch or budget.stages[-1].batch or budget.batch})
+    budget = budget.model_copy(update={"stages": [*budget.stages[:-1], last]})
+    task, device = (
+        task_for(found.cls, loaded.protocol, card.image_shape, card.classes["train"]),
+        torch.device(case.device),
+    )
+    method = build_method(found.cls, task, {**budget.options, **case.options}, 0, device).train()
     table = card_table(card, "train")
     images = np.random.default_rng(0).integers(0, 256, (int(table.members.max()) + 1, *card.image_shape), np.uint8)
-    source = EpisodeSource(Dataset(card, images, (), {"train": table}, "", "random pixels"))
+    source = EpisodeSource(Dataset(card, images, (), {"train": table}, "", "random pixels"), device)
     training = Training(method, source, loaded.protocol, budget, 0, Path(tempfile.gettempdir(), "none"), {})
     number = len(budget.stages) - 1
-    progress, size = Progress(stage=number), budget.stages[-1].batch or budget.batch
+    progress, size = Progress(stage=number), last.batch
     parameters = sum(each.numel() for each in method.parameters())
     if case.scoring:
         size = SCORED
@@ -103,9 +111,15 @@ def updates_of(case: Case) -> Callable[[], Update]:
         advance = lambda: running.advance(progress)  # noqa: E731
 
     def update() -> Update:
-        start = time.process_time()
+        if device.type == "cpu":
+            start = time.process_time()
+            advance()
+            return Update(time.process_time() - start, size, parameters)
+        torch.cuda.synchronize(device)
+        start = time.perf_counter()
         advance()
-        return Update(time.process_time() - start, size, parameters)
+        torch.cuda.synchronize(device)
+        return Update(time.perf_counter() - start, size, parameters)
 
     return update
 
@@ -124,8 +138,9 @@ def serve(lines: IO[str], answers: IO[str]) -> None:
     known: dict[str, Callable[[], Update]] = {}
     for line in lines:
         if line not in known:
-            known[line] = updates_of(Case(**json.loads(line)))
-            for _ in range(WARM):
+            case = Case(**json.loads(line))
+            known[line] = updates_of(case)
+            for _ in range(WARM[torch.device(case.device).type]):
                 known[line]()
         answers.write(json.dumps(asdict(known[line]())) + "\n")
         answers.flush()
@@ -162,7 +177,7 @@ class Side:
 
 
 def compared(cases: Sequence[Case], own: Path, other: Path, rounds: int) -> list[list[str]]:
-    """A row for each case: its batch, CPU milliseconds an episode in the other checkout and in the own, and the ratio.
+    """A row for each case: its batch, milliseconds an episode in the other checkout and in the own, and the ratio.
 
     The two make an update each in every round; figures and ratio are medians over the rounds. SystemExit where a case
     is not of the same size in both.
