@@ -144,7 +144,7 @@ def flop_of(update: Update) -> int:
 
 
 def limit(device: torch.device, size: int) -> float:
-    """Floating-point operations a second of a matrix product of this size, in fp32."""
+    """Floating-point operations a second of a matrix product of this size, in the arithmetic of the moment."""
     a = torch.randn(size, size, device=device)
     for _ in range(WARM):
         a @ a
@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--computed", action="store_true", help="updates one operation after another, not replayed")
-    parser.add_argument("--precision", default="fp32", choices=PRECISIONS, help="of the updates; the limit is fp32's")
+    parser.add_argument("--precision", default="fp32", choices=PRECISIONS, help="of the updates")
     parser.add_argument("--size", type=int, default=4096, help="of the matrix product that is the limit")
     args = parser.parse_args()
     device = torch.device(args.device)
@@ -186,10 +186,11 @@ def main() -> None:
         torch.set_num_threads(1)
     keep_freed_memory()  # as every run does
 
-    with arithmetic("fp32", device):
+    with arithmetic(args.precision, device):
         most = limit(device, args.size)
+    product = f"a matrix product in {'tf32' if args.precision == 'tf32' else 'fp32'}"
     gpu = f"{torch.cuda.get_device_name(device)} beside " if device.type == "cuda" else ""
-    print(f"{gpu}{machine()}; limit {most / 1e12:.3g} TFLOP/s (fp32, product of {args.size}x{args.size})", flush=True)
+    print(f"{gpu}{machine()}; limit {most / 1e12:.3g} TFLOP/s ({product}, {args.size}x{args.size})", flush=True)
     rows = [row(name, n, device, most, args) for name in args.case or DEFAULT for n in args.times]
     heads = ["case", "batch", "ms", "episodes/s", "kernels", "us", "busy", "copies", "limit"]
     print(tabulate(rows, headers=heads, tablefmt="github", disable_numparse=True))

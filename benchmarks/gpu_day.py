@@ -15,9 +15,11 @@
    trains for a few updates and is scored, on the device and on the CPU, on generated data at the budget `smoke`: what
    fails, and by how much scores differ, into `DIR/checks.json`.
 
-Run folders are packed into `DIR/runs.tar.gz.00` and so on, 15 MB each (`cat DIR/runs.tar.gz.* | tar xz`); `--runs DIR`
-has such folders of before, which are gone on with. A finished run goes on a board by `harness submit`. Everything can
-be tried without a GPU: `--device cpu --minutes 10 --jobs 1 --budget smoke --precision fp32`.
+Run folders are packed into `DIR/runs.tar.gz.00` and so on, 15 MB each (`cat DIR/runs.tar.gz.* | tar xz`), or, where the
+package zstandard is there, into `DIR/runs.tar.zst.00` (`| zstd -d --long=30 | tar x`), where features that runs share
+are once. `--runs DIR` has such folders of before, which are gone on with. A finished run goes on a board by `harness
+submit`, or by the command that began it. Everything can be tried without a GPU: `--device cpu --minutes 10 --jobs 1
+--budget smoke --precision fp32`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fnmatch
+import gzip
 import importlib.util
 import itertools
 import json
@@ -40,7 +43,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEED = ("cl_lstm", "norml", "maml", "ntm", "oml", "bauer")
@@ -82,14 +85,18 @@ TABLE_2 = (
 )
 """What the second table of NORML's paper compares."""
 
+OVER_FEATURES = ("bauer", "norml", "ppa", "deml", "snail")
+"""Methods over one ResNet-12, which the first of them trains for all."""
+
 TRAININGS = (
     Run("omniglot_5way_online", "cl_lstm", budget="full"),
     *(Run(f"omniglot_20way_{shots}shot", name, tuple(extra)) for shots in (1, 5) for name, *extra in TABLE_2),
+    *(Run(f"miniimagenet_5way_{shots}shot", name) for shots in (5, 1) for name in OVER_FEATURES),
     Run("omniglot_5way_online", "cl_lstm", ("--set", "labels=lstm"), budget="full"),
     Run("omniglot_5way_online", "lstm", budget="full"),
     Run("omniglot_5way_online", "ntm", budget="full"),
 )
-"""What no CPU reaches, first. All of it is on Omniglot, the one real data set that is small enough to take anywhere."""
+"""What no CPU reaches, first."""
 
 
 @dataclass
@@ -293,11 +300,28 @@ def trained(day: Day, runs: Sequence[Run], until: float) -> None:
             each.kill()
 
 
+@contextlib.contextmanager
+def _zipped(path: Path) -> Iterator[IO[bytes]]:
+    """A file that what is written to is packed into, as its name says."""
+    if path.suffix == ".gz":
+        with gzip.open(path, "wb", compresslevel=1) as file:
+            yield file
+        return
+    import zstandard
+
+    # Far repetitions too: features that runs share.
+    settings = zstandard.ZstdCompressionParameters.from_level(1, window_log=30, enable_ldm=True, threads=8)
+    with path.open("wb") as raw, zstandard.ZstdCompressor(compression_params=settings).stream_writer(raw) as file:
+        yield file
+
+
 def packed(day: Day) -> None:
     """Packs run folders and logs: of finished runs all but checkpoints, which nothing goes on from."""
-    whole = day.out / "runs.tar.gz"
-    with tarfile.open(whole, "w:gz", compresslevel=1) as archive:
-        for path in [*day.out.glob("*.log"), *(day.out / "runs").rglob("*")]:
+    zipped = "zst" if importlib.util.find_spec("zstandard") is not None else "gz"
+    whole = day.out / f"runs.tar.{zipped}"
+    with _zipped(whole) as stream, tarfile.open(fileobj=stream, mode="w|") as archive:
+        found = sorted((day.out / "runs").rglob("*"), key=lambda path: path.name.startswith("checkpoint"))
+        for path in [*day.out.glob("*.log"), *found]:
             done = (path.parent / "record.json").is_file() and path.name.startswith("checkpoint")
             if path.is_file() and not done:
                 archive.add(path, str(path.relative_to(day.out)))
@@ -306,7 +330,7 @@ def packed(day: Day) -> None:
             part = file.read(PART)
             if not part:
                 break
-            (day.out / f"runs.tar.gz.{number:02d}").write_bytes(part)
+            (day.out / f"{whole.name}.{number:02d}").write_bytes(part)
     whole.unlink()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -82,6 +83,7 @@ class EpisodeSource:
     def __init__(self, dataset: Dataset, device: torch.device | str = "cpu") -> None:
         self.dataset = dataset
         self.device = torch.device(device)
+        self.values = math.prod(dataset.card.image_shape)
         masks = dataset.masks
         self._home = _home(self.device, dataset.images.nbytes + (0 if masks is None else masks.nbytes))
         self._images = _shared(dataset.images).to(self._home)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from harness.data.dataset import Dataset
 from harness.episodes.plan import plan_episodes
-from harness.episodes.source import EpisodeSource
+from harness.episodes.source import Episodes
 from harness.evaluation.rollout import score_batch, without_feedback
 from harness.evaluation.score import Scores, first, joined, score
 from harness.method.interface import Method
@@ -32,9 +32,21 @@ EVALUATION_SEED = 0
 """Test and validation episodes are fixed by the protocol: the same for every method and seed of training."""
 
 
+class Source(Protocol):
+    """What episodes are scored of: an `EpisodeSource`, or one like it. `values` is how many numbers an input has."""
+
+    dataset: Dataset
+    device: torch.device
+    values: int
+
+    def episodes(self, protocol: AnyProtocol, split: str, seed: int, numbers: Sequence[int] | np.ndarray) -> Episodes:
+        """The numbered episodes of a split under a seed."""
+        ...
+
+
 def evaluate(
     method: Method,
-    source: EpisodeSource,
+    source: Source,
     protocol: AnyProtocol,
     split: str,
     episodes: int,
@@ -90,9 +102,7 @@ def whole_test(protocol: AnyProtocol, dataset: Dataset) -> int:
     return own if own is not None else int(dataset.tables["test"].offsets[-1])
 
 
-def sampled(
-    source: EpisodeSource, protocol: AnyProtocol, split: str, of: int, at_least: int
-) -> tuple[list[int], np.ndarray]:
+def sampled(source: Source, protocol: AnyProtocol, split: str, of: int, at_least: int) -> tuple[list[int], np.ndarray]:
     """Numbers of random batches with at least so many of `of` episodes, and the numbers of these episodes.
 
     They are drawn from the operating system's randomness: nobody can know beforehand which they will be.
@@ -103,8 +113,8 @@ def sampled(
     return chosen, np.concatenate([np.arange(size * each, min(size * (each + 1), of)) for each in chosen])
 
 
-def _batch(source: EpisodeSource, protocol: AnyProtocol, split: str) -> int:
-    """Episodes scored at once: a function of the protocol and the data set alone."""
+def _batch(source: Source, protocol: AnyProtocol, split: str) -> int:
+    """Episodes scored at once: a function of the protocol and the size of an input alone."""
     steps = plan_episodes(protocol, source.dataset.tables[split], split, EVALUATION_SEED, [0]).steps
     most = SINGLES if steps == 1 else BATCH
-    return max(1, min(most, PIXELS // (steps * math.prod(source.dataset.card.image_shape))))
+    return max(1, min(most, PIXELS // (steps * source.values)))

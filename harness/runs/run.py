@@ -42,6 +42,7 @@ from harness.runs.run_errors import file_error, folder_error, memory_error, out_
 from harness.runs.status import IN_USE, TRAINED, lock_of
 from harness.training.callbacks import Callback, reporting_to
 from harness.training.feature_cache import FeatureCache
+from harness.training.frozen_features import scored_once
 from harness.training.loop import has_updates, train
 from harness.training.reporter import Reporter
 from harness.training.run_log import RunLog
@@ -266,10 +267,11 @@ def _check_options(prepared: Prepared, method: Method, source: EpisodeSource) ->
 
 
 def _scored(prepared: Prepared, method: Method, source: EpisodeSource) -> tuple[Scores, Isolated | None]:
-    """Scores of all test episodes, in a process of the method's own if that was asked for: the bits are the same."""
+    """Scores of all test episodes, in a process of the method's own if that was asked for: on a CPU, the bits are the
+    same."""
     request, protocol, total = prepared.request, prepared.protocol, prepared.identity["test_episodes"]
     if not (request.isolated or request.fresh_workers):
-        return evaluate(method, source, protocol, "test", total), None
+        return evaluate(*scored_once(method, source, protocol, "test", total), protocol, "test", total), None
     places = episode_places(protocol, request.data_root, request.cache, prepared.loaded.base)
     return scored(
         player_of(prepared.method, method, prepared.options, request.seed),
