@@ -18,7 +18,7 @@ from harness.protocol.load import Loaded, for_data, load_protocol
 from harness.protocol.models import AnyProtocol
 from harness.records.canonical import sha256_of as json_hash
 from harness.runs.earlier import earlier_folder
-from harness.runs.status import CUT, NOTED
+from harness.runs.status import CUT, NOTED, progress_of
 from harness.training.interface import check_hooks
 from harness.training.processes import ALONE, Processes
 from harness.training.recipe import Budget, budget_hash
@@ -117,7 +117,6 @@ def prepare(
         method, loaded, request.budget, request.recipe, request.init is not None, protocol, request.changes
     )
     budget = resolved.budget.model_copy(update={"precision": request.precision or resolved.budget.precision})
-    check_precision(budget.precision, device)
     options = resolved_options(method.cls, {**budget.options, **request.options})
     init = None if request.init is None else sha256_of(weights_file(request.init))
     if dataset is None:
@@ -157,6 +156,8 @@ def prepare(
         **({"method_version": method.cls.version} if method.cls.version > 1 else {}),
     }
     folder = _folder(request, loaded.name, method, identity)
+    if request.fresh or progress_of(folder) != "done":  # what a GPU has finished goes on a board from anywhere
+        check_precision(budget.precision, device)
     return Prepared(request, loaded, protocol, dataset, method, options, resolved, budget, identity, folder, device)
 
 

@@ -42,7 +42,7 @@ from harness.runs.run_errors import file_error, folder_error, memory_error, out_
 from harness.runs.status import IN_USE, TRAINED, lock_of
 from harness.training.callbacks import Callback, reporting_to
 from harness.training.feature_cache import FeatureCache
-from harness.training.frozen_features import scored_once
+from harness.training.frozen_features import seen_once
 from harness.training.loop import has_updates, train
 from harness.training.reporter import Reporter
 from harness.training.run_log import RunLog
@@ -271,7 +271,7 @@ def _scored(prepared: Prepared, method: Method, source: EpisodeSource) -> tuple[
     same."""
     request, protocol, total = prepared.request, prepared.protocol, prepared.identity["test_episodes"]
     if not (request.isolated or request.fresh_workers):
-        return evaluate(*scored_once(method, source, protocol, "test", total), protocol, "test", total), None
+        return evaluate(*seen_once(method, source, protocol, "test", total), protocol, "test", total), None
     places = episode_places(protocol, request.data_root, request.cache, prepared.loaded.base)
     return scored(
         player_of(prepared.method, method, prepared.options, request.seed),

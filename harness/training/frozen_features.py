@@ -29,9 +29,9 @@ _OFTEN = 4
 class FrozenFeatures:
     """Features of every image of one split, as they are when this is made; `method` is the one they are part of.
 
-    They are computed in the given precision. It gives the same episodes as the source it was made from, with features
-    [T, B, D] in place of images.
-    Augmentation has no place here: an image has one feature vector.
+    They are computed in the given precision, and on a CPU are what the net makes of the same images in any other batch
+    of more than four. It gives the same episodes as the source it was made from, with features [T, B, D] in place of
+    images. Augmentation has no place here: an image has one feature vector, `rows` [N, D].
     """
 
     def __init__(
@@ -44,10 +44,12 @@ class FrozenFeatures:
         method.eval()
         with torch.no_grad(), arithmetic(precision, source.device):
             for first in range(0, len(table.members), _BATCH):
-                part = slice(first, first + _BATCH)
-                parts.append(features.net(source.pictures(table.members[part].astype(np.int64), rotations[part])))
+                # The last batch is filled up with images before it: kernels for a few images round otherwise.
+                part = slice(max(0, min(first, len(table.members) - _BATCH)), first + _BATCH)
+                found = features.net(source.pictures(table.members[part].astype(np.int64), rotations[part]))
+                parts.append(found[first - part.start :])
         method.train(was_training)
-        self._features = torch.cat(parts)
+        self.rows = torch.cat(parts)
         # Same classes and sizes, hence the same plans; an image number becomes its place in the table.
         self._table = replace(table, members=np.arange(len(table.members), dtype=np.int32))
         self._split, self._plans = split, PlansAhead()
@@ -58,16 +60,11 @@ class FrozenFeatures:
         """The numbered episodes of the split under a seed, or `part` of them; x is [T, B, D]."""
         plan = self._plans.plan(protocol, self._table, self._split, seed, numbers)
         plan = plan if part is None else plan.part(part)
-        device = self._features.device
+        device = self.rows.device
         arrays = [plan.image.T, plan.target.T, plan.scored, plan.classes]
         image, target, scored, class_rows = packed_to_device(arrays, device)
         scored = scored.bool()[:, None].expand_as(target)
-        return Episodes(self._features[image], target, scored, plan, class_rows=class_rows)
-
-    @property
-    def width(self) -> int:
-        """The number D of features of an image."""
-        return self._features.shape[1]
+        return Episodes(self.rows[image], target, scored, plan, class_rows=class_rows)
 
 
 class OnceSeen:
@@ -76,27 +73,29 @@ class OnceSeen:
     def __init__(self, frozen: FrozenFeatures, source: EpisodeSource) -> None:
         self.dataset: Dataset = source.dataset
         self.device = source.device
-        self.values = frozen.width
+        # By it the number of episodes scored at once is chosen. A GPU wants many; on a CPU they stay those of images,
+        # so that all that follows features rounds alike.
+        self.values = source.values if self.device.type == "cpu" else frozen.rows.shape[1]
         self._frozen = frozen
 
     def episodes(self, protocol: AnyProtocol, split: str, seed: int, numbers: Sequence[int] | np.ndarray) -> Episodes:
+        """The numbered episodes of the split under a seed."""
         return self._frozen.episodes(protocol, seed, numbers)
 
 
-def scored_once(
+def seen_once(
     method: Method, source: EpisodeSource, protocol: AnyProtocol, split: str, episodes: int
 ) -> tuple[Method, Source]:
-    """What to score, and on what, so that a GPU computes the features of each image once, in fp32.
+    """The method and the source to score it on, such that images which are seen often go through its net once.
 
-    That is the method over its frozen features, where it has such and its images are seen often among so many episodes;
-    its answers are those on the images but for rounding. Otherwise, and on a CPU, whose scores are the same to the last
-    bit however they are computed, both are handed back as they are.
+    Where so many episodes show an image four times or more on average, and the method answers from features that can
+    be computed once, that is the method over these, in fp32; otherwise both are handed back as they are. Scores are
+    the same, on a CPU to the last bit.
     """
-    if source.device.type == "cpu" or protocol.masks:
+    features = training_hooks(method).memoryless_features()
+    if features is None or features.rest is None or not features.whole or protocol.masks:
         return method, source
-    features, table = training_hooks(method).memoryless_features(), source.dataset.tables[split]
-    if features is None or features.rest is None:
-        return method, source
+    table = source.dataset.tables[split]
     steps = plan_episodes(protocol, table, split, EVALUATION_SEED, [0]).steps
     if steps * episodes < _OFTEN * len(table.members):
         return method, source

@@ -61,13 +61,15 @@ class Features:
     `methods.nn.backbones.Backbone`), and kept in the cache. `class_head` is a part of the method from features to
     logits [N, task.classes] that is trained with them and kept; None: a linear layer that is thrown away. `rest` is the
     method with features [..., D] in the place of images, for stages that train what follows alone, over features that
-    are computed once; None: it needs the images themselves.
+    are computed once; None: it needs the images themselves. `whole` says that `rest` answers as the method itself, so
+    that it may be scored in its place (`features_of` sees to that); it does not where the net itself has memory.
     """
 
     net: Callable[[Tensor], Tensor]
     shared: nn.Module | None = None
     class_head: nn.Module | None = None
     rest: Method | None = None
+    whole: bool = False
 
 
 def features_of(method: nn.Module, child: str, shared: bool = False, class_head: nn.Module | None = None) -> Features:
@@ -75,7 +77,7 @@ def features_of(method: nn.Module, child: str, shared: bool = False, class_head:
     net, rest = method.get_submodule(child), copy.copy(method)
     # A view that shares all other parts: nothing of the method itself is changed.
     rest._modules = {**method._modules, child: nn.Identity()}
-    return Features(net, net if shared else None, class_head, cast(Method, rest))
+    return Features(net, net if shared else None, class_head, cast(Method, rest), whole=True)
 
 
 class Trainable:

@@ -11,7 +11,7 @@ from harness.data.dataset import Dataset
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.score import metrics
 from harness.protocol.models import AnyProtocol
-from harness.training.frozen_features import scored_once
+from harness.training.frozen_features import seen_once
 from harness.training.recipe import EpisodeChange, staged
 from harness.training.stages import RunningStage
 from harness.training.state import Progress, Training
@@ -65,7 +65,7 @@ class Selection:
         protocol = validation_protocol(training.protocol, training.source.dataset)
         assert protocol is not None, "a training without it has no validation in its budget"
         episodes = training.budget.validation.episodes
-        played, source = scored_once(training.method, training.source, protocol, "validation", episodes)
+        played, source = seen_once(training.method, training.source, protocol, "validation", episodes)
         scores = evaluate(played, source, protocol, "validation", episodes, scored)
         score = metrics(protocol, scores)[protocol.ranking][0]
         progress.history.append(

@@ -1,0 +1,86 @@
+"""Features that are computed once an image: what they are, and scoring over them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness.episodes.source import EpisodeSource
+from harness.evaluation.evaluate import evaluate
+from harness.method.interface import Method
+from harness.training import frozen_features
+from harness.training.frozen_features import FrozenFeatures, OnceSeen, seen_once
+from harness.training.interface import Features, training_hooks
+from harness.training.state import Training
+from tests.helpers.built_in import TRAINED
+from tests.helpers.device_runs import CPU, training_on
+
+EPISODES = 12
+"""So many are scored at once that no batch of images is of fewer than five."""
+
+
+def features_of(method: Method) -> Features | None:
+    """Those over which the rest answers as the method."""
+    found = training_hooks(method).memoryless_features()
+    return found if found is not None and found.whole else None
+
+
+def once(training: Training) -> tuple[Method, OnceSeen]:
+    """The method over features of the test images, and its source."""
+    features = features_of(training.method)
+    assert features is not None
+    assert features.rest is not None
+    frozen = FrozenFeatures(training.method, features, training.source, "test")
+    return features.rest, OnceSeen(frozen, training.source)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_scores_over_features_are_those_on_images_to_the_last_bit(name: str, tmp_path: Path) -> None:
+    training = training_on(name, CPU, tmp_path)
+    if features_of(training.method) is None:
+        pytest.skip("answers from the images")
+    arguments = training.protocol, "test", EPISODES
+    seen, plain = evaluate(*once(training), *arguments), evaluate(training.method, training.source, *arguments)
+    assert training.method.training
+    assert seen.keys() == plain.keys()
+    for key, values in plain.items():
+        np.testing.assert_array_equal(seen[key], values)
+
+
+def test_methods_over_a_net_answer_from_features(tmp_path: Path) -> None:
+    names = ("bauer", "deml", "gidaris", "lstm", "matching_net", "norml", "ntm", "opn", "ppa", "protonet", "snail")
+    for name in names:
+        assert features_of(training_on(name, CPU, tmp_path).method) is not None, name
+
+
+def test_features_are_those_of_any_batch_of_more_than_four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = training_on("protonet", CPU, tmp_path)
+    features = features_of(training.method)
+    assert features is not None
+    whole = FrozenFeatures(training.method, features, training.source, "test")
+    images = len(training.source.dataset.tables["test"].members)
+    monkeypatch.setattr(frozen_features, "_BATCH", images - 1)  # which leaves one for the last batch
+    assert torch.equal(FrozenFeatures(training.method, features, training.source, "test").rows, whole.rows)
+    assert len(whole.rows) == images
+
+
+def test_only_images_that_are_seen_often_go_through_the_net_once(tmp_path: Path) -> None:
+    training = training_on("protonet", CPU, tmp_path)
+    method, source, protocol = training.method, training.source, training.protocol
+    images, steps = len(source.dataset.tables["test"].members), source.episodes(protocol, "test", 0, [0]).plan.steps
+    enough = -(-4 * images // steps)
+    assert seen_once(method, source, protocol, "test", enough - 1) == (method, source)
+    played, often = seen_once(method, source, protocol, "test", enough)
+    assert isinstance(often, OnceSeen)
+    assert played is not method
+    assert isinstance(source, EpisodeSource)
+
+
+@pytest.mark.parametrize("name", ["cl_lstm", "csn", "resnet20"])
+def test_a_method_whose_net_has_memory_is_scored_on_images(name: str, tmp_path: Path) -> None:
+    training = training_on(name, CPU, tmp_path)
+    method, source = training.method, training.source
+    assert seen_once(method, source, training.protocol, "test", 10**6) == (method, source)
