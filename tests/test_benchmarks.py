@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -151,3 +152,51 @@ def test_two_checkouts_are_compared_in_turns(monkeypatch: pytest.MonkeyPatch) ->
     (row,) = updates.compared([protonet(updates)], Path("new"), Path("old"), 2)
     assert turns == ["old", "new", "old", "new", "closed", "closed"]
     assert row == ["protonet", "omniglot_20way_1shot", "4", "75", "50", "1.50"]
+
+
+@pytest.fixture
+def day(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The trainings of a GPU, which are two short ones here."""
+    gpu_day = script("gpu_day")
+    short = ("--data", "stand-in", "--no-check", "--test-episodes", "4")
+    runs = tuple(gpu_day.Run("omniglot_20way_1shot", name, short) for name in ("maml", "protonet"))
+    monkeypatch.setattr(gpu_day, "TRAININGS", runs)
+    return gpu_day
+
+
+def unpacked(out: Path, folder: Path) -> None:
+    """What a day has packed, as its text says."""
+    whole = b"".join(part.read_bytes() for part in sorted(out.glob("runs.tar.gz.*")))
+    with tarfile.open(fileobj=io.BytesIO(whole), mode="r:gz") as archive:
+        archive.extractall(folder, filter="data")
+
+
+DAY = ("--device", "cpu", "--budget", "smoke", "--precision", "fp32", "--jobs", "2", "--phases", "train")
+
+
+def test_a_day_of_a_gpu_trains_and_packs(
+    day: ModuleType, run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    out = tmp_path / "out"
+    said = run("gpu_day", "--out", str(out), "--minutes", "3", "--only", "*maml*", *DAY)
+    assert "programs share the GPU: False" in said
+    assert len(list(out.glob("*.log"))) == 1
+    unpacked(out, tmp_path / "home")
+    (folder,) = (tmp_path / "home" / "runs").iterdir()
+    assert json.loads((folder / "record.json").read_text())["method"] == "maml"
+    assert {"weights.safetensors", "scores.npz", "run.json"} < {each.name for each in folder.iterdir()}
+
+
+def test_what_a_day_does_not_finish_is_gone_on_with(
+    day: ModuleType, run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    first, second = tmp_path / "first", tmp_path / "second"
+    run("gpu_day", "--out", str(first), "--minutes", "0.35", *DAY)  # of which twenty seconds are kept back
+    unpacked(first, tmp_path / "home")
+    run("gpu_day", "--out", str(second), "--minutes", "3", "--runs", str(tmp_path / "home" / "runs"), *DAY)
+    unpacked(second, tmp_path / "home")
+    folders = list((tmp_path / "home" / "runs").iterdir())
+    assert len(folders) == 2
+    assert all((folder / "record.json").is_file() for folder in folders)

@@ -19,6 +19,7 @@ from harness.records.record import Record
 from harness.runs import resolve, run
 from harness.testing import tiny_dataset
 from harness.training import reporter
+from harness.util import arithmetic
 from harness.util.tensor_files import load_tensors, save_tensors
 
 WORDS = ["run", "cifarfs_delay5", "--method", "cl_lstm", "--budget", "smoke", "--test-episodes", "6", "--threads", "1"]
@@ -113,6 +114,23 @@ def test_a_finished_run_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> N
     assert cli.main(WORDS) == 0
     assert weights.stat().st_mtime_ns == before
     assert len(Path("leaderboards/cifarfs_delay5.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_what_was_finished_in_a_precision_that_is_not_here_goes_on_a_board(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run of a GPU, published from a laptop."""
+    words = [*WORDS, "--precision", "tf32"]
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(arithmetic, "check_precision", lambda *_: None)
+        assert cli.main([*words, "--no-board"]) == 0
+    assert cli.main(words) == 0
+    (row,) = Path("leaderboards/cifarfs_delay5.jsonl").read_text().splitlines()
+    assert json.loads(row)["precision"] == "tf32"
+    for refused in ([*words, "--fresh"], [*words, "--seed", "1"]):
+        assert cli.main(refused) == 2
+        assert "precision 'tf32' cannot be used on device 'cpu'" in capsys.readouterr().err
 
 
 @pytest.mark.slow
