@@ -22,9 +22,6 @@ from harness.util.precision import Precision
 
 _BATCH = 500
 
-_OFTEN = 4
-"""How often images are seen while episodes are scored, on average, from which on each goes through the net once."""
-
 
 class FrozenFeatures:
     """Features of every image of one split, as they are when this is made; `method` is the one they are part of.
@@ -86,17 +83,17 @@ class OnceSeen:
 def seen_once(
     method: Method, source: EpisodeSource, protocol: AnyProtocol, split: str, episodes: int
 ) -> tuple[Method, Source]:
-    """The method and the source to score it on, such that images which are seen often go through its net once.
+    """The method and the source to score it on, such that no image goes through its net twice.
 
-    Where so many episodes show an image four times or more on average, and the method answers from features that can
-    be computed once, that is the method over these, in fp32; otherwise both are handed back as they are. Scores are
-    the same, on a CPU to the last bit.
+    Where so many episodes show more images than the split has, and the method answers from features that can be
+    computed once, that is the method over these, in fp32; otherwise both are handed back as they are. Scores are the
+    same, on a CPU to the last bit.
     """
-    features = training_hooks(method).memoryless_features()
-    if features is None or features.rest is None or not features.whole or protocol.masks:
+    features, table = training_hooks(method).memoryless_features(), source.dataset.tables[split]
+    if features is None or features.rest is None or not features.whole:
         return method, source
-    table = source.dataset.tables[split]
-    steps = plan_episodes(protocol, table, split, EVALUATION_SEED, [0]).steps
-    if steps * episodes < _OFTEN * len(table.members):
+    if protocol.masks or table.fixed is not None:  # episodes that a file fixes may have images of their own
+        return method, source
+    if plan_episodes(protocol, table, split, EVALUATION_SEED, [0]).steps * episodes <= len(table.members):
         return method, source
     return features.rest, OnceSeen(FrozenFeatures(method, features, source, split), source)

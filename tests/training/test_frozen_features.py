@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from harness.data.dataset import FixedImages
 from harness.episodes.source import EpisodeSource
 from harness.evaluation.evaluate import evaluate
 from harness.method.interface import Method
@@ -67,11 +69,11 @@ def test_features_are_those_of_any_batch_of_more_than_four(tmp_path: Path, monke
     assert len(whole.rows) == images
 
 
-def test_only_images_that_are_seen_often_go_through_the_net_once(tmp_path: Path) -> None:
+def test_only_where_images_come_again_do_they_go_through_the_net_once(tmp_path: Path) -> None:
     training = training_on("protonet", CPU, tmp_path)
     method, source, protocol = training.method, training.source, training.protocol
     images, steps = len(source.dataset.tables["test"].members), source.episodes(protocol, "test", 0, [0]).plan.steps
-    enough = -(-4 * images // steps)
+    enough = images // steps + 1
     assert seen_once(method, source, protocol, "test", enough - 1) == (method, source)
     played, often = seen_once(method, source, protocol, "test", enough)
     assert isinstance(often, OnceSeen)
@@ -84,3 +86,12 @@ def test_a_method_whose_net_has_memory_is_scored_on_images(name: str, tmp_path: 
     training = training_on(name, CPU, tmp_path)
     method, source = training.method, training.source
     assert seen_once(method, source, training.protocol, "test", 10**6) == (method, source)
+
+
+def test_episodes_that_a_file_fixes_are_scored_on_their_images(tmp_path: Path) -> None:
+    training = training_on("protonet", CPU, tmp_path)
+    method, source = training.method, training.source
+    table = source.dataset.tables["test"]
+    fixed = replace(table, fixed=FixedImages(np.zeros((1, 1), np.int64), {}))
+    own = EpisodeSource(replace(source.dataset, tables={**source.dataset.tables, "test": fixed}), CPU)
+    assert seen_once(method, own, training.protocol, "test", 10**6) == (method, own)
