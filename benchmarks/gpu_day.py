@@ -6,20 +6,20 @@
 1. what machine it is, into `DIR/machine.json`;
 2. `smoke`: a few methods are trained and scored on generated data; where none can be, all of it ends there, so that no
    more of the GPU's time is spent;
-3. `speed`: updates of five methods at the budget `full`, replayed and computed, into `DIR/gpu.txt`, and beside those of
-   another checkout (`--before DIR`), into `DIR/speed.txt`;
+3. `speed`: updates of some methods at the budget `full`, replayed and computed, into `DIR/gpu.txt` and
+   `DIR/gpu_computed.txt`, and beside those of another checkout (`--before DIR`), into `DIR/speed.txt`;
 4. `train`: trainings, in order of `TRAININGS`, `--jobs` of them at once, until the time is over. They are then
-   interrupted, so that each leaves a checkpoint that `harness run ... --resume` goes on from, on any
-   device. They share the GPU by NVIDIA's multi-process service where there is one, and otherwise by turns;
+   interrupted, so that each leaves a checkpoint that `harness run ... --resume` goes on from, on any device. They
+   share the GPU by NVIDIA's multi-process service where there is one, and otherwise by turns;
 5. meanwhile `tests`: `pytest -m gpu` (which needs the extra `test`), into `DIR/tests.txt`, and `checks`: every method
    trains for a few updates and is scored, on the device and on the CPU, on generated data at the budget `smoke`: what
    fails, and by how much scores differ, into `DIR/checks.json`.
 
-Run folders are packed into `DIR/runs.tar.gz.00` and so on, 15 MB each (`cat DIR/runs.tar.gz.* | tar xz`), or, where the
-package zstandard is there, into `DIR/runs.tar.zst.00` (`| zstd -d --long=30 | tar x`), where features that runs share
-are once. `--runs DIR` has such folders of before, which are gone on with. A finished run goes on a board by `harness
-submit`, or by the command that began it. Everything can be tried without a GPU: `--device cpu --minutes 10 --jobs 1
---budget smoke --precision fp32`.
+Run folders are packed into `DIR/runs.tar.gz.00` and so on, 15 MB each (`cat DIR/runs.tar.gz.* | tar xz`); where the
+package zstandard is there, into `DIR/runs.tar.zst.00` (`| zstd -d --long=30 | tar x`), which holds features that runs
+share only once. `--runs DIR` names such folders of before, with which it goes on. A finished run goes on a board by
+`harness submit`, or by the command that began it. Everything can be tried without a GPU: `--device cpu --minutes 10
+--jobs 1 --budget smoke --precision fp32`.
 """
 
 from __future__ import annotations
@@ -127,6 +127,10 @@ def _path() -> str:
     return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
 
+def _is_there(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
 def machine() -> dict[str, Any]:
     """What this machine is, as far as results depend on it."""
     import torch
@@ -176,20 +180,9 @@ def looked_at(day: Day) -> dict[str, str]:
     """What a smoke training of a few methods came to: 'ok', or what went wrong."""
 
     def run(method: str, protocol: str) -> str:
-        words = [
-            "--debug",
-            "run",
-            protocol,
-            "--method",
-            method,
-            "--budget",
-            "smoke",
-            "--data",
-            "stand-in",
-            "--no-board",
-        ]
-        words += ["--device", day.device, "--threads", "1", "--no-check", "--test-episodes", "20", "--fresh"]
-        words += ["--run", str(day.out / "smoke" / method), "--precision", day.precision]
+        words = ["--debug", "run", protocol, "--method", method, "--budget", "smoke", "--data", "stand-in"]
+        words += ["--device", day.device, "--threads", "1", "--no-board", "--no-check", "--test-episodes", "20"]
+        words += ["--run", str(day.out / "smoke" / method), "--precision", day.precision, "--fresh"]
         try:
             done = subprocess.run(day.harness(*words), env=day.environment, capture_output=True, text=True, timeout=90)
         except subprocess.TimeoutExpired:
@@ -221,7 +214,7 @@ def output_of(day: Day, words: Sequence[str], most: float) -> str:
 def tests(day: Day) -> str:
     """The result of the tests that need a GPU, in several processes where pytest can."""
     words = ["-m", "pytest", "-m", "gpu", "tests/gpu", "--device", day.device, "--durations", "10", "--tb", "short"]
-    if importlib.util.find_spec("xdist") is not None:
+    if _is_there("xdist"):
         words += ["-n", str(max(1, (os.cpu_count() or 1) // 2))]
     return output_of(day, words, day.left - 15)
 
@@ -317,13 +310,13 @@ def _zipped(path: Path) -> Iterator[IO[bytes]]:
 
 def packed(day: Day) -> None:
     """Packs run folders and logs: of finished runs all but checkpoints, which nothing goes on from."""
-    zipped = "zst" if importlib.util.find_spec("zstandard") is not None else "gz"
+    zipped = "zst" if _is_there("zstandard") else "gz"
     whole = day.out / f"runs.tar.{zipped}"
     with _zipped(whole) as stream, tarfile.open(fileobj=stream, mode="w|") as archive:
         found = sorted((day.out / "runs").rglob("*"), key=lambda path: path.name.startswith("checkpoint"))
         for path in [*day.out.glob("*.log"), *found]:
             done = (path.parent / "record.json").is_file() and path.name.startswith("checkpoint")
-            if path.is_file() and not done:
+            if path.is_file() and not done and path.suffix != ".lock":
                 archive.add(path, str(path.relative_to(day.out)))
     with whole.open("rb") as file:
         for number in itertools.count():

@@ -88,10 +88,8 @@ def updates_of(case: Case) -> Callable[[], Update]:
     budget = load_budget(recipe_path(case.method, found.own_file), loaded, case.budget)
     last = budget.stages[-1].model_copy(update={"batch": case.batch or budget.stages[-1].batch or budget.batch})
     budget = budget.model_copy(update={"stages": [*budget.stages[:-1], last]})
-    task, device = (
-        task_for(found.cls, loaded.protocol, card.image_shape, card.classes["train"]),
-        torch.device(case.device),
-    )
+    task = task_for(found.cls, loaded.protocol, card.image_shape, card.classes["train"])
+    device = torch.device(case.device)
     method = build_method(found.cls, task, {**budget.options, **case.options}, 0, device).train()
     table = card_table(card, "train")
     images = np.random.default_rng(0).integers(0, 256, (int(table.members.max()) + 1, *card.image_shape), np.uint8)

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import torch
 
+from harness.cli import main
+
 pytestmark = pytest.mark.slow
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -154,49 +156,46 @@ def test_two_checkouts_are_compared_in_turns(monkeypatch: pytest.MonkeyPatch) ->
     assert row == ["protonet", "omniglot_20way_1shot", "4", "75", "50", "1.50"]
 
 
-@pytest.fixture
-def day(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The trainings of a GPU, which are two short ones here."""
-    gpu_day = script("gpu_day")
-    short = ("--data", "stand-in", "--no-check", "--test-episodes", "4")
-    runs = tuple(gpu_day.Run("omniglot_20way_1shot", name, short) for name in ("maml", "protonet"))
-    monkeypatch.setattr(gpu_day, "TRAININGS", runs)
-    return gpu_day
-
-
-def unpacked(out: Path, folder: Path) -> None:
-    """What a day has packed, as its text says."""
-    whole = b"".join(part.read_bytes() for part in sorted(out.glob("runs.tar.gz.*")))
-    with tarfile.open(fileobj=io.BytesIO(whole), mode="r:gz") as archive:
-        archive.extractall(folder, filter="data")
-
-
+STAND_IN = ("--data", "stand-in", "--test-episodes", "4")
 DAY = ("--device", "cpu", "--budget", "smoke", "--precision", "fp32", "--jobs", "2", "--phases", "train")
 
 
-def test_a_day_of_a_gpu_trains_and_packs(
-    day: ModuleType, run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+@pytest.fixture
+def day(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The trainings of a GPU, which are two short ones here, packed with what Python has."""
+    gpu_day = script("gpu_day")
+    runs = tuple(gpu_day.Run("omniglot_20way_1shot", name, STAND_IN) for name in ("maml", "protonet"))
+    monkeypatch.setattr(gpu_day, "TRAININGS", runs)
+    monkeypatch.setattr(gpu_day, "_is_there", lambda package: False)
+    return gpu_day
+
+
+def unpacked(out: Path, folder: Path) -> list[Path]:
+    """The run folders that a day has packed, unpacked as its text says."""
+    whole = b"".join(part.read_bytes() for part in sorted(out.glob("runs.tar.gz.*")))
+    with tarfile.open(fileobj=io.BytesIO(whole), mode="r:gz") as archive:
+        archive.extractall(folder, filter="data")
+    return sorted((folder / "runs").iterdir())
+
+
+def test_a_day_of_a_gpu_trains_and_packs(day: ModuleType, run: Callable[..., str], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    said = run("gpu_day", "--out", str(out), "--minutes", "3", "--only", "*maml*", *DAY)
+    said = run("gpu_day", "--out", str(out), "--minutes", "4", "--only", "*maml*", *DAY)
     assert "programs share the GPU: False" in said
-    assert len(list(out.glob("*.log"))) == 1
-    unpacked(out, tmp_path / "home")
-    (folder,) = (tmp_path / "home" / "runs").iterdir()
+    (log,) = out.glob("*.log")
+    (folder,) = unpacked(out, tmp_path / "home")
+    assert folder.name == log.stem == day.TRAININGS[0].label
     assert json.loads((folder / "record.json").read_text())["method"] == "maml"
     assert {"weights.safetensors", "scores.npz", "run.json"} < {each.name for each in folder.iterdir()}
+    assert not list(folder.glob("checkpoint*"))
 
 
-def test_what_a_day_does_not_finish_is_gone_on_with(
-    day: ModuleType, run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    first, second = tmp_path / "first", tmp_path / "second"
-    run("gpu_day", "--out", str(first), "--minutes", "0.35", *DAY)  # of which twenty seconds are kept back
-    unpacked(first, tmp_path / "home")
-    run("gpu_day", "--out", str(second), "--minutes", "3", "--runs", str(tmp_path / "home" / "runs"), *DAY)
-    unpacked(second, tmp_path / "home")
-    folders = list((tmp_path / "home" / "runs").iterdir())
-    assert len(folders) == 2
+def test_a_day_of_a_gpu_goes_on_with_the_last(day: ModuleType, run: Callable[..., str], tmp_path: Path) -> None:
+    words = ["run", "omniglot_20way_1shot", "--method", "maml", *STAND_IN, *DAY[:6], "--threads", "1", "--train-only"]
+    assert main([*words, "--run", str(tmp_path / "before" / day.TRAININGS[0].label)]) == 0
+    run("gpu_day", "--out", str(tmp_path / "out"), "--minutes", "4", "--runs", str(tmp_path / "before"), *DAY)
+    logs = {path.stem: path.read_text() for path in (tmp_path / "out").glob("*.log")}
+    assert ["training ends" in logs[each.label] for each in day.TRAININGS] == [False, True]
+    folders = unpacked(tmp_path / "out", tmp_path / "home")
+    assert [each.name for each in folders] == sorted(each.label for each in day.TRAININGS)
     assert all((folder / "record.json").is_file() for folder in folders)

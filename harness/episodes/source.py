@@ -77,7 +77,8 @@ class EpisodeSource:
     Images that would take more than half of a GPU's free memory stay on the host, and those of each batch are copied
     by pinned memory while the GPU is busy with the batch before.
 
-    Every call is a pure function of its arguments; what is planned ahead (`PlansAhead`) makes it faster alone.
+    Every call is a pure function of its arguments; what is planned ahead (`PlansAhead`) makes it faster alone. `values`
+    is the number of values of an image.
     """
 
     def __init__(self, dataset: Dataset, device: torch.device | str = "cpu") -> None:

@@ -44,8 +44,9 @@ def test_scores_over_features_are_those_on_images_to_the_last_bit(name: str, tmp
     training = training_on(name, CPU, tmp_path)
     if features_of(training.method) is None:
         pytest.skip("answers from the images")
-    arguments = training.protocol, "test", EPISODES
-    seen, plain = evaluate(*once(training), *arguments), evaluate(training.method, training.source, *arguments)
+    protocol = training.protocol
+    seen = evaluate(*once(training), protocol, "test", EPISODES)
+    plain = evaluate(training.method, training.source, protocol, "test", EPISODES)
     assert training.method.training
     assert seen.keys() == plain.keys()
     for key, values in plain.items():
@@ -92,6 +93,6 @@ def test_episodes_that_a_file_fixes_are_scored_on_their_images(tmp_path: Path) -
     training = training_on("protonet", CPU, tmp_path)
     method, source = training.method, training.source
     table = source.dataset.tables["test"]
-    fixed = replace(table, fixed=FixedImages(np.zeros((1, 1), np.int64), {}))
+    fixed = replace(table, fixed=FixedImages(*np.zeros((2, 1, 1), np.int64)))
     own = EpisodeSource(replace(source.dataset, tables={**source.dataset.tables, "test": fixed}), CPU)
     assert seen_once(method, own, training.protocol, "test", 10**6) == (method, own)
