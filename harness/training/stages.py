@@ -44,8 +44,8 @@ class RunningStage:
 
     @cached_property
     def replays(self) -> Replays | None:
-        """What replays updates: on a GPU, by one process, unless the end of the stage waits for losses."""
-        if self.training.source.device.type != "cuda" or not (self.reads_late and self.training.processes.alone):
+        """What replays updates: on a GPU, by one process."""
+        if self.training.source.device.type != "cuda" or not self.training.processes.alone:
             return None
         return Replays(self.recorded, self.objective.trained, CudaGraphs(self.training.source.device))
 
@@ -82,6 +82,8 @@ class RunningStage:
                 else:
                     loss = self.replays.loss(drawn, begin)
                     self.unread.append((progress.updates, to_host(loss.reported), loss.steps))
+                    if not self.reads_late:
+                        self.read_losses(progress)
         if self.replays is None:
             self._clip()
         self.optimizer.step(lr)

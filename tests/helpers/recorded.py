@@ -63,7 +63,7 @@ def with_replays(monkeypatch: pytest.MonkeyPatch, record: Recorder = recorder) -
             made.append(Replays(stage.recorded, stage.objective.trained, record))
         return made[-1]
 
-    monkeypatch.setattr(RunningStage, "reads_late", property(lambda _: True))
+    monkeypatch.setattr(RunningStage, "reads_late", property(lambda stage: stage.spec.until_loss is None))
     monkeypatch.setattr(RunningStage, "replays", property(replays))
     return made
 

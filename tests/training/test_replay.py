@@ -64,6 +64,36 @@ def test_replayed_updates_train_to_the_same_bits(name: str, tmp_path: Path, monk
     assert min(used) >= EACH - 3 if name not in WAITS else used[-1] == 0
 
 
+def test_the_losses_of_replayed_updates_are_read_at_once_where_a_stage_ends_by_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses: list[list[float | None]] = []
+    for name, record in (("computed", None), ("replayed", recorder)):
+        (tmp_path / name).mkdir()
+        with monkeypatch.context() as patched:
+            made = with_replays(patched, record) if record else []
+            training = training_on("protonet", CPU, tmp_path / name, EACH)
+            stages = [stage.model_copy(update={"until_loss": 1e-6}) for stage in training.budget.stages]
+            budget = training.budget.model_copy(update={"stages": stages})
+            found: list[float | None] = []
+            train(replace(training, budget=budget), _losses_into(found))
+        losses.append(found)
+    assert losses[0] == losses[1]
+    assert None not in losses[0]
+    assert len(losses[0]) > EACH
+    assert made
+
+
+def _losses_into(found: list[float | None]) -> Callable[[Progress, Any, str], None]:
+    """Keeps the loss of each update as it is known right after it."""
+
+    def report(progress: Progress, _: Any, event: str) -> None:
+        if event == "update":
+            found.append(progress.last_loss)
+
+    return report
+
+
 @pytest.mark.parametrize(
     "bound",
     [{"clip_norm": 0.01}, {"clip_value": 1e-4}, {"clip_tensor_norm": 0.01}],
