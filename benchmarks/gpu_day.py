@@ -90,9 +90,9 @@ OVER_FEATURES = ("bauer", "norml", "ppa", "deml", "snail")
 
 TRAININGS = (
     Run("omniglot_5way_online", "cl_lstm", budget="full"),
-    *(Run(f"omniglot_20way_{shots}shot", name, tuple(extra)) for shots in (1, 5) for name, *extra in TABLE_2),
     *(Run(f"miniimagenet_5way_{shots}shot", name) for shots in (5, 1) for name in OVER_FEATURES),
     Run("omniglot_5way_online", "cl_lstm", ("--set", "labels=lstm"), budget="full"),
+    *(Run(f"omniglot_20way_{shots}shot", name, tuple(extra)) for shots in (1, 5) for name, *extra in TABLE_2),
     Run("omniglot_5way_online", "lstm", budget="full"),
     Run("omniglot_5way_online", "ntm", budget="full"),
 )
