@@ -89,7 +89,7 @@ def _name(digest: str) -> str:
 def _own(path: Path, digest: str) -> Path:
     """A file of a run folder, if it is the one that the record names."""
     if not path.is_file():
-        raise UserError(f"{path} is missing; the record names it")
+        raise UserError(f"{path} is missing; the record names it: copy it as well, or run again")
     if sha256_of(path) != digest:
         raise UserError(f"{path} was changed after the run: its SHA-256 is not the record's ({digest[:12]}...)")
     return path

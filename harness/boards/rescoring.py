@@ -61,12 +61,13 @@ class Inspected:
 
 
 def method_of(record: Record, named: str | None = None) -> LoadedMethod:
-    """The class of a row: the built-in method of its target, or the file or plugin that the user named.
+    """The class of a row: the built-in method of its target, or else the file or plugin that the user named.
 
     Nothing else is imported: a row may name any code. Raises UserError if the user named no code and the row's is not
     built in, or if it is not what the row's was.
     """
-    if named is not None:
+    name = built_in(record.target)
+    if name is None and named is not None:
         found = load_method(named)
         for what, theirs, ours in (
             (f"{found.own_file} is not the file", record.method_file, sha256_of(found.own_file)),
@@ -74,13 +75,12 @@ def method_of(record: Record, named: str | None = None) -> LoadedMethod:
         ):
             if theirs not in {None, ours}:
                 raise UserError(f"{what} that the row was made with (the SHA-256 differs)")
+    elif name is None:
+        raise UserError(
+            f"method {record.target} is not part of the harness, and is imported only if you name it: "
+            f"{option('method', record.target)}"
+        )
     else:
-        name = built_in(record.target)
-        if name is None:
-            raise UserError(
-                f"its method {record.target} is not part of the harness and is imported only if you name it: "
-                f"{option('method', record.target)}"
-            )
         found = load_method(name)
     if found.cls.version != record.method_version:
         raise UserError(

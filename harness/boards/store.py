@@ -77,8 +77,8 @@ def append_record(record: Record, boards: Path, report: Report = LOG.warning) ->
                         return path
                     if same:
                         report(
-                            f"{path.name} has {len(same)} of run {record.run} with other content, which stay; "
-                            "of one setting and seed the newest is shown"
+                            f"{path.name} has {len(same)} of run {record.run} that say something else, as a row that "
+                            "was not isolated does; they stay, and the newest is shown"
                         )
                     _append(file, line + b"\n")
                     end = file.tell()

@@ -123,7 +123,7 @@ def _files(submission: Submission) -> None:
             continue
         path = folder / name
         if not path.is_file():
-            raise UserError(f"{path} is missing; the record names it")
+            raise UserError(f"{path} is missing; the record names it: copy it as well, or run again")
         if sha256_of(path) != claimed:
             raise VerificationError(f"{path} is not the file that the record names: it was changed after the run")
     try:

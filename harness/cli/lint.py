@@ -35,7 +35,7 @@ def execute(args: argparse.Namespace) -> int:
         print(*(wrap(in_line(str(each)), terminal_width(), "  ") for each in findings), sep="\n")
     failed = any(each.severity == "error" for each in findings)
     if not args.json:
-        said = "this protocol measures something else than it says" if failed else "no errors"
+        said = "this protocol measures something other than what it says" if failed else "no errors"
         print(f"{in_line(loaded.name)}: {said}")
     return VerificationError.exit_code if failed else 0
 

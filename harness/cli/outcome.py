@@ -38,7 +38,7 @@ def outcome_lines(
     if baselines:
         named = ", ".join(f"{name} {summary.text(2)} %" for name, summary in baselines.items())
         rows.append(("without images", f"{named} ({protocol.ranking} of baselines that see labels alone)"))
-    rows.append(("seeds", _seeds(protocol, entry)))
+    rows.append(("seeds", _seeds(protocol, entry, records)))
     if last.marks:
         rows.append(("marks", ", ".join(last.marks)))
     if outcome:
@@ -88,10 +88,14 @@ def _metric_rows(protocol: AnyProtocol, entry: Entry) -> list[tuple[str, str]]:
     return rows
 
 
-def _seeds(protocol: AnyProtocol, entry: Entry) -> str:
+def _seeds(protocol: AnyProtocol, entry: Entry, records: Sequence[Record]) -> str:
     summary = entry.summary(protocol.ranking)
     spread = summary.spread if summary else None
     said = "" if spread is None else f" (standard deviation of {protocol.ranking} {spread:.2f})"
+    asked = {record.seed for record in records}
+    before = [str(record.seed) for record in entry.records if record.seed not in asked]
+    if before:
+        said += f"; {', '.join(before)} of earlier runs on the board"
     return ", ".join(str(record.seed) for record in entry.records) + said
 
 

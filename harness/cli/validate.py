@@ -67,7 +67,8 @@ def execute(args: argparse.Namespace) -> int:
     if refused:
         print(f"harness: {refused} of {len(files)} files cannot be used", file=sys.stderr)
     if spoiled:
-        print(f"harness: {spoiled} of {len(files)} files have findings ('harness lint' explains)", file=sys.stderr)
+        have = "has" if spoiled == 1 else "have"
+        print(f"harness: {spoiled} of {len(files)} files {have} findings ('harness lint' explains)", file=sys.stderr)
     return UserError.exit_code if refused else VerificationError.exit_code if spoiled else 0
 
 

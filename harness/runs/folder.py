@@ -63,6 +63,11 @@ def enter(prepared: Prepared) -> Record | None:
             raise UserError(f"{folder} belongs to another run:\n  " + "\n  ".join(differing))
         if status == "done":
             _check_limits(folder, theirs.get(CUT, ""), prepared.identity[CUT])
+            if not (folder / RECORD).is_file():
+                raise UserError(
+                    f"{folder / RECORD} is missing, though the run was finished; copy it as well, or run again "
+                    f"with {switch('fresh')}"
+                )
             record = read_record(folder)
             if not untouched(folder, found):
                 raise UserError(f"{folder / RECORD} was changed after the run; run again with {switch('fresh')}")

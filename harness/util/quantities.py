@@ -35,7 +35,7 @@ def about(seconds: float) -> str:
 
 
 def seed_numbers(text: str, name: str) -> list[int]:
-    """Seeds from '0', '0-2' or '0,3,7'; UserError, which calls the value by `name`, for anything else."""
+    """Seeds from '0', '0-2' or '0,3,7', each once; UserError, which calls the value by `name`, for anything else."""
     seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip(), re.ASCII)
@@ -49,4 +49,4 @@ def seed_numbers(text: str, name: str) -> list[int]:
             raise UserError(f"{name} is '{text}', which names more than {MOST_SEEDS} seeds")
     if not seeds:
         raise UserError(f"{name} is '{text}', which names no seed")
-    return seeds
+    return list(dict.fromkeys(seeds))

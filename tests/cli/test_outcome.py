@@ -45,6 +45,10 @@ def test_the_last_lines_tell_metrics_seeds_rank_difference_and_record(
     assert first["rank"] == "1 of 1 on leaderboards/six.md"
     assert "against" not in first
     assert re.match(r"(count|copy_last|majority) \d+\.\d\d ± ", first["without images"])
+    later = rows(printed(capsys, *words, "--method", "chance", "--seeds", "5"))
+    assert re.fullmatch(
+        r"0, 3, 5 \(standard deviation of accuracy .*\); 0, 3 of earlier runs on the board", later["seeds"]
+    )
     text = printed(capsys, *words, "--method", "count")
     second = rows(text)
     assert re.fullmatch(r"[12]=? of 2 on leaderboards/six.md", second["rank"])
@@ -139,6 +143,7 @@ def test_a_dry_run_shows_what_would_be_run_and_does_nothing(capsys: pytest.Captu
     plan = json.loads(printed(capsys, *words, "--json"))
     assert plan["protocol"].startswith("cifarfs_delay5 (delayed_label), ")
     assert plan["seeds"] == [1, 2]
+    assert [folder.rsplit("-", 1)[0][-2:] for folder in plan["run folder"]] == ["s1", "s2"]
     assert plan["options"]["channels"] == 4
     assert plan["limits"] == "time=90s"
     assert plan["device"].endswith("1 threads")

@@ -117,6 +117,16 @@ def test_a_finished_run_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.slow
+def test_a_finished_run_without_its_record_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*WORDS, "--no-board"]) == 0
+    record = the_run() / "record.json"
+    record.unlink()
+    assert cli.main(WORDS) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{record} is missing, though the run was finished; copy it as well, or run again with --fresh" in said
+
+
+@pytest.mark.slow
 def test_what_was_finished_in_a_precision_that_is_not_here_goes_on_a_board(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.util.quantities import about, clock
+from harness.util.quantities import about, clock, seed_numbers
 
 
 def test_measured_times() -> None:
@@ -27,3 +27,7 @@ def test_expected_times_are_rounded() -> None:
         "1 h 30 min",
         "2 h 30 min",
     ]
+
+
+def test_a_seed_that_is_named_twice_is_one() -> None:
+    assert seed_numbers("0,0,3,1-3", "--seeds") == [0, 3, 1, 2]
