@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,12 +31,33 @@ def hardware(device: torch.device) -> Hardware:
     return Hardware(device=device.type, cpu=_cpu(), gpu=gpu, threads=torch.get_num_threads(), cores=cores())
 
 
+_PLACES = ("--out", "--run", "--boards", "--data-root", "--cache")
+_IN_PARTS = ("--resume", "--fresh", "--no-board")
+"""Options of `harness run` that say nothing of what the run is; those of the first kind have a value."""
+
+
 def public(text: str) -> str:
     """A command line or a place as others may read it: tokens and passwords are left out, the home folder is '~'."""
     for pattern in _SECRETS:
         text = pattern.sub(lambda found: f"{found[1]}***", text)
     home = str(Path.home())
     return re.sub(rf"{re.escape(home)}(?=[/\\\\:'\"\s]|$)", "~", text) if len(home) > 1 else text
+
+
+def public_command(text: str) -> str:
+    """A command line that makes a run, as others may read it (`public`), without the options that only say where on one
+    machine it was made, or that it was made in parts. A call of Python stays as it is."""
+    if not re.search(r"(^| )harness run ", text):
+        return public(text)
+    words, kept = iter(shlex.split(text)), []
+    for word in words:
+        name, _, value = word.partition("=")
+        if name in _PLACES:
+            if not value:
+                next(words, None)
+        elif word not in _IN_PARTS:
+            kept.append(word)
+    return public(shlex.join(kept))
 
 
 def cores() -> int:

@@ -178,7 +178,7 @@ def record_of(
         method_file=sha256_of(prepared.method.own_file),
         method_version=prepared.method.cls.version,
         method_source=prepared.method.source_hash,
-        command=provenance.public(request.command),
+        command=provenance.public_command(request.command),
         finished=utc_now(),
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.records.provenance import public
+from harness.records.provenance import public, public_command
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,22 @@ def test_the_home_folder_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "home", lambda: Path("/home/ada"))
     assert public("harness run /home/ada/p.yaml --out '/home/ada/my runs'") == "harness run ~/p.yaml --out '~/my runs'"
     assert public("/home/adam/p.yaml") == "/home/adam/p.yaml"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (
+            "harness run p.yaml --method opn --run /scratch/me/r --no-board --data-root=/data --resume --set a=1",
+            "harness run p.yaml --method opn --set a=1",
+        ),
+        (
+            "torchrun --nproc-per-node 2 -m harness run 'my p.yaml' --out '/my runs' --boards b --cache c --fresh",
+            "torchrun --nproc-per-node 2 -m harness run 'my p.yaml'",
+        ),
+        ("harness run p.yaml --method opn --run", "harness run p.yaml --method opn"),
+        ("harness.run('p', 'opn', out='/x')", "harness.run('p', 'opn', out='/x')"),
+    ],
+)
+def test_a_command_says_what_is_run_and_not_where(text: str, wanted: str) -> None:
+    assert public_command(text) == wanted
