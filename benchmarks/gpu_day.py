@@ -18,8 +18,9 @@
 Run folders are packed into `DIR/runs.tar.gz.00` and so on, 15 MB each (`cat DIR/runs.tar.gz.* | tar xz`); where the
 package zstandard is there, into `DIR/runs.tar.zst.00` (`| zstd -d --long=30 | tar x`), which holds features that runs
 share only once. `--runs DIR` names such folders of before, with which it goes on. A finished run goes on a board by
-`harness submit`, or by the command that began it. Everything can be tried without a GPU: `--device cpu --minutes 10
---jobs 1 --budget smoke --precision fp32`.
+`harness submit`, or by the command that began it; runs whose weights are too large to bring back go on the boards in
+`DIR/boards` at once, which are packed too: their rows and scores are for the boards at home. Everything can be tried
+without a GPU: `--device cpu --minutes 10 --jobs 1 --budget smoke --precision fp32`.
 """
 
 from __future__ import annotations
@@ -61,17 +62,19 @@ PROTOCOL_OF_KIND = {
 @dataclass(frozen=True)
 class Run:
     """One training: a protocol, a method, a seed, what is set on the command line besides, and the budget if it is
-    another than the day's."""
+    another than the day's. `heavy` says that its weights do not come back."""
 
     protocol: str
     method: str
     extra: tuple[str, ...] = ()
     budget: str | None = None
     seed: int = 0
+    heavy: bool = False
 
     @property
     def label(self) -> str:
-        return "-".join((self.protocol, self.method, f"s{self.seed}", *self.extra[1::2])).replace("=", "-")
+        words = (self.protocol, self.method, *filter(None, [self.budget]), f"s{self.seed}", *self.extra[1::2])
+        return "-".join(words).replace("=", "-")
 
 
 TABLE_2 = (
@@ -88,7 +91,17 @@ TABLE_2 = (
 OVER_FEATURES = ("bauer", "norml", "ppa", "deml", "snail")
 """Methods over one ResNet-12, which the first of them trains for all."""
 
+HALF, THIRD = ("--set", "width=0.5"), ("--set", "width=0.35")
+"""Widths of the nets with memory in the fifth table of layer-distributed memory."""
+
 TRAININGS = (
+    *(Run(f"cifarfs_{name}", "cl_lstm") for name in ("5way_online", "delay5", "delay4", "delay2")),
+    *(Run("cifar100_supervised", "cl_vgg11", width, heavy=True) for width in (HALF, THIRD)),
+    Run("cifar100_supervised", "vgg11", heavy=True),
+    Run("cifar100_supervised", "resnet20"),
+    *(Run("cifar100_supervised", "cl_resnet20", width) for width in (HALF, THIRD)),
+    *(Run(f"miniimagenet_5way_{shots}shot", "gidaris", heavy=True) for shots in (5, 1)),
+    *(Run("omniglot_5way_online", "cl_lstm", each) for each in ((), ("--set", "labels=lstm"))),
     Run("omniglot_5way_online", "cl_lstm", budget="full"),
     *(Run(f"miniimagenet_5way_{shots}shot", name) for shots in (5, 1) for name in OVER_FEATURES),
     Run("omniglot_5way_online", "cl_lstm", ("--set", "labels=lstm"), budget="full"),
@@ -275,7 +288,8 @@ def trained(day: Day, runs: Sequence[Run], until: float) -> None:
             run = waiting.pop(0)
             budget = day.budget if day.budget == "smoke" else run.budget or day.budget
             words = ["run", run.protocol, "--method", run.method, "--budget", budget, "--seeds", str(run.seed)]
-            words += [*run.extra, "--device", day.device, "--precision", day.precision, "--threads", "1", "--no-board"]
+            words += [*run.extra, "--device", day.device, "--precision", day.precision, "--threads", "1"]
+            words += ["--boards", str(day.out / "boards")] if run.heavy else ["--no-board"]
             folder = day.out / "runs" / run.label
             words += ["--run", str(folder), *(["--resume"] if folder.is_dir() else [])]
             if day.data_root is not None:
@@ -309,15 +323,22 @@ def _zipped(path: Path) -> Iterator[IO[bytes]]:
 
 
 def packed(day: Day) -> None:
-    """Packs run folders and logs: of finished runs all but checkpoints, which nothing goes on from."""
+    """Packs run folders, logs and boards, what is small first: of finished runs no checkpoints, which nothing goes on
+    from, and of heavy ones no weights."""
+    heavy = {run.label for run in TRAININGS if run.heavy}
+
+    def stays(path: Path) -> bool:
+        done = (path.parent / "record.json").is_file()
+        weights = path.name.startswith("weights") and path.parent.name in heavy
+        return path.suffix == ".lock" or (done and (weights or path.name.startswith("checkpoint")))
+
     zipped = "zst" if _is_there("zstandard") else "gz"
     whole = day.out / f"runs.tar.{zipped}"
     with _zipped(whole) as stream, tarfile.open(fileobj=stream, mode="w|") as archive:
-        found = sorted((day.out / "runs").rglob("*"), key=lambda path: path.name.startswith("checkpoint"))
-        for path in [*day.out.glob("*.log"), *found]:
-            done = (path.parent / "record.json").is_file() and path.name.startswith("checkpoint")
-            if path.is_file() and not done and path.suffix != ".lock":
-                archive.add(path, str(path.relative_to(day.out)))
+        boards = [path for path in (day.out / "boards").rglob("*") if path.parent.name != "checkpoints"]
+        found = [path for path in [*day.out.glob("*.log"), *boards, *(day.out / "runs").rglob("*")] if path.is_file()]
+        for path in sorted((path for path in found if not stays(path)), key=lambda path: path.stat().st_size):
+            archive.add(path, str(path.relative_to(day.out)))
     with whole.open("rb") as file:
         for number in itertools.count():
             part = file.read(PART)
