@@ -15,7 +15,7 @@ from harness.boards.store import LOG
 from harness.evaluation.evaluate import whole_test
 from harness.evaluation.score import Scores, each, first, metrics
 from harness.protocol.models import AnyProtocol
-from harness.records.marks import TRAINED_BY, is_check_mark
+from harness.records.marks import TRAINED_BY, TRAINED_ON, is_check_mark
 from harness.records.record import BESIDE, Record
 from harness.runs.folder import SCORES, read_record, read_scores
 from harness.util.errors import HarnessError, UserError
@@ -143,8 +143,9 @@ def made_again(record: Record, bench: Bench, boards: Path, folder: Path) -> Verd
 
 def _repeatable(record: Record, other: Record) -> dict[str, Any]:
     """What two runs of one setting and seed have in common, beside their scores."""
-    # How many processes trained is of the machine, as its GPU is.
-    marks = sorted(mark for mark in record.marks if not is_check_mark(mark) and not mark.startswith(TRAINED_BY))
+    # How many processes trained, and on what, is of the machine.
+    of_machine = (TRAINED_BY, TRAINED_ON)
+    marks = sorted(mark for mark in record.marks if not is_check_mark(mark) and not mark.startswith(of_machine))
     found = {"marks": marks, "parameters": record.cost.parameters}
     if "time=" in record.budget_cut or record.recipe_hash != other.recipe_hash:
         return found

@@ -25,6 +25,7 @@ from harness.records.marks import (
     SKIPS_CHECK,
     STAND_IN,
     TRAINED_BY,
+    TRAINED_ON,
     TRANSDUCTIVE,
 )
 from harness.records.parts import (
@@ -148,8 +149,8 @@ class Record(Part):
     marks: Marks = Field(
         description=f"'{LABEL_DELAY_TOLD}', '{GRADIENT_AT_TEST}', '{TRANSDUCTIVE}', '{STAND_IN}', "
         f"'{PARTIAL_TEST}', '{CUSTOM_RECIPE}', '{RECIPE_CHANGED}: ...', '{SEARCHED}: ...', '{TRAINED_BY}N processes', "
-        f"'{SKIPS_CHECK}: ...' (one each), '{FAILED_CHECK}: ...', '{NOT_CHECKED}', or other words that a reader should "
-        "see"
+        f"'{TRAINED_ON}...', '{SKIPS_CHECK}: ...' (one each), '{FAILED_CHECK}: ...', '{NOT_CHECKED}', or other words "
+        "that a reader should see"
     )
     pretrained: list[Pretrained] = Field(
         [], description="stages of shared features; empty without, and in records from before there were such"

@@ -30,6 +30,7 @@ from harness.records.marks import (
     SKIPS_CHECK,
     STAND_IN,
     TRAINED_BY,
+    TRAINED_ON,
     TRANSDUCTIVE,
 )
 from harness.records.parts import Cost, DataInfo, Isolated, Metric, Pretrained
@@ -41,6 +42,7 @@ from harness.training.recipe_changes import in_words
 from harness.training.recipe_file import Resolved
 from harness.training.selection import validation_protocol
 from harness.training.state import Progress
+from harness.util.devices import name_of
 from harness.util.tensor_files import WEIGHTS, sha256_of
 
 PRETRAINED = "features pre-trained on classes"
@@ -52,8 +54,8 @@ UNSELECTED = "not validated"
 """The validation split has fewer classes than an episode; or too few for any, and the last weights were scored."""
 OF_TRAINING = (PRETRAINED, ELSEWHERE, FOREIGN, FEWER_WAYS, UNSELECTED)
 """Marks of how weights came about, which whatever is trained on from them keeps."""
-OF_ONE_RUN = (CUSTOM_RECIPE, RECIPE_CHANGED, SEARCHED, TRAINED_BY)
-"""Marks, or beginnings of marks, that speak of one run alone: of its recipe, of the processes that trained."""
+OF_ONE_RUN = (CUSTOM_RECIPE, RECIPE_CHANGED, SEARCHED, TRAINED_BY, TRAINED_ON)
+"""Marks, or beginnings of marks, that speak of one run alone: of its recipe, of what trained."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def training_marks(prepared: Prepared, progress: Progress, before: Before) -> li
         *([f"{SEARCHED}: {trials} trials"] if trials else []),
         *(mark for mark, holds in selection.items() if holds),
         *([f"{TRAINED_BY}{progress.processes} processes"] if progress.processes > 1 else []),
+        *([TRAINED_ON + " and ".join(progress.devices)] if set(progress.devices) - {name_of(prepared.device)} else []),
     ]
     return [*before.marks, *(mark for mark in own if mark not in before.marks)]
 

@@ -18,7 +18,7 @@ from harness.protocol.load import Loaded, for_data, load_protocol
 from harness.protocol.models import AnyProtocol
 from harness.records.canonical import sha256_of as json_hash
 from harness.runs.earlier import earlier_folder
-from harness.runs.status import CUT, NOTED, progress_of
+from harness.runs.status import CHECKPOINT, CUT, NOTED, progress_of
 from harness.training.interface import check_hooks
 from harness.training.processes import ALONE, Processes
 from harness.training.recipe import Budget, budget_hash
@@ -156,9 +156,22 @@ def prepare(
         **({"method_version": method.cls.version} if method.cls.version > 1 else {}),
     }
     folder = _folder(request, loaded.name, method, identity)
-    if request.fresh or progress_of(folder) != "done":  # what a GPU has finished goes on a board from anywhere
+    if request.fresh or not (progress_of(folder) == "done" or _goes_on_anywhere(request, folder, budget)):
         check_precision(budget.precision, device)
     return Prepared(request, loaded, protocol, dataset, method, options, resolved, budget, identity, folder, device)
+
+
+def _goes_on_anywhere(request: Request, folder: Path, budget: Budget) -> bool:
+    """Whether a run that a GPU began can be resumed on a device that has not its precision: tf32 is what training may
+    round to and need not, and at the end of the training, or of as much of it as is asked for, none is needed."""
+    from harness.training.checkpoint import progress_in
+
+    if not request.resume or not (folder / CHECKPOINT).is_file():
+        return False
+    progress = progress_in(folder / CHECKPOINT)
+    return budget.precision == "tf32" or progress.ends_at(
+        min(budget.episodes, request.episodes or budget.episodes), request.seconds
+    )
 
 
 def with_seed(prepared: Prepared, seed: int) -> Prepared:

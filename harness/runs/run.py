@@ -50,6 +50,7 @@ from harness.training.selection import validation_protocol
 from harness.training.state import Limits, Progress, Training
 from harness.util import progress as screen
 from harness.util.allocator import keep_freed_memory
+from harness.util.arithmetic import available
 from harness.util.atomic_files import check_writable
 from harness.util.errors import HarnessError, RunError, UserError
 from harness.util.exits import exit_call, exits_raised
@@ -210,6 +211,8 @@ def _trained(
     screen.say(f"{prepared.loaded.name} with {prepared.method.name} on {prepared.dataset.name}, run folder {folder}")
     if any(True for _ in method.parameters()) and prepared.budget.stages and (said := _selection(prepared)):
         screen.say(said)
+    if prepared.budget.precision == "tf32" and "tf32" not in available(prepared.device):
+        screen.say(f"tf32 is a mode of GPUs: what is left to train is done in fp32 on {prepared.device}")
     note(prepared, "training")
     try:
         tell = reporting_to(callbacks)

@@ -19,6 +19,7 @@ from harness.training.selection import Selection
 from harness.training.stages import begin_stage
 from harness.training.state import Progress, Training
 from harness.util import signals
+from harness.util.devices import name_of
 
 Report = Callable[[Progress, Training, str], None]
 """Told of every update ('update'), validation ('validation'), change of stage ('stage') and save ('saved')."""
@@ -44,9 +45,10 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
     training.method.train()
     progress.processes = max(progress.processes, processes.world)
     processes.give(Order.START, state_for_others(training, progress, tensors))
+    device = name_of(training.source.device)
     running = begin_stage(training, progress.stage, tensors)
     began, saved = time.monotonic() - progress.seconds, time.monotonic()
-    progress.done = progress.done and not progress.selecting
+    progress.done = progress.done and progress.ends_at(training.total, limits.seconds) and not progress.selecting
 
     def out_of_time() -> bool:
         return limits.seconds is not None and time.monotonic() - began >= limits.seconds
@@ -77,13 +79,16 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
     with signals.deferred() as stop, ExitStack() as claim:
         stage = with_cache(running, training.cache, claim, stopping)
         while not progress.done:
-            updated = not progress.selecting and stage.advance(progress)
+            over = progress.ends_at(training.total, limits.seconds)  # of a checkpoint, before lower limits
+            updated = not (progress.selecting or over) and stage.advance(progress)
             progress.seconds = time.monotonic() - began
             stop.requested |= processes.stopping
             if updated:
+                if device not in progress.devices:
+                    progress.devices.append(device)
                 report(progress, training, "update")
             ended = stage.ended(progress)
-            if progress.selecting or selection.is_due(progress, stage.running, ended):
+            if progress.selecting or (not over and selection.is_due(progress, stage.running, ended)):
                 select()
             if ended:
                 stage.running.read_losses(progress)
@@ -96,7 +101,8 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
                     stage = with_cache(running, training.cache, claim, stopping)
                 report(progress, training, "stage")
             progress.seconds = time.monotonic() - began
-            progress.done = progress.done or progress.episodes >= training.total or out_of_time()
+            if not progress.done:
+                progress.done = progress.cut = progress.episodes >= training.total or out_of_time()
             if progress.done and selection.is_missing(progress):
                 select()
             if progress.done or stop.requested or stop.save or time.monotonic() - saved >= limits.checkpoint_seconds:

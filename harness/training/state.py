@@ -25,7 +25,9 @@ class Progress:
     features under which key they are kept, whether they were reused, and the episodes, updates and seconds that they
     cost whoever trained them (0 episodes: not at its end). `selecting` tells that validation episodes are being scored:
     a training that was stopped then begins with them again. `last_loss` is that of the last update, on a
-    GPU of the one before (its losses are read late). `processes` is the largest number that trained together.
+    GPU of the one before (its losses are read late). `processes` is the largest number that trained together, `devices`
+    are those that made updates, by name (`devices.name_of`), in the order in which they came. `cut` tells that a limit
+    ended the training (`done`) and not the last of its stages.
     """
 
     stage: int = 0
@@ -38,9 +40,11 @@ class Progress:
     best_episodes: int = 0
     seconds: float = 0.0
     done: bool = False
+    cut: bool = False
     selecting: bool = False
     last_loss: float | None = None
     processes: int = 1
+    devices: list[str] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
     pretrained: list[dict[str, Any]] = field(default_factory=list)
 
@@ -48,6 +52,11 @@ class Progress:
     def loss(self) -> float | None:
         """Smoothed training loss per scored step, in nats; None before a stage's first update."""
         return self.smoothed / self.smoothed_weight if self.smoothed_weight else None
+
+    def ends_at(self, episodes: int, seconds: float | None) -> bool:
+        """Whether nothing is left to train of at most so many episodes and seconds."""
+        out_of_time = seconds is not None and self.seconds >= seconds
+        return (self.done and not self.cut) or self.episodes >= episodes or out_of_time
 
     def count(self, episodes: int) -> None:
         """Counts one update on so many episodes."""

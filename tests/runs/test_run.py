@@ -18,7 +18,7 @@ from harness.protocol import base, load
 from harness.records.record import Record
 from harness.runs import resolve, run
 from harness.testing import tiny_dataset
-from harness.training import reporter
+from harness.training import loop, reporter
 from harness.util import arithmetic
 from harness.util.tensor_files import load_tensors, save_tensors
 
@@ -141,6 +141,51 @@ def test_what_was_finished_in_a_precision_that_is_not_here_goes_on_a_board(
     for refused in ([*words, "--fresh"], [*words, "--seed", "1"]):
         assert cli.main(refused) == 2
         assert "precision 'tf32' cannot be used on device 'cpu'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_what_was_trained_in_a_precision_that_is_not_here_is_scored_here_and_names_its_device(
+    precision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS, "--precision", precision, "--no-board"]
+    monkeypatch.setattr(arithmetic, "available", lambda _: ["fp32"])
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(arithmetic, "check_precision", lambda *_: None)
+        elsewhere.setattr(loop, "name_of", lambda _: "NVIDIA H200")
+        assert cli.main([*words, "--train-only", "--episodes", "6"]) == 0
+    trained = the_run() / "weights.safetensors"
+    before = trained.read_bytes()
+    assert cli.main([*words, "--resume", "--episodes", "6"]) == 0
+    record = record_of(the_run())
+    assert record.precision == precision
+    assert "trained on NVIDIA H200" in record.marks
+    assert trained.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_what_a_gpu_began_is_trained_to_its_end_where_its_precision_may_be_done_without(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for precision, seed in (("tf32", "0"), ("bf16", "1")):
+        words = [*WORDS, "--precision", precision, "--seed", seed, "--no-board"]
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(arithmetic, "check_precision", lambda *_: None)
+            elsewhere.setattr(loop, "name_of", lambda _: "NVIDIA H200")
+            assert cli.main([*words, "--train-only", "--episodes", "6"]) == 0
+        capsys.readouterr()
+        monkeypatch.setattr(arithmetic, "available", lambda _: ["fp32"])
+        status = cli.main([*words, "--resume"])
+        said = " ".join(capsys.readouterr().err.split())
+        if precision == "bf16":
+            assert status == 2
+            assert "precision 'bf16' cannot be used on device 'cpu'" in said
+        else:
+            assert status == 0
+            assert "tf32 is a mode of GPUs: what is left to train is done in fp32 on cpu" in said
+            record = record_of(the_run())
+            assert "trained on NVIDIA H200 and cpu" in record.marks
+            assert record.train_episodes > 6
 
 
 @pytest.mark.slow
