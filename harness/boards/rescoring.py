@@ -125,9 +125,10 @@ def inspected(record: Record, bench: Bench, named: str | None, weights: Path | N
     """Builds a row's method, and holds the row against it and its weights (a file; None: it has none).
 
     Code that is not built in is imported in a process of its own, so that none of it runs where scores and boards are.
-    Raises UserError where the method cannot be had or built.
+    A row of a built-in method is played by that, whatever is named. Raises UserError where the method cannot be had or
+    built.
     """
-    if named is not None and not bench.in_process:
+    if named is not None and built_in(record.target) is None and not bench.in_process:
         needed = [*files_of(named), *([] if weights is None else [weights])]
         arguments = record, bench.without_pixels(), named, weights
         said = aside(_said_aside, *arguments, hidden=bench.places, needed=needed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import platform
 import re
@@ -34,6 +35,8 @@ def hardware(device: torch.device) -> Hardware:
 _PLACES = ("--out", "--run", "--boards", "--data-root", "--cache")
 _IN_PARTS = ("--resume", "--fresh", "--no-board")
 """Options of `harness run` that say nothing of what the run is; those of the first kind have a value."""
+_OF_CALLS = frozenset({"out", "folder", "boards", "board", "data_root", "cache"})
+"""The same of a call of `harness.run`."""
 
 
 def public(text: str) -> str:
@@ -45,8 +48,10 @@ def public(text: str) -> str:
 
 
 def public_command(text: str) -> str:
-    """A command line that makes a run, as others may read it (`public`), without the options that only say where on one
-    machine it was made, or that it was made in parts. A call of Python stays as it is."""
+    """A command line or a call of Python that makes a run, as others may read it (`public`), without the options that
+    only say where on one machine it was made, or that it was made in parts."""
+    if text.startswith("harness.run("):
+        return public(_public_call(text))
     if not re.search(r"(^| )harness run ", text):
         return public(text)
     words, kept = iter(shlex.split(text)), []
@@ -58,6 +63,17 @@ def public_command(text: str) -> str:
         elif word not in _IN_PARTS:
             kept.append(word)
     return public(shlex.join(kept))
+
+
+def _public_call(text: str) -> str:
+    call, *comment = text.split("  # ", 1)
+    try:
+        tree = ast.parse(call, mode="eval").body
+    except SyntaxError:  # a comment within a text
+        return text
+    assert isinstance(tree, ast.Call)
+    tree.keywords = [each for each in tree.keywords if each.arg not in _OF_CALLS]
+    return "  # ".join([ast.unparse(tree), *comment])
 
 
 def cores() -> int:

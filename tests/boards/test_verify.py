@@ -11,6 +11,7 @@ from harness.boards.artifacts import keep, weights_of
 from harness.boards.store import append_record
 from harness.runs.folder import read_record
 from tests.helpers.submissions import (
+    HERE,
     PROTOCOL,
     at,
     edit_row,
@@ -37,14 +38,15 @@ def test_a_built_in_method_needs_no_naming_and_its_row_verifies(run: Path, capsy
     assert "rows are in lines: 1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("where", [HERE, ""], ids=["in this process", "isolated"])
+@pytest.mark.parametrize("named", ["own.py:Own", "count"])
 def test_the_method_that_is_named_is_that_of_rows_that_need_it(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    named: str, where: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A board of one's own method and of baselines is verified by one command."""
     assert submitted(run) == 0
-    own = tmp_path / "own.py"
-    own.write_text("from methods.opn import OPN\n\n\nclass Own(OPN):\n    pass\n")
-    assert verify("--row", "1", "--method", f"{own}:Own") == 0
+    (tmp_path / "own.py").write_text("from methods.opn import OPN\n\n\nclass Own(OPN):\n    pass\n")
+    assert verify("--row", "1", "--method", named, where=where) == 0
     assert "every score the same to the last bit" in capsys.readouterr().out
 
 

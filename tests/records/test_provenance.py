@@ -42,7 +42,15 @@ def test_the_home_folder_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
             "torchrun --nproc-per-node 2 -m harness run 'my p.yaml'",
         ),
         ("harness run p.yaml --method opn --run", "harness run p.yaml --method opn"),
-        ("harness.run('p', 'opn', out='/x')", "harness.run('p', 'opn', out='/x')"),
+        (
+            "harness.run('p', 'opn', options={'a': 1}, data_root='/d', out='/x', board=False, log=['mlflow'])",
+            "harness.run('p', 'opn', options={'a': 1}, log=['mlflow'])",
+        ),
+        (
+            "harness.run('p', Mine, out='/x')  # Mine was defined in a session; its source is in m.py",
+            "harness.run('p', Mine)  # Mine was defined in a session; its source is in m.py",
+        ),
+        ("harness.run({'title': 'a  # b'}, 'opn')", "harness.run({'title': 'a  # b'}, 'opn')"),
     ],
 )
 def test_a_command_says_what_is_run_and_not_where(text: str, wanted: str) -> None:
