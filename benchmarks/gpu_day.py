@@ -62,7 +62,8 @@ PROTOCOL_OF_KIND = {
 @dataclass(frozen=True)
 class Run:
     """One training: a protocol, a method, a seed, what is set on the command line besides, and the budget if it is
-    another than the day's. `heavy` says that its weights do not come back."""
+    another than the day's. `heavy` says that its weights do not come back; `after` is the label of the run from whose
+    weights it begins, for which it waits."""
 
     protocol: str
     method: str
@@ -70,10 +71,12 @@ class Run:
     budget: str | None = None
     seed: int = 0
     heavy: bool = False
+    after: str | None = None
 
     @property
     def label(self) -> str:
         words = (self.protocol, self.method, *filter(None, [self.budget]), f"s{self.seed}", *self.extra[1::2])
+        words += () if self.after is None else ("from", self.after.split("-")[0])
         return "-".join(words).replace("=", "-")
 
 
@@ -94,17 +97,20 @@ OVER_FEATURES = ("bauer", "norml", "ppa", "deml", "snail")
 HALF, THIRD = ("--set", "width=0.5"), ("--set", "width=0.35")
 """Widths of the nets with memory in the fifth table of layer-distributed memory."""
 
+ONLINE = Run("cifarfs_5way_online", "cl_lstm")
+
 TRAININGS = (
-    *(Run(f"cifarfs_{name}", "cl_lstm") for name in ("5way_online", "delay5", "delay4", "delay2")),
+    *(Run("omniglot_5way_online", "cl_lstm", each, "full") for each in ((), ("--set", "labels=lstm"))),
+    ONLINE,
+    *(Run(f"cifarfs_{name}", "cl_lstm", after=ONLINE.label) for name in ("delay4", "delay5")),
+    *(Run(f"cifarfs_{name}", "cl_lstm") for name in ("delay5", "delay4", "delay2")),
+    *(Run("cifar100_supervised", "cl_resnet20", width) for width in (HALF, THIRD)),
     *(Run("cifar100_supervised", "cl_vgg11", width, heavy=True) for width in (HALF, THIRD)),
     Run("cifar100_supervised", "vgg11", heavy=True),
     Run("cifar100_supervised", "resnet20"),
-    *(Run("cifar100_supervised", "cl_resnet20", width) for width in (HALF, THIRD)),
     *(Run(f"miniimagenet_5way_{shots}shot", "gidaris", heavy=True) for shots in (5, 1)),
-    *(Run("omniglot_5way_online", "cl_lstm", each) for each in ((), ("--set", "labels=lstm"))),
-    Run("omniglot_5way_online", "cl_lstm", budget="full"),
     *(Run(f"miniimagenet_5way_{shots}shot", name) for shots in (5, 1) for name in OVER_FEATURES),
-    Run("omniglot_5way_online", "cl_lstm", ("--set", "labels=lstm"), budget="full"),
+    *(Run("omniglot_5way_online", "cl_lstm", each) for each in ((), ("--set", "labels=lstm"))),
     *(Run(f"omniglot_20way_{shots}shot", name, tuple(extra)) for shots in (1, 5) for name, *extra in TABLE_2),
     Run("omniglot_5way_online", "lstm", budget="full"),
     Run("omniglot_5way_online", "ntm", budget="full"),
@@ -282,15 +288,24 @@ def shared_gpu(day: Day) -> Iterator[bool]:
 def trained(day: Day, runs: Sequence[Run], until: float) -> None:
     """Trains by priority until so many seconds are left; what is then unfinished is interrupted and leaves its
     checkpoint."""
-    waiting, going = list(runs), []
-    while (waiting or going) and day.left > until:
-        while waiting and len(going) < day.jobs:
-            run = waiting.pop(0)
+    waiting = list(runs)
+    going: list[subprocess.Popen[bytes]] = []
+
+    def folder_of(label: str) -> Path:
+        return day.out / "runs" / label
+
+    def can_begin(run: Run) -> bool:
+        return run.after is None or (folder_of(run.after) / "record.json").is_file()
+
+    while (going or any(map(can_begin, waiting))) and day.left > until:
+        while len(going) < day.jobs and (run := next(filter(can_begin, waiting), None)):
+            waiting.remove(run)
             budget = day.budget if day.budget == "smoke" else run.budget or day.budget
             words = ["run", run.protocol, "--method", run.method, "--budget", budget, "--seeds", str(run.seed)]
             words += [*run.extra, "--device", day.device, "--precision", day.precision, "--threads", "1"]
             words += ["--boards", str(day.out / "boards")] if run.heavy else ["--no-board"]
-            folder = day.out / "runs" / run.label
+            words += [] if run.after is None else ["--init", str(folder_of(run.after))]
+            folder = folder_of(run.label)
             words += ["--run", str(folder), *(["--resume"] if folder.is_dir() else [])]
             if day.data_root is not None:
                 words += ["--data-root", str(day.data_root)]

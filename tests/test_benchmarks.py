@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from harness.cli import main
+from harness.util.tensor_files import sha256_of
 
 pytestmark = pytest.mark.slow
 
@@ -199,3 +200,21 @@ def test_a_day_of_a_gpu_goes_on_with_the_last(day: ModuleType, run: Callable[...
     folders = unpacked(tmp_path / "out", tmp_path / "home")
     assert [each.name for each in folders] == sorted(each.label for each in day.TRAININGS)
     assert all((folder / "record.json").is_file() for folder in folders)
+
+
+def test_a_day_of_a_gpu_begins_from_a_run_once_that_is_done_and_leaves_heavy_weights_behind(
+    day: ModuleType, run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = day.Run("omniglot_20way_1shot", "maml", STAND_IN, heavy=True)
+    later, never = (day.Run("omniglot_20way_5shot", "maml", STAND_IN, after=each) for each in (first.label, "nothing"))
+    monkeypatch.setattr(day, "TRAININGS", (never, later, first))
+    out = tmp_path / "out"
+    run("gpu_day", "--out", str(out), "--minutes", "4", *DAY)
+    folders = {folder.name: folder for folder in unpacked(out, tmp_path / "home")}
+    assert folders.keys() == {first.label, later.label}
+    assert not (folders[first.label] / "weights.safetensors").exists()
+    assert json.loads((folders[later.label] / "record.json").read_text())["init"] == sha256_of(
+        out / "runs" / first.label / "weights.safetensors"
+    )
+    (board,) = (tmp_path / "home" / "boards").rglob("*.jsonl")
+    assert json.loads(board.read_text())["run"] == first.label
