@@ -58,6 +58,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     },
     **{name: (name, CONTINUAL, {}) for name in ("oml", "anml")},
     **{name: (name, SUPPORT_SETS, {}) for name in ("maml", "norml")},
+    **{name: (name, "cifar100_supervised", {}) for name in ("resnet20", "vgg11", "cl_resnet20", "cl_vgg11")},
     "protonet": ("protonet", SUPPORT_SETS, {}),
     "bauer": ("bauer", "miniimagenet_5way_1shot", {}),
     "maml-84": ("maml", "miniimagenet_5way_1shot", {"channels": 32, "inner_steps": 5, "resolution": None}),

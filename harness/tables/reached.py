@@ -7,14 +7,21 @@ from typing import Literal
 
 from harness.tables.cells import Cell, Filled, MeasuredValue
 
+SEEDS = 3
+"""Seeds by which a number counts as repeated."""
+
 
 @dataclass(frozen=True)
 class Reached:
-    """How many published numbers of a table (costs left out) are reached, measured but not reached, not measured."""
+    """How many published numbers of a table (costs left out) are reached, measured but not reached, not measured.
+
+    `repeated` are those that are reached by the mean over SEEDS seeds or more.
+    """
 
     name: str
     title: str
     reached: int
+    repeated: int
     below: int
     missing: int
 
@@ -24,17 +31,26 @@ class Reached:
         return self.reached + self.below + self.missing
 
     def __str__(self) -> str:
-        return f"{self.reached} of {self.published} reached, {self.below} measured below, {self.missing} not measured"
+        repeated = f" ({self.repeated or 'none'} of them by {SEEDS} seeds or more)" if self.reached else ""
+        return (
+            f"{self.reached} of {self.published} reached{repeated}, {self.below} measured below, "
+            f"{self.missing} not measured"
+        )
 
 
 def reached(filled: Filled) -> Reached:
     """Counts the published numbers of a table that the boards reach: by the upper end of the interval."""
-    counts: dict[str, int] = {"reached": 0, "below": 0, "missing": 0}
+    counts: dict[str, int] = {"reached": 0, "repeated": 0, "below": 0, "missing": 0}
     for cells in filled.cells:
         for cell, column in zip(cells, filled.printed.table.columns, strict=True):
             if cell.published and not column.cost:
                 counts[standing(cell)] += 1
+                counts["repeated"] += standing(cell) == "reached" and _seeds(cell) >= SEEDS
     return Reached(filled.printed.name, filled.printed.table.title, **counts)
+
+
+def _seeds(cell: Cell) -> int:
+    return len(cell.measured.entry.records) if isinstance(cell.measured, MeasuredValue) else 0
 
 
 def standing(cell: Cell) -> Literal["reached", "below", "missing"]:

@@ -259,9 +259,13 @@ def test_a_published_number_is_reached_by_the_end_of_the_interval(tmp_path: Path
     counts = reached(filled)
     own = filled.cells[-1][:3]
     assert [standing(cell) for cell in own] == ["reached", "below", "below"]
-    assert (counts.reached, counts.below) == (1, 2)
+    assert (counts.reached, counts.repeated, counts.below) == (1, 0, 2)
     assert counts.published == sum(cell.published is not None for row in filled.cells for cell in row)
-    assert f"{counts.reached} of {counts.published} reached, 2 measured below" in as_text(filled, 100)
+    assert f"1 of {counts.published} reached (none of them by 3 seeds or more), 2 measured below" in as_text(
+        filled, 300
+    )
+    cl_lstm(tmp_path, "omniglot_5way_online", 98.0, seed=2, run="run2")
+    assert "1 of 30 reached (1 of them by 3 seeds or more)" in str(reached(fill(find_table("babu 1"), tmp_path)))
     summary = Summary(98.0, (96.0, 99.5), (98.0,))
     narrow = dataclasses.replace(own[1].measured, value=98.0, summary=summary)  # type: ignore[type-var]
     assert standing(dataclasses.replace(own[1], measured=narrow)) == "reached"
