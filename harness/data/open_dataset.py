@@ -63,6 +63,16 @@ def load_dataset(
     return _real(card, _finder(data), _root(data_root), folder, download, rehash)
 
 
+def missing_files(data: str | OwnData, data_root: Path | None = None, base: Path | None = None) -> list[str]:
+    """What is nowhere of a user's own files ("folder 'photos'"), which are looked for as `load_dataset` does; none of
+    any other data set."""
+    if isinstance(data, str):
+        return []
+    from harness.data import user
+
+    return user.nowhere(data, base, _root(data_root))
+
+
 def default_cache() -> Path:
     """HARNESS_CACHE if it is set, else `episode-harness` in the user's cache folder on this platform."""
     chosen = _from_environment(CACHE_VARIABLE)

@@ -46,6 +46,33 @@ def test_validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [(each["line"], each["key"]) for each in broken["problems"]] == [(2, "episode.ways"), (3, "scoring.shot")]
 
 
+@pytest.mark.parametrize(
+    ("source", "missing"),
+    [
+        ("folder: photos/birds", ["folder 'photos/birds'"]),
+        ("parquet: birds/*.parquet", ["file 'birds/*.parquet'"]),
+        ("hub: somebody/birds", []),
+    ],
+)
+def test_validate_says_what_data_are_not_there(
+    source: str, missing: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"train": 6, "validation": 5, "test": 5}
+    classes = "".join(f"    {name}: [{', '.join(f'{name}{i}' for i in range(n))}]\n" for name, n in names.items())
+    own = tmp_path / "birds.yaml"
+    own.write_text(
+        "kind: n_way_k_shot\ntitle: Birds\nepisode: {ways: 5, shots: 1, queries: 2}\nscoring: {test_episodes: 4}\n"
+        f"dataset:\n  name: birds\n  {source}\n  size: 8\n  classes:\n{classes}"
+    )
+    (found,) = printed(capsys, "validate", str(own))
+    assert (found["valid"], found["missing_files"]) == (True, missing)
+    (tmp_path / "photos" / "birds").mkdir(parents=True)
+    (tmp_path / "birds").mkdir()
+    (tmp_path / "birds" / "a.parquet").touch()
+    (found,) = printed(capsys, "validate", str(own))
+    assert found["missing_files"] == []
+
+
 def test_validate_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "cyclic.yaml").write_text(
         "extends: omniglot_delay5\nepisode: {ways: 5, label_delay: 5, order: cyclic}\nscoring: {test_episodes: 50}\n"

@@ -27,3 +27,16 @@ def source_of(data: OwnData, base: Path | None, root: Path | None) -> Source:
     from harness.data.user import parquet_tables
 
     return parquet_tables.hub(data) if data.hub is not None else parquet_tables.parquet(data, base, root)
+
+
+def nowhere(data: OwnData, base: Path | None, root: Path | None) -> list[str]:
+    """The folder, or the files of Parquet, of which nothing is there, in words; a hub repository is not looked for."""
+    from harness.data.user import items
+    from harness.data.user.table_files import files_matching
+    from harness.util.atomic_files import is_folder
+
+    if data.folder is not None:
+        there = any(map(is_folder, items.places(data.folder, base, root)))
+        return [] if there else [f"folder '{data.folder}'"]
+    patterns = [data.parquet] if isinstance(data.parquet, str) else list((data.parquet or {}).values())
+    return [f"file '{each}'" for each in patterns if not any(map(files_matching, items.places(each, base, root)))]
