@@ -49,6 +49,7 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
     running = begin_stage(training, progress.stage, tensors)
     began, saved = time.monotonic() - progress.seconds, time.monotonic()
     progress.done = progress.done and progress.ends_at(training.total, limits.seconds) and not progress.selecting
+    progress.cut &= progress.done
 
     def out_of_time() -> bool:
         return limits.seconds is not None and time.monotonic() - began >= limits.seconds

@@ -178,10 +178,11 @@ def test_a_checkpoint_with_more_episodes_than_are_asked_for_is_trained_no_furthe
     assert_same(weights(again), weights(long))
 
 
-def test_what_a_limit_ended_goes_on_under_a_higher_one_to_the_same_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("episodes", [24, 36])
+def test_what_a_limit_ended_goes_on_under_a_higher_one_to_the_same_weights(episodes: int, tmp_path: Path) -> None:
     for folder in (cut := tmp_path / "cut", tmp_path / "whole"):
         folder.mkdir()
-    assert train(training(cut, limits=Limits(episodes=24))).cut
+    assert train(training(cut, limits=Limits(episodes=episodes))).cut
     whole, again = training(tmp_path / "whole"), training(cut)
     done, progress = train(whole), train(again)
     assert (progress.updates, progress.cut) == (done.updates, False)
