@@ -205,7 +205,7 @@ def _show_trained(runs: list[Prepared], args: argparse.Namespace) -> None:
     rows: list[dict[str, Any]] = []
     for each in runs:
         progress = progress_in(each.folder / CHECKPOINT)
-        numbers = {"validation": progress.best, "episodes": progress.episodes, "seconds": round(progress.seconds, 1)}
+        numbers = {"validation": progress.score, "episodes": progress.episodes, "seconds": round(progress.seconds, 1)}
         rows.append({"seed": each.request.seed, "folder": str(each.folder), **numbers})
     if args.json:
         print(in_json(rows))

@@ -129,7 +129,7 @@ def _facts(run: RunFolder) -> Iterator[tuple[str, str]]:
         if run.identity.get(key) not in (None, ""):
             yield name, str(run.identity[key])
     if run.identity.get("budget_cut"):
-        yield "cut short by", str(run.identity["budget_cut"])
+        yield "limited to", str(run.identity["budget_cut"])
     if run.log:
         yield "training episodes", f"{run.log[-1].episodes:,.0f}"
         yield "training time", clock(run.record.train_seconds if run.record else run.log[-1].seconds)

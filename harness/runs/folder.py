@@ -113,9 +113,9 @@ def _differing(theirs: dict[str, Any], prepared: Prepared) -> list[str]:
 
 
 def _check_limits(folder: Path, theirs: str, ours: str) -> None:
-    """UserError if a finished run was cut short by other limits than those that are given now."""
+    """UserError if a finished run had other limits than those that are given now."""
     if theirs != ours:
-        there, here = (f"cut short by {each}" if each else "not cut short" for each in (theirs, ours))
+        there, here = (f"limited to {each}" if each else "without a limit" for each in (theirs, ours))
         raise UserError(
             f"{folder} holds this run, finished and {there}; now it would be {here}. "
             f"Add {switch('fresh')} to set it aside and "

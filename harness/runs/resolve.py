@@ -24,6 +24,7 @@ from harness.training.processes import ALONE, Processes
 from harness.training.recipe import Budget, budget_hash
 from harness.training.recipe_file import Resolved, resolve_for
 from harness.training.selection import validation_protocol
+from harness.training.state import Limits
 from harness.util.errors import UserError
 from harness.util.option_names import option
 from harness.util.precision import Precision
@@ -105,8 +106,6 @@ def prepare(
 
     `loaded`, `method` and `dataset` (loaded for its protocol) are those of the request where they are at hand already.
     """
-    from harness.util.arithmetic import check_precision
-
     device = device_named(request.device)
     loaded = loaded or load_protocol(request.protocol)
     method = method or load_method(request.method)
@@ -147,7 +146,7 @@ def prepare(
         "recipe": resolved.path.name,
         "recipe_hash": budget_hash(budget),
         "budget": resolved.name,
-        CUT: _cut(request),
+        CUT: Limits(request.episodes, request.seconds).text,
         "seed": request.seed,
         "init": init,
         "test_episodes": request.test_episodes or whole,
@@ -156,9 +155,16 @@ def prepare(
         **({"method_version": method.cls.version} if method.cls.version > 1 else {}),
     }
     folder = _folder(request, loaded.name, method, identity)
+    _check_precision(request, folder, budget, device)
+    return Prepared(request, loaded, protocol, dataset, method, options, resolved, budget, identity, folder, device)
+
+
+def _check_precision(request: Request, folder: Path, budget: Budget, device: torch.device) -> None:
+    """UserError where a run is to be trained in a precision that the device has not."""
+    from harness.util.arithmetic import check_precision
+
     if request.fresh or not (progress_of(folder) == "done" or _goes_on_anywhere(request, folder, budget)):
         check_precision(budget.precision, device)
-    return Prepared(request, loaded, protocol, dataset, method, options, resolved, budget, identity, folder, device)
 
 
 def _goes_on_anywhere(request: Request, folder: Path, budget: Budget) -> bool:
@@ -179,6 +185,7 @@ def with_seed(prepared: Prepared, seed: int) -> Prepared:
     request = dataclasses.replace(prepared.request, seed=seed)
     identity = {**prepared.identity, "seed": seed}
     folder = _folder(request, prepared.loaded.name, prepared.method, identity)
+    _check_precision(request, folder, prepared.budget, prepared.device)
     return dataclasses.replace(prepared, request=request, identity=identity, folder=folder)
 
 
@@ -208,15 +215,6 @@ def weights_file(init: Path) -> Path:
     if not path.is_file():
         raise UserError(f"{option('init')}: no weights at {path}; name a finished run's folder or a weights file")
     return path
-
-
-def _cut(request: Request) -> str:
-    parts = []
-    if request.episodes is not None:
-        parts.append(f"episodes={request.episodes}")
-    if request.seconds is not None:
-        parts.append(f"time={request.seconds:g}s")
-    return " ".join(parts)
 
 
 def device_named(name: str) -> torch.device:

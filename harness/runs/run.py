@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -39,7 +40,7 @@ from harness.runs.folder import (
 from harness.runs.init import load_init
 from harness.runs.resolve import Prepared
 from harness.runs.run_errors import file_error, folder_error, memory_error, out_of_memory
-from harness.runs.status import IN_USE, TRAINED, lock_of
+from harness.runs.status import CUT, IN_USE, TRAINED, lock_of
 from harness.training.callbacks import Callback, reporting_to
 from harness.training.feature_cache import FeatureCache
 from harness.training.frozen_features import seen_once
@@ -190,6 +191,16 @@ def training_of(prepared: Prepared, say: Callable[[str], None]) -> Training:
     )
 
 
+def _as_cut(prepared: Prepared, progress: Progress) -> Prepared:
+    """The run with the limits that cut its training, which may be those of an earlier command; with none where what was
+    trained is past those of this one."""
+    episodes, seconds = prepared.request.episodes, prepared.request.seconds
+    past = episodes is not None and progress.episodes > episodes
+    past |= seconds is not None and progress.seconds > seconds
+    cut = progress.cut or ("" if past else prepared.identity[CUT])
+    return replace(prepared, identity={**prepared.identity, CUT: cut})
+
+
 def _train_alone(prepared: Prepared, reporter: Reporter, callbacks: Sequence[Callback]) -> None:
     _trained(prepared, reporter, callbacks, alone=True)
     note(prepared, TRAINED)
@@ -197,8 +208,9 @@ def _train_alone(prepared: Prepared, reporter: Reporter, callbacks: Sequence[Cal
 
 def _trained(
     prepared: Prepared, reporter: Reporter, callbacks: Sequence[Callback], alone: bool = False
-) -> tuple[Training, Before, Progress]:
-    """The training at its end, the best weights in its method and in the folder, and what came before it."""
+) -> tuple[Prepared, Training, Before, Progress]:
+    """The run as it was cut, its training at its end, the best weights in its method and in the folder, and what came
+    before it."""
     request, folder = prepared.request, prepared.folder
     training = training_of(prepared, screen.say)
     method, source = training.method, training.source
@@ -224,17 +236,18 @@ def _trained(
         progress = train(training, report)
     finally:
         reporter.close()
+    prepared = _as_cut(prepared, progress)
     header = {
         "identity": prepared.identity,
         "train_episodes": before.episodes + progress.episodes,
         "marks": training_marks(prepared, progress, before),
     }
     save_tensors(folder / WEIGHTS, method.state_dict(), header)
-    return training, before, progress
+    return prepared, training, before, progress
 
 
 def _run(prepared: Prepared, reporter: Reporter, callbacks: Sequence[Callback]) -> Record:
-    training, before, progress = _trained(prepared, reporter, callbacks)
+    prepared, training, before, progress = _trained(prepared, reporter, callbacks)
     method, source, protocol, folder = training.method, training.source, prepared.protocol, prepared.folder
     note(prepared, "scoring")
     began, total = time.monotonic(), prepared.identity["test_episodes"]

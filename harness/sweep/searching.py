@@ -145,6 +145,6 @@ class Searches:
 def _score(folder: Path) -> float | None:
     """The best validation score of a training that has ended; None if it has left none."""
     try:
-        return progress_in(folder / CHECKPOINT).best
+        return progress_in(folder / CHECKPOINT).score
     except UserError:
         return None

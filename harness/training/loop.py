@@ -7,6 +7,7 @@ training that was interrupted goes on exactly as if it had not been (bit for bit
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -48,8 +49,10 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
     device = name_of(training.source.device)
     running = begin_stage(training, progress.stage, tensors)
     began, saved = time.monotonic() - progress.seconds, time.monotonic()
-    progress.done = progress.done and progress.ends_at(training.total, limits.seconds) and not progress.selecting
-    progress.cut &= progress.done
+    over = progress.done and progress.ends_at(training.total, limits.seconds)
+    progress.done = over and not (progress.selecting or selection.is_missing(progress))
+    if not over:
+        progress.cut, progress.at_cut = "", None
 
     def out_of_time() -> bool:
         return limits.seconds is not None and time.monotonic() - began >= limits.seconds
@@ -70,6 +73,17 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
         progress.selecting = True
         selection.look(progress, between_batches)
         progress.selecting = False
+        report(progress, training, "validation")
+
+    def select_at_cut() -> None:
+        # Under a higher limit the training goes on as if it had not been looked at here: the checkpoint has the score
+        # alone.
+        save()
+        before, best = dataclasses.replace(progress, history=list(progress.history)), selection.best
+        stage.running.release_memory()
+        selection.look(progress, lambda _: stop.check())
+        before.at_cut = progress.history[-1]["score"]
+        checkpoint.save(training, before, stage.running, best)
         report(progress, training, "validation")
 
     def between_batches(_: int) -> None:
@@ -102,9 +116,12 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
                     stage = with_cache(running, training.cache, claim, stopping)
                 report(progress, training, "stage")
             progress.seconds = time.monotonic() - began
-            if not progress.done:
-                progress.done = progress.cut = progress.episodes >= training.total or out_of_time()
+            if not progress.done and (progress.episodes >= training.total or out_of_time()):
+                progress.done, progress.cut = True, progress.cut or limits.text
             if progress.done and selection.is_missing(progress):
+                if progress.cut:
+                    select_at_cut()
+                    break
                 select()
             if progress.done or stop.requested or stop.save or time.monotonic() - saved >= limits.checkpoint_seconds:
                 save()

@@ -26,8 +26,9 @@ class Progress:
     cost whoever trained them (0 episodes: not at its end). `selecting` tells that validation episodes are being scored:
     a training that was stopped then begins with them again. `last_loss` is that of the last update, on a
     GPU of the one before (its losses are read late). `processes` is the largest number that trained together, `devices`
-    are those that made updates, by name (`devices.name_of`), in the order in which they came. `cut` tells that a limit
-    ended the training (`done`) and not the last of its stages.
+    are those that made updates, by name (`devices.name_of`), in the order in which they came. `cut` names the limits
+    (`Limits.text`) that ended the training (`done`), '' where the last of its stages did; `at_cut` is the validation
+    score there, which counts only if the training does not go on (`score`), None if it was due anyway.
     """
 
     stage: int = 0
@@ -40,7 +41,8 @@ class Progress:
     best_episodes: int = 0
     seconds: float = 0.0
     done: bool = False
-    cut: bool = False
+    cut: str = ""
+    at_cut: float | None = None
     selecting: bool = False
     last_loss: float | None = None
     processes: int = 1
@@ -52,6 +54,11 @@ class Progress:
     def loss(self) -> float | None:
         """Smoothed training loss per scored step, in nats; None before a stage's first update."""
         return self.smoothed / self.smoothed_weight if self.smoothed_weight else None
+
+    @property
+    def score(self) -> float | None:
+        """The best validation score, in per cent, of a training that ends here; None without validation."""
+        return max((each for each in (self.best, self.at_cut) if each is not None), default=None)
 
     def ends_at(self, episodes: int, seconds: float | None) -> bool:
         """Whether nothing is left to train of at most so many episodes and seconds."""
@@ -84,6 +91,13 @@ class Limits:
     episodes: int | None = None
     seconds: float | None = None
     checkpoint_seconds: float = 60.0
+
+    @property
+    def text(self) -> str:
+        """What a record says of them, as in 'episodes=8 time=600s'; '' for none."""
+        episodes = None if self.episodes is None else f"episodes={self.episodes}"
+        seconds = None if self.seconds is None else f"time={self.seconds:g}s"
+        return " ".join(filter(None, [episodes, seconds]))
 
 
 @dataclass(frozen=True)

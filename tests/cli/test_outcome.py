@@ -111,7 +111,7 @@ def test_limits_are_no_part_of_what_a_run_is(
     assert json.loads((folder / "record.json").read_text())["budget_cut"] == "time=1200s"
     assert cli.main([*words, "--episodes", "8"]) == 2
     said = capsys.readouterr().err
-    assert "finished and cut short by time=1200s; now it would be cut short by episodes=8" in said
+    assert "finished and limited to time=1200s; now it would be limited to episodes=8" in said
     assert "--fresh" in said
 
 

@@ -21,7 +21,7 @@ from harness.evaluation.score import metrics
 from harness.method.interface import Feedback, Method, Task
 from harness.method.registry import build_method
 from harness.testing import tiny_dataset
-from harness.training import loop
+from harness.training import loop, selection
 from harness.training.checkpoint import progress_in
 from harness.training.frozen_features import FrozenFeatures
 from harness.training.interface import Batch, Trainable
@@ -185,11 +185,33 @@ def test_what_a_limit_ended_goes_on_under_a_higher_one_to_the_same_weights(episo
     assert train(training(cut, limits=Limits(episodes=episodes))).cut
     whole, again = training(tmp_path / "whole"), training(cut)
     done, progress = train(whole), train(again)
-    assert (progress.updates, progress.cut) == (done.updates, False)
-    assert_same(
-        {name: each for name, each in load_tensors(again.checkpoint)[0].items() if name.startswith("method.")},
-        {name: each for name, each in load_tensors(whole.checkpoint)[0].items() if name.startswith("method.")},
-    )
+    assert (progress.updates, progress.cut) == (done.updates, "")
+    assert (progress.best, progress.best_episodes) == (done.best, done.best_episodes)
+    assert [each["score"] for each in progress.history] == [each["score"] for each in done.history]
+    assert_same(weights(again), weights(whole))
+    assert_same(load_tensors(again.checkpoint)[0], load_tensors(whole.checkpoint)[0])
+
+
+@pytest.mark.parametrize("score", [0.0, 100.0])
+def test_the_look_at_a_cut_counts_for_a_training_that_ends_there_alone(
+    score: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (cut := tmp_path / "cut", tmp_path / "whole"):
+        folder.mkdir()
+    short = training(cut, limits=Limits(episodes=14))
+    with monkeypatch.context() as looked:
+        looked.setattr(selection, "metrics", lambda *_: {"accuracy": (score, None, 6)})
+        ended = train(short)
+    assert (ended.best, ended.cut) == (score, "episodes=14")
+    stored = progress_in(short.checkpoint)
+    assert (stored.best, stored.at_cut, stored.score) == (None, score, score)
+    chosen = weights(short)
+    again = training(cut, limits=Limits(episodes=10))
+    assert train(again).cut == "episodes=14"
+    assert_same(weights(again), chosen)
+    whole, on = training(tmp_path / "whole"), training(cut)
+    assert train(on).best == train(whole).best
+    assert_same(weights(on), weights(whole))
 
 
 def test_what_was_cut_before_its_validation_is_validated_and_trained_no_further(tmp_path: Path) -> None:
