@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from harness.boards.row import publish_run
 from harness.data.open_dataset import default_cache
 from harness.method.interface import Method
 from harness.records.provenance import cores
-from harness.runs.resolve import Prepared, Request, prepare, resumed_or_begun, with_seed
+from harness.runs.resolve import Prepared, Request, prepare, resumed_or_begun, with_seeds
 from harness.runs.run import run as run_prepared
 from harness.runs.several_processes import device_of, run_together
 from harness.tracking import tracker
@@ -131,14 +132,16 @@ def run(
     if not wanted or any(isinstance(each, bool) or not 0 <= each < 2**63 for each in wanted):
         raise UserError(f"seeds are {wanted}; a seed is a whole number from 0 to 2^63 - 1, and there must be one")
     for name, value in (("episodes", episodes), ("test_episodes", test_episodes), ("threads", threads)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} is {value}; it must be at least 1")
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise UserError(f"{name} is {value!r}; it must be a whole number of at least 1")
     if isinstance(searched, bool) or searched < 0:
         raise UserError(f"searched is {searched}; it is a number of trials")
     if budget not in BUDGETS:
         raise unknown("budget", budget, BUDGETS)
-    if seconds is not None and not seconds > 0:
-        raise UserError(f"seconds is {seconds}; it must be more than 0")
+    if seconds is not None and (isinstance(seconds, bool) or not 0 < seconds < math.inf):
+        raise UserError(f"seconds is {seconds}; it must be a number, and more than 0")
+    if resume and fresh:
+        raise UserError("resume goes on with an unfinished run and fresh sets it aside; choose one of them")
     trackers = [tracker(name) for name in ([log] if isinstance(log, str) else log)]
     launch = launched()
     if launch is not None:
@@ -159,7 +162,7 @@ def run(
         data_root=_path(data_root),
         cache=store,
         verify_cache=verify_cache,
-        out=Path(out),
+        out=Path(out).expanduser(),
         folder=_path(folder),
         init=_path(init),
         isolated=isolated or fresh_workers,
@@ -183,7 +186,7 @@ def run(
         for note in first.resolved.notes:
             LOG.info(note)
         where = boards_to_write(_path(boards), first.stand_in) if board else None
-        return finished([with_seed(first, seed) for seed in wanted], where, check, quiet, [*callbacks, *trackers])
+        return finished(with_seeds(first, wanted), where, check, quiet, [*callbacks, *trackers])
 
     if launch is None:
         return ran(prepare(request, loaded, found))

@@ -31,7 +31,7 @@ def shown_plan(prepared: Prepared, seeds: list[int], boards: Path | None, as_jso
 
 
 def _plan(prepared: Prepared, seeds: list[int], boards: Path | None) -> dict[str, Any]:
-    from harness.runs.resolve import with_seed
+    from harness.runs.resolve import with_seeds
     from harness.training.recipe_changes import in_words
 
     request, protocol, identity, budget = prepared.request, prepared.protocol, prepared.identity, prepared.budget
@@ -52,7 +52,7 @@ def _plan(prepared: Prepared, seeds: list[int], boards: Path | None) -> dict[str
         "seeds": seeds,
         "device": f"{prepared.device}, {request.threads} threads",
         "expected time": _expected(prepared),
-        "run folder": [str(with_seed(prepared, seed).folder) for seed in seeds],
+        "run folder": [str(each.folder) for each in with_seeds(prepared, seeds)],
         "board": "none (--no-board)" if boards is None else str(boards),
     }
 

@@ -154,7 +154,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _run(first: Prepared, seeds: list[int], args: argparse.Namespace, launch: Launch | None = None) -> int:
-    from harness.runs.resolve import with_seed
+    from harness.runs.resolve import with_seeds
 
     for note in first.resolved.notes:
         notice(note)
@@ -163,7 +163,7 @@ def _run(first: Prepared, seeds: list[int], args: argparse.Namespace, launch: La
 
         print(shown_plan(first, seeds, None if args.no_board else boards_to_write(args, first.stand_in), args.json))
         return 0
-    return _run_all([with_seed(first, seed) for seed in seeds], args, launch)
+    return _run_all(with_seeds(first, seeds), args, launch)
 
 
 def _run_all(runs: list[Prepared], args: argparse.Namespace, launch: Launch | None) -> int:
@@ -198,21 +198,30 @@ def _run_all(runs: list[Prepared], args: argparse.Namespace, launch: Launch | No
 
 
 def _show_trained(runs: list[Prepared], args: argparse.Namespace) -> None:
-    from harness.runs.status import CHECKPOINT
+    from harness.runs.status import CHECKPOINT, progress_of
     from harness.training.checkpoint import progress_in
     from harness.util.shown_text import in_json
 
     rows: list[dict[str, Any]] = []
     for each in runs:
-        progress = progress_in(each.folder / CHECKPOINT)
-        numbers = {"validation": progress.score, "episodes": progress.episodes, "seconds": round(progress.seconds, 1)}
-        rows.append({"seed": each.request.seed, "folder": str(each.folder), **numbers})
+        scored = progress_of(each.folder) == "done"
+        if scored and not (each.folder / CHECKPOINT).is_file():
+            progress = None
+        else:
+            progress = progress_in(each.folder / CHECKPOINT)
+        numbers = {
+            "validation": progress and progress.score,
+            "episodes": progress and progress.episodes,
+            "seconds": progress and round(progress.seconds, 1),
+        }
+        rows.append({"seed": each.request.seed, "folder": str(each.folder), **numbers, "scored": scored})
     if args.json:
         print(in_json(rows))
         return
     for row in rows:
         score = "not validated" if row["validation"] is None else f"validation score {row['validation']:.2f}"
-        print(f"seed {row['seed']}: {score}, no test episode scored; {row['folder']}")
+        tested = "test episodes scored before" if row["scored"] else "no test episode scored"
+        print(f"seed {row['seed']}: {score}, {tested}; {row['folder']}")
 
 
 def _show(

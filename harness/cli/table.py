@@ -48,7 +48,7 @@ def _list(args: argparse.Namespace) -> int:
     views, listed, counts = view_all(boards), [], []
     for each in all_tables():
         found = None if each.table.computed else reached(fill(each, boards, views))
-        counts.append(found and {name: getattr(found, name) for name in ("reached", "repeated", "below", "missing")})
+        counts.append(found and found.counts)
         listed.append(
             {
                 "table": each.name,

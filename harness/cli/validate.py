@@ -135,7 +135,7 @@ def _recipe(file: str, path: Path, method: LoadedMethod | None) -> Checked:
 def _protocol(file: str, args: argparse.Namespace) -> Checked:
     """A protocol, with what lint finds in it if --strict is given."""
     from harness.cli.lint import linted
-    from harness.data.open_dataset import missing_files
+    from harness.data.open_dataset import data_problem
     from harness.lint.finding import NOTE
     from harness.protocol.describe import summary
     from harness.protocol.load import load_protocol
@@ -148,10 +148,10 @@ def _protocol(file: str, args: argparse.Namespace) -> Checked:
         "kind": protocol.kind,
         "digest": protocol.digest,
         "summary": summary(protocol),
-        "missing_files": missing_files(protocol.dataset, args.data_root, loaded.base),
+        "data_problem": data_problem(protocol.dataset, args.data_root, loaded.base),
     }
     line = f"{where}: ok: {protocol.kind}, digest {protocol.digest[:12]}, {summary(protocol)}"
-    if facts["missing_files"]:
-        line += f"; its data are not here: there is no {' and no '.join(facts['missing_files'])}"
+    if facts["data_problem"]:
+        line += f"; but its data cannot be used here: {' '.join(facts['data_problem'].split())}"
     found = [each for each in linted(loaded, args) if each.severity != NOTE] if args.strict else []
     return Checked(file, facts, line, tuple(found))

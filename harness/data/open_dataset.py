@@ -63,14 +63,18 @@ def load_dataset(
     return _real(card, _finder(data), _root(data_root), folder, download, rehash)
 
 
-def missing_files(data: str | OwnData, data_root: Path | None = None, base: Path | None = None) -> list[str]:
-    """What is nowhere of a user's own files ("folder 'photos'"), which are looked for as `load_dataset` does; none of
-    any other data set."""
+def data_problem(data: str | OwnData, data_root: Path | None = None, base: Path | None = None) -> str:
+    """What `load_dataset` would say of a user's own files without reading images: that they are nowhere, or that a
+    folder lacks classes; '' where they are found, and of any other data set."""
     if isinstance(data, str):
-        return []
+        return ""
     from harness.data import user
 
-    return user.nowhere(data, base, _root(data_root))
+    try:
+        user.find(data, base, _root(data_root))
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def default_cache() -> Path:

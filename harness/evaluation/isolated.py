@@ -88,7 +88,11 @@ def named_player(
 def files_of(named: str) -> tuple[Path, ...]:
     """The files of a method that is named by its file: without them it cannot be imported."""
     file = named.rpartition(":")[0]
-    return tuple(source_files(Path(file).absolute()).values()) if file.endswith(".py") else ()
+    if not file.endswith(".py"):
+        return ()
+    if not Path(file).is_file():
+        raise UserError(f"there is no file {file}, which the method '{named}' is to be in")
+    return tuple(source_files(Path(file).absolute()).values())
 
 
 def scored(

@@ -94,9 +94,10 @@ def _with_episode_file(document: Document) -> Document:
 
 def find_protocol(name_or_path: str | Path) -> Path:
     """The file of a protocol given by path or by shipped name; UserError if there is none."""
-    path, shipped = Path(name_or_path), protocol_files()
-    if is_file(path):
-        return path
+    shipped = protocol_files()
+    for path in (Path(os.path.expanduser(name_or_path)), Path(name_or_path)):
+        if is_file(path):
+            return path
     name = known_name(str(name_or_path), shipped) or str(name_or_path)
     if name in shipped:
         return shipped[name]

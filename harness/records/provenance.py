@@ -66,14 +66,11 @@ def public_command(text: str) -> str:
 
 
 def _public_call(text: str) -> str:
-    call, *comment = text.split("  # ", 1)
-    try:
-        tree = ast.parse(call, mode="eval").body
-    except SyntaxError:  # a comment within a text
-        return text
+    tree = ast.parse(text, mode="eval").body
     assert isinstance(tree, ast.Call)
     tree.keywords = [each for each in tree.keywords if each.arg not in _OF_CALLS]
-    return "  # ".join([ast.unparse(tree), *comment])
+    comment = text.encode()[tree.end_col_offset :].decode()
+    return ast.unparse(tree) + comment
 
 
 def cores() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,6 +179,13 @@ def _goes_on_anywhere(request: Request, folder: Path, budget: Budget) -> bool:
     return budget.precision == "tf32" or progress.ends_at(
         min(budget.episodes, request.episodes or budget.episodes), request.seconds
     )
+
+
+def with_seeds(prepared: Prepared, seeds: Sequence[int]) -> list[Prepared]:
+    """The same run under each of several seeds; UserError if they would share one folder."""
+    if prepared.request.folder is not None and len(seeds) > 1:
+        raise UserError(f"{option('run', str(prepared.request.folder))} is the folder of one run; give one seed")
+    return [with_seed(prepared, seed) for seed in seeds]
 
 
 def with_seed(prepared: Prepared, seed: int) -> Prepared:

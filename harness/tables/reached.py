@@ -30,6 +30,11 @@ class Reached:
         """How many there are."""
         return self.reached + self.below + self.missing
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """The counts alone, by name."""
+        return {name: getattr(self, name) for name in ("reached", "repeated", "below", "missing")}
+
     def __str__(self) -> str:
         repeated = f" ({self.repeated or 'none'} of them by {SEEDS} seeds or more)" if self.reached else ""
         return (

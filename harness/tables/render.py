@@ -147,7 +147,7 @@ def as_json(filled: Filled) -> dict[str, Any]:
         "title": table.title,
         "paper": printed.paper.citation,
         "source": table.source or None,
-        "published": {"reached": counts.reached, "below": counts.below, "missing": counts.missing},
+        "published": counts.counts,
         "notes": table.notes,
         "head": table.head,
         "columns": [{"name": each.name, "group": each.group or None, "label": each.label} for each in table.columns],

@@ -87,3 +87,14 @@ def test_every_shipped_protocol_reads_back_from_its_model() -> None:
         text = call_text(h.run, protocol, load_method("count"), "real", {})
         (found,) = [eval(text, {"harness": type("", (), {"run": staticmethod(lambda given, _: given)})})]
         assert h.load_protocol(found).protocol.digest == protocol.digest
+
+
+def test_places_in_the_home_folder_may_be_written_as_the_command_has_them(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text(Path("late.yaml").read_text())
+    result = h.run(str(tmp_path / "mine.yaml"), "count", data="stand-in", board=False, quiet=True, out="~/kept")
+    assert "'~/mine.yaml'" in result.record.command
+    assert [each.parent.parent for each in result.folders] == [tmp_path / "kept"]
+    assert [each.scores for each in again(result.record.command).records] == [each.scores for each in result.records]

@@ -47,15 +47,15 @@ def test_validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "missing"),
+    ("source", "missing", "then"),
     [
-        ("folder: photos/birds", ["folder 'photos/birds'"]),
-        ("parquet: birds/*.parquet", ["file 'birds/*.parquet'"]),
-        ("hub: somebody/birds", []),
+        ("folder: photos/birds", "there is no folder 'photos/birds'", "class 'train0'"),
+        ("parquet: birds/*.parquet", "there is no file 'birds/*.parquet'", ""),
+        ("hub: somebody/birds", "", ""),
     ],
 )
-def test_validate_says_what_data_are_not_there(
-    source: str, missing: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_validate_says_whether_one_s_own_data_are_there(
+    source: str, missing: str, then: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = {"train": 6, "validation": 5, "test": 5}
     classes = "".join(f"    {name}: [{', '.join(f'{name}{i}' for i in range(n))}]\n" for name, n in names.items())
@@ -65,12 +65,18 @@ def test_validate_says_what_data_are_not_there(
         f"dataset:\n  name: birds\n  {source}\n  size: 8\n  classes:\n{classes}"
     )
     (found,) = printed(capsys, "validate", str(own))
-    assert (found["valid"], found["missing_files"]) == (True, missing)
-    (tmp_path / "photos" / "birds").mkdir(parents=True)
+    assert found["valid"]
+    assert missing in found["data_problem"]
+    assert bool(missing) == bool(found["data_problem"])
+    (found,) = printed(capsys, "validate", str(own), "--data-root", str(tmp_path / "nowhere"))
+    assert found["valid"]
+    (tmp_path / "photos" / "birds" / "test0").mkdir(parents=True)
+    (tmp_path / "photos" / "birds" / "test0" / "1.png").touch()
     (tmp_path / "birds").mkdir()
     (tmp_path / "birds" / "a.parquet").touch()
     (found,) = printed(capsys, "validate", str(own))
-    assert found["missing_files"] == []
+    assert then in found["data_problem"]
+    assert bool(then) == bool(found["data_problem"])
 
 
 def test_validate_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def test_the_home_folder_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
             "harness.run('p', Mine, out='/x')  # Mine was defined in a session; its source is in m.py",
             "harness.run('p', Mine)  # Mine was defined in a session; its source is in m.py",
         ),
-        ("harness.run({'title': 'a  # b'}, 'opn')", "harness.run({'title': 'a  # b'}, 'opn')"),
+        ("harness.run({'title': 'é  # b'}, 'opn', out='/x')  # c", "harness.run({'title': 'é  # b'}, 'opn')  # c"),
     ],
 )
 def test_a_command_says_what_is_run_and_not_where(text: str, wanted: str) -> None:

@@ -29,14 +29,14 @@ def source_of(data: OwnData, base: Path | None, root: Path | None) -> Source:
     return parquet_tables.hub(data) if data.hub is not None else parquet_tables.parquet(data, base, root)
 
 
-def nowhere(data: OwnData, base: Path | None, root: Path | None) -> list[str]:
-    """The folder, or the files of Parquet, of which nothing is there, in words; a hub repository is not looked for."""
-    from harness.data.user import items
-    from harness.data.user.table_files import files_matching
-    from harness.util.atomic_files import is_folder
-
+def find(data: OwnData, base: Path | None, root: Path | None) -> None:
+    """Raises UserError where the files are not there, or a folder does not hold the classes that the model names, and
+    reads no image; a hub repository is not looked for."""
     if data.folder is not None:
-        there = any(map(is_folder, items.places(data.folder, base, root)))
-        return [] if there else [f"folder '{data.folder}'"]
-    patterns = [data.parquet] if isinstance(data.parquet, str) else list((data.parquet or {}).values())
-    return [f"file '{each}'" for each in patterns if not any(map(files_matching, items.places(each, base, root)))]
+        from harness.data.user import class_folders
+
+        class_folders.walked(data, base, root)
+    elif data.parquet is not None:
+        from harness.data.user import parquet_tables
+
+        parquet_tables.files_of(data, base, root)

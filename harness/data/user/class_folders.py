@@ -93,8 +93,8 @@ class _Walk:
         return printable(path.relative_to(self.where).as_posix())
 
 
-def source(data: OwnData, base: Path | None, root: Path | None) -> Source:
-    """The images of an image folder; UserError where it is not there or lacks classes, images or masks."""
+def walked(data: OwnData, base: Path | None, root: Path | None) -> tuple[_Walk, Grouped]:
+    """The files of an image folder; UserError where it is not there or lacks classes, images or masks."""
     assert data.folder is not None
     looked = items.places(data.folder, base, root)
     where = next((each for each in looked if is_folder(each)), None)
@@ -102,7 +102,12 @@ def source(data: OwnData, base: Path | None, root: Path | None) -> Source:
         raise items.missing(data, f"folder '{data.folder}'", looked)
     walk = _Walk(data, where)
     items.refuse(data, str(where), walk.problems)
-    groups = items.grouped(data, walk.found, str(where), walk.without)
+    return walk, items.grouped(data, walk.found, str(where), walk.without)
+
+
+def source(data: OwnData, base: Path | None, root: Path | None) -> Source:
+    """The images of an image folder; UserError as `walked` raises it."""
+    walk, groups = walked(data, base, root)
     used = [item for group in groups.values() for members in group.values() for item in members]
     images, masks = [], []
     for item in used:

@@ -31,11 +31,8 @@ UNLABELLED = -1
 _HIDDEN = " (where the labels of a split are hidden, leave it out: 'hub_splits' names those that are used)"
 
 
-def parquet(data: OwnData, base: Path | None, root: Path | None) -> Source:
-    """The rows of Parquet files, and the image files that they name; UserError where a pattern names no table.
-
-    The path of an image that a table names is relative to the folder of the table.
-    """
+def files_of(data: OwnData, base: Path | None, root: Path | None) -> dict[str, list[Path]]:
+    """The Parquet files of each part; UserError where a pattern names none."""
     assert data.parquet is not None
     patterns = {"": data.parquet} if isinstance(data.parquet, str) else data.parquet
     files: dict[str, list[Path]] = {}
@@ -44,6 +41,15 @@ def parquet(data: OwnData, base: Path | None, root: Path | None) -> Source:
         files[part] = next(filter(None, map(files_matching, looked)), [])
         if not files[part]:
             raise items.missing(data, f"file '{pattern}'", looked)
+    return files
+
+
+def parquet(data: OwnData, base: Path | None, root: Path | None) -> Source:
+    """The rows of Parquet files, and the image files that they name; UserError where a pattern names no table.
+
+    The path of an image that a table names is relative to the folder of the table.
+    """
+    files = files_of(data, base, root)
     tables = [(f"{part}/{file.name}", file) for part, each in sorted(files.items()) for file in each]
     columns = [data.image_column, *([data.mask] if data.mask else [])]
     listed = ((f"{name}: {path}", file.parent / path) for name, file in tables for path in paths_in(file, columns))
