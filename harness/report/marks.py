@@ -16,8 +16,8 @@ MEANINGS = {
     "custom recipe": "trained by a recipe of the user's (--recipe FILE) that differs from the method's own",
     "trained by ": "N processes shared each batch of the training (several GPUs); the largest number, if it was "
     "resumed by another",
-    "trained on ": "the training, or a part of it, was done on a device (a GPU by name, or cpu) other than the one that "
-    "scored it, which is the row's hardware",
+    "trained on ": "the training, or a part of it, was done on a device (a GPU by name, or cpu) other than the one "
+    "that scored it, which is the row's hardware",
     "hyperparameters searched": "these hyperparameters had the best validation score of so many trials (--searched "
     "N, or search in a sweep); test scores had no part in the choice",
     "skips check": "the method declares that this conformance check does not apply; the reason is in harness check",
