@@ -86,6 +86,20 @@ def training_marks(prepared: Prepared, progress: Progress, before: Before) -> li
     return [*before.marks, *(mark for mark in own if mark not in before.marks)]
 
 
+def selection_in_words(prepared: Prepared) -> str:
+    """What is unusual in how weights are selected; '' for nothing."""
+    tables, selected_by = prepared.dataset.tables, validation_protocol(prepared.protocol, prepared.dataset)
+    count = len(tables["validation"].names) if "validation" in tables else 0
+    classes = "1 class" if count == 1 else f"{count} classes"
+    if prepared.budget.validation is not None:
+        fewer = selected_by != prepared.protocol
+        return f"validation in fewer ways, as the validation split has {classes}" if fewer else ""
+    why = "the data have none" if not count else "the recipe selects by none"
+    if count and selected_by is None:
+        why = f"the validation split has {classes}"
+    return f"no validation ({why}): the last weights are kept"
+
+
 def recipe_marks(resolved: Resolved) -> list[str]:
     """Marks of what is trained by a budget of a recipe."""
     budget = resolved.budget

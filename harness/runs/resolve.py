@@ -25,7 +25,7 @@ from harness.training.processes import ALONE, Processes
 from harness.training.recipe import Budget, budget_hash
 from harness.training.recipe_file import Resolved, resolve_for
 from harness.training.selection import validation_protocol
-from harness.training.state import Limits
+from harness.training.state import Limits, Progress
 from harness.util.errors import UserError
 from harness.util.option_names import option
 from harness.util.precision import Precision
@@ -195,6 +195,16 @@ def with_seed(prepared: Prepared, seed: int) -> Prepared:
     folder = _folder(request, prepared.loaded.name, prepared.method, identity)
     _check_precision(request, folder, prepared.budget, prepared.device)
     return dataclasses.replace(prepared, request=request, identity=identity, folder=folder)
+
+
+def as_cut(prepared: Prepared, progress: Progress) -> Prepared:
+    """The run with the limits that cut its training, which may be those of an earlier command; with none where what was
+    trained is past those of this one."""
+    episodes, seconds = prepared.request.episodes, prepared.request.seconds
+    past = episodes is not None and progress.episodes > episodes
+    past |= seconds is not None and progress.seconds > seconds
+    cut = progress.cut or ("" if past else prepared.identity[CUT])
+    return dataclasses.replace(prepared, identity={**prepared.identity, CUT: cut})
 
 
 def resumed_or_begun(runs: list[Prepared]) -> list[Prepared]:

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 
@@ -25,7 +24,7 @@ from harness.method.interface import Method
 from harness.method.registry import build_method, task_for
 from harness.records.parts import Isolated
 from harness.records.record import Record
-from harness.runs.build_record import Before, record_of, training_marks
+from harness.runs.build_record import Before, record_of, selection_in_words, training_marks
 from harness.runs.folder import (
     CHECKPOINT,
     NOTED,
@@ -38,16 +37,15 @@ from harness.runs.folder import (
     write_text,
 )
 from harness.runs.init import load_init
-from harness.runs.resolve import Prepared
+from harness.runs.resolve import Prepared, as_cut
 from harness.runs.run_errors import file_error, folder_error, memory_error, out_of_memory
-from harness.runs.status import CUT, IN_USE, TRAINED, lock_of
+from harness.runs.status import IN_USE, TRAINED, lock_of
 from harness.training.callbacks import Callback, reporting_to
 from harness.training.feature_cache import FeatureCache
 from harness.training.frozen_features import seen_once
 from harness.training.loop import has_updates, train
 from harness.training.reporter import Reporter
 from harness.training.run_log import RunLog
-from harness.training.selection import validation_protocol
 from harness.training.state import Limits, Progress, Training
 from harness.util import progress as screen
 from harness.util.allocator import keep_freed_memory
@@ -191,16 +189,6 @@ def training_of(prepared: Prepared, say: Callable[[str], None]) -> Training:
     )
 
 
-def _as_cut(prepared: Prepared, progress: Progress) -> Prepared:
-    """The run with the limits that cut its training, which may be those of an earlier command; with none where what was
-    trained is past those of this one."""
-    episodes, seconds = prepared.request.episodes, prepared.request.seconds
-    past = episodes is not None and progress.episodes > episodes
-    past |= seconds is not None and progress.seconds > seconds
-    cut = progress.cut or ("" if past else prepared.identity[CUT])
-    return replace(prepared, identity={**prepared.identity, CUT: cut})
-
-
 def _train_alone(prepared: Prepared, reporter: Reporter, callbacks: Sequence[Callback]) -> None:
     _trained(prepared, reporter, callbacks, alone=True)
     note(prepared, TRAINED)
@@ -221,7 +209,7 @@ def _trained(
     if request.options:
         _check_options(prepared, method, source)
     screen.say(f"{prepared.loaded.name} with {prepared.method.name} on {prepared.dataset.name}, run folder {folder}")
-    if any(True for _ in method.parameters()) and prepared.budget.stages and (said := _selection(prepared)):
+    if any(True for _ in method.parameters()) and prepared.budget.stages and (said := selection_in_words(prepared)):
         screen.say(said)
     if prepared.budget.precision == "tf32" and "tf32" not in available(prepared.device):
         screen.say(f"tf32 is a mode of GPUs: what is left to train is done in fp32 on {prepared.device}")
@@ -236,7 +224,7 @@ def _trained(
         progress = train(training, report)
     finally:
         reporter.close()
-    prepared = _as_cut(prepared, progress)
+    prepared = as_cut(prepared, progress)
     header = {
         "identity": prepared.identity,
         "train_episodes": before.episodes + progress.episodes,
@@ -298,17 +286,3 @@ def _scored(prepared: Prepared, method: Method, source: EpisodeSource) -> tuple[
         fresh=request.fresh_workers,
         bounds=Bounds(hidden=places),
     )
-
-
-def _selection(prepared: Prepared) -> str:
-    """What is unusual in how weights are selected; '' for nothing."""
-    tables, selected_by = prepared.dataset.tables, validation_protocol(prepared.protocol, prepared.dataset)
-    count = len(tables["validation"].names) if "validation" in tables else 0
-    classes = "1 class" if count == 1 else f"{count} classes"
-    if prepared.budget.validation is not None:
-        fewer = selected_by != prepared.protocol
-        return f"validation in fewer ways, as the validation split has {classes}" if fewer else ""
-    why = "the data have none" if not count else "the recipe selects by none"
-    if count and selected_by is None:
-        why = f"the validation split has {classes}"
-    return f"no validation ({why}): the last weights are kept"
