@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.api.named import MethodLike, ProtocolLike, load_method, load_protocol
+from harness.api.named import MethodLike, ProtocolLike, load_method, load_protocol, path_of
 from harness.check import check_method
 from harness.check.pictures import pictures_of
 from harness.check.report import Report
@@ -51,8 +51,10 @@ def check(
     if data_root is not None:
         if on is None:
             raise UserError(f"{option('data-root')} is given without {option('protocol')}, which names the data set")
-        where = None if cache is None else Path(cache)
-        pictures = pictures_of(load_dataset(on.protocol.dataset, Path(data_root), where, download=False, base=on.base))
+        where = path_of(cache)
+        pictures = pictures_of(
+            load_dataset(on.protocol.dataset, path_of(data_root), where, download=False, base=on.base)
+        )
     return check_method(
         found.cls,
         None if on is None else on.protocol,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.api.named import DataLike, ProtocolLike, load_protocol, on_data
+from harness.api.named import DataLike, ProtocolLike, load_protocol, on_data, path_of
 from harness.data.arrays import dataset_of as dataset
 from harness.data.open_dataset import load_dataset
 from harness.data.registered import register_dataset
@@ -59,7 +59,7 @@ def episodes(
         UserError: for what is not there or cannot be.
     """
     loaded = on_data(load_protocol(protocol), data)
-    root, store = (None if each is None else Path(each) for each in (data_root, cache))
+    root, store = map(path_of, (data_root, cache))
     own = load_dataset(loaded.protocol.dataset, root, store, base=loaded.base)
     found = with_episodes(loaded.protocol, own, store)
     check_possible(loaded.protocol, found)

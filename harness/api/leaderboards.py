@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from harness.api.named import MethodLike, ProtocolLike, load_method, load_protocol
+from harness.api.named import MethodLike, ProtocolLike, load_method, load_protocol, path_of
 from harness.api.result import Result
 from harness.boards.columns import columns, options_of, why
 from harness.boards.compare import Difference, differences, found
@@ -134,7 +134,7 @@ def results(boards: str | Path | None = None, protocol: ProtocolLike | None = No
         UserError: for a protocol that is not there.
     """
     if protocol is None:
-        folder = boards_to_read(_path(boards), data == "stand-in")
+        folder = boards_to_read(path_of(boards), data == "stand-in")
         views = view_all(folder)
         return Results(tuple(each for each in views if data is None or each.stand_in == (data == "stand-in")))
     loaded = load_protocol(protocol)
@@ -144,7 +144,7 @@ def results(boards: str | Path | None = None, protocol: ProtocolLike | None = No
     for stand_in in wanted:
         if data is None and stand_in and not own and loaded.protocol.stand_in is None:
             continue
-        folder = boards_to_read(_path(boards), stand_in, loaded.name)
+        folder = boards_to_read(path_of(boards), stand_in, loaded.name)
         views.append(view_board(loaded.name, on_data(loaded, stand_in), folder, stand_in))
     return Results(tuple(views))
 
@@ -173,7 +173,7 @@ def compare(
     loaded = load_protocol(protocol)
     stand_in = data == "stand-in" or loaded.protocol.card.stand_in
     on = on_data(loaded, stand_in)
-    folder = boards_to_read(_path(boards), stand_in, loaded.name)
+    folder = boards_to_read(path_of(boards), stand_in, loaded.name)
     standings = view_board(loaded.name, on, folder, stand_in).standings
     one, other = (found(standings, _entry_name(each)) for each in (first, second))
     return Comparison(loaded.name, one, other, tuple(differences(on, one, other, folder)))
@@ -235,7 +235,3 @@ def _rows(view: View) -> Iterator[dict[str, Any]]:
             "run": record.run,
             "finished": record.when,
         }
-
-
-def _path(given: str | Path | None) -> Path | None:
-    return None if given is None else Path(given)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.api.named import DataLike, MethodLike, ProtocolLike, load_method, load_protocol, on_data
+from harness.api.named import DataLike, MethodLike, ProtocolLike, load_method, load_protocol, on_data, path_of
 from harness.data.open_dataset import load_dataset
 from harness.episodes.fixed import with_episodes
 from harness.episodes.source import EpisodeSource
@@ -39,7 +39,7 @@ def task_for(
     on: AnyProtocol = loaded.protocol
     classes = on.card.classes.get("train")
     if on.ways is None and classes is None:
-        root, store = (None if each is None else Path(each) for each in (data_root, cache))
+        root, store = map(path_of, (data_root, cache))
         classes = len(load_dataset(on.dataset, root, store, base=loaded.base).table("train").names)
     return registry.task_for(load_method(method).cls, on, on.card.image_shape, classes)
 
@@ -81,7 +81,7 @@ def evaluate(
     for a split or for data that are not there.
     """
     loaded = on_data(load_protocol(protocol), data)
-    root, store = (None if each is None else Path(each) for each in (data_root, cache))
+    root, store = map(path_of, (data_root, cache))
     dataset = load_dataset(loaded.protocol.dataset, root, store, base=loaded.base)
     dataset = with_episodes(loaded.protocol, dataset, store)
     dataset.table(split)

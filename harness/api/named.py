@@ -87,3 +87,8 @@ def _validated(text: dict[str, Any]) -> AnyProtocol:
     except ValidationError as error:
         problems = [f"  {each.message}" for each in findings(PROTOCOL, text, error)]
         raise UserError("\n".join(["this is not a possible protocol:", *problems])) from None
+
+
+def path_of(given: str | Path | None) -> Path | None:
+    """A path as a user gives it, '~' being the home folder; None for none."""
+    return None if given is None else Path(given).expanduser()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api.command import call_text
-from harness.api.named import DataLike, MethodLike, ProtocolLike, load_method, load_protocol, on_data
+from harness.api.named import DataLike, MethodLike, ProtocolLike, load_method, load_protocol, on_data, path_of
 from harness.api.result import Result
 from harness.boards.outcome import outcome_of
 from harness.boards.places import boards_to_write
@@ -119,7 +119,7 @@ def run(
         RunError: for a run that fails on its way; `resume=True` goes on from its last checkpoint.
     """
     arguments = dict(locals())  # every argument as it was given, for the record
-    store = _path(cache)
+    store = path_of(cache)
     loaded, found = load_protocol(protocol), load_method(method, store)
     own_data = data if isinstance(data, str) and data in ("real", "stand-in") else "real"
     if own_data is not data:
@@ -153,18 +153,18 @@ def run(
         budget=budget,
         seed=wanted[0],
         options=dict(options or {}),
-        recipe=_path(recipe),
+        recipe=path_of(recipe),
         changes={**(override or {}), **{k: v for k, v in (("lr", lr), ("batch", batch)) if v is not None}},
         episodes=episodes,
         seconds=seconds,
         test_episodes=test_episodes,
         data=own_data,
-        data_root=_path(data_root),
+        data_root=path_of(data_root),
         cache=store,
         verify_cache=verify_cache,
         out=Path(out).expanduser(),
-        folder=_path(folder),
-        init=_path(init),
+        folder=path_of(folder),
+        init=path_of(init),
         isolated=isolated or fresh_workers,
         fresh_workers=fresh_workers,
         searched=searched,
@@ -185,7 +185,7 @@ def run(
     def ran(first: Prepared) -> Result:
         for note in first.resolved.notes:
             LOG.info(note)
-        where = boards_to_write(_path(boards), first.stand_in) if board else None
+        where = boards_to_write(path_of(boards), first.stand_in) if board else None
         return finished(with_seeds(first, wanted), where, check, quiet, [*callbacks, *trackers])
 
     if launch is None:
@@ -228,7 +228,3 @@ def _weights_of(method: Method, cache: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_tensors(path, weights, {})
     return path
-
-
-def _path(given: str | Path | None) -> Path | None:
-    return None if given is None else Path(given).expanduser()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.api.named import path_of
 from harness.boards.places import BOARDS, LOCAL_BOARDS
 from harness.evaluation.summary import of_metrics
 from harness.records.record import Record
@@ -129,7 +130,7 @@ def sweep(
     for name, value in (("jobs", jobs), ("seconds", seconds)):
         if value is not None and not value > 0:
             raise UserError(f"{name} is {value}; it must be more than 0")
-    folders = (None if each is None else Path(each).expanduser() for each in (out, data_root, cache, boards))
+    folders = map(path_of, (out, data_root, cache, boards))
     places = Places((BOARDS, LOCAL_BOARDS), *folders)
     planned = plan_sweep(Path(file).expanduser() if isinstance(file, Path) else file, places)
     if dry_run:

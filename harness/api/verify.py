@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.api.named import ProtocolLike, load_protocol
+from harness.api.named import ProtocolLike, load_protocol, path_of
 from harness.api.result import Result
 from harness.boards.places import boards_to_read
 from harness.boards.rescoring import Bench
@@ -78,7 +78,7 @@ def verify(
     """
     stand_in = data == "stand-in"
     if protocol is None:
-        folder = boards_to_read(_path(boards), stand_in)
+        folder = boards_to_read(path_of(boards), stand_in)
         names = {path.stem for path in (folder / STAND_IN_FOLDER if stand_in else folder).glob("*.jsonl")}
         every = [load_protocol(name) for name in sorted(names & set(protocol_files()))]
         if not every:
@@ -88,9 +88,9 @@ def verify(
     found = []
     for loaded in every:
         on_generated = stand_in or loaded.protocol.card.stand_in
-        folder = boards_to_read(_path(boards), on_generated, loaded.name)
+        folder = boards_to_read(path_of(boards), on_generated, loaded.name)
         chosen = _chosen(board_path(folder, loaded.name, on_generated), rows)
-        bench = bench_for(loaded, data, _path(data_root), _path(cache), device, in_process, fresh_workers)
+        bench = bench_for(loaded, data, path_of(data_root), path_of(cache), device, in_process, fresh_workers)
         for line, record in chosen:
             with torch_threads(threads or record.hardware.threads):
                 verdict = verified(record, bench, folder, episodes, method)
@@ -138,7 +138,3 @@ def no_such_rows(path: Path, board: Board, lines: Sequence[int]) -> UserError:
         return UserError(f"{path} has no rows" if path.is_file() else f"there is no board {path}")
     known = ", ".join(str(line) for line, _ in board.records)
     return UserError(f"{path} has no row in line {', '.join(map(str, lines))}; rows are in lines: {known}")
-
-
-def _path(given: str | Path | None) -> Path | None:
-    return None if given is None else Path(given)

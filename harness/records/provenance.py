@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from harness.records.parts import Code, Hardware
+from harness.util.devices import name_of
 
 _PACKAGES = ("episode-harness", "torch", "torchvision", "numpy", "pydantic", "datasets")
 
@@ -28,7 +29,7 @@ _SECRETS = (
 
 def hardware(device: torch.device) -> Hardware:
     """The machine, as seen from this process."""
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    gpu = name_of(device) if device.type == "cuda" else None
     return Hardware(device=device.type, cpu=_cpu(), gpu=gpu, threads=torch.get_num_threads(), cores=cores())
 
 

@@ -164,8 +164,11 @@ def _check_precision(request: Request, folder: Path, budget: Budget, device: tor
     """UserError where a run is to be trained in a precision that the device has not."""
     from harness.util.arithmetic import check_precision
 
-    if request.fresh or not (progress_of(folder) == "done" or _goes_on_anywhere(request, folder, budget)):
+    try:
         check_precision(budget.precision, device)
+    except UserError:
+        if request.fresh or not (progress_of(folder) == "done" or _goes_on_anywhere(request, folder, budget)):
+            raise
 
 
 def _goes_on_anywhere(request: Request, folder: Path, budget: Budget) -> bool:

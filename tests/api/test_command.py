@@ -98,3 +98,13 @@ def test_places_in_the_home_folder_may_be_written_as_the_command_has_them(
     assert "'~/mine.yaml'" in result.record.command
     assert [each.parent.parent for each in result.folders] == [tmp_path / "kept"]
     assert [each.scores for each in again(result.record.command).records] == [each.scores for each in result.records]
+
+
+def test_a_board_in_the_home_folder_is_written_and_read_there(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    h.run("late.yaml", "count", data="stand-in", quiet=True, boards="~/boards")
+    assert not Path("~").exists()
+    assert [*(tmp_path / "boards").rglob("late.jsonl")]
+    assert len(h.results(boards="~/boards", protocol="late.yaml", data="stand-in")) == 1
