@@ -86,7 +86,8 @@ def run(
         lr: the learning rate of every stage; marked on the row, as are all changes of a recipe.
         batch: episodes an update, of every stage.
         override: other keys of every stage, or of one: `{"warmup": 100, "the protocol.episodes": 5000}`.
-        init: a finished run's folder, or a file of weights, where training begins.
+        init: a finished run's folder, or a file of weights, where training begins; of another method, from its
+            features.
         episodes: at most so many training episodes.
         seconds: at most so much training time.
         test_episodes: score only so many test episodes; marked on the row.

@@ -49,10 +49,12 @@ PRETRAINED = "features pre-trained on classes"
 ELSEWHERE = "pre-trained on another kind of episode"
 FOREIGN = "starting weights from elsewhere"
 """They were not made by a run of the harness, so that nobody knows what they were trained on."""
+FEATURES = "features of another method"
+"""Training began from the features of a run of another method; all else was fresh."""
 FEWER_WAYS = "validated in fewer ways"
 UNSELECTED = "not validated"
 """The validation split has fewer classes than an episode; or too few for any, and the last weights were scored."""
-OF_TRAINING = (PRETRAINED, ELSEWHERE, FOREIGN, FEWER_WAYS, UNSELECTED)
+OF_TRAINING = (PRETRAINED, ELSEWHERE, FOREIGN, FEATURES, FEWER_WAYS, UNSELECTED)
 """Marks of how weights came about, which whatever is trained on from them keeps."""
 OF_ONE_RUN = (CUSTOM_RECIPE, RECIPE_CHANGED, SEARCHED, TRAINED_BY, TRAINED_ON)
 """Marks, or beginnings of marks, that speak of one run alone: of its recipe, of what trained."""

@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor, nn
 
 from harness.method.interface import Method
 from harness.records.parts import MOST
-from harness.runs.build_record import FOREIGN, OF_ONE_RUN, OF_TRAINING, Before
+from harness.runs.build_record import FEATURES, FOREIGN, OF_ONE_RUN, OF_TRAINING, Before
 from harness.runs.folder import RECORD, read_record
 from harness.runs.resolve import weights_file
+from harness.training.feature_cache import like
+from harness.training.interface import training_hooks
 from harness.util.errors import UserError
+from harness.util.progress import say
 from harness.util.tensor_files import load_tensors, load_weights, without_prefix
 
 
-def load_init(method: Method, init: Path | None) -> Before:
-    """Loads the weights that training begins from, and says what they had been through; UserError for damaged ones."""
+def load_init(method: Method, init: Path | None, target: str | None = None) -> Before:
+    """Loads the weights that training begins from, and says what they had been through; UserError for damaged ones.
+
+    Where they are those of another method than `target` (`MODULE:CLASS`; None: any) and do not fit this one, the
+    features that both have (`Features.shared`) are loaded alone, which is said; whatever else it has stays as it is.
+    """
     if init is None:
         return Before()
     path = weights_file(init)
     tensors, header = load_tensors(path)
-    load_weights(method, without_prefix("best", tensors) or tensors, path)
+    tensors = without_prefix("best", tensors) or tensors
     identity = header.get("identity")
-    own = isinstance(identity, dict) and all(identity.get(name) for name in ("protocol", "digest", "method", "target"))
+    named = identity if isinstance(identity, dict) else {}
+    own = all(named.get(name) for name in ("protocol", "digest", "method", "target"))
+    features = None
+    if own and target not in (None, named["target"]) and not like(method.state_dict())(tensors):
+        features = _features_in(tensors, method)
+    if features is None:
+        load_weights(method, tensors, path)
+    else:
+        features.module.load_state_dict(features.tensors)
+        say(f"features: those of {named['method']} on {named['protocol']}; all else begins fresh")
     marks = header.get("marks") if own else [FOREIGN]
     if marks is None and (path.parent / RECORD).is_file():  # weights from before their header had marks
         marks = [mark for mark in read_record(path.parent).marks if mark in OF_TRAINING]
@@ -32,4 +51,25 @@ def load_init(method: Method, init: Path | None) -> Before:
     marks = [each for each in marks if not each.startswith(OF_ONE_RUN)] if known else []
     if not known or not set(marks) <= set(OF_TRAINING):
         raise UserError(f"{path} is damaged: marks of how weights were trained are {', '.join(OF_TRAINING)}")
-    return Before(episodes, tuple(dict.fromkeys(marks)))
+    return Before(episodes, tuple(dict.fromkeys([*marks, *([FEATURES] if features else [])])))
+
+
+@dataclass(frozen=True)
+class _Features:
+    """A net that features come from, and weights for it."""
+
+    module: nn.Module
+    tensors: dict[str, Tensor]
+
+
+def _features_in(tensors: dict[str, Tensor], method: Method) -> _Features | None:
+    """The features that methods share, if this one has them and the weights of another have exactly one such net, under
+    whatever name."""
+    features = training_hooks(method).memoryless_features()
+    if features is None or features.shared is None or not (own := features.shared.state_dict()):
+        return None
+    first = next(iter(own))
+    prefixes = [name.removesuffix(f".{first}") for name in tensors if name.endswith(f".{first}")]
+    found = [without_prefix(each, tensors) for each in prefixes]
+    fitting = [each for each in found if like(own)(each)]
+    return _Features(features.shared, fitting[0]) if len(fitting) == 1 else None

@@ -205,7 +205,7 @@ def _trained(
     if (alone or request.searched) and not has_updates(training):
         name, budget = prepared.method.name, prepared.resolved.name
         raise UserError(f"{option('train-only' if alone else 'searched')}: budget {budget} of {name} trains nothing")
-    before = load_init(method, request.init)
+    before = load_init(method, request.init, prepared.method.target)
     if request.options:
         _check_options(prepared, method, source)
     screen.say(f"{prepared.loaded.name} with {prepared.method.name} on {prepared.dataset.name}, run folder {folder}")
@@ -239,7 +239,7 @@ def _run(prepared: Prepared, reporter: Reporter, callbacks: Sequence[Callback]) 
     method, source, protocol, folder = training.method, training.source, prepared.protocol, prepared.folder
     note(prepared, "scoring")
     began, total = time.monotonic(), prepared.identity["test_episodes"]
-    scores, isolated = _scored(prepared, method, source)
+    scores, isolated = _scored(prepared, method, source, training.cache)
     write_scores(folder / SCORES, scores)
     score_seconds = time.monotonic() - began
     drawn = curves(protocol, scores)
@@ -270,12 +270,14 @@ def _check_options(prepared: Prepared, method: Method, source: EpisodeSource) ->
         raise UserError(f"{type(method).__name__} with {given} cannot play an episode: {said}{where}") from error
 
 
-def _scored(prepared: Prepared, method: Method, source: EpisodeSource) -> tuple[Scores, Isolated | None]:
+def _scored(
+    prepared: Prepared, method: Method, source: EpisodeSource, cache: FeatureCache | None
+) -> tuple[Scores, Isolated | None]:
     """Scores of all test episodes, in a process of the method's own if that was asked for: on a CPU, the bits are the
     same."""
     request, protocol, total = prepared.request, prepared.protocol, prepared.identity["test_episodes"]
     if not (request.isolated or request.fresh_workers):
-        return evaluate(*seen_once(method, source, protocol, "test", total), protocol, "test", total), None
+        return evaluate(*seen_once(method, source, protocol, "test", total, cache), protocol, "test", total), None
     places = episode_places(protocol, request.data_root, request.cache, prepared.loaded.base)
     return scored(
         player_of(prepared.method, method, prepared.options, request.seed),

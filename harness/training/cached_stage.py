@@ -8,20 +8,16 @@ trains: with the same weights, and with the same count of episodes.
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from harness.method.source import class_hash
 from harness.training.clipping import Clipping
-from harness.training.feature_cache import FeatureCache
+from harness.training.feature_cache import FeatureCache, like
+from harness.training.feature_keys import arithmetic_of, code_of, key_of, probe_of
 from harness.training.objectives import ClassesObjective
 from harness.training.stages import RunningStage
 from harness.training.state import Progress
@@ -29,6 +25,9 @@ from harness.util.tensor_files import content_of, with_prefix, without_prefix
 
 VERSION = 3
 """Raised when the same settings come to give other features."""
+
+SPENT = ("episodes", "updates", "seconds")
+"""What an entry cost whoever trained it."""
 
 
 @dataclass
@@ -64,8 +63,8 @@ class CachedStage:
             entry["episodes"] = progress.stage_episodes
             entry["updates"] = progress.updates - entry["updates"]
             entry["seconds"] = round(progress.seconds - entry["seconds"], 1)
-            spent = {name: entry[name] for name in ("episodes", "updates", "seconds")}
-            self.cache.keep(entry["key"], self._tensors(), spent)
+            if self.cache.keep(entry["key"], self._tensors(), {name: entry[name] for name in SPENT}):
+                self.cache.say(f"features: kept in the cache ({entry['key'][:16]})")
         self.claim.close()
         self.running.close(progress)
 
@@ -76,10 +75,10 @@ class CachedStage:
         """
         own = self._tensors()
         key = self._key(progress, own)
-        found = self.cache.find(key, own)
+        found = self.cache.find(key, like(own), SPENT)
         if found is None:
             self.cache.claim(key, self.claim, self.stopping)
-            found = self.cache.find(key, own)
+            found = self.cache.find(key, like(own), SPENT)
         last = self.running.training.total + self.running.batch
         if found is None or progress.episodes + found[1]["episodes"] >= last:
             # `updates` and `seconds` are those before the stage until it ends.
@@ -104,14 +103,14 @@ class CachedStage:
     def _key(self, progress: Progress, start: dict[str, Tensor]) -> str:
         """SHA-256 (hex) of everything that the features at the end of the stage are a function of."""
         training, spec = self.running.training, self.running.spec
-        budget, dataset = training.budget, training.source.dataset
+        budget, dataset, device = training.budget, training.source.dataset, training.source.device
         optimizer, clipping = spec.optimizer or budget.optimizer, Clipping.of(spec, budget)
         settings = {
             "version": VERSION,
             "data": [dataset.fingerprint, dataset.card.mean, dataset.card.std],
             "features": repr(self.shared),
             "head": repr(self.objective.head),
-            "code": _code_of(self.shared),
+            "code": code_of(self.shared),
             "start": content_of(start),
             "stage": spec.model_dump(mode="json", include={"episodes", "until_loss", "schedule", "warmup"}),
             "batch": self.running.batch,
@@ -122,46 +121,19 @@ class CachedStage:
             "clip_norm": clipping.norm,
             "augment": sorted(budget.augment),
             "seed": [training.seed, progress.stage, progress.updates],
-            "computes": self._probe(),
-            "arithmetic": [
-                *(training.source.device.type, budget.precision, torch.__version__),
-                *(torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()),
-                torch.get_float32_matmul_precision(),
-            ],
+            "computes": probe_of(self.shared, dataset.card.image_shape, device),
+            "arithmetic": arithmetic_of(device, budget.precision),
         }
         # What came later is in the key where it is in use, so that keys without it are what they were.
         more = {"clip_value": clipping.value, "clip_tensor_norm": clipping.tensor_norm}
         settings |= {name: bound for name, bound in more.items() if bound is not None}
         if optimizer.weight_decay_of != "all":
             settings["weight_decay_of"] = optimizer.weight_decay_of
-        if training.source.device.type == "cuda":
+        if device.type == "cuda":
             settings["backward"] = budget.precision  # the backward pass once had the precision that torch begins with
         if not training.processes.alone:
             settings["processes"] = training.processes.world  # sums are rounded in another order
-        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-    def _probe(self) -> str:
-        """SHA-256 (hex) of the features of a few random images, in training and in evaluation mode.
-
-        Modules of the same layers may compute different things; what is computed differently gives other bits. A copy
-        is asked, so that running statistics stay as they are.
-        """
-        device, shape = self.running.training.source.device, self.running.training.source.dataset.card.image_shape
-        net = copy.deepcopy(self.shared)
-        outputs: dict[str, Tensor] = {}
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
-            torch.manual_seed(0)
-            x = torch.rand(4, *shape).to(device)
-            for mode in (True, False):
-                outputs[str(mode)] = net.train(mode)(x)
-        return content_of(outputs)
-
-
-def _code_of(net: nn.Module) -> dict[str, str]:
-    """SHA-256 (hex) over the source of each module class of a net but torch's own, with what its file imports from the
-    same package: two nets may compute the same and differ in gradients, or in training alone."""
-    classes = {type(each) for each in net.modules() if type(each).__module__.partition(".")[0] != "torch"}
-    return {f"{each.__module__}.{each.__qualname__}": class_hash(each) for each in classes}
+        return key_of(settings)
 
 
 AnyStage = RunningStage | CachedStage

@@ -1,9 +1,13 @@
-"""Where shared features are stored: `<cache>/pretrained/<key>.safetensors`, the features and the layer over them."""
+"""Where features are stored that many runs share, in files `<cache>/pretrained/<key>.safetensors`.
+
+They are nets with a layer over them (`cached_stage`), or what such a net makes of every image of a split
+(`frozen_features`).
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +23,14 @@ def _silent(_: str) -> None:
     return
 
 
+def like(own: dict[str, Tensor]) -> Callable[[dict[str, Tensor]], bool]:
+    """Whether tensors have the names and shapes of `own`."""
+    return lambda found: {name: each.shape for name, each in found.items()} == {n: t.shape for n, t in own.items()}
+
+
 @dataclass(frozen=True)
 class FeatureCache:
-    """The folder of features trained before; `say` is called with messages about them."""
+    """The folder of features made before; `say` is called with messages about them."""
 
     folder: Path
     say: Callable[[str], None] = _silent
@@ -29,8 +38,10 @@ class FeatureCache:
     def path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"
 
-    def find(self, key: str, like: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The tensors and the header stored under a key, alike in names and shapes to `like`; None without.
+    def find(
+        self, key: str, fits: Callable[[dict[str, Tensor]], bool], said: Sequence[str] = ()
+    ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The tensors stored under a key, if they fit, and what the header says under some names; None without.
 
         What is damaged is set aside under another name, which is said.
         """
@@ -39,24 +50,24 @@ class FeatureCache:
             return None
         try:
             tensors, header = load_tensors(path)
-            fits = {name: each.shape for name, each in tensors.items()} == {n: t.shape for n, t in like.items()}
-            if not fits or header["content"] != content_of(tensors):
+            if not fits(tensors) or header["content"] != content_of(tensors):
                 raise UserError(f"{path} is damaged: its tensors are not those that were written")
-            return tensors, {name: header[name] for name in ("episodes", "updates", "seconds")}
+            return tensors, {name: header[name] for name in said}
         except (UserError, KeyError) as error:
             aside = next(p for n in range(1, 10_000) if not (p := path.with_name(f"{path.name}.damaged-{n}")).exists())
             os.replace(path, aside)
-            self.say(f"features: {error}; set aside as {aside.name}, and trained again")
+            self.say(f"features: {error}; set aside as {aside.name}, and made again")
             return None
 
-    def keep(self, key: str, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-        """Writes an entry; where that is not possible it says so, and the training goes on."""
+    def keep(self, key: str, tensors: dict[str, Tensor], header: dict[str, Any]) -> bool:
+        """Writes an entry; where that is not possible it says so and returns False, and the training goes on."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             save_tensors(self.path(key), tensors, {**header, "content": content_of(tensors)})
-            self.say(f"features: kept in the cache ({key[:16]})")
         except (HarnessError, OSError) as error:
             self.say(f"features: not kept in the cache: {error}")
+            return False
+        return True
 
     def claim(self, key: str, held: ExitStack, stop: Callable[[], bool]) -> None:
         """Waits until nobody else trains what belongs under a key, and keeps others waiting until `held` is closed.

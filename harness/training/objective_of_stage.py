@@ -49,7 +49,9 @@ def objective_of_stage(
         if isinstance(before, HeadObjective):
             frozen = before.frozen
         else:
-            frozen = FrozenFeatures(method, features, training.source, "train", training.budget.precision)
+            frozen = FrozenFeatures(
+                method, features, training.source, "train", training.budget.precision, training.cache
+            )
         return HeadObjective(method, features.rest, draws, frozen)
     if stage.objective == "classes":
         last = before if isinstance(before, ClassesObjective) and features.shared is not None else None

@@ -65,7 +65,7 @@ class Selection:
         protocol = validation_protocol(training.protocol, training.source.dataset)
         assert protocol is not None, "a training without it has no validation in its budget"
         episodes = training.budget.validation.episodes
-        played, source = seen_once(training.method, training.source, protocol, "validation", episodes)
+        played, source = seen_once(training.method, training.source, protocol, "validation", episodes, training.cache)
         scores = evaluate(played, source, protocol, "validation", episodes, scored)
         score = metrics(protocol, scores)[protocol.ranking][0]
         progress.history.append(

@@ -20,7 +20,6 @@ from harness.runs import resolve, run
 from harness.testing import tiny_dataset
 from harness.training import loop, reporter
 from harness.util import arithmetic
-from harness.util.tensor_files import load_tensors, save_tensors
 
 WORDS = ["run", "cifarfs_delay5", "--method", "cl_lstm", "--budget", "smoke", "--test-episodes", "6", "--threads", "1"]
 
@@ -264,60 +263,6 @@ def test_fresh_sets_the_old_run_aside() -> None:
     assert len(names) == 2
     assert names[1] == f"{names[0]}.old-1"
     assert (Path("runs/cifarfs_delay5") / names[1] / "record.json").is_file()
-
-
-@pytest.mark.slow
-def test_weights_of_one_run_begin_another_and_the_row_says_so() -> None:
-    online = [word.replace("cifarfs_delay5", "cifarfs_5way_online") for word in WORDS]
-    assert cli.main([*online, "--out", "first", "--no-board"]) == 0
-    first = the_run(Path("first"))
-    recipe = Path("none.yaml")
-    recipe.write_text(
-        "method: cl_lstm\nparts:\n"
-        "  - {smoke: &s {options: {channels: 4, lstm: 16, resolution: 14}}, quick: *s, full: *s}\n"
-    )
-    assert cli.main([*WORDS, "--init", str(first), "--recipe", str(recipe), "--out", "then", "--no-board"]) == 0
-    record = record_of(the_run(Path("then")))
-    assert (record.init_episodes, record.train_episodes, record.init) == (16, 0, record_of(first).checkpoint)
-    assert record.marks == ["features pre-trained on classes", "partial test"]
-    header = load_tensors(the_run(Path("then")) / "weights.safetensors")[1]
-    assert (header["train_episodes"], header["marks"]) == (16, ["features pre-trained on classes"])
-
-
-@pytest.mark.slow
-def test_weights_that_no_run_of_the_harness_made_are_marked() -> None:
-    assert cli.main([*WORDS, "--out", "first", "--no-board"]) == 0
-    save_tensors(Path("foreign.safetensors"), load_tensors(the_run(Path("first")) / "weights.safetensors")[0], {})
-    for init, out in (("foreign.safetensors", "then"), (None, "later")):
-        start = init or str(the_run(Path("then")))
-        assert cli.main([*WORDS, "--init", start, "--out", out, "--no-board"]) == 0
-        assert "starting weights from elsewhere" in record_of(the_run(Path(out))).marks
-
-
-@pytest.mark.parametrize(
-    ("header", "message"),
-    [
-        ({"identity": {}, "marks": [], "train_episodes": 8}, None),  # made up: it names no run
-        ({"identity": {}, "train_episodes": float("inf")}, "does not say how long"),
-        ({"identity": {}, "train_episodes": -5}, "does not say how long"),
-        ({"identity": {}, "train_episodes": 2**70}, "does not say how long"),
-        ({"identity": {"protocol": "p", "digest": "d", "method": "m", "target": "t"}, "marks": 3}, "is damaged: marks"),
-        ({"identity": {"protocol": "p", "digest": "d", "method": "m", "target": "t"}, "marks": ["\x1b"]}, "marks"),
-    ],
-)
-def test_a_header_that_was_made_up_is_refused_before_training_or_marked(
-    header: dict[str, Any], message: str | None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = [*WORDS, "--method", "opn"]
-    assert cli.main([*words, "--out", "first", "--no-board"]) == 0
-    save_tensors(Path("foreign.safetensors"), load_tensors(the_run(Path("first")) / "weights.safetensors")[0], header)
-    done = cli.main([*words, "--init", "foreign.safetensors", "--out", "then", "--no-board"])
-    if message is None:
-        assert done == 0
-        assert "starting weights from elsewhere" in record_of(the_run(Path("then"))).marks
-    else:
-        assert done == 2
-        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

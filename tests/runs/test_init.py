@@ -1,0 +1,169 @@
+"""Runs that begin from other weights (`--init`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness import cli
+from harness.api import verify
+from harness.boards import submit
+from harness.records.record import Record
+from harness.runs import resolve
+from harness.testing import tiny_dataset
+from harness.util.tensor_files import load_tensors, save_tensors
+
+WORDS = ["run", "cifarfs_delay5", "--method", "cl_lstm", "--budget", "smoke", "--test-episodes", "6", "--threads", "1"]
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for module in (resolve, verify, submit):
+        monkeypatch.setattr(module, "load_dataset", lambda name, *_, **__: tiny_dataset(name, classes=8, images=20))
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text("extends: miniimagenet_5way_1shot\nscoring: {test_episodes: 6}\n")
+
+
+def the_run(folder: Path) -> Path:
+    (found,) = [path for path in folder.glob("*/*") if path.is_dir()]
+    return found
+
+
+def record_of(folder: Path) -> Record:
+    return Record.model_validate_json((folder / "record.json").read_text())
+
+
+@pytest.mark.slow
+def test_weights_of_one_run_begin_another_and_the_row_says_so() -> None:
+    online = [word.replace("cifarfs_delay5", "cifarfs_5way_online") for word in WORDS]
+    assert cli.main([*online, "--out", "first", "--no-board"]) == 0
+    first = the_run(Path("first"))
+    recipe = Path("none.yaml")
+    recipe.write_text(
+        "method: cl_lstm\nparts:\n"
+        "  - {smoke: &s {options: {channels: 4, lstm: 16, resolution: 14}}, quick: *s, full: *s}\n"
+    )
+    assert cli.main([*WORDS, "--init", str(first), "--recipe", str(recipe), "--out", "then", "--no-board"]) == 0
+    record = record_of(the_run(Path("then")))
+    assert (record.init_episodes, record.train_episodes, record.init) == (16, 0, record_of(first).checkpoint)
+    assert record.marks == ["features pre-trained on classes", "partial test"]
+    header = load_tensors(the_run(Path("then")) / "weights.safetensors")[1]
+    assert (header["train_episodes"], header["marks"]) == (16, ["features pre-trained on classes"])
+
+
+@pytest.mark.slow
+def test_weights_that_no_run_of_the_harness_made_are_marked() -> None:
+    assert cli.main([*WORDS, "--out", "first", "--no-board"]) == 0
+    save_tensors(Path("foreign.safetensors"), load_tensors(the_run(Path("first")) / "weights.safetensors")[0], {})
+    for init, out in (("foreign.safetensors", "then"), (None, "later")):
+        start = init or str(the_run(Path("then")))
+        assert cli.main([*WORDS, "--init", start, "--out", out, "--no-board"]) == 0
+        assert "starting weights from elsewhere" in record_of(the_run(Path(out))).marks
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"identity": {}, "marks": [], "train_episodes": 8}, None),  # made up: it names no run
+        ({"identity": {}, "train_episodes": float("inf")}, "does not say how long"),
+        ({"identity": {}, "train_episodes": -5}, "does not say how long"),
+        ({"identity": {}, "train_episodes": 2**70}, "does not say how long"),
+        ({"identity": {"protocol": "p", "digest": "d", "method": "m", "target": "t"}, "marks": 3}, "is damaged: marks"),
+        ({"identity": {"protocol": "p", "digest": "d", "method": "m", "target": "t"}, "marks": ["\x1b"]}, "marks"),
+    ],
+)
+def test_a_header_that_was_made_up_is_refused_before_training_or_marked(
+    header: dict[str, Any], message: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS, "--method", "opn"]
+    assert cli.main([*words, "--out", "first", "--no-board"]) == 0
+    save_tensors(Path("foreign.safetensors"), load_tensors(the_run(Path("first")) / "weights.safetensors")[0], header)
+    done = cli.main([*words, "--init", "foreign.safetensors", "--out", "then", "--no-board"])
+    if message is None:
+        assert done == 0
+        assert "starting weights from elsewhere" in record_of(the_run(Path("then"))).marks
+    else:
+        assert done == 2
+        assert message in capsys.readouterr().err
+
+
+def begun_from(start: Path | str, method: str, out: str, *words: str) -> int:
+    """A run over the features of the weights at `start`, with nothing trained but its head."""
+    recipe = Path(f"{method}.yaml")
+    stages = "[{name: head, objective: head, episodes: 4}]" if method != "bauer" else "[]"
+    recipe.write_text(
+        f"method: {method}\nparts:\n"
+        f"  - smoke: &s {{options: {{channels: 8, resolution: 16}}, batch: 2, stages: {stages}}}\n"
+        "    quick: *s\n    full: *s\n"
+    )
+    words = ("--init", str(start), "--recipe", str(recipe), "--out", out, "--no-board", "--threads", "1", *words)
+    return cli.main(["run", "tiny.yaml", "--budget", "smoke", "--method", method, *words])
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(folder / "weights.safetensors")[0]
+
+
+def features_trained(method: str, out: str, *words: str) -> Path:
+    """The folder of a run whose smoke recipe trained features."""
+    protocol = ["run", "tiny.yaml", "--budget", "smoke", "--threads", "1"]
+    assert cli.main([*protocol, "--method", method, "--out", out, "--no-board", *words]) == 0
+    return the_run(Path(out))
+
+
+@pytest.mark.slow
+def test_features_of_another_method_begin_a_run_and_the_row_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    first = features_trained("bauer", "first")
+    capsys.readouterr()
+    assert begun_from(first, "ppa", "then") == 0
+    assert "features: those of bauer on tiny; all else begins fresh" in capsys.readouterr().err
+    theirs, ours = weights_of(first), weights_of(the_run(Path("then")))
+    shared = [name for name in ours if name.startswith("backbone.")]
+    assert shared
+    assert shared == [name for name in theirs if name.startswith("backbone.")]
+    assert all(torch.equal(ours[name], theirs[name]) for name in shared)
+    record = record_of(the_run(Path("then")))
+    assert (record.init, record.init_episodes) == (record_of(first).checkpoint, record_of(first).train_episodes)
+    assert record.train_episodes == 4
+    assert record.marks[:2] == ["features pre-trained on classes", "features of another method"]
+
+
+@pytest.mark.slow
+def test_what_begins_from_features_is_verified_and_begins_further_runs() -> None:
+    assert begun_from(features_trained("bauer", "first"), "ppa", "then") == 0
+    assert cli.main(["submit", str(the_run(Path("then"))), "--protocol", "tiny.yaml", "--boards", "boards"]) == 0
+    assert cli.main(["verify", "tiny.yaml", "--boards", "boards", "--in-process"]) == 0
+    assert begun_from(the_run(Path("then")), "norml", "last") == 0
+    assert "features of another method" in record_of(the_run(Path("last"))).marks
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("ppa", ["--set", "channels=4"]), ("maml", [])],
+    ids=["other features", "no features in common"],
+)
+def test_weights_of_another_method_without_the_features_are_refused(
+    method: str, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = features_trained("bauer", "first")
+    protocol = ["run", "tiny.yaml", "--budget", "smoke", "--threads", "1", "--no-board", "--out", "then"]
+    assert cli.main([*protocol, "--method", method, *options, "--init", str(first)]) == 2
+    assert "does not fit this method and its options" in capsys.readouterr().err
+
+
+def test_weights_that_fit_a_class_of_another_name_are_loaded_whole() -> None:
+    first = features_trained("ppa", "first")
+    Path("mine.py").write_text("from methods.ppa import PPA\n\n\nclass Mine(PPA):\n    pass\n")
+    recipe = Path("none.yaml")
+    options = "options: {channels: 8, resolution: 16}"
+    recipe.write_text(f"method: Mine\nparts:\n  - {{smoke: &s {{{options}}}, quick: *s, full: *s}}\n")
+    protocol = ["run", "tiny.yaml", "--budget", "smoke", "--threads", "1"]
+    words = ["--method", "mine.py:Mine", "--recipe", str(recipe), "--init", str(first), "--out", "then", "--no-board"]
+    assert cli.main([*protocol, *words, "--no-check"]) == 0
+    theirs, ours = weights_of(first), weights_of(the_run(Path("then")))
+    assert theirs.keys() == ours.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert "features of another method" not in record_of(the_run(Path("then"))).marks
