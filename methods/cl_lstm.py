@@ -48,6 +48,8 @@ class CLLSTM(Trainable, SequenceLearner):
     memory_init : scale, at the start, of the weights through which the convolutional layers see their own past
         and the labels. At 0 (with a low forget_bias) the net begins as a plain convolutional net under an LSTM,
         and learns layer by layer what to remember; whatever was pre-trained without memory then still holds.
+    label_init : scale, at the start, of the weights through which the LSTM sees the label: five inputs beside
+        hundreds of features, which it otherwise hears for thousands of updates over frozen features alone.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class CLLSTM(Trainable, SequenceLearner):
         resolution: int | None = None,
         forget_bias: float = 1.0,
         memory_init: float = 1.0,
+        label_init: float = 1.0,
     ) -> None:
         super().__init__(task)
         if skip != "none" and layers < 4:
@@ -98,6 +101,8 @@ class CLLSTM(Trainable, SequenceLearner):
         with torch.no_grad():
             bias: Tensor = self.lstm.bias_ih_l0  # type: ignore[assignment]
             bias[lstm : 2 * lstm] += 1.0
+            weight: Tensor = self.lstm.weight_ih_l0  # type: ignore[assignment]
+            weight[:, -task.ways :] *= label_init
         self.classify = nn.Linear(lstm, task.ways)
 
     def initial(self, episodes: int) -> State:

@@ -178,6 +178,22 @@ def test_it_overfits_one_batch() -> None:
     assert loss.item() < 0.3 * first  # the trajectory depends on the version of torch
 
 
+def test_starting_weights_are_scaled_where_an_option_says_so_and_nowhere_else() -> None:
+    """`memory_init` scales those of h in each layer and of the label in the first, `label_init` the label's in the LSTM."""
+    plain, changed = (
+        dict(build_method(CLLSTM, OMNIGLOT, {"channels": 6, "lstm": 7, **options}, seed=0).named_parameters())
+        for options in ({}, {"memory_init": 0.25, "label_init": 30.0})
+    )
+    expected = {name: each.detach().clone() for name, each in plain.items()}
+    for layer in range(4):
+        expected[f"cells.{layer}.hidden.weight"] *= 0.25
+    expected["cells.0.inputs.weight"][:, 1:] *= 0.25  # planes of labels, after that of the image
+    expected["lstm.weight_ih_l0"][:, -5:] *= 30.0
+    assert changed.keys() == expected.keys()
+    for name, each in changed.items():
+        torch.testing.assert_close(each.detach(), expected[name], rtol=0, atol=0)
+
+
 def test_impossible_options_are_refused_with_what_is_allowed() -> None:
     with pytest.raises(UserError, match="layer 2 to layer 4"):
         build_method(CLLSTM, OMNIGLOT, {"layers": 3}, seed=0)

@@ -332,7 +332,7 @@ def test_quick_runs_of_eight_methods_ask_for_the_same_features(
 ) -> None:
     requests: list[str] = []
 
-    def find(_: FeatureCache, key: str, like: dict[str, torch.Tensor]) -> None:
+    def find(_: FeatureCache, key: str, *__: Any) -> None:
         requests.append(key)
         raise UserError("that is all")
 
