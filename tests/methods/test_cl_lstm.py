@@ -179,7 +179,7 @@ def test_it_overfits_one_batch() -> None:
 
 
 def test_starting_weights_are_scaled_where_an_option_says_so_and_nowhere_else() -> None:
-    """`memory_init` has those of h in each layer and of labels in the first, `label_init` those of labels in the LSTM."""
+    """`memory_init` has those of h in each layer and of labels in the first, `label_init` the labels' in the LSTM."""
     plain, changed = (
         dict(build_method(CLLSTM, OMNIGLOT, {"channels": 6, "lstm": 7, **options}, seed=0).named_parameters())
         for options in ({}, {"memory_init": 0.25, "label_init": 30.0})
