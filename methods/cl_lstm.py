@@ -48,8 +48,9 @@ class CLLSTM(Trainable, SequenceLearner):
     memory_init : scale, at the start, of the weights through which the convolutional layers see their own past
         and the labels. At 0 (with a low forget_bias) the net begins as a plain convolutional net under an LSTM,
         and learns layer by layer what to remember; whatever was pre-trained without memory then still holds.
-    label_init : scale, at the start, of the weights through which the LSTM sees the label: five inputs beside
-        hundreds of features, which it otherwise hears for thousands of updates over frozen features alone.
+    label_init : scale, at the start, of the weights through which the LSTM sees the label. At 1 the label is a few
+        inputs among hundreds that begin alike, and it takes the LSTM thousands of updates to listen to it; at 30
+        hundreds do (docs/experiments.md).
     """
 
     def __init__(

@@ -60,7 +60,8 @@ class FrozenFeatures:
         was_training = method.training
         method.eval()
         with torch.no_grad(), arithmetic(precision, source.device):
-            if cache is None or features.shared is None:
+            # Only of what is no more than a net can it be told what it is a function of.
+            if cache is None or features.shared is None or features.net is not features.shared:
                 self.rows = _computed(features, source, split)
             else:
                 self.rows = _cached(cache, features, features.shared, source, split, precision)

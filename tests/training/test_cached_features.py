@@ -91,6 +91,24 @@ def test_features_of_anything_else_are_computed(
     assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 2
 
 
+def test_features_that_are_more_than_what_a_net_gives_are_not_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key knows the net alone, and not what a method does with its output."""
+    monkeypatch.setattr(frozen_features, "SECONDS_WORTH_KEEPING", 0.0)
+    training = training_on("protonet", CPU, tmp_path)
+    features = training_hooks(training.method).memoryless_features()
+    assert features is not None
+    assert features.shared is not None
+    shared, words = features.shared, list[str]()
+    plain, doubled = (
+        FrozenFeatures(training.method, each, training.source, "test", cache=FeatureCache(tmp_path / "c", words.append))
+        for each in (features, replace(features, net=lambda x: 2 * shared(x)))
+    )
+    assert torch.equal(doubled.rows, 2 * plain.rows)
+    assert len(words) == 1
+
+
 def test_damaged_features_in_the_cache_are_set_aside_and_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
