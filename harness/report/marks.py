@@ -10,7 +10,8 @@ MEANINGS = {
     "transductive": "its answer to a query may depend on the other queries",
     "features pre-trained on classes": "a stage of training classified single images of the training classes",
     "pre-trained on another kind of episode": "a stage was trained on another kind of protocol",
-    "features of another method": "training started from the features of another method's run (--init RUN), all else fresh",
+    "features of another method": "training started from the features of another method's run (--init RUN), all else "
+    "fresh",
     "starting weights from elsewhere": "training started from weights that the harness did not produce (--init FILE)",
     "recipe changed": "the command line changed the recipe (--lr, --batch, --override); the record has it under "
     "recipe_changes",
