@@ -20,8 +20,8 @@ TRAINED_BY = "trained by "
 """A mark that begins with this ('trained by 2 processes') says that so many shared each batch (torchrun). Sums are then
 rounded in another order, and methods that draw random numbers while they train draw others."""
 TRAINED_ON = "trained on "
-"""A mark that begins with this ('trained on NVIDIA H200') names the devices that trained, where not all of it was done
-on the one that scored, which is the record's hardware."""
+"""A mark that begins with this ('trained on NVIDIA H200') names the devices that trained the weights, in the run or
+before it (`--init`), where not all of it was done on the one that scored, which is the record's hardware."""
 FAILED_CHECK = "failed check"
 """A mark that begins with this ('failed check: no cross-talk') keeps a row out of the ranking."""
 NOT_CHECKED = "not checked"

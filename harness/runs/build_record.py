@@ -62,16 +62,20 @@ OF_ONE_RUN = (CUSTOM_RECIPE, RECIPE_CHANGED, SEARCHED, TRAINED_BY, TRAINED_ON)
 
 @dataclass(frozen=True)
 class Before:
-    """What the weights that training began from had been through: episodes, and marks of how they were trained."""
+    """What the weights that training began from had been through: episodes, marks of how they were trained, and the names
+    of the devices that trained them."""
 
     episodes: int = 0
     marks: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
 
 
 def training_marks(prepared: Prepared, progress: Progress, before: Before) -> list[str]:
     """Marks of how the weights were trained, in this run or before it."""
+    devices = trained_on(progress, before)
+    of_devices = [TRAINED_ON + " and ".join(devices)] if {*devices} - {name_of(prepared.device)} else []
     if progress.updates == 0:
-        return list(before.marks)
+        return [*before.marks, *of_devices]
     selected_by = validation_protocol(prepared.protocol, prepared.dataset)
     selection = {
         FEWER_WAYS: prepared.budget.validation is not None and selected_by != prepared.protocol,
@@ -83,9 +87,14 @@ def training_marks(prepared: Prepared, progress: Progress, before: Before) -> li
         *([f"{SEARCHED}: {trials} trials"] if trials else []),
         *(mark for mark, holds in selection.items() if holds),
         *([f"{TRAINED_BY}{progress.processes} processes"] if progress.processes > 1 else []),
-        *([TRAINED_ON + " and ".join(progress.devices)] if set(progress.devices) - {name_of(prepared.device)} else []),
+        *of_devices,
     ]
     return [*before.marks, *(mark for mark in own if mark not in before.marks)]
+
+
+def trained_on(progress: Progress, before: Before) -> list[str]:
+    """The names of the devices that trained the weights, before the run and in it."""
+    return list(dict.fromkeys([*before.devices, *progress.devices]))
 
 
 def selection_in_words(prepared: Prepared) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from harness.method.interface import Method
+from harness.records.marks import TRAINED_ON
 from harness.records.parts import MOST
+from harness.records.record import Record
 from harness.runs.build_record import FEATURES, FOREIGN, OF_ONE_RUN, OF_TRAINING, Before
 from harness.runs.folder import RECORD, read_record
 from harness.runs.resolve import weights_file
@@ -42,8 +44,9 @@ def load_init(method: Method, init: Path | None, target: str | None = None) -> B
         features.module.load_state_dict(features.tensors)
         say(f"features: those of {named['method']} on {named['protocol']}; all else begins fresh")
     marks = header.get("marks") if own else [FOREIGN]
-    if marks is None and (path.parent / RECORD).is_file():  # weights from before their header had marks
-        marks = [mark for mark in read_record(path.parent).marks if mark in OF_TRAINING]
+    record = read_record(path.parent) if own and (path.parent / RECORD).is_file() else None
+    if marks is None and record is not None:  # weights from before their header had marks
+        marks = [mark for mark in record.marks if mark in OF_TRAINING]
     episodes, marks = header.get("train_episodes", 0), [] if marks is None else marks
     if not isinstance(episodes, int) or not 0 <= episodes <= MOST:
         raise UserError(f"{path} is damaged: it does not say how long its weights were trained")
@@ -51,7 +54,16 @@ def load_init(method: Method, init: Path | None, target: str | None = None) -> B
     marks = [each for each in marks if not each.startswith(OF_ONE_RUN)] if known else []
     if not known or not set(marks) <= set(OF_TRAINING):
         raise UserError(f"{path} is damaged: marks of how weights were trained are {', '.join(OF_TRAINING)}")
-    return Before(episodes, tuple(dict.fromkeys([*marks, *([FEATURES] if features else [])])))
+    devices = header.get("devices", _devices_of(record) if record else [])
+    if not isinstance(devices, list) or not all(isinstance(each, str) and each.isprintable() for each in devices):
+        raise UserError(f"{path} is damaged: it does not say what its weights were trained on")
+    return Before(episodes, tuple(dict.fromkeys([*marks, *([FEATURES] if features else [])])), tuple(devices))
+
+
+def _devices_of(record: Record) -> list[str]:
+    """What trained the weights of a run from before their header had devices."""
+    named = [each.removeprefix(TRAINED_ON).split(" and ") for each in record.marks if each.startswith(TRAINED_ON)]
+    return named[0] if named else [record.hardware.gpu or record.hardware.device]
 
 
 @dataclass(frozen=True)

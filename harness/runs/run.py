@@ -24,7 +24,7 @@ from harness.method.interface import Method
 from harness.method.registry import build_method, task_for
 from harness.records.parts import Isolated
 from harness.records.record import Record
-from harness.runs.build_record import Before, record_of, selection_in_words, training_marks
+from harness.runs.build_record import Before, record_of, selection_in_words, trained_on, training_marks
 from harness.runs.folder import (
     CHECKPOINT,
     NOTED,
@@ -229,6 +229,7 @@ def _trained(
         "identity": prepared.identity,
         "train_episodes": before.episodes + progress.episodes,
         "marks": training_marks(prepared, progress, before),
+        "devices": trained_on(progress, before),
     }
     save_tensors(folder / WEIGHTS, method.state_dict(), header)
     return prepared, training, before, progress

@@ -11,12 +11,11 @@ import torch
 from harness import cli
 from harness.api import verify
 from harness.boards import submit
-from harness.records.record import Record
 from harness.runs import resolve
 from harness.testing import tiny_dataset
+from harness.training import loop
 from harness.util.tensor_files import load_tensors, save_tensors
-
-WORDS = ["run", "cifarfs_delay5", "--method", "cl_lstm", "--budget", "smoke", "--test-episodes", "6", "--threads", "1"]
+from tests.helpers.run_folders import WORDS, record_of, the_run
 
 
 @pytest.fixture(autouse=True)
@@ -25,15 +24,6 @@ def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(module, "load_dataset", lambda name, *_, **__: tiny_dataset(name, classes=8, images=20))
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text("extends: miniimagenet_5way_1shot\nscoring: {test_episodes: 6}\n")
-
-
-def the_run(folder: Path) -> Path:
-    (found,) = [path for path in folder.glob("*/*") if path.is_dir()]
-    return found
-
-
-def record_of(folder: Path) -> Record:
-    return Record.model_validate_json((folder / "record.json").read_text())
 
 
 @pytest.mark.slow
@@ -55,6 +45,43 @@ def test_weights_of_one_run_begin_another_and_the_row_says_so() -> None:
 
 
 @pytest.mark.slow
+def test_what_trained_the_weights_that_a_run_begins_from_is_named_on_its_row_and_in_its_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(loop, "name_of", lambda _: "NVIDIA H200")
+        assert cli.main([*WORDS, "--out", "first", "--no-board"]) == 0
+    then = [*WORDS, "--init", str(the_run(Path("first"))), "--no-board"]
+    assert cli.main([*then, "--out", "then"]) == 0
+    assert "trained on NVIDIA H200 and cpu" in record_of(the_run(Path("then"))).marks
+    last = [*WORDS, "--init", str(the_run(Path("then"))), "--no-board", "--out", "last"]
+    assert cli.main(last) == 0
+    assert load_tensors(the_run(Path("last")) / "weights.safetensors")[1]["devices"] == ["NVIDIA H200", "cpu"]
+    assert cli.main([*WORDS, "--out", "only here", "--no-board"]) == 0
+    assert not any(mark.startswith("trained on") for mark in record_of(the_run(Path("only here"))).marks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gpu", [True, False], ids=["scored on a GPU", "trained on one, scored elsewhere"])
+def test_weights_from_before_they_said_what_trained_them_are_asked_of_the_record_beside_them(
+    gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(loop, "name_of", lambda _: "cpu" if gpu else "NVIDIA H200")
+        assert cli.main([*WORDS, "--out", "first", "--no-board"]) == 0
+    folder = the_run(Path("first"))
+    tensors, header = load_tensors(folder / "weights.safetensors")
+    del header["devices"]
+    save_tensors(folder / "weights.safetensors", tensors, header)
+    if gpu:
+        record = record_of(folder)
+        there = record.hardware.model_copy(update={"device": "cuda", "gpu": "NVIDIA H200"})
+        (folder / "record.json").write_text(record.model_copy(update={"hardware": there}).model_dump_json())
+    assert cli.main([*WORDS, "--init", str(folder), "--out", "then", "--no-board"]) == 0
+    assert "trained on NVIDIA H200 and cpu" in record_of(the_run(Path("then"))).marks
+
+
+@pytest.mark.slow
 def test_weights_that_no_run_of_the_harness_made_are_marked() -> None:
     assert cli.main([*WORDS, "--out", "first", "--no-board"]) == 0
     save_tensors(Path("foreign.safetensors"), load_tensors(the_run(Path("first")) / "weights.safetensors")[0], {})
@@ -73,6 +100,8 @@ def test_weights_that_no_run_of_the_harness_made_are_marked() -> None:
         ({"identity": {}, "train_episodes": 2**70}, "does not say how long"),
         ({"identity": {"protocol": "p", "digest": "d", "method": "m", "target": "t"}, "marks": 3}, "is damaged: marks"),
         ({"identity": {"protocol": "p", "digest": "d", "method": "m", "target": "t"}, "marks": ["\x1b"]}, "marks"),
+        ({"identity": {}, "marks": [], "devices": "cuda"}, "does not say what its weights were trained on"),
+        ({"identity": {}, "marks": [], "devices": ["\x1b[2J"]}, "does not say what its weights were trained on"),
     ],
 )
 def test_a_header_that_was_made_up_is_refused_before_training_or_marked(

@@ -20,23 +20,13 @@ from harness.runs import resolve, run
 from harness.testing import tiny_dataset
 from harness.training import loop, reporter
 from harness.util import arithmetic
-
-WORDS = ["run", "cifarfs_delay5", "--method", "cl_lstm", "--budget", "smoke", "--test-episodes", "6", "--threads", "1"]
+from tests.helpers.run_folders import WORDS, record_of, the_run
 
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(resolve, "load_dataset", lambda name, **_: tiny_dataset(name, classes=8, images=10))
     monkeypatch.chdir(tmp_path)
-
-
-def the_run(folder: Path = Path("runs")) -> Path:
-    (found,) = [path for path in folder.glob("*/*") if path.is_dir()]
-    return found
-
-
-def record_of(folder: Path) -> Record:
-    return Record.model_validate_json((folder / "record.json").read_text())
 
 
 def without_times(record: Record) -> dict[str, object]:
