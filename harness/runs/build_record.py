@@ -62,8 +62,8 @@ OF_ONE_RUN = (CUSTOM_RECIPE, RECIPE_CHANGED, SEARCHED, TRAINED_BY, TRAINED_ON)
 
 @dataclass(frozen=True)
 class Before:
-    """What the weights that training began from had been through: episodes, marks of how they were trained, and the names
-    of the devices that trained them."""
+    """What the weights that training began from had been through: episodes, marks of how they were trained, and the
+    names of the devices that trained them."""
 
     episodes: int = 0
     marks: tuple[str, ...] = ()
