@@ -14,6 +14,7 @@ from harness.boards.store import STAND_IN_FOLDER, Board, board_path, read_board
 from harness.boards.verify import Verdict, verified
 from harness.data.open_dataset import load_dataset
 from harness.episodes.fixed import episode_places, with_episodes
+from harness.method.registry import check_name
 from harness.protocol.load import Loaded, for_data
 from harness.records.record import Record
 from harness.runs.resolve import device_named
@@ -74,8 +75,10 @@ def verify(
         cache: where decoded data are kept.
 
     Raises:
-        UserError: for a protocol, board or row that is not there.
+        UserError: for a protocol, board, row or method that is not there.
     """
+    if method is not None:
+        check_name(method)
     stand_in = data == "stand-in"
     if protocol is None:
         folder = boards_to_read(path_of(boards), stand_in)

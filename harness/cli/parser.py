@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import pairwise
 from typing import NoReturn
 
@@ -57,7 +57,8 @@ class Parser(argparse.ArgumentParser):
         for action in self._actions:
             if action.choices is not None and action.type is None:
                 action.type = _in_any_capitals(action.choices)
-        return self.parse_args(words)
+        of_one_value = {option for each in self._actions if each.nargs is None for option in each.option_strings}
+        return self.parse_args(_attached(words, of_one_value))
 
     def error(self, message: str) -> NoReturn:
         """Raises UserError: one sentence, no usage."""
@@ -73,6 +74,18 @@ class Parser(argparse.ArgumentParser):
 def _in_any_capitals(choices: Iterable[str]) -> Callable[[str], str]:
     """Reads one of the choices, however it is capitalised; what is none of them is left for argparse to refuse."""
     return lambda text: known_name(text, choices) or text
+
+
+def _attached(words: Sequence[str], options: Container[str]) -> list[str]:
+    """The words, with a value that begins like a negative number (-5s) made one word with its option: argparse would take
+    it for an option, and say that the other has no value."""
+    found: list[str] = []
+    for word in words:
+        if found and found[-1] in options and "--" not in found and re.match(r"-[\d.]", word):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def _short(name: str, known: Sequence[str]) -> bool:

@@ -71,8 +71,11 @@ def execute(args: argparse.Namespace) -> int:
     if args.row and not args.board:
         raise UserError("--row N is a line of one board: name the board")
 
+    from harness.method.registry import check_name
     from harness.protocol.load import load_protocol
 
+    if args.method:
+        check_name(args.method)
     rows = []
     for name in [args.board] if args.board else _all_boards(args):
         for row in _rows(name, load_protocol(name), args):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.method.built_in import built_in_class, built_in_methods
 from harness.method.options import constructor_arguments
 from harness.method.source import source_hash
-from harness.method.user_file import import_file
+from harness.method.user_file import check_file, import_file
 from harness.util.errors import UserError, known_name, unknown
 
 if TYPE_CHECKING:
@@ -65,19 +65,32 @@ def load_method(name: str) -> LoadedMethod:
 
     Raises UserError for an unknown name, a file or class that is not there, or one that is not a Method.
     """
+    check_name(name)
     name = known_name(name, built_in_methods()) or name
     if name in built_in_methods():
         target = built_in_methods()[name][0]
         return _checked(name, target, built_in_class(target))
-    file, colon, attribute = name.rpartition(":")
-    if colon and file.endswith(".py"):
-        return _from_file(Path(file).expanduser(), attribute)
-    if name.endswith(".py"):
+    if file := _file_in(name):
+        return _from_file(file, name.rpartition(":")[2])
+    plugin = known_name(name, method_names())
+    point = next(each for each in entry_points(group=GROUP) if each.name == plugin)
+    return _checked(point.name, point.value, point.load())
+
+
+def check_name(name: str) -> None:
+    """Raises UserError for a name under which there is no method, or a file that is not there; imports nothing."""
+    if file := _file_in(name):
+        check_file(file)
+    elif name.endswith(".py"):
         raise UserError(f"'{name}' names a file but no class; write {name}:ClassName")
-    for point in entry_points(group=GROUP):
-        if known_name(name, [point.name]):
-            return _checked(point.name, point.value, point.load())
-    raise unknown("method", name, method_names())
+    elif known_name(name, method_names()) is None:
+        raise unknown("method", name, method_names())
+
+
+def _file_in(name: str) -> Path | None:
+    """The file of 'path/to/file.py:ClassName'; None for names of other forms."""
+    file, colon, _ = name.rpartition(":")
+    return Path(file).expanduser() if colon and file.endswith(".py") else None
 
 
 def built_in(target: str) -> str | None:

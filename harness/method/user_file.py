@@ -21,8 +21,7 @@ def import_file(path: Path) -> ModuleType:
 
     Raises UserError for a file that is not there, and for whatever is raised while it is imported.
     """
-    if not path.is_file():
-        raise UserError(f"no file '{path}' (looked for {path.absolute()})")
+    check_file(path)
     _importable(path.absolute().parent)
     try:
         with exits_raised():
@@ -33,6 +32,12 @@ def import_file(path: Path) -> ModuleType:
     except (Exception, SystemExit) as error:  # whatever the author's file raises is the author's to read
         raise _not_imported(path, error) from error
     return _in_package(path)
+
+
+def check_file(path: Path) -> None:
+    """Raises UserError for a file that is not there."""
+    if not path.is_file():
+        raise UserError(f"no file '{path}' (looked for {path.absolute()})")
 
 
 def _alone(path: Path) -> ModuleType:

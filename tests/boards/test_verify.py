@@ -50,6 +50,17 @@ def test_the_method_that_is_named_is_that_of_rows_that_need_it(
     assert "every score the same to the last bit" in capsys.readouterr().out
 
 
+def test_a_method_that_is_not_there_is_refused_before_anything_is_scored(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submitted(run) == 0
+    capsys.readouterr()
+    assert verify("--method", "nonsense") == 2
+    said = capsys.readouterr()
+    assert "unknown method 'nonsense'" in said.err
+    assert said.out == ""
+
+
 def _without_weights(content: dict[str, Any]) -> None:
     content.update(checkpoint=None, kept="")
 

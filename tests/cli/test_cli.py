@@ -92,6 +92,12 @@ def test_every_command_of_the_table_can_be_imported_and_shows_its_help(capsys: p
         (["export", "cifarfs_delay5"], "the following arguments are required: --out"),
         (["show", "cifarfs_delay5", "--data", "stand_in"], "--data cannot be 'stand_in'. Did you mean 'stand-in'?"),
         (["show", "cifarfs_delay5", "--episode", "-1"], "expected a whole number from 0 to 10^18 - 1, found '-1'"),
+        (["run", "cifarfs_delay5", "--method", "opn", "--time", "-5s"], "--time is '-5s'; write it as 90s, 10m or 2h"),
+        (["run", "cifarfs_delay5", "--method", "opn", "--time", "-q"], "argument --time: expected one argument"),
+        (
+            ["run", "cifarfs_delay5", "--method", "opn", "--lr", "-1e-3"],
+            "--lr: found -0.001, expected a number greater than 0",
+        ),
         (["show", "cifarfs_delay5", "--episode", "two"], "expected a whole number from 0 to 10^18 - 1, found 'two'"),
         (["show", "cifarfs_dely5"], "Did you mean 'cifarfs_delay5'?"),
         (["validate"], "the following arguments are required: FILE"),

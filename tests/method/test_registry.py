@@ -9,7 +9,7 @@ import torch
 
 from harness.method.interface import Task
 from harness.method.options import parse_options, resolved_options
-from harness.method.registry import build_method, describe, load_method, method_names, task_for
+from harness.method.registry import build_method, check_name, describe, load_method, method_names, task_for
 from harness.protocol.models import PROTOCOL
 from harness.util.errors import UserError
 
@@ -78,6 +78,18 @@ def test_an_installed_plugin_is_found_by_its_entry_point(
 def test_names_that_lead_nowhere_say_what_is_near(own: Path, name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_method(name.format(own=own))
+
+
+@pytest.mark.parametrize("name", ["cl_lstm", "CL_LSTM", "{own}:Mine", "{own}:OnlySeenWhenImported"])
+def test_a_name_is_looked_up_without_an_import(name: str, own: Path) -> None:
+    own.write_text("raise SystemExit")
+    check_name(name.format(own=own))
+
+
+@pytest.mark.parametrize("name", ["cl_lsm", "{own}", "nowhere.py:Mine"])
+def test_names_that_lead_nowhere_are_refused_without_an_import_too(name: str, own: Path) -> None:
+    with pytest.raises(UserError, match=r"Did you mean 'cl_lstm'|names a file but no class|no file 'nowhere"):
+        check_name(name.format(own=own))
 
 
 def test_a_file_that_fails_to_import_is_named_with_its_error(tmp_path: Path) -> None:
