@@ -77,8 +77,8 @@ def _in_any_capitals(choices: Iterable[str]) -> Callable[[str], str]:
 
 
 def _attached(words: Sequence[str], options: Container[str]) -> list[str]:
-    """The words, with a value that begins like a negative number (-5s) made one word with its option: argparse would take
-    it for an option, and say that the other has no value."""
+    """The words, with a value that begins like a negative number (-5s) made one word with its option: argparse would
+    take it for an option, and say that the other has no value."""
     found: list[str] = []
     for word in words:
         if found and found[-1] in options and "--" not in found and re.match(r"-[\d.]", word):

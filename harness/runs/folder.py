@@ -18,6 +18,7 @@ from harness.util.atomic_files import leftovers, replacing
 from harness.util.errors import UserError
 from harness.util.json_files import read_json
 from harness.util.option_names import option, switch
+from harness.util.shown_text import in_line
 from harness.util.tensor_files import WEIGHTS, sha256_of
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def enter(prepared: Prepared) -> Record | None:
             raise UserError(f"{noted} is damaged; set the folder aside with {switch('fresh')}") from None
         differing = _differing(theirs, prepared)
         if differing:
-            raise UserError(f"{folder} belongs to another run:\n  " + "\n  ".join(differing))
+            raise UserError("\n  ".join([f"{folder} belongs to another run:", *differing, *_begun_by(found)]))
         if status == "done":
             _check_limits(folder, theirs.get(CUT, ""), prepared.identity[CUT])
             if not (folder / RECORD).is_file():
@@ -76,6 +77,11 @@ def enter(prepared: Prepared) -> Record | None:
             raise UserError(
                 f"{folder} holds an unfinished run ({status}); add {switch('resume')} to go on with it, "
                 f"or {switch('fresh')} to set it aside and begin again"
+            )
+        if prepared.budget.episodes and (folder / WEIGHTS).is_file() and not (folder / CHECKPOINT).is_file():
+            raise UserError(
+                f"{folder / CHECKPOINT} is missing, though the run was trained; copy it as well, or train again with "
+                f"{switch('fresh')}"
             )
     elif request.resume and not folder.is_dir():
         raise UserError(nothing_to_resume(prepared))
@@ -96,7 +102,8 @@ def nothing_to_resume(prepared: Prepared) -> str:
             found = read_json(noted)
             theirs, same = dict(found["identity"]), ("protocol", "method")
             if found["status"] != "done" and all(theirs.get(key) == prepared.identity[key] for key in same):
-                others.append("\n    ".join([f"{noted.parent} ({found['status']})", *_differing(theirs, prepared)]))
+                differing = [*_differing(theirs, prepared), *_begun_by(found)]
+                others.append("\n    ".join([f"{noted.parent} ({found['status']})", *differing]))
     if not others:
         return f"{text}; leave {switch('resume')} out to begin one"
     listed = [f"  {each}" for each in others[:_MOST_NAMED]]
@@ -110,6 +117,12 @@ def _differing(theirs: dict[str, Any], prepared: Prepared) -> list[str]:
     if isinstance(options := theirs.get("options"), dict):
         theirs = {**theirs, "options": with_new_options(options, prepared.method.cls)}
     return differences({**theirs, CUT: ""}, {**prepared.identity, CUT: ""})
+
+
+def _begun_by(found: dict[str, Any]) -> list[str]:
+    """The command that began a run, as a line: the hash of a recipe does not say what changed it."""
+    command = found.get("command")
+    return [f"begun by: {in_line(command)}"] if command and isinstance(command, str) else []
 
 
 def _check_limits(folder: Path, theirs: str, ours: str) -> None:

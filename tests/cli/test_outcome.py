@@ -119,6 +119,7 @@ def test_resuming_nothing_names_unfinished_runs_and_what_differs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*WORDS, "--method", "cl_lstm", "--no-board"]
+    monkeypatch.setattr("sys.argv", ["harness", *words, "--set", "lstm=20"])
     stopped(monkeypatch, *words, "--set", "lstm=20")
     capsys.readouterr()
     assert cli.main([*words, "--seed", "3", "--resume"]) == 2
@@ -126,6 +127,8 @@ def test_resuming_nothing_names_unfinished_runs_and_what_differs(
     assert "Unfinished runs of cl_lstm on cifarfs_delay5, and in what they differ" in said
     assert "options.lstm: there 20, asked for 16" in said
     assert "seed: there 0, asked for 3" in said
+    assert "begun by: harness run cifarfs_delay5" in said
+    assert "--set lstm=20" in said
     assert not list(Path("runs/cifarfs_delay5").glob("cl_lstm-smoke-s3-*/"))
 
 

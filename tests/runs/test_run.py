@@ -225,7 +225,10 @@ def test_killed_while_scoring_it_scores_again(monkeypatch: pytest.MonkeyPatch) -
     assert record_of(the_run()).train_episodes == 16
 
 
-def test_a_folder_of_another_run_is_refused_with_what_differs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_of_another_run_is_refused_with_what_differs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["harness", *WORDS])
     assert cli.main([*WORDS, "--run", "here", "--no-board"]) == 0
     other = [word.replace("cifarfs_delay5", "cifarfs_delay4") for word in WORDS]
     changes = ["--set", "lstm=20", "--seed", "3"]
@@ -234,6 +237,7 @@ def test_a_folder_of_another_run_is_refused_with_what_differs(capsys: pytest.Cap
     assert "protocol: there 'cifarfs_delay5', asked for 'cifarfs_delay4'" in message
     assert "options.lstm: there 16, asked for 20" in message
     assert "seed: there 0, asked for 3" in message
+    assert "begun by: harness run cifarfs_delay5 --method cl_lstm" in message
     assert record_of(Path("here")).protocol == "cifarfs_delay5"
 
 

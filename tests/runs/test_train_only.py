@@ -58,6 +58,21 @@ def test_a_training_scores_no_test_episode_and_its_run_goes_on_to_the_record_of_
 
 
 @pytest.mark.slow
+def test_a_trained_run_whose_checkpoint_was_not_copied_is_not_trained_again_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tiny_runs.written(tmp_path))
+    assert main([*WORDS, "--train-only"]) == 0
+    folder = tiny_runs.run_folder()
+    weights = (folder / "weights.safetensors").read_bytes()
+    (folder / "checkpoint.safetensors").unlink()
+    for more in ([], ["--train-only"]):
+        assert main([*WORDS, *more, "--resume"]) == 2
+        assert "checkpoint.safetensors is missing, though the run was trained" in capsys.readouterr().err
+    assert (folder / "weights.safetensors").read_bytes() == weights
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--train-only", "--searched=3"])
 def test_a_method_without_parameters_has_nothing_to_search(
     option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
