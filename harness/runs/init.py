@@ -14,11 +14,10 @@ from harness.records.record import Record
 from harness.runs.build_record import FEATURES, FOREIGN, OF_ONE_RUN, OF_TRAINING, Before
 from harness.runs.folder import RECORD, read_record
 from harness.runs.resolve import weights_file
-from harness.training.feature_cache import like
 from harness.training.interface import training_hooks
 from harness.util.errors import UserError
 from harness.util.progress import say
-from harness.util.tensor_files import load_tensors, load_weights, without_prefix
+from harness.util.tensor_files import fits, load_tensors, load_weights, without_prefix
 
 
 def load_init(method: Method, init: Path | None, target: str | None = None) -> Before:
@@ -36,7 +35,7 @@ def load_init(method: Method, init: Path | None, target: str | None = None) -> B
     named = identity if isinstance(identity, dict) else {}
     own = all(named.get(name) for name in ("protocol", "digest", "method", "target"))
     features = None
-    if own and target not in (None, named["target"]) and not like(method.state_dict())(tensors):
+    if own and target not in (None, named["target"]) and not fits(method.state_dict(), tensors):
         features = _features_in(tensors, method)
     if features is None:
         load_weights(method, tensors, path)
@@ -83,5 +82,5 @@ def _features_in(tensors: dict[str, Tensor], method: Method) -> _Features | None
     first = next(iter(own))
     prefixes = [name.removesuffix(f".{first}") for name in tensors if name.endswith(f".{first}")]
     found = [without_prefix(each, tensors) for each in prefixes]
-    fitting = [each for each in found if like(own)(each)]
+    fitting = [each for each in found if fits(own, each)]
     return _Features(features.shared, fitting[0]) if len(fitting) == 1 else None

@@ -11,17 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from harness.training.clipping import Clipping
-from harness.training.feature_cache import FeatureCache, like
+from harness.training.feature_cache import FeatureCache
 from harness.training.feature_keys import arithmetic_of, code_of, key_of, probe_of
 from harness.training.objectives import ClassesObjective
 from harness.training.stages import RunningStage
 from harness.training.state import Progress
-from harness.util.tensor_files import content_of, with_prefix, without_prefix
+from harness.util.tensor_files import content_of, fits, with_prefix, without_prefix
 
 VERSION = 3
 """Raised when the same settings come to give other features."""
@@ -75,10 +76,10 @@ class CachedStage:
         """
         own = self._tensors()
         key = self._key(progress, own)
-        found = self.cache.find(key, like(own), SPENT)
+        found = self.cache.find(key, partial(fits, own), SPENT)
         if found is None:
             self.cache.claim(key, self.claim, self.stopping)
-            found = self.cache.find(key, like(own), SPENT)
+            found = self.cache.find(key, partial(fits, own), SPENT)
         last = self.running.training.total + self.running.batch
         if found is None or progress.episodes + found[1]["episodes"] >= last:
             # `updates` and `seconds` are those before the stage until it ends.

@@ -23,11 +23,6 @@ def _silent(_: str) -> None:
     return
 
 
-def like(own: dict[str, Tensor]) -> Callable[[dict[str, Tensor]], bool]:
-    """Whether tensors have the names and shapes of `own`."""
-    return lambda found: {name: each.shape for name, each in found.items()} == {n: t.shape for n, t in own.items()}
-
-
 @dataclass(frozen=True)
 class FeatureCache:
     """The folder of features made before; `say` is called with messages about them."""

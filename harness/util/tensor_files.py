@@ -93,18 +93,26 @@ def without_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]
 
 def load_weights(method: nn.Module, tensors: dict[str, Tensor], where: Path) -> None:
     """Loads weights into a method; UserError that names what does not fit."""
-    own = method.state_dict()
-    missing, extra = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-    differing = [
-        f"{name} is {tuple(tensors[name].shape)} there and {tuple(own[name].shape)} here"
-        for name in own.keys() & tensors.keys()
-        if own[name].shape != tensors[name].shape
-    ]
-    if missing or extra or differing:
-        parts = [
-            f"missing there: {', '.join(missing[:4])}" if missing else "",
-            f"unknown here: {', '.join(extra[:4])}" if extra else "",
-            "; ".join(sorted(differing)[:4]),
-        ]
-        raise UserError(f"{where} does not fit this method and its options ({'; '.join(p for p in parts if p)})")
+    if misfits := _misfits(method.state_dict(), tensors):
+        raise UserError(f"{where} does not fit this method and its options ({'; '.join(misfits)})")
     method.load_state_dict(tensors)
+
+
+def fits(own: dict[str, Tensor], tensors: dict[str, Tensor]) -> bool:
+    """Whether tensors have the names and shapes of `own`."""
+    return not _misfits(own, tensors)
+
+
+def _misfits(own: dict[str, Tensor], there: dict[str, Tensor]) -> list[str]:
+    """In words, where tensors have not the names and shapes of `own`: the first few of each kind."""
+    missing, extra = sorted(own.keys() - there.keys()), sorted(there.keys() - own.keys())
+    differing = [
+        f"{name} is {tuple(there[name].shape)} there and {tuple(own[name].shape)} here"
+        for name in sorted(own.keys() & there.keys())
+        if own[name].shape != there[name].shape
+    ]
+    return [
+        *([f"missing there: {', '.join(missing[:4])}"] if missing else []),
+        *([f"unknown here: {', '.join(extra[:4])}"] if extra else []),
+        *differing[:4],
+    ]
