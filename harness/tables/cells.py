@@ -126,8 +126,15 @@ def account(measured: MeasuredValue | ComputedValue) -> str:
         f"budget {budget_of(newest)}, training episodes {trained(entry)}" if newest.budget else "not trained",
         f"marks: {', '.join(marks)}" if marks else "",
         f"{'runs' if len(entry.records) > 1 else 'run'} {', '.join(record.run for record in entry.records)}",
+        "all of them from the same weights" if 1 == whole_trainings(entry) < len(entry.records) else "",
     ]
     return f"measured, {newest.method} on {measured.board}: " + "; ".join(filter(None, parts))
+
+
+def whole_trainings(entry: Entry) -> int:
+    """How many trainings an entry is the mean of, of those that begin from the same weights (`--init`) one alone."""
+    starts = [record.init for record in entry.records]
+    return starts.count(None) + len({*starts} - {None})
 
 
 def _view(name: str, boards: Path) -> View:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.tables.cells import Cell, Filled, MeasuredValue
+from harness.tables.cells import Cell, Filled, MeasuredValue, whole_trainings
 
 SEEDS = 3
-"""Seeds by which a number counts as repeated."""
+"""Seeds by which a number counts as repeated; what begins from the same weights has one, as far as they go."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def reached(filled: Filled) -> Reached:
 
 
 def _seeds(cell: Cell) -> int:
-    return len(cell.measured.entry.records) if isinstance(cell.measured, MeasuredValue) else 0
+    return whole_trainings(cell.measured.entry) if isinstance(cell.measured, MeasuredValue) else 0
 
 
 def standing(cell: Cell) -> Literal["reached", "below", "missing"]:

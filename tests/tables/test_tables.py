@@ -271,6 +271,17 @@ def test_a_published_number_is_reached_by_the_end_of_the_interval(tmp_path: Path
     assert standing(dataclasses.replace(own[1], measured=narrow)) == "reached"
 
 
+def test_seeds_that_begin_from_the_same_weights_repeat_no_number(tmp_path: Path) -> None:
+    starts = {"init": "a" * 64, "init_episodes": 100}
+    for seed in range(3):
+        cl_lstm(tmp_path, "omniglot_5way_online", 98.0, seed=seed, run=f"run{seed}", **starts)
+    filled = fill(find_table("babu 1"), tmp_path)
+    assert (reached(filled).reached, reached(filled).repeated) == (1, 0)
+    text = as_text(filled, 1000)
+    assert "(3 seeds)" in text
+    assert "run0, run1, run2; all of them from the same weights" in text
+
+
 def test_the_best_entry_that_is_the_row_s_system_is_taken(tmp_path: Path) -> None:
     cl_lstm(tmp_path, "omniglot_5way_online", 70.0, options={"channels": 16})
     cl_lstm(tmp_path, "omniglot_5way_online", 75.0, options={"channels": 32})
