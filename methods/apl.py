@@ -45,7 +45,8 @@ class APL(FeatureNet, Method):
     -------
     channels : width of the encoder; 64 in the source, as is then the embedding of images of up to 32x32.
     neighbours : k.
-    sigma : the threshold of surprise, in parts of ln(ways).
+    sigma : the threshold of surprise, in parts of ln(ways); 0.75 in the source. Whoever can tell a new class from those
+        before it gives the last c classes of an episode 1/c each; they are stored if sigma is below ln(c) / ln(ways).
     memory : entries at most.
     surprise : 'current' (as above) or 'cached' (p is the answer that was given for the image). At a delay of 1 both
         are the same. On support pairs there was no answer, and p is always from the current memory.
