@@ -69,7 +69,7 @@ def validations_of(budget: Budget) -> int:
         after = past + updates_of(stage, budget) * (stage.batch or budget.batch)
         if stage.objective == "head":
             looks += 1
-        elif stage.objective == "episodes":
+        elif stage.on_episodes:
             looks += after // budget.validation.every - past // budget.validation.every
         past = after
     return max(1, looks)

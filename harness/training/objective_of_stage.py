@@ -17,6 +17,7 @@ from harness.training.objectives import (
     Draws,
     EpisodesObjective,
     HeadObjective,
+    MemorylessObjective,
     Objective,
     PretrainingObjective,
 )
@@ -44,6 +45,9 @@ def objective_of_stage(
     if stage.objective == "episodes" and stage.classes_weight is None:
         return EpisodesObjective(method, draws)
     features = _features(training, stage)
+    if stage.objective == "memoryless":
+        assert features.rest is not None
+        return MemorylessObjective(method, features, features.rest, draws)
     if stage.objective == "head":
         assert features.rest is not None
         if isinstance(before, HeadObjective):
@@ -88,7 +92,7 @@ def _pretraining_method(training: Training, protocol: AnyProtocol, number: int) 
 def _features(training: Training, stage: Stage) -> Features:
     """The method's features; UserError if it has not what the stage's objective needs."""
     features = training_hooks(training.method).memoryless_features()
-    if features is None or (stage.objective == "head" and features.rest is None):
+    if features is None or (stage.objective in ("head", "memoryless") and features.rest is None):
         lacks = "memoryless_features()" if features is None else "memoryless_features() that can be computed once"
         raise UserError(
             f"stage '{stage.name}' has the objective '{stage.objective}', but {type(training.method).__name__} "

@@ -69,13 +69,14 @@ class Stage(Strict):
     """
 
     name: str
-    objective: Literal["episodes", "classes", "head", "pretext"] = Field(
+    objective: Literal["episodes", "classes", "head", "memoryless", "pretext"] = Field(
         "episodes",
         description="episodes: the method's loss on episodes; classes: its memoryless features, through a linear "
         "layer that is thrown away (or its own class head), tell the training classes apart (an episode is then a "
         "single image; shared features are trained once and kept in the cache); head: "
-        "the method's loss on episodes, with memoryless features that are frozen and computed once; pretext: the "
-        "loss of the method's pretext, another method that shares parts of it",
+        "the method's loss on episodes, with memoryless features that are frozen and computed once; memoryless: the "
+        "same with these features trained as well, each of its image alone; pretext: the loss of the method's "
+        "pretext, another method that shares parts of it",
     )
     kind: (
         Literal["online_few_shot", "delayed_label", "continual", "segmentation_distractors", "n_way_k_shot"] | None
@@ -99,6 +100,11 @@ class Stage(Strict):
         "many single images as `classes_batch`",
     )
     classes_batch: Batch = Field(64, description="single images an update, with `classes_weight`")
+
+    @property
+    def on_episodes(self) -> bool:
+        """Whether the whole method is trained on episodes, so that validation episodes tell how far it is."""
+        return self.objective in ("episodes", "memoryless")
 
     @model_validator(mode="after")
     def _together(self) -> Self:

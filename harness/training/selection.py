@@ -48,7 +48,7 @@ class Selection:
         if stage.spec.objective == "head":
             return ended
         before = progress.episodes - stage.batch
-        return stage.spec.objective == "episodes" and progress.episodes // validation.every > before // validation.every
+        return stage.spec.on_episodes and progress.episodes // validation.every > before // validation.every
 
     def is_missing(self, progress: Progress) -> bool:
         """Whether the present weights were not looked at."""

@@ -330,7 +330,7 @@ def test_frozen_features_are_those_of_the_same_episodes_images(tmp_path: Path) -
     assert torch.equal(frozen.target, shown.target)
 
 
-@pytest.mark.parametrize("objective", ["classes", "head"])
+@pytest.mark.parametrize("objective", ["classes", "head", "memoryless"])
 def test_an_objective_that_the_method_cannot_have_is_refused(tmp_path: Path, objective: str) -> None:
     each = training(tmp_path, stages=[{"name": "odd", "objective": objective, "episodes": 4}])
     each = replace(each, method=Diverging(each.method))
