@@ -16,6 +16,7 @@ from harness.runs.folder import RECORD, read_record
 from harness.runs.resolve import weights_file
 from harness.training.interface import training_hooks
 from harness.util.errors import UserError
+from harness.util.option_names import option, switch
 from harness.util.progress import say
 from harness.util.tensor_files import fits, load_tensors, load_weights, without_prefix
 
@@ -30,7 +31,11 @@ def load_init(method: Method, init: Path | None, target: str | None = None) -> B
         return Before()
     path = weights_file(init)
     tensors, header = load_tensors(path)
-    tensors = without_prefix("best", tensors) or tensors
+    if "progress" in header:  # it has neither the marks nor the number of episodes of what would begin from it
+        raise UserError(
+            f"{path} is what a training goes on from, not its outcome; end that run ({switch('resume')}, with "
+            f"{option('episodes', 'N')} to cut it short) and name its folder"
+        )
     identity = header.get("identity")
     named = identity if isinstance(identity, dict) else {}
     own = all(named.get(name) for name in ("protocol", "digest", "method", "target"))
@@ -43,8 +48,10 @@ def load_init(method: Method, init: Path | None, target: str | None = None) -> B
         features.module.load_state_dict(features.tensors)
         say(f"features: those of {named['method']} on {named['protocol']}; all else begins fresh")
     marks = header.get("marks") if own else [FOREIGN]
-    record = read_record(path.parent) if own and (path.parent / RECORD).is_file() else None
-    if marks is None and record is not None:  # weights from before their header had marks
+    # Weights from before their header said so are asked of the record beside them.
+    of_old = own and not {"marks", "devices"} <= header.keys() and (path.parent / RECORD).is_file()
+    record = read_record(path.parent) if of_old else None
+    if marks is None and record is not None:
         marks = [mark for mark in record.marks if mark in OF_TRAINING]
     episodes, marks = header.get("train_episodes", 0), [] if marks is None else marks
     if not isinstance(episodes, int) or not 0 <= episodes <= MOST:
@@ -62,7 +69,9 @@ def load_init(method: Method, init: Path | None, target: str | None = None) -> B
 def _devices_of(record: Record) -> list[str]:
     """What trained the weights of a run from before their header had devices."""
     named = [each.removeprefix(TRAINED_ON).split(" and ") for each in record.marks if each.startswith(TRAINED_ON)]
-    return named[0] if named else [record.hardware.gpu or record.hardware.device]
+    if not named and record.train_updates:
+        return [record.hardware.gpu or record.hardware.device]
+    return named[0] if named else []
 
 
 @dataclass(frozen=True)

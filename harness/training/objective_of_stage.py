@@ -17,7 +17,6 @@ from harness.training.objectives import (
     Draws,
     EpisodesObjective,
     HeadObjective,
-    MemorylessObjective,
     Objective,
     PretrainingObjective,
 )
@@ -46,8 +45,7 @@ def objective_of_stage(
         return EpisodesObjective(method, draws)
     features = _features(training, stage)
     if stage.objective == "memoryless":
-        assert features.rest is not None
-        return MemorylessObjective(method, features, features.rest, draws)
+        return EpisodesObjective(method, draws, memoryless=features)
     if stage.objective == "head":
         assert features.rest is not None
         if isinstance(before, HeadObjective):

@@ -123,13 +123,18 @@ class Draws:
 
 @dataclass(frozen=True)
 class EpisodesObjective:
-    """The method's own loss on episodes; with `classes`, `weight` times the loss on single images beside it."""
+    """The method's own loss on episodes; with `classes`, `weight` times the loss on single images beside it.
+
+    With `memoryless`, features come of each image alone: what their net remembers of earlier images is left out, which
+    makes an update several times as fast.
+    """
 
     method: Method
     draws: Draws
     classes: ClassesObjective | None = None
     weight: float = 0.0
     images: int = 0
+    memoryless: Features | None = None
 
     @property
     def trained(self) -> list[nn.Module]:
@@ -152,11 +157,18 @@ class EpisodesObjective:
 
     def loss(self, drawn: Drawn) -> Loss:
         assert drawn.episodes is not None
-        own = loss = self.draws.mean(episode_loss(self.method, drawn.episodes), drawn.count)
+        own = loss = self.draws.mean(self._loss_on(drawn.episodes), drawn.count)
         if self.classes:
             beside = self.classes.loss(replace(drawn, count=self.images))
             loss = loss + self.weight * beside.minimised
         return Loss(loss, own.detach(), int(drawn.episodes.plan.scored.sum()))
+
+    def _loss_on(self, episodes: Episodes) -> Tensor:
+        if self.memoryless is None:
+            return episode_loss(self.method, episodes)
+        assert self.memoryless.rest is not None
+        found = self.memoryless.net(episodes.x.flatten(0, 1)).unflatten(0, episodes.x.shape[:2])
+        return episode_loss(self.memoryless.rest, replace(episodes, x=found))
 
 
 @dataclass(frozen=True)
@@ -219,39 +231,6 @@ class HeadObjective:
     def loss(self, drawn: Drawn) -> Loss:
         assert drawn.episodes is not None
         loss = self.draws.mean(episode_loss(self.rest, drawn.episodes), drawn.count)
-        return Loss(loss, loss.detach(), int(drawn.episodes.plan.scored.sum()))
-
-
-@dataclass(frozen=True)
-class MemorylessObjective:
-    """The method's own loss on episodes, with features that come of each image alone: what their net remembers of
-    earlier images is left out, which makes an update several times as fast; all else is trained.
-
-    `rest` is the method with features in the place of images.
-    """
-
-    method: Method
-    features: Features
-    rest: Method
-    draws: Draws
-    temporary: None = None
-
-    @property
-    def trained(self) -> list[nn.Module]:
-        return [self.method]
-
-    @property
-    def clipped(self) -> nn.Module:
-        return self.method
-
-    def drawn(self, numbers: np.ndarray) -> Drawn:
-        return Drawn(self.draws.episodes(numbers), count=len(numbers))
-
-    def loss(self, drawn: Drawn) -> Loss:
-        assert drawn.episodes is not None
-        x = drawn.episodes.x
-        found = self.features.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        loss = self.draws.mean(episode_loss(self.rest, replace(drawn.episodes, x=found)), drawn.count)
         return Loss(loss, loss.detach(), int(drawn.episodes.plan.scored.sum()))
 
 

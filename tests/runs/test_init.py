@@ -91,6 +91,15 @@ def test_weights_that_no_run_of_the_harness_made_are_marked() -> None:
         assert "starting weights from elsewhere" in record_of(the_run(Path(out))).marks
 
 
+@pytest.mark.slow
+def test_what_a_training_goes_on_from_begins_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """It would hide what that training was made of: marks and episodes are those of the outcome."""
+    assert cli.main([*WORDS, "--out", "first", "--no-board"]) == 0
+    checkpoint = the_run(Path("first")) / "checkpoint.safetensors"
+    assert cli.main([*WORDS, "--init", str(checkpoint), "--out", "then", "--no-board"]) == 2
+    assert "is what a training goes on from, not its outcome" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
     [
