@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.records.record import Record
 
-WORDS = ("run", "cifarfs_delay5", "--method", "cl_lstm", "--budget", "smoke", "--test-episodes", "6", "--threads", "1")
+WORDS = ["run", "cifarfs_delay5", "--method", "cl_lstm", "--budget", "smoke", "--test-episodes", "6", "--threads", "1"]
 """The words of a run that takes a second or two on a tiny data set."""
 
 
