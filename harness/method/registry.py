@@ -79,6 +79,8 @@ def load_method(name: str) -> LoadedMethod:
 
 def check_name(name: str) -> None:
     """Raises UserError for a name under which there is no method, or a file that is not there; imports nothing."""
+    if known_name(name, built_in_methods()):
+        return
     if file := _file_in(name):
         check_file(file)
     elif name.endswith(".py"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ from harness.util.tensor_files import WEIGHTS, sha256_of
 
 if TYPE_CHECKING:
     from harness.runs.resolve import Prepared
+
+LOG = logging.getLogger(__name__)
 
 SCORES, RECORD, TRAINING_LOG = "scores.npz", "record.json", "log.jsonl"
 """What a run folder holds besides the scored weights, NOTED and CHECKPOINT: the scores of every test episode; the
@@ -83,6 +86,8 @@ def enter(prepared: Prepared) -> Record | None:
                 f"{folder / CHECKPOINT} is missing, though the run was trained; copy it as well, or train again with "
                 f"{switch('fresh')}"
             )
+        if prepared.budget.episodes and not (folder / CHECKPOINT).is_file():
+            LOG.warning(f"there is no {CHECKPOINT} in {folder}: its training begins anew")
     elif request.resume and not folder.is_dir():
         raise UserError(nothing_to_resume(prepared))
     elif folder.is_dir() and set(folder.iterdir()) - set(stale):

@@ -115,6 +115,20 @@ def test_limits_are_no_part_of_what_a_run_is(
     assert "--fresh" in said
 
 
+def test_a_run_whose_checkpoint_is_gone_says_that_its_training_begins_anew(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS, "--method", "cl_lstm", "--no-board"]
+    stopped(monkeypatch, *words)
+    (folder,) = [path for path in Path("runs/cifarfs_delay5").iterdir() if path.is_dir()]
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    capsys.readouterr()
+    assert cli.main([*words, "--resume"]) == 0
+    assert f"there is no checkpoint.safetensors in {folder}: its training begins anew" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
 def test_resuming_nothing_names_unfinished_runs_and_what_differs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
