@@ -32,11 +32,21 @@ Outcome = Literal["same", "agrees", "differs", "not re-scored"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of checking one row: `said` is one line for people, `episodes` how many were compared."""
+    """What came of checking one row: `said` is one line for people, `episodes` how many were compared.
+
+    `failed` is set where a row that says it can be scored again could not be: its kept weights are missing or
+    damaged, say, or its method raised.
+    """
 
     outcome: Outcome
     said: str
     episodes: int = 0
+    failed: bool = False
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the row does not hold, or what it can be checked with does not work."""
+        return self.outcome == "differs" or self.failed
 
 
 def why_not(record: Record, bench: Bench) -> str | None:
@@ -68,11 +78,13 @@ def verified(
     try:
         with exits_raised():
             return _verified(record, bench, boards, episodes, named)
-    except HarnessError as error:
+    except UserError as error:  # a method that is not named or not installed, say: no fault of the row
         return Verdict("not re-scored", str(error))
+    except HarnessError as error:
+        return Verdict("not re-scored", str(error), failed=True)
     except (Exception, SystemExit) as error:  # a row may name any options, and a method raise anything
         lines = str(error).strip().splitlines()
-        return Verdict("not re-scored", f"{type(error).__name__}: {lines[0] if lines else 'no message'}")
+        return Verdict("not re-scored", f"{type(error).__name__}: {lines[0] if lines else 'no message'}", failed=True)
 
 
 def _verified(
@@ -88,11 +100,13 @@ def _verified(
     whole = whole_test(bench.protocol, bench.dataset)
     if record.test_episodes > whole:
         return _otherwise([f"test episodes: {record.test_episodes} in the record, of {whole} that there are"])
-    claimed = scores_of(record, boards)
+    try:
+        claimed, weights = scores_of(record, boards), weights_of(record, boards)
+    except UserError as error:
+        return Verdict("not re-scored", str(error), failed=True)
     wrong = [] if claimed is None else wrong_numbers(record, bench.protocol, claimed)
     if wrong:
         return _otherwise(wrong)
-    weights = weights_of(record, boards)
     if record.checkpoint is not None and weights is None:
         held = "" if claimed is None else "; its numbers are those of its kept scores"
         return Verdict("not re-scored", allows(record, boards) + held)

@@ -73,6 +73,11 @@ def add_json(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, with every field, unrounded")
 
 
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """--overwrite: a file that is there may be replaced."""
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if there is one")
+
+
 def table_width(args: argparse.Namespace) -> int:
     """Characters that a table may be wide."""
     from harness.cli.text_table import terminal_width

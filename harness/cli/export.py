@@ -6,7 +6,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from harness.cli.common import add_data_arguments, add_json, positive_number, whole_number
+from harness.cli.common import add_data_arguments, add_json, add_overwrite, positive_number, whole_number
 from harness.cli.parser import RawDefaults
 from harness.cli.text_table import wrap
 from harness.util.errors import UserError
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", action="store_true", help="with the images themselves, so that the file needs no data set"
     )
+    add_overwrite(parser)
     add_data_arguments(parser)
     add_json(parser)
     parser.formatter_class = RawDefaults
@@ -51,11 +52,13 @@ def execute(args: argparse.Namespace) -> int:
     from harness.episodes.fixed import with_episodes
     from harness.protocol.episode_rows import FORMATS
     from harness.protocol.load import for_data, load_protocol
+    from harness.util.atomic_files import check_new
 
     loaded = load_protocol(args.protocol)
     protocol = for_data(loaded, args.data)
     if args.out.suffix not in FORMATS:
         raise UserError(f"--out '{args.out}' must end in {' or '.join(FORMATS)}")
+    check_new(args.out, args.overwrite)
     dataset = load_dataset(protocol.dataset, args.data_root, args.cache, base=loaded.base)
     dataset = with_episodes(protocol, dataset, args.cache)
     images = int(dataset.table(args.split).offsets[-1])

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--episodes",
         type=positive_number,
         metavar="N",
-        help="score the first N test episodes only (default: those of the row)",
+        help="score the first N test episodes only (default, and at most: those of the row)",
     )
     parser.add_argument(
         "--run", type=Path, metavar="DIR", help="compare --row with this finished run, a repetition of it"
@@ -65,7 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Prints a verdict a row; 3 if one does not hold, or one asked for by --row could not be checked."""
+    """Prints a verdict a row; 3 if one does not hold, or could not be scored again though it says that it can be; of rows
+    that were asked for by --row, if one was not scored again for whatever reason."""
     if args.run and len(args.row or []) != 1:
         raise UserError("--run is compared with one row: give its --row N")
     if args.row and not args.board:
@@ -82,12 +83,13 @@ def execute(args: argparse.Namespace) -> int:
             rows.append(row)
             if not args.json:
                 _show(row, args)
-    counts = Counter(row.verdict.outcome for row in rows if row.verdict)
+    verdicts = [row.verdict for row in rows if row.verdict]
+    counts = Counter(each.outcome for each in verdicts)
     if args.json:
         print(in_json([_as_json(row) for row in rows]))
     elif not args.list:
         print(", ".join(f"{number} {outcome}" for outcome, number in counts.items()))
-    wrong = counts["differs"] or (args.row and counts["not re-scored"])
+    wrong = any(each.wrong for each in verdicts) or (args.row and counts["not re-scored"])
     return VerificationError.exit_code if wrong else 0
 
 
@@ -170,6 +172,7 @@ def _as_json(row: Row) -> dict[str, Any]:
     }
     if row.verdict is not None:
         found |= {"outcome": row.verdict.outcome, "message": row.verdict.said, "episodes": row.verdict.episodes}
+        found["failed"] = row.verdict.wrong
     return found
 
 

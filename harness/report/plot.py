@@ -12,9 +12,13 @@ from harness.report.figure import Figure, Key
 from harness.report.page import asset
 from harness.report.svg import add, drawing
 from harness.util.atomic_files import replacing
+from harness.util.errors import UserError
 
 _LINE, _GAP, _LETTER, _ROOM = 22, 26, 6.6, 720
 """Heights of a line of words and of what is left below a figure, width of a letter, and width for the keys."""
+
+_MADE = "harness-plot"
+"""The class of a saved plot's outermost element, by which it is known."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,8 +36,16 @@ class Plot:
         return tostring(_drawn(self), encoding="unicode")
 
     def save(self, path: str | Path) -> None:
-        """Writes the plot as an SVG file, which browsers, LaTeX (through Inkscape) and office programs take."""
-        with replacing(Path(path)) as temporary:
+        """Writes the plot as an SVG file, which browsers, LaTeX (through Inkscape) and office programs take.
+
+        Raises UserError if the name does not end in .svg, or if there is a file of that name that is no such plot.
+        """
+        path = Path(path)
+        if path.suffix != ".svg":
+            raise UserError(f"'{path}' must end in .svg: plots are saved as SVG")
+        if path.is_file() and _MADE not in path.read_text(encoding="utf-8", errors="replace"):
+            raise UserError(f"{path} is no plot that was saved and is left as it is; choose another name")
+        with replacing(path) as temporary:
             temporary.write_text(self._repr_svg_() + "\n", encoding="utf-8")
 
 
@@ -44,7 +56,7 @@ def _drawn(plot: Plot) -> Element:
     heights = [float(each.attrib["height"]) + _LINE * (2 + len(own)) + _GAP
                for each, own in zip(pictures, keys, strict=True)]  # fmt: skip
     root = drawing(width, _LINE * 2 + sum(heights), plot.title)
-    root.attrib |= {"xmlns": "http://www.w3.org/2000/svg", "class": "harness-plot"}
+    root.attrib |= {"xmlns": "http://www.w3.org/2000/svg", "class": _MADE}
     add(root, "style").text = _style()
     add(root, "rect", width=width, height="100%", class_="paper")
     add(root, "text", plot.title, x=12, y=_LINE, class_="title")
@@ -84,7 +96,7 @@ def _style() -> str:
     """The rules for figures and their light colours, for this picture alone: a notebook has others beside it."""
     colours = re.match(r":root\{([^}]*)\}", asset("style.css"))
     assert colours is not None
-    rules = re.sub(r"(^|\})svg ", r"\1.harness-plot ", asset("figures.css"), flags=re.MULTILINE)
-    rules = re.sub(r"(^|\})\.s(?=\d)", r"\1.harness-plot .s", rules, flags=re.MULTILINE)
-    own = ".harness-plot .paper{fill:var(--card)}.harness-plot .title{font-weight:600}"
-    return f".harness-plot{{{colours[1]}}}\n{rules}{own}"
+    rules = re.sub(r"(^|\})svg ", rf"\1.{_MADE} ", asset("figures.css"), flags=re.MULTILINE)
+    rules = re.sub(r"(^|\})\.s(?=\d)", rf"\1.{_MADE} .s", rules, flags=re.MULTILINE)
+    own = f".{_MADE} .paper{{fill:var(--card)}}.{_MADE} .title{{font-weight:600}}"
+    return f".{_MADE}{{{colours[1]}}}\n{rules}{own}"

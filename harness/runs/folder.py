@@ -15,7 +15,7 @@ from harness.records.canonical import canonical_json
 from harness.records.record import Record, utc_now
 from harness.runs.earlier import with_new_options
 from harness.runs.status import CHECKPOINT, CUT, NOTED
-from harness.util.atomic_files import leftovers, replacing
+from harness.util.atomic_files import is_folder, leftovers, replacing
 from harness.util.errors import UserError
 from harness.util.json_files import read_json
 from harness.util.option_names import option, switch
@@ -31,6 +31,8 @@ SCORES, RECORD, TRAINING_LOG = "scores.npz", "record.json", "log.jsonl"
 """What a run folder holds besides the scored weights, NOTED and CHECKPOINT: the scores of every test episode; the
 record, which is there once the run is done; the log of training."""
 
+_FILES = (NOTED, CHECKPOINT, WEIGHTS, SCORES, RECORD, TRAINING_LOG)
+
 MOST_LOGGED = 2**30
 """Bytes of a log that are read at most: those of ten million updates are fewer."""
 
@@ -43,15 +45,38 @@ _MOST_BYTES = 2**30
 """Scores of ten million episodes have less."""
 
 
+def check_place(prepared: Prepared) -> None:
+    """Raises UserError where the run folder can be none: a file, somebody else's folder, or nothing where a run was to
+    be resumed. Nothing is written, and nothing that no run has written is ever set aside."""
+    folder, request = prepared.folder, prepared.request
+    if os.path.lexists(folder) and not is_folder(folder):
+        raise UserError(
+            f"{folder} is not a folder and is left as it is; choose another place with {option('run', 'DIR')}"
+        )
+    if request.fresh and Path.cwd().is_relative_to(folder.resolve()):
+        raise UserError(f"{folder} is, or holds, the folder that you work in: it can be set aside from elsewhere only")
+    if request.resume and not is_folder(folder):
+        raise UserError(nothing_to_resume(prepared))
+    if not is_folder(folder) or (folder / NOTED).is_file():
+        return
+    found = {each.name for each in folder.iterdir()} - {each.name for each in _stale(folder)}
+    # A run that was killed before its first note has begun its log, and can only be set aside.
+    if found - set(_FILES) or (found and not request.fresh):
+        raise UserError(
+            f"{folder} is not empty and not a run folder; it is left as it is. "
+            f"Choose another place with {option('run', 'DIR')}"
+        )
+
+
 def enter(prepared: Prepared) -> Record | None:
     """Makes the run folder ready; the record if the run is already finished.
 
     Raises UserError if the folder is of another run, of an unfinished one that is not asked to go on, damaged, or not
-    a run folder at all; nothing is written then.
+    a run folder at all (`check_place`); nothing is written then.
     """
     folder, request = prepared.folder, prepared.request
-    # Of a run that was killed while it wrote; whoever enters holds the folder's lock.
-    stale = [each for name in (NOTED, CHECKPOINT, WEIGHTS, SCORES, RECORD) for each in leftovers(folder / name)]
+    check_place(prepared)
+    stale = _stale(folder)
     if request.fresh and folder.exists():
         aside = next(p for n in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.old-{n}")).exists())
         os.replace(folder, aside)
@@ -88,14 +113,15 @@ def enter(prepared: Prepared) -> Record | None:
             )
         if prepared.budget.episodes and not (folder / CHECKPOINT).is_file():
             LOG.warning(f"there is no {CHECKPOINT} in {folder}: its training begins anew")
-    elif request.resume and not folder.is_dir():
-        raise UserError(nothing_to_resume(prepared))
-    elif folder.is_dir() and set(folder.iterdir()) - set(stale):
-        raise UserError(f"{folder} is not empty and not a run folder; nothing was written there")
     for each in stale:
         each.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     return None
+
+
+def _stale(folder: Path) -> list[Path]:
+    """What a run that was killed while it wrote left in its folder; for who holds the folder's lock."""
+    return [each for name in _FILES for each in leftovers(folder / name)]
 
 
 def nothing_to_resume(prepared: Prepared) -> str:

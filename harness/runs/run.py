@@ -31,6 +31,7 @@ from harness.runs.folder import (
     RECORD,
     SCORES,
     TRAINING_LOG,
+    check_place,
     enter,
     note,
     write_scores,
@@ -92,6 +93,7 @@ def _in_folder(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback], b
     from filelock import FileLock, Timeout
 
     folder = prepared.folder
+    check_place(prepared)
     lock = FileLock(lock_of(folder), timeout=0)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -45,6 +46,7 @@ def resuming(command: str) -> str:
 
 def lock_of(folder: Path) -> Path:
     """The file that whoever works in a run folder holds locked; beside it, so that the folder can be set aside."""
+    folder = Path(os.path.abspath(folder))  # "." has no name
     return folder.parent / f".{folder.name}.lock"
 
 

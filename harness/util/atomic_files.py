@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.util.errors import RunError, UserError
+from harness.util.option_names import switch
 
 _ABANDONED = 3600  # seconds
 
@@ -51,6 +52,14 @@ def replacing(path: Path) -> Iterator[Path]:
         raise RunError(message) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_new(path: Path, overwrite: bool) -> None:
+    """Raises UserError if there is something at `path`, unless it may be overwritten: whose it is cannot be told."""
+    if not overwrite and os.path.lexists(path):
+        raise UserError(
+            f"{path} exists and is left as it is; choose another name, or add {switch('overwrite')} to replace it"
+        )
 
 
 def is_file(path: Path) -> bool:

@@ -107,7 +107,7 @@ def test_whatever_a_row_makes_its_method_raise_is_a_verdict(
 
     published(run)
     monkeypatch.setattr("harness.boards.verify.rescored", fail)
-    assert verify() == 0
+    assert verify() == 3
     assert f"not re-scored: {type(error).__name__}" in capsys.readouterr().out
 
 
@@ -134,8 +134,18 @@ def test_a_row_whose_weights_do_not_give_its_scores_is_found_out(run: Path, caps
     assert verify("--row", "1") == 3
     assert "damaged: its SHA-256 is not its name" in capsys.readouterr().out
     kept.unlink()
-    assert verify("--row", "1") == 3
-    assert "is missing, where the row says that it is kept" in capsys.readouterr().out
+    for words in ([], ["--row", "1"]):
+        assert verify(*words) == 3, "what the row says that it keeps is not there"
+        assert "is missing, where the row says that it is kept" in capsys.readouterr().out
+
+
+def test_a_row_that_cannot_be_scored_again_is_no_failure_of_a_whole_board(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published(run, kept="")
+    for words, code in (([], 0), (["--row", "1"], 3)):
+        assert verify(*words) == code
+        assert "its weights are not kept" in capsys.readouterr().out
 
 
 def test_a_row_without_kept_weights_says_how_to_make_it_again_and_compares_that(

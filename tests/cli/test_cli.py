@@ -206,7 +206,7 @@ def test_schema_is_printed_or_written_as_a_whole(capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr().out
     out = tmp_path / "protocol.json"
     out.write_text("old")
-    assert cli.main(["schema", "--out", str(out)]) == 0
+    assert cli.main(["schema", "--out", str(out), "--overwrite"]) == 0
     assert out.read_text() == printed
     assert json.loads(printed)["title"] == "episode protocol"
     assert list(tmp_path.iterdir()) == [out]

@@ -96,7 +96,7 @@ COMMANDS: list[tuple[int, list[str]]] = [
     (2, ["recipe", "犬.yaml", "--method", "猫"]),
     (0, ["list"]),
     (0, ["list", "protocols", "--json"]),
-    (0, ["export", "犬.yaml", "--out", "犬.jsonl", "--cache", "cache"]),
+    (0, ["export", "犬.yaml", "--out", "犬.jsonl", "--overwrite", "--cache", "cache"]),
     (2, ["export", "犬.yaml", "--out", "犬.txt", "--cache", "cache"]),
     (0, ["run", "犬.yaml", "--method", "majority", "--cache", "cache", "--no-board"]),
     (0, ["run", "犬.yaml", "--method", "majority", "--cache", "cache", "--no-check", "--show-board"]),

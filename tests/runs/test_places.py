@@ -1,0 +1,74 @@
+"""Where a run may be: nothing that no run has written is moved, written into, or left with files beside it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harness import cli
+from harness.runs import resolve
+from harness.testing import tiny_dataset
+from tests.helpers.run_folders import record_of
+
+WORDS = ["run", "cifarfs_delay5", "--method", "chance", "--test-episodes", "2", "--no-board"]
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(resolve, "load_dataset", lambda name, **_: tiny_dataset(name, classes=8, images=10))
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (here / "pictures").mkdir()
+    (here / "pictures/bird.png").write_bytes(b"a bird")
+    (here / "mine.yaml").write_text("extends: cifarfs_delay5\ntitle: mine\n")
+    (here / "lost").symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("fresh", [[], ["--fresh"]], ids=["", "fresh"])
+@pytest.mark.parametrize("place", ["pictures", "mine.yaml", "lost", ".", "..", "pictures/..", "mine.yaml/run"])
+def test_what_no_run_has_written_stays_as_it_is(
+    place: str, fresh: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.main([*WORDS, "--run", place, *fresh]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert place in error
+    assert sorted(tmp_path.rglob("*")) == before
+    assert Path("pictures/bird.png").read_bytes() == b"a bird"
+
+
+def test_nothing_is_left_where_there_is_nothing_to_resume(tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.main([*WORDS, "--run", "new/run", "--resume"]) == 2
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_empty_folder_is_taken_and_a_run_in_it_set_aside() -> None:
+    Path("mine").mkdir()
+    assert cli.main([*WORDS, "--run", "mine"]) == 0
+    assert cli.main([*WORDS, "--run", "mine", "--fresh"]) == 0
+    assert record_of(Path("mine.old-1")).run != ""
+    assert record_of(Path("mine")).run != ""
+
+
+def test_a_run_killed_before_its_first_note_is_set_aside() -> None:
+    """Its log is begun by then; without --fresh nothing is known of it."""
+    Path("mine").mkdir()
+    Path("mine/log.jsonl").write_text("")
+    assert cli.main([*WORDS, "--run", "mine"]) == 2
+    assert cli.main([*WORDS, "--run", "mine", "--fresh"]) == 0
+    assert Path("mine.old-1/log.jsonl").is_file()
+
+
+def test_a_run_is_read_and_resumed_from_within_its_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*WORDS, "--run", "mine"]) == 0
+    os.chdir("mine")
+    before = (Path("record.json")).read_bytes()
+    assert cli.main([*WORDS, "--run", "."]) == 0
+    assert "is not repeated" in capsys.readouterr().err
+    assert cli.main([*WORDS, "--run", ".", "--fresh"]) == 2
+    assert "the folder that you work in" in capsys.readouterr().err
+    assert Path("record.json").read_bytes() == before
