@@ -65,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Prints a verdict a row; 3 if one does not hold, or could not be scored again though it says that it can be; of rows
-    that were asked for by --row, if one was not scored again for whatever reason."""
+    """Prints a verdict a row; 3 if one does not hold, or could not be scored again though it says that it can be, or,
+    where rows were asked for by --row, was not scored again for whatever reason."""
     if args.run and len(args.row or []) != 1:
         raise UserError("--run is compared with one row: give its --row N")
     if args.row and not args.board:

@@ -39,6 +39,9 @@ _IN_PARTS = ("--resume", "--fresh", "--no-board")
 _OF_CALLS = frozenset({"out", "folder", "boards", "board", "data_root", "cache"})
 """The same of a call of `harness.run`."""
 
+_LIMITS = {"--episodes": "episodes", "--time": "seconds"}
+"""What cuts a training short: options of `harness run`, and the same of a call."""
+
 
 def public(text: str) -> str:
     """A command line or a place as others may read it: tokens and passwords are left out, the home folder is '~'."""
@@ -48,28 +51,40 @@ def public(text: str) -> str:
     return re.sub(rf"{re.escape(home)}(?=[/\\\\:'\"\s]|$)", "~", text) if len(home) > 1 else text
 
 
-def public_command(text: str) -> str:
+def public_command(text: str, limits: str | None = None) -> str:
     """A command line or a call of Python that makes a run, as others may read it (`public`), without the options that
-    only say where on one machine it was made, or that it was made in parts."""
+    only say where on one machine it was made, or that it was made in parts.
+
+    `limits` ('episodes=8 time=600s', '' for none) take the place of those that it names: one that was given for the
+    last part of a run need not be what ended it.
+    """
+    given = None if limits is None else dict(each.split("=") for each in limits.split())
     if text.startswith("harness.run("):
-        return public(_public_call(text))
+        return public(_public_call(text, given))
     if not re.search(r"(^| )harness run ", text):
         return public(text)
     words, kept = iter(shlex.split(text)), []
+    dropped = _PLACES if given is None else (*_PLACES, *_LIMITS)
     for word in words:
         name, _, value = word.partition("=")
-        if name in _PLACES:
+        if name in dropped:
             if not value:
                 next(words, None)
         elif word not in _IN_PARTS:
             kept.append(word)
+    for name, value in (given or {}).items():
+        kept += [f"--{name}", value]
     return public(shlex.join(kept))
 
 
-def _public_call(text: str) -> str:
+def _public_call(text: str, limits: dict[str, str] | None) -> str:
     tree = ast.parse(text, mode="eval").body
     assert isinstance(tree, ast.Call)
-    tree.keywords = [each for each in tree.keywords if each.arg not in _OF_CALLS]
+    dropped = _OF_CALLS if limits is None else _OF_CALLS | set(_LIMITS.values())
+    tree.keywords = [each for each in tree.keywords if each.arg not in dropped]
+    for name, value in (limits or {}).items():
+        number = ast.parse(value.removesuffix("s"), mode="eval").body
+        tree.keywords.append(ast.keyword(_LIMITS[f"--{name}"], number))
     comment = text.encode()[tree.end_col_offset :].decode()
     return ast.unparse(tree) + comment
 

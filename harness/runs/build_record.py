@@ -37,11 +37,12 @@ from harness.records.parts import Cost, DataInfo, Isolated, Metric, Pretrained
 from harness.records.record import Record, utc_now
 from harness.runs.folder import SCORES
 from harness.runs.resolve import Prepared
+from harness.runs.status import CUT
 from harness.training.cached_stage import finished_pretraining
 from harness.training.recipe_changes import in_words
 from harness.training.recipe_file import Resolved
 from harness.training.selection import validation_protocol
-from harness.training.state import Progress
+from harness.training.state import Limits, Progress
 from harness.util.devices import name_of
 from harness.util.tensor_files import WEIGHTS, sha256_of
 
@@ -154,6 +155,7 @@ def record_of(
     trained = progress.updates > 0
     whole = whole_test(prepared.protocol, prepared.dataset)
     weights = any(True for _ in method.parameters())
+    other_limits = identity[CUT] != Limits(request.episodes, request.seconds).text
     return Record(
         schema_version=1,
         run=prepared.folder.name,
@@ -174,7 +176,7 @@ def record_of(
         recipe_hash=identity["recipe_hash"] if trained else "",
         recipe_changes=dict(prepared.resolved.changes) if trained else {},
         budget=identity["budget"] if trained else "",
-        budget_cut=identity["budget_cut"] if trained else "",
+        budget_cut=identity[CUT] if trained else "",
         seed=request.seed,
         init=identity["init"],
         init_episodes=before.episodes,
@@ -206,7 +208,7 @@ def record_of(
         method_file=sha256_of(prepared.method.own_file),
         method_version=prepared.method.cls.version,
         method_source=prepared.method.source_hash,
-        command=provenance.public_command(request.command),
+        command=provenance.public_command(request.command, identity[CUT] if other_limits else None),
         finished=utc_now(),
     )
 

@@ -18,7 +18,7 @@ from harness.training.follow import state_for_others
 from harness.training.processes import Order
 from harness.training.selection import Selection
 from harness.training.stages import begin_stage
-from harness.training.state import Progress, Training
+from harness.training.state import Limits, Progress, Training
 from harness.util import signals
 from harness.util.devices import name_of
 
@@ -117,7 +117,9 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
                 report(progress, training, "stage")
             progress.seconds = time.monotonic() - began
             if not progress.done and (progress.episodes >= training.total or out_of_time()):
-                progress.done, progress.cut = True, progress.cut or limits.text
+                # Limits that it was past already would have ended it earlier, elsewhere.
+                reached = Limits(progress.episodes) if over else limits
+                progress.done, progress.cut = True, progress.cut or reached.text
             if progress.done and selection.is_missing(progress):
                 if progress.cut:
                     select_at_cut()

@@ -55,3 +55,20 @@ def test_the_home_folder_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_command_says_what_is_run_and_not_where(text: str, wanted: str) -> None:
     assert public_command(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("limits", "words", "keywords"),
+    [
+        (None, "--time=1s --set a=1", "seconds=1.0, options={'a': 1}"),
+        ("", "--set a=1", "options={'a': 1}"),
+        ("episodes=24", "--set a=1 --episodes 24", "options={'a': 1}, episodes=24"),
+        ("episodes=24 time=1.5s", "--set a=1 --episodes 24 --time 1.5s", "options={'a': 1}, episodes=24, seconds=1.5"),
+    ],
+)
+def test_limits_that_ended_a_run_take_the_place_of_those_given_last(
+    limits: str | None, words: str, keywords: str
+) -> None:
+    assert public_command("harness run p.yaml --time=1s --resume --set a=1", limits) == f"harness run p.yaml {words}"
+    call = "harness.run('p', 'opn', seconds=1.0, options={'a': 1}, board=False)"
+    assert public_command(call, limits) == f"harness.run('p', 'opn', {keywords})"

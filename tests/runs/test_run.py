@@ -331,3 +331,25 @@ def test_several_seeds_are_several_runs_and_one_entry(capsys: pytest.CaptureFixt
     assert cli.main([*WORDS, "--seeds", "0-1"]) == 0
     rows = [json.loads(line) for line in Path("leaderboards/cifarfs_delay5.jsonl").read_text().splitlines()]
     assert [row["seed"] for row in rows] == [0, 1]
+
+
+@pytest.mark.slow
+def test_the_command_of_a_row_gives_the_limits_that_ended_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the last part of the run was given lower ones, which it was past."""
+
+    def stop(*given: Any) -> None:
+        if given[0].updates == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    words = [*WORDS, "--no-board"]
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(reporter.Reporter, "training", lambda _, *given: stop(*given))
+        interrupted.setattr("sys.argv", ["harness", *words])
+        assert cli.main(words) == 130
+    words += ["--time", "0.001s", "--resume"]
+    monkeypatch.setattr("sys.argv", ["harness", *words])
+    assert cli.main(words) == 0
+    record = record_of(the_run())
+    assert record.train_updates == 3
+    assert record.budget_cut == f"episodes={record.train_episodes}"
+    assert record.command == f"harness {' '.join(WORDS)} --episodes {record.train_episodes}"

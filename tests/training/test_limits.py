@@ -75,6 +75,22 @@ def test_what_was_cut_before_its_validation_is_validated_and_trained_no_further(
     assert [each["episodes"] for each in progress.history][-1] == before.episodes
 
 
+@pytest.mark.parametrize("limits", [Limits(episodes=2), Limits(seconds=1e-9), Limits(2, 1e-9)])
+def test_what_was_past_its_limits_already_is_cut_by_its_episodes(limits: Limits, tmp_path: Path) -> None:
+    """No training under these limits ends there, but one of so many episodes does, with the same weights."""
+    for folder in (cut := tmp_path / "cut", tmp_path / "again"):
+        folder.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        train(training(cut), interrupting(4))
+    before = progress_in(cut / "checkpoint.safetensors")
+    ended = training(cut, limits=limits)
+    progress = train(ended)
+    assert (progress.updates, progress.cut) == (4, f"episodes={before.episodes}")
+    again = training(tmp_path / "again", limits=Limits(before.episodes))
+    assert train(again).cut == progress.cut
+    assert_same(weights(again), weights(ended))
+
+
 def test_a_training_knows_the_devices_that_made_its_updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(loop, "name_of", lambda _: "NVIDIA H200")
