@@ -14,9 +14,7 @@ from harness.boards.outcome import Outcome, entry_of_runs
 from harness.evaluation.summary import Summary, of_metrics
 from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
-from harness.runs.folder import MOST_LOGGED, SCORES, TRAINING_LOG, read_scores
-from harness.util.errors import UserError
-from harness.util.json_files import parsed_json, read_bounded
+from harness.runs.folder import SCORES, read_log_entries, read_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,16 +67,13 @@ class Result:
         return self.outcome.rank if self.outcome else None
 
     def log(self) -> list[dict[str, Any]]:
-        """The log of every run, in order, each entry with its 'seed': updates, validations, stages, test metrics."""
-        entries = []
-        for record, folder in zip(self.records, self.folders, strict=True):
-            path = folder / TRAINING_LOG
-            try:
-                lines = read_bounded(path, MOST_LOGGED).splitlines() if path.is_file() else []
-                entries += [{"seed": record.seed, **parsed_json(line)} for line in lines]
-            except (ValueError, TypeError) as error:
-                raise UserError(f"{path} is damaged: {error}") from None
-        return entries
+        """The log of every run, in order, each entry with its 'seed': updates, validations, stages, test metrics. Lines
+        that a kill has cut short are left out."""
+        return [
+            {"seed": record.seed, **entry}
+            for record, folder in zip(self.records, self.folders, strict=True)
+            for entry in read_log_entries(folder)
+        ]
 
     def to_pandas(self) -> pd.DataFrame:
         """A row for each seed and metric: protocol, data, method, budget, seed, metric, mean, half the width of the

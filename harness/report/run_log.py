@@ -12,9 +12,9 @@ from typing import Any
 from harness.evaluation.score import Scores
 from harness.records.record import Record
 from harness.report.lines import Stage
-from harness.runs.folder import MOST_LOGGED, NOTED, RECORD, SCORES, TRAINING_LOG, read_record, read_scores
+from harness.runs.folder import NOTED, RECORD, SCORES, TRAINING_LOG, read_log_entries, read_record, read_scores
 from harness.util.errors import UserError
-from harness.util.json_files import parsed_json, read_bounded, read_json
+from harness.util.json_files import read_json
 
 RUNNING = ("training", "scoring")
 
@@ -143,17 +143,12 @@ def throughput(log: Sequence[Logged]) -> tuple[list[float], list[float]]:
 
 def read_log(folder: Path) -> list[Logged]:
     """Entries of a run's log; a line that is cut short (the run goes on, or was killed) is left out."""
-    return [*_logged(folder / TRAINING_LOG)]
+    return [*_logged(folder)]
 
 
-def _logged(path: Path) -> Iterator[Logged]:
-    try:
-        lines = read_bounded(path, MOST_LOGGED).splitlines()
-    except (OSError, ValueError):
-        return
-    for line in lines:
+def _logged(folder: Path) -> Iterator[Logged]:
+    for entry in read_log_entries(folder):
         try:
-            entry = parsed_json(line)
             loss, validation = entry.get("loss"), entry.get("validation")
             yield Logged(
                 str(entry["stage"]),
@@ -162,5 +157,5 @@ def _logged(path: Path) -> Iterator[Logged]:
                 None if loss is None else float(loss),
                 None if validation is None else float(validation),
             )
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError):
             continue

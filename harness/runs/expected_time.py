@@ -12,7 +12,7 @@ from typing import Any
 from harness.evaluation.evaluate import evaluate
 from harness.records.parts import Hardware
 from harness.records.record import Record
-from harness.runs.folder import MOST_LOGGED, RECORD, TRAINING_LOG, read_record
+from harness.runs.folder import RECORD, read_log_entries, read_record
 from harness.runs.resolve import Prepared
 from harness.runs.run import training_of
 from harness.training.recipe import Budget, Stage
@@ -20,7 +20,6 @@ from harness.training.selection import validation_protocol
 from harness.training.stages import RunningStage, begin_stage
 from harness.training.state import Progress
 from harness.util.errors import UserError
-from harness.util.json_files import parsed_json, read_bounded
 from harness.util.threads import torch_threads
 
 FEWEST_UPDATES = 2
@@ -160,10 +159,9 @@ def _same(record: Record, identity: dict[str, Any], machine: Hardware) -> bool:
 def _recorded_stages(folder: Path, budget: Budget) -> tuple[StageTime, ...] | None:
     """What a run's log says of each stage; None if it does not tell them apart (as of a run that was resumed)."""
     try:
-        lines = read_bounded(folder / TRAINING_LOG, MOST_LOGGED).splitlines()
-        ends = [entry for line in lines if (entry := parsed_json(line))["event"] == "stage"]
+        ends = [entry for entry in read_log_entries(folder) if entry["event"] == "stage"]
         counted = [(int(entry["updates"]), float(entry["seconds"])) for entry in ends]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
     if len(counted) != len(budget.stages) or counted != sorted(counted):
         return None

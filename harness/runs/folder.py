@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from harness.runs.earlier import with_new_options
 from harness.runs.status import CHECKPOINT, CUT, NOTED
 from harness.util.atomic_files import is_folder, leftovers, replacing
 from harness.util.errors import UserError
-from harness.util.json_files import read_json
+from harness.util.json_files import parsed_json, read_bounded, read_json
 from harness.util.option_names import option, switch
 from harness.util.shown_text import in_line
 from harness.util.tensor_files import WEIGHTS, sha256_of
@@ -33,7 +34,7 @@ record, which is there once the run is done; the log of training."""
 
 _FILES = (NOTED, CHECKPOINT, WEIGHTS, SCORES, RECORD, TRAINING_LOG)
 
-MOST_LOGGED = 2**30
+_MOST_LOGGED = 2**30
 """Bytes of a log that are read at most: those of ten million updates are fewer."""
 
 
@@ -203,6 +204,20 @@ def write_text(path: Path, text: str) -> None:
     """Replaces a text file as a whole."""
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_log_entries(folder: Path) -> Iterator[dict[str, Any]]:
+    """The entries of a run's log, none where there is none. A line that was cut short (the run goes on, or was killed)
+    or damaged is left out."""
+    try:
+        lines = read_bounded(folder / TRAINING_LOG, _MOST_LOGGED).splitlines()
+    except (OSError, ValueError):
+        return
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            entry = parsed_json(line)
+            if isinstance(entry, dict):
+                yield entry
 
 
 def write_scores(path: Path, scores: Scores) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from harness.evaluation.summary import of_metrics
 from harness.records.record import Record
@@ -51,9 +52,16 @@ class RunLog(Callback):
 
     def _write(self) -> None:
         if self._waiting:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.writelines(self._waiting)
+            with self._path.open("a+b") as file:
+                if file.tell() and _last_byte(file) != b"\n":  # a kill has torn the last line: it stays one of its own
+                    file.write(b"\n")
+                file.write("".join(self._waiting).encode())
         self._waiting, self._written = [], time.monotonic()
+
+
+def _last_byte(file: BinaryIO) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)
 
 
 def _plain(event: Event) -> dict[str, Any]:
