@@ -16,6 +16,7 @@ from harness.cli.text_table import message
 from harness.util import progress
 from harness.util.errors import HarnessError, UserError, known_name, unknown
 from harness.util.exits import exit_call, exits_raised
+from harness.util.faults import told
 from harness.util.launch import another_says_it
 from harness.util.option_names import named_for_shell
 from harness.util.shown_text import shortened, shown
@@ -117,6 +118,12 @@ def main(argv: list[str] | None = None) -> int:
         hint = "" if wrong_place else " (--debug shows where it happened)"
         print(message(f"harness: error: {error.strerror or error}{where}{hint}"), file=sys.stderr)
         return UserError.exit_code if wrong_place else 1
+    except Exception as error:
+        said = None if debug else told(error)
+        if said is None:  # no code of the user's took part: a fault of the harness, to be reported with its traceback
+            raise
+        print(message(f"harness: error: {shortened(shown(said))}\n(--debug shows the traceback)"), file=sys.stderr)
+        return 1
 
 
 def _dispatch(words: list[str]) -> int:

@@ -26,6 +26,7 @@ from harness.training.processes import ORDER_LIMIT, UPDATE_LIMIT, Order, Process
 from harness.util import progress
 from harness.util.errors import HarnessError, RunError, UserError
 from harness.util.exits import exits_raised
+from harness.util.faults import told
 from harness.util.launch import Launch
 from harness.util.option_names import switch
 from harness.util.signals import nothing_to_save
@@ -115,7 +116,7 @@ def _followed(processes: Processes, store: dist.Store, prepare: Callable[[], Pre
         _leave_word(processes, store, "it was stopped")
         raise
     except (Exception, SystemExit) as error:
-        said = str(error) if isinstance(error, HarnessError) else traceback.format_exc().strip()
+        said = str(error) if isinstance(error, HarnessError) else told(error) or traceback.format_exc().strip()
         _leave_word(processes, store, said)
         raise RunError(said) from error
     if not content:

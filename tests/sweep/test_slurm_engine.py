@@ -48,12 +48,13 @@ def test_a_job_that_is_preempted_and_loses_its_driver_ends_in_the_same_row(
     words = ["--engine", "slurm", "--slurm", "time=30"]
     sweep = sweeps.started(place, sweep_cache, *words, env=cluster)
     job = sweeps.until(lambda: job_of(place, RUN))
-    urgent = ["--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=true"]
-    call(cluster, "sbatch", *urgent)
+    words_of_urgent = ["--partition=urgent", "--exclusive", "--output=/dev/null", "--parsable", "--wrap=sleep 600"]
+    urgent = call(cluster, "sbatch", *words_of_urgent).strip()
     sweeps.until(lambda: "Restarts=1" in call(cluster, "scontrol", "show", "job", "-o", job))
     sweeps.kill(sweep.pid)
     sweep.communicate()
     assert json.loads(next(place.glob(f"runs/late/{RUN}-*/run.json")).read_text())["status"] == "interrupted"
+    call(cluster, "scancel", urgent)  # until here the job could not begin again
     sweeps.swept(place, sweep_cache, *words, env=cluster)  # takes the job over
     assert [path.name for path in (place / "runs/sweeps/grid/slurm").glob("*_result.pkl")] == [f"{job}_0_result.pkl"]
     sweeps.same(place, local_sweep())

@@ -1,0 +1,42 @@
+"""Errors that code of the user's raises, in a few lines: what, and where in that code."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+import traceback
+from pathlib import Path
+from traceback import FrameSummary
+
+_HARNESS = Path(__file__).parents[1]
+_LIBRARIES = ("stdlib", "platstdlib", "purelib", "platlib")
+_MOST = 8
+"""Places that are named at most: those nearest to the error."""
+
+
+def told(error: BaseException) -> str | None:
+    """What was raised, with the lines of the user's own code that led to it, outermost first; None where no such code
+    took part, so that the whole traceback is wanted.
+
+    Python's library, installed packages, the harness and its methods are nobody's own code.
+    """
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if _is_users(each)]
+    if not frames:
+        return None
+    said = "".join(traceback.format_exception_only(error)).strip()
+    return "\n".join([said, *(f"  at {_place(each)}" for each in frames[-_MOST:])])
+
+
+def _is_users(frame: FrameSummary) -> bool:
+    path = Path(frame.filename)
+    if not path.is_file():  # such as <frozen runpy>
+        return False
+    libraries = [Path(sysconfig.get_path(name)) for name in _LIBRARIES]
+    methods = getattr(sys.modules.get("methods"), "__path__", ())  # not beside other packages in a checkout
+    return not any(path.is_relative_to(each) for each in (*libraries, *methods, _HARNESS))
+
+
+def _place(frame: FrameSummary) -> str:
+    path, here = Path(frame.filename), Path.cwd()
+    shown = path.relative_to(here) if path.is_relative_to(here) else path
+    return f"{shown}:{frame.lineno}, in {frame.name}: {frame.line}"
