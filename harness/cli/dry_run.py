@@ -31,11 +31,12 @@ def shown_plan(prepared: Prepared, seeds: list[int], boards: Path | None, as_jso
 
 
 def _plan(prepared: Prepared, seeds: list[int], boards: Path | None) -> dict[str, Any]:
-    from harness.runs.resolve import with_seeds
+    from harness.runs.resolve import resumed_or_begun, with_seeds
     from harness.training.recipe_changes import in_words
 
     request, protocol, identity, budget = prepared.request, prepared.protocol, prepared.identity, prepared.budget
     selection, resolved = budget.validation, prepared.resolved
+    runs = resumed_or_begun(with_seeds(prepared, seeds))
     return {
         "protocol": f"{prepared.loaded.name} ({protocol.kind}), {prepared.loaded.path}, digest {protocol.digest[:12]}",
         "data": f"{prepared.dataset.name}, {prepared.dataset.source}, fingerprint {identity['fingerprint'][:12]}",
@@ -50,18 +51,40 @@ def _plan(prepared: Prepared, seeds: list[int], boards: Path | None) -> dict[str
         "limits": identity["budget_cut"] or "none",
         "validation": f"{selection.episodes} episodes every {selection.every}" if selection else "none",
         "seeds": seeds,
-        "device": f"{prepared.device}, {request.threads} threads",
+        "device": f"{prepared.device}, {request.threads} {'thread' if request.threads == 1 else 'threads'}",
         "expected time": _expected(prepared),
-        "run folder": [str(each.folder) for each in with_seeds(prepared, seeds)],
+        "run folder": [str(each.folder) for each in runs],
+        "state": [_state(each) for each in runs],
         "board": "none (--no-board)" if boards is None else str(boards),
     }
 
 
 def _parameters(prepared: Prepared) -> int:
-    """Trainable numbers of the method as it would be built; UserError where it cannot be built with its options."""
+    """Trainable numbers of the method as it would be built; UserError where it cannot be built with its options, or not
+    begin from the weights that were named."""
+    from harness.runs.init import load_init
     from harness.runs.run import training_of
 
-    return sum(each.numel() for each in training_of(prepared, notice).method.parameters() if each.requires_grad)
+    method = training_of(prepared, notice).method
+    load_init(method, prepared.request.init, prepared.method.target)
+    return sum(each.numel() for each in method.parameters() if each.requires_grad)
+
+
+def _state(prepared: Prepared) -> str:
+    """What there is of a run; UserError where it would be refused for it."""
+    from harness.runs.folder import look
+    from harness.runs.status import CHECKPOINT
+    from harness.training.checkpoint import progress_in
+
+    found = look(prepared)
+    if found.record is not None:
+        return f"finished on {found.record.when:%Y-%m-%d at %H:%M} UTC, not repeated"
+    if found.aside:
+        return "what is there is set aside, and it begins anew"
+    if found.status is None:
+        return "it begins"
+    path = prepared.folder / CHECKPOINT
+    return f"{found.status}, goes on from {progress_in(path).episodes if path.is_file() else 0} episodes"
 
 
 def _expected(prepared: Prepared) -> dict[str, Any] | None:

@@ -237,7 +237,7 @@ def _clipping(found: dict[str, Any]) -> str:
 def time_line(time: dict[str, Any] | None, measured_by: str = "--time-it") -> str:
     """An expected time in words; of one that is not known (None), what measures it."""
     if time is None:
-        return f"not known: no finished run of this here; {measured_by} measures it"
+        return f"not known: no run of this was trained to its end here; {measured_by} measures it"
     parts = [f"training {about(time['training'])}"]
     parts += [] if time["validations"] is None else [f"validation {about(time['validations'])}"]
     parts += [f"scoring {about(time['scoring'])}"]

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,53 +70,75 @@ def check_place(prepared: Prepared) -> None:
         )
 
 
-def enter(prepared: Prepared) -> Record | None:
-    """Makes the run folder ready; the record if the run is already finished.
+@dataclass(frozen=True)
+class Found:
+    """What a run finds in its folder: the record of the finished run, or the status of the unfinished one with which it
+    goes on, neither of them where it begins; `aside` where what is there is set aside first."""
+
+    record: Record | None = None
+    status: str | None = None
+    aside: bool = False
+
+
+def look(prepared: Prepared) -> Found:
+    """What there is in the run folder, of which nothing is changed.
 
     Raises UserError if the folder is of another run, of an unfinished one that is not asked to go on, damaged, or not
-    a run folder at all (`check_place`); nothing is written then.
+    a run folder at all (`check_place`).
     """
     folder, request = prepared.folder, prepared.request
     check_place(prepared)
-    stale = _stale(folder)
-    if request.fresh and folder.exists():
+    noted = folder / NOTED
+    if request.fresh:
+        return Found(aside=folder.is_dir())
+    if not noted.is_file():
+        return Found()
+    try:
+        found = read_json(noted)
+        theirs, status = dict(found["identity"]), str(found["status"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{noted} is damaged; set the folder aside with {switch('fresh')}") from None
+    differing = _differing(found, prepared)
+    if differing:
+        raise UserError("\n  ".join([f"{folder} belongs to another run:", *differing, *_begun_by(found)]))
+    if status == "done":
+        _check_limits(folder, theirs.get(CUT, ""), prepared.identity[CUT])
+        if not (folder / RECORD).is_file():
+            raise UserError(
+                f"{folder / RECORD} is missing, though the run was finished; copy it as well, or run again "
+                f"with {switch('fresh')}"
+            )
+        record = read_record(folder)
+        if not untouched(folder, found):
+            raise UserError(f"{folder / RECORD} was changed after the run; run again with {switch('fresh')}")
+        return Found(record, status)
+    if not request.resume:
+        raise UserError(
+            f"{folder} holds an unfinished run ({status}); add {switch('resume')} to go on with it, "
+            f"or {switch('fresh')} to set it aside and begin again"
+        )
+    if prepared.budget.episodes and (folder / WEIGHTS).is_file() and not (folder / CHECKPOINT).is_file():
+        raise UserError(
+            f"{folder / CHECKPOINT} is missing, though the run was trained; copy it as well, or train again with "
+            f"{switch('fresh')}"
+        )
+    return Found(status=status)
+
+
+def enter(prepared: Prepared) -> Record | None:
+    """Makes the run folder ready; the record if the run is already finished. Raises UserError as `look` does; nothing
+    is written then."""
+    folder = prepared.folder
+    found = look(prepared)
+    if found.record is not None:
+        return found.record
+    for each in _stale(folder):
+        each.unlink(missing_ok=True)
+    if found.aside:
         aside = next(p for n in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.old-{n}")).exists())
         os.replace(folder, aside)
-    noted = folder / NOTED
-    if noted.is_file():
-        try:
-            found = read_json(noted)
-            theirs, status = dict(found["identity"]), found["status"]
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f"{noted} is damaged; set the folder aside with {switch('fresh')}") from None
-        differing = _differing(theirs, prepared)
-        if differing:
-            raise UserError("\n  ".join([f"{folder} belongs to another run:", *differing, *_begun_by(found)]))
-        if status == "done":
-            _check_limits(folder, theirs.get(CUT, ""), prepared.identity[CUT])
-            if not (folder / RECORD).is_file():
-                raise UserError(
-                    f"{folder / RECORD} is missing, though the run was finished; copy it as well, or run again "
-                    f"with {switch('fresh')}"
-                )
-            record = read_record(folder)
-            if not untouched(folder, found):
-                raise UserError(f"{folder / RECORD} was changed after the run; run again with {switch('fresh')}")
-            return record
-        if not request.resume:
-            raise UserError(
-                f"{folder} holds an unfinished run ({status}); add {switch('resume')} to go on with it, "
-                f"or {switch('fresh')} to set it aside and begin again"
-            )
-        if prepared.budget.episodes and (folder / WEIGHTS).is_file() and not (folder / CHECKPOINT).is_file():
-            raise UserError(
-                f"{folder / CHECKPOINT} is missing, though the run was trained; copy it as well, or train again with "
-                f"{switch('fresh')}"
-            )
-        if prepared.budget.episodes and not (folder / CHECKPOINT).is_file():
-            LOG.warning(f"there is no {CHECKPOINT} in {folder}: its training begins anew")
-    for each in stale:
-        each.unlink(missing_ok=True)
+    if found.status and prepared.budget.episodes and not (folder / CHECKPOINT).is_file():
+        LOG.warning(f"there is no {CHECKPOINT} in {folder}: its training begins anew")
     folder.mkdir(parents=True, exist_ok=True)
     return None
 
@@ -134,8 +157,8 @@ def nothing_to_resume(prepared: Prepared) -> str:
             found = read_json(noted)
             theirs, same = dict(found["identity"]), ("protocol", "method")
             if found["status"] != "done" and all(theirs.get(key) == prepared.identity[key] for key in same):
-                differing = [*_differing(theirs, prepared), *_begun_by(found)]
-                others.append("\n    ".join([f"{noted.parent} ({found['status']})", *differing]))
+                differing = _differing(found, prepared) or [f"this very run: add {option('run', str(noted.parent))}"]
+                others.append("\n    ".join([f"{noted.parent} ({found['status']})", *differing, *_begun_by(found)]))
     if not others:
         return f"{text}; leave {switch('resume')} out to begin one"
     listed = [f"  {each}" for each in others[:_MOST_NAMED]]
@@ -144,11 +167,16 @@ def nothing_to_resume(prepared: Prepared) -> str:
     return "\n".join([f"{text}. Unfinished runs of {own}, and in what they differ:", *listed, *more])
 
 
-def _differing(theirs: dict[str, Any], prepared: Prepared) -> list[str]:
-    """A line for each part in which the run of a folder is another than the one asked for."""
+def _differing(found: dict[str, Any], prepared: Prepared) -> list[str]:
+    """A line for each part in which the run of a folder (by its note) is another than the one asked for."""
+    theirs, ours = dict(found["identity"]), prepared.identity
     if isinstance(options := theirs.get("options"), dict):
         theirs = {**theirs, "options": with_new_options(options, prepared.method.cls)}
-    return differences({**theirs, CUT: ""}, {**prepared.identity, CUT: ""})
+    lines = differences({**theirs, CUT: ""}, {**ours, CUT: ""})
+    there, here = found.get("precision"), prepared.budget.precision
+    if theirs.get("recipe_hash") != ours["recipe_hash"] and there not in (None, here):  # of which it is part
+        lines.append(f"precision: there {there!r}, asked for {here!r}")
+    return lines
 
 
 def _begun_by(found: dict[str, Any]) -> list[str]:
@@ -190,6 +218,7 @@ def read_record(folder: Path) -> Record:
 def note(prepared: Prepared, status: str) -> None:
     """Writes down how far the run got, and of a finished one the SHA-256 of its record."""
     entry = {"status": status, "identity": prepared.identity, "command": prepared.request.command, "at": utc_now()}
+    entry["precision"] = prepared.budget.precision
     if status == "done":
         entry["record"] = sha256_of(prepared.folder / RECORD)
     write_text(prepared.folder / NOTED, canonical_json(entry))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness import cli
 from harness.runs import resolve
 from harness.testing import tiny_dataset
 from harness.training import reporter
+from harness.util.tensor_files import save_tensors
 
 WORDS = ["run", "cifarfs_delay5", "--budget", "smoke", "--test-episodes", "6", "--threads", "1"]
 
@@ -94,7 +98,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     def interrupting(self: reporter.Reporter, *rest: object) -> None:
         plain(self, *rest)  # type: ignore[arg-type]
         if rest[-1] == "update":
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
         patch.setattr(reporter.Reporter, "training", interrupting)
@@ -163,11 +167,12 @@ def test_a_dry_run_shows_what_would_be_run_and_does_nothing(capsys: pytest.Captu
     assert [folder.rsplit("-", 1)[0][-2:] for folder in plan["run folder"]] == ["s1", "s2"]
     assert plan["options"]["channels"] == 4
     assert plan["limits"] == "time=90s"
-    assert plan["device"].endswith("1 threads")
+    assert plan["device"].endswith(", 1 thread")
     assert {"data", "recipe", "stages", "board", "run folder"} <= plan.keys()
+    assert plan["state"] == ["it begins", "it begins"]
     assert plan["parameters"] > 0
     assert plan["expected time"] is None
-    assert "not known: no finished run of this here" in text
+    assert "not known: no run of this was trained to its end here" in text
     assert all(f"{name}  " in text for name in ("protocol", "run folder", "training episodes"))
     assert not Path("runs").exists()
     assert not Path("leaderboards").exists()
@@ -176,6 +181,40 @@ def test_a_dry_run_shows_what_would_be_run_and_does_nothing(capsys: pytest.Captu
 def test_a_dry_run_refuses_options_that_no_method_can_be_built_with(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*WORDS, "--method", "protonet", "--set", "channels=-3", "--dry-run"]) == 2
     assert "cannot be built" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_dry_run_says_what_there_is_of_a_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS, "--method", "cl_lstm", "--no-board"]
+
+    def state(*more: str) -> str:
+        found = json.loads(printed(capsys, *words, *more, "--dry-run", "--json"))["state"]
+        assert isinstance(found, list)
+        return str(found[0])
+
+    stopped(monkeypatch, *words)
+    before = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
+    assert cli.main([*words, "--dry-run"]) == 2
+    assert "holds an unfinished run (interrupted); add --resume" in capsys.readouterr().err
+    assert cli.main([*words, "--seeds", "5", "--resume", "--dry-run"]) == 2
+    assert "there is no unfinished run to resume" in capsys.readouterr().err
+    assert re.fullmatch(r"interrupted, goes on from [1-9]\d* episodes", state("--resume"))
+    assert state("--fresh") == "what is there is set aside, and it begins anew"
+    assert {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()} == before
+    assert cli.main([*words, "--resume"]) == 0
+    capsys.readouterr()
+    assert re.fullmatch(r"finished on .* UTC, not repeated", state())
+
+
+def test_a_dry_run_refuses_weights_that_training_cannot_begin_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_tensors(tmp_path / "other.safetensors", {"x": torch.zeros(2)}, {})
+    words = [*WORDS, "--method", "cl_lstm", "--init", str(tmp_path / "other.safetensors"), "--dry-run"]
+    assert cli.main(words) == 2
+    assert "other.safetensors" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -353,3 +353,22 @@ def test_the_command_of_a_row_gives_the_limits_that_ended_it(monkeypatch: pytest
     assert record.train_updates == 3
     assert record.budget_cut == f"episodes={record.train_episodes}"
     assert record.command == f"harness {' '.join(WORDS)} --episodes {record.train_episodes}"
+
+
+def test_a_precision_that_was_forgotten_is_named_and_so_is_the_same_run_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    words = [*WORDS, "--no-board", "--precision", "bf16"]
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(reporter.Reporter, "training", stop)
+        assert cli.main([*words, "--run", "runs/cifarfs_delay5/mine"]) == 130
+    capsys.readouterr()
+    assert cli.main([*WORDS, "--no-board", "--run", "runs/cifarfs_delay5/mine", "--resume"]) == 2
+    assert "precision: there 'bf16', asked for 'fp32'" in capsys.readouterr().err
+    assert cli.main([*words, "--resume"]) == 2
+    message = capsys.readouterr().err
+    assert "runs/cifarfs_delay5/mine (interrupted)" in message
+    assert "this very run: add --run runs/cifarfs_delay5/mine" in message
