@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.api.checked import checked
 from harness.api.named import MethodLike, ProtocolLike, load_method, load_protocol, path_of
 from harness.check import check_method
 from harness.check.pictures import pictures_of
@@ -15,6 +16,7 @@ from harness.util.errors import UserError
 from harness.util.option_names import option
 
 
+@checked
 def check(
     method: MethodLike,
     protocol: ProtocolLike | None = None,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.api.checked import checked
 from harness.api.named import DataLike, ProtocolLike, load_protocol, on_data, path_of
 from harness.data.arrays import dataset_of as dataset
 from harness.data.open_dataset import load_dataset
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["dataset", "episodes", "register_dataset"]
 
 
+@checked
 def episodes(
     protocol: ProtocolLike,
     split: str = "train",

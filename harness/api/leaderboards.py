@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from harness.api.checked import checked
 from harness.api.named import MethodLike, ProtocolLike, load_method, load_protocol, path_of
 from harness.api.result import Result
 from harness.boards.columns import columns, options_of, why
@@ -122,7 +123,12 @@ class Comparison:
         }
 
 
-def results(boards: str | Path | None = None, protocol: ProtocolLike | None = None, data: str | None = None) -> Results:
+@checked
+def results(
+    boards: str | Path | None = None,
+    protocol: ProtocolLike | None = None,
+    data: Literal["real", "stand-in"] | None = None,
+) -> Results:
     """What is on the boards of a folder: `harness board`.
 
     Args:
@@ -149,12 +155,13 @@ def results(boards: str | Path | None = None, protocol: ProtocolLike | None = No
     return Results(tuple(views))
 
 
+@checked
 def compare(
     protocol: ProtocolLike,
     first: EntryLike,
     second: EntryLike,
     *,
-    data: str = "real",
+    data: Literal["real", "stand-in"] = "real",
     boards: str | Path | None = None,
 ) -> Comparison:
     """The difference of two entries of a board on the same test episodes, with its interval: `harness compare`.

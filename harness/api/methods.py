@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.api.checked import checked
 from harness.api.named import DataLike, MethodLike, ProtocolLike, load_method, load_protocol, on_data, path_of
+from harness.data.dataset import Dataset
 from harness.data.open_dataset import load_dataset
 from harness.episodes.fixed import with_episodes
 from harness.episodes.source import EpisodeSource
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from harness.protocol.models import AnyProtocol
 
 
+@checked
 def task_for(
     method: MethodLike,
     protocol: ProtocolLike,
@@ -40,10 +43,11 @@ def task_for(
     classes = on.card.classes.get("train")
     if on.ways is None and classes is None:
         root, store = map(path_of, (data_root, cache))
-        classes = len(load_dataset(on.dataset, root, store, base=loaded.base).table("train").names)
+        classes = _classes(load_dataset(on.dataset, root, store, base=loaded.base))
     return registry.task_for(load_method(method).cls, on, on.card.image_shape, classes)
 
 
+@checked
 def build_method(
     method: MethodLike,
     protocol: ProtocolLike,
@@ -64,6 +68,7 @@ def build_method(
     return registry.build_method(found.cls, task, dict(options or {}), seed, device_named(device))
 
 
+@checked
 def evaluate(
     method: Method,
     protocol: ProtocolLike,
@@ -78,13 +83,15 @@ def evaluate(
     each with its 95 % interval as boards have it.
 
     `episodes` are the first so many of the split (None: as many as the protocol scores in its test). Raises UserError
-    for a split or for data that are not there.
+    for a split or for data that are not there, and for a method that was built for other episodes.
     """
     loaded = on_data(load_protocol(protocol), data)
     root, store = map(path_of, (data_root, cache))
     dataset = load_dataset(loaded.protocol.dataset, root, store, base=loaded.base)
     dataset = with_episodes(loaded.protocol, dataset, store)
     dataset.table(split)
+    classes = _classes(dataset) if loaded.protocol.ways is None else None
+    _check_task(method, registry.task_for(type(method), loaded.protocol, dataset.card.image_shape, classes))
     count = evaluation.whole_test(loaded.protocol, dataset) if episodes is None else episodes
     if count < 1:
         raise UserError(f"episodes is {episodes}; it must be at least 1")
@@ -92,3 +99,21 @@ def evaluate(
     scores = evaluation.evaluate(method, EpisodeSource(dataset, first), loaded.protocol, split, count)
     found = metrics(loaded.protocol, scores)
     return dict(zip(found, of_recorded([*found.values()]), strict=True))
+
+
+def _classes(dataset: Dataset) -> int:
+    return len(dataset.table("train").names)
+
+
+def _check_task(method: Method, asked: Task) -> None:
+    """UserError for an instance that was built for episodes of another form than these."""
+    differing = [
+        f"{name} {getattr(method.task, name)} and not {getattr(asked, name)}"
+        for name in ("ways", "image_shape", "label_delay")
+        if getattr(method.task, name) != getattr(asked, name)
+    ]
+    if differing:
+        raise UserError(
+            f"this {type(method).__name__} was built for other episodes than the protocol's: {', '.join(differing)}; "
+            "build one for this protocol (harness.build_method)"
+        )

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
+from harness.api.checked import checked
 from harness.data.dataset import Dataset
 from harness.data.open_dataset import default_cache
 from harness.data.registered import register_dataset
@@ -35,6 +36,7 @@ DataLike: TypeAlias = str | Mapping[str, Any] | OwnData | Dataset
 data set in memory."""
 
 
+@checked
 def load_protocol(protocol: ProtocolLike, *, name: str | None = None) -> Loaded:
     """A protocol with its name, from a shipped protocol's name, a file, a mapping or a model.
 
@@ -72,6 +74,7 @@ def on_data(loaded: Loaded, data: DataLike) -> Loaded:
     return dataclasses.replace(loaded, name=name, protocol=protocol, base=None)
 
 
+@checked
 def load_method(method: MethodLike, cache: Path | None = None) -> LoadedMethod:
     """A method by name, class or instance (its class); UserError for what is none."""
     if isinstance(method, LoadedMethod):

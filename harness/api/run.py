@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.api.checked import checked
 from harness.api.command import call_text
 from harness.api.named import DataLike, MethodLike, ProtocolLike, load_method, load_protocol, on_data, path_of
 from harness.api.result import Result
@@ -17,6 +18,7 @@ from harness.boards.places import boards_to_write
 from harness.boards.row import publish_run
 from harness.data.open_dataset import default_cache
 from harness.method.interface import Method
+from harness.method.registry import BUILT_WITH
 from harness.records.provenance import cores
 from harness.runs.resolve import Prepared, Request, prepare, resumed_or_begun, with_seeds
 from harness.runs.run import run as run_prepared
@@ -33,6 +35,7 @@ from harness.util.tensor_files import save_tensors
 LOG = logging.getLogger(__name__)
 
 
+@checked
 def run(
     protocol: ProtocolLike,
     method: MethodLike,
@@ -129,8 +132,9 @@ def run(
         if init is not None:
             raise UserError("an instance of a method brings its own weights: leave out init, or give the class")
         init = _weights_of(method, store or default_cache())
+        options = {**getattr(method, BUILT_WITH, {}), **(options or {})}
     wanted = [seeds] if isinstance(seeds, int) else list(seeds)
-    if not wanted or any(isinstance(each, bool) or not 0 <= each < 2**63 for each in wanted):
+    if not wanted or not all(type(each) is int and 0 <= each < 2**63 for each in wanted):
         raise UserError(f"seeds are {wanted}; a seed is a whole number from 0 to 2^63 - 1, and there must be one")
     for name, value in (("episodes", episodes), ("test_episodes", test_episodes), ("threads", threads)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
@@ -179,7 +183,7 @@ def run(
             protocol,
             found,
             data,
-            {**arguments, "seeds": seeds if isinstance(seeds, int) else wanted, "init": init},
+            {**arguments, "seeds": seeds if isinstance(seeds, int) else wanted, "init": init, "options": options},
         ),
     )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.api.checked import checked
 from harness.api.named import path_of
 from harness.boards.places import BOARDS, LOCAL_BOARDS
 from harness.evaluation.summary import of_metrics
@@ -89,6 +90,7 @@ class SweepResult:
         return pd.DataFrame(rows)
 
 
+@checked
 def sweep(
     file: str | Path,
     *,

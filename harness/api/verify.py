@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from harness.api.checked import checked
 from harness.api.named import ProtocolLike, load_protocol, path_of
 from harness.api.result import Result
 from harness.boards.places import boards_to_read
@@ -43,13 +45,14 @@ class Verified:
         return self.verdict.outcome in {"same", "agrees"}
 
 
+@checked
 def verify(
     protocol: ProtocolLike | None = None,
     rows: int | Iterable[int] | str | Record | Result | None = None,
     *,
     episodes: int | None = None,
     method: str | None = None,
-    data: str = "real",
+    data: Literal["real", "stand-in"] = "real",
     boards: str | Path | None = None,
     in_process: bool = False,
     fresh_workers: bool = False,

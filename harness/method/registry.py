@@ -130,6 +130,10 @@ def task_of(
     return Task(ways, image_shape, protocol.task_kind, protocol.label_delay if with_label_delay else None, classes or 0)
 
 
+BUILT_WITH = "_built_with"
+"""The attribute of an instance that `build_method` has made which holds all its options."""
+
+
 def build_method(
     cls: type[Method], task: Task, options: dict[str, Any], seed: int, device: torch.device | str = "cpu"
 ) -> Method:
@@ -152,6 +156,7 @@ def build_method(
             if "out of memory" in str(error).lower() or "allocate" in str(error).lower():
                 raise
             raise UserError(f"{named} cannot be built: {str(error).splitlines()[0]}") from error
+    setattr(method, BUILT_WITH, settings)
     return method.to(device)
 
 

@@ -94,6 +94,16 @@ def test_an_instance_is_where_training_begins(here: Path) -> None:
     assert "starting weights from elsewhere" in record.marks
 
 
+def test_an_instance_keeps_its_options_whatever_the_recipe_has(here: Path) -> None:
+    """The recipe of cl_lstm gives others than the constructor."""
+    instance = h.build_method("cl_lstm", "late.yaml", {"channels": 4})
+    call = {"data": "stand-in", "budget": "smoke", "quiet": True, "board": False, "test_episodes": 1}
+    record = h.run("late.yaml", instance, **call).record
+    assert record.options == h.run("late.yaml", "cl_lstm", options=record.options, **call).record.options
+    assert record.options["channels"] == 4
+    assert "options=" in record.command
+
+
 @pytest.mark.parametrize("form", ["mapping", "model", "loaded"])
 def test_a_protocol_may_be_an_object(here: Path, form: str) -> None:
     loaded = h.load_protocol("late.yaml")
@@ -122,14 +132,14 @@ def test_data_may_be_arrays(here: Path) -> None:
         ({"protocol": "lat.yaml"}, "there is no protocol 'lat.yaml'"),
         ({"protocol": {"kind": "streams"}}, "this is not a possible protocol"),
         ({"method": "cuont"}, "Did you mean 'count'"),
-        ({"method": int}, "is not a method"),
+        ({"method": int}, "expected a method's name, 'file.py:Class', a class derived from harness.Method"),
         ({"data": "cifar"}, "unknown data set 'cifar'"),
         ({"data": "cifar10"}, "the same in train and test"),
         ({"seeds": -1}, "a whole number from 0"),
         ({"seeds": []}, "there must be one"),
         ({"test_episodes": 0}, "at least 1"),
-        ({"episodes": 2.5}, "a whole number of at least 1"),
-        ({"episodes": True}, "a whole number of at least 1"),
+        ({"episodes": 2.5}, "episodes is 2.5; expected a whole number or None"),
+        ({"episodes": True}, "expected a whole number"),
         ({"seconds": 0}, "more than 0"),
         ({"seconds": float("inf")}, "more than 0"),
         ({"resume": True, "fresh": True}, "choose one of them"),
