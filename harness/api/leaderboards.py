@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from harness.api.checked import checked
 from harness.api.named import MethodLike, ProtocolLike, load_method, load_protocol, path_of
 from harness.api.result import Result
-from harness.boards.columns import columns, options_of, why
+from harness.boards.columns import budget_of, columns, options_of, why
 from harness.boards.compare import Difference, differences, found
 from harness.boards.entries import Entry, summarise
 from harness.boards.markdown import View, on_data, view_all, view_board
@@ -228,7 +228,7 @@ def _rows(view: View) -> Iterator[dict[str, Any]]:
             "why": reason,
             "method": record.method,
             "options": options_of(record),
-            "budget": " ".join(filter(None, [record.budget, record.budget_cut])),
+            "budget": budget_of(record),
             "seed": record.seed,
             "train_episodes": record.train_episodes,
             "test_episodes": record.test_episodes,

@@ -13,6 +13,7 @@ from harness.protocol.episode_models import Published
 from harness.protocol.models import AnyProtocol
 from harness.records.parts import Cost
 from harness.records.record import Record
+from harness.util.quantities import counted
 from harness.util.shown_text import cells_in_markdown
 
 NOTHING = "–"
@@ -81,8 +82,10 @@ def option_texts(record: Record) -> list[str]:
 
 
 def budget_of(record: Record) -> str:
-    """The budget of a record and what cut it short, as 'quick time=10m'; '' if it was not trained."""
-    return " ".join(filter(None, [record.budget, record.budget_cut]))
+    """The budget of a record, the precision of its training and what cut it short, as 'quick bf16 time=10m', fp32 being
+    left out; '' if it was not trained."""
+    precision = "" if record.precision == "fp32" else record.precision
+    return " ".join(filter(None, [record.budget, precision, record.budget_cut]))
 
 
 def measured(entry: Entry, metric: str) -> str:
@@ -101,7 +104,7 @@ def trained(entry: Entry) -> str:
 
 def _hardware(record: Record) -> str:
     machine = record.hardware
-    return machine.gpu or f"{' '.join(machine.cpu.split()) or machine.device}, {machine.threads} threads"
+    return machine.gpu or f"{' '.join(machine.cpu.split()) or machine.device}, {counted(machine.threads, 'thread')}"
 
 
 def _growth(cost: Cost) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from harness.boards.artifacts import scores_of
 from harness.boards.columns import NOTHING, best_published, columns, measured, published_rows, table, why
 from harness.boards.legend import legend
-from harness.boards.standings import RANKINGS, Standings, standings, usual_digest, usual_ranking
+from harness.boards.standings import RANKINGS, Standings, nothing_ranked, standings, usual_digest, usual_ranking
 from harness.boards.store import (
     LOG,
     STAND_IN_FOLDER,
@@ -140,7 +140,7 @@ def render_board(view: View) -> str:
         isolated = any(record.isolated for _, entry in view.standings.ranked for record in entry.records)
         parts += [table(rows), legend(protocol, by, isolated)]
     else:
-        parts.append("Nothing measured yet.")
+        parts.append(nothing_ranked(view.standings))
     if protocol.published and not stand_in:
         parts += ["## Published elsewhere, not measured here", table(published_rows(protocol.published, (*others, by)))]
     if view.standings.apart:

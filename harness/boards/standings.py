@@ -84,6 +84,11 @@ def standings(
     )
 
 
+def nothing_ranked(found: Standings) -> str:
+    """What is said in the place of the table of a board without ranked rows."""
+    return "No row is ranked; those below stand apart." if found.apart else "Nothing measured yet."
+
+
 def usual_digest(records: Iterable[tuple[int, Record]]) -> str:
     """The digest of the record in the last line, for where the protocol's file is not at hand; '' if none."""
     newest = max(records, key=lambda each: each[0], default=None)

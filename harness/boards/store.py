@@ -25,6 +25,7 @@ from harness.records.record import Record
 from harness.util.errors import RunError
 from harness.util.garbage import uncollected
 from harness.util.json_files import read_bounded
+from harness.util.quantities import counted
 
 LOCK_SECONDS = 120.0
 TRIES = 20
@@ -77,8 +78,8 @@ def append_record(record: Record, boards: Path, report: Report = LOG.warning) ->
                         return path
                     if same:
                         report(
-                            f"{path.name} has {len(same)} of run {record.run} that say something else, as a row that "
-                            "was not isolated does; they stay, and the newest is shown"
+                            f"{path.name} has {counted(len(same), 'other row')} of run {record.run}, such as one from "
+                            "before it was scored isolated; what is there stays, and the newest is shown"
                         )
                     _append(file, line + b"\n")
                     end = file.tell()

@@ -12,7 +12,7 @@ from harness.episodes.plan import NULL, QUERY, STREAM, SUPPORT
 from harness.method.interface import MASKS, Method, Task
 from harness.method.registry import task_for
 from harness.protocol.models import KINDS, AnyProtocol
-from harness.util.errors import UserError, unknown
+from harness.util.errors import UserError, all_of, unknown
 
 STREAMS = ("online_few_shot", "delayed_label")
 WAYS, IMAGE_SHAPE, MASK_SHAPE, DELAYS = 3, (1, 28, 28), (3, 32, 32), (1, 3)
@@ -171,11 +171,7 @@ def described(settings: list[Setting], pictures: Sequence[str]) -> str:
             shape = "x".join(map(str, having[0].image_shape))
             form = f"masks of {shape} images" if masks else f"{having[0].ways} ways, {shape} images"
             delays = [str(each.delay) for each in having if each.kind in STREAMS]
-            late = f"label delay{'s' if len(delays) > 1 else ''} {_listed(delays)}" if delays else ""
-            others = _listed([each.kind for each in having if each.kind not in STREAMS and not masks])
+            late = f"label delay{'s' if len(delays) > 1 else ''} {all_of(delays)}" if delays else ""
+            others = all_of([each.kind for each in having if each.kind not in STREAMS and not masks])
             parts.append(", ".join(filter(None, [form, late, others])))
-    return f"random tasks: {'; '.join(parts)}; and on images of {_listed(list(dict.fromkeys(pictures)))}"
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+    return f"random tasks: {'; '.join(parts)}; and on images of {all_of(list(dict.fromkeys(pictures)))}"

@@ -16,6 +16,7 @@ from harness.check.subject import Subject
 from harness.check.tasks import BATCH, draw
 from harness.check.walk import adapted, informed, life_of, moments, walked
 from harness.method.interface import Feedback, State, state_bytes
+from harness.util.errors import all_of
 
 
 def state_is_batched(subject: Subject) -> Finding:
@@ -151,7 +152,7 @@ def memory(subjects: list[Subject]) -> Memory | None:
         more = sizes[long.name][last] - sizes[short.name][last]
         per_delay = max(more / ((long.delay or 0) - (short.delay or 0)), 0.0)
     grows = [name for name, rate in (("t", per_step), ("d", per_delay), ("support pairs", per_pair)) if rate > 0]
-    growth = f"with {' and '.join(filter(None, [', '.join(grows[:-1]), grows[-1]]))}" if grows else "constant"
+    growth = f"with {all_of(grows)}" if grows else "constant"
     return Memory(sizes, growth, per_step, per_delay, per_pair)
 
 

@@ -154,6 +154,7 @@ def _entry_as_json(entry: Entry) -> dict[str, Any]:
         "recipe_hash": newest.recipe_hash,
         "budget": newest.budget,
         "budget_cut": newest.budget_cut,
+        "precision": newest.precision,
         "init_episodes": newest.init_episodes,
         "train_episodes": [record.train_episodes for record in entry.records],
         "test_episodes": newest.test_episodes,

@@ -21,6 +21,7 @@ def board_text(view: View, width: int) -> str:
     """Ranked entries, published results, entries apart with their reasons, and problems of the file."""
     from harness.boards.columns import published_rows, why
     from harness.boards.legend import legend
+    from harness.boards.standings import nothing_ranked
 
     protocol, by = view.protocol, view.standings.ranking
     assert protocol is not None
@@ -39,7 +40,7 @@ def board_text(view: View, width: int) -> str:
         text, left_out = text_table(ranked, width, needed, _TEXTS, partial(_apart, own, ranked))
         parts += [text, wrap(in_line(legend(protocol, by, without=left_out)), width)]
     else:
-        parts.append("Nothing measured yet.")
+        parts.append(nothing_ranked(view.standings))
     if protocol.published and not view.stand_in:
         rows = [_plain(row) for row in published_rows(protocol.published, (*protocol.reported, by))]
         needed = [name for name in rows[0] if name not in ("variant", "source", "note")]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.cli.notices import notice
 from harness.cli.recipe import time_described, time_line
 from harness.cli.text_table import terminal_width, wrap
+from harness.util.quantities import counted
 from harness.util.shown_text import in_json, in_line
 from harness.yaml_files.source_location import shown
 
@@ -51,7 +52,7 @@ def _plan(prepared: Prepared, seeds: list[int], boards: Path | None) -> dict[str
         "limits": identity["budget_cut"] or "none",
         "validation": f"{selection.episodes} episodes every {selection.every}" if selection else "none",
         "seeds": seeds,
-        "device": f"{prepared.device}, {request.threads} {'thread' if request.threads == 1 else 'threads'}",
+        "device": f"{prepared.device}, {counted(request.threads or 1, 'thread')}",
         "expected time": _expected(prepared),
         "run folder": [str(each.folder) for each in runs],
         "state": [_state(each) for each in runs],

@@ -27,7 +27,7 @@ def outcome_lines(
 ) -> str:
     """The text for people; `outcome` and `board` are None for a run that went to no board, `baselines` what is earned
     on the same test episodes without a look at the images."""
-    from harness.boards.columns import budget_of
+    from harness.boards.columns import budget_of, marks_of
     from harness.boards.outcome import entry_of_runs
 
     entry = outcome.entry if outcome else entry_of_runs(protocol, records, folders)
@@ -39,8 +39,8 @@ def outcome_lines(
         named = ", ".join(f"{name} {summary.text(2)} %" for name, summary in baselines.items())
         rows.append(("without images", f"{named} ({protocol.ranking} of baselines that see labels alone)"))
     rows.append(("seeds", _seeds(protocol, entry, records)))
-    if last.marks:
-        rows.append(("marks", ", ".join(last.marks)))
+    if marks := marks_of(entry_of_runs(protocol, records, folders)):
+        rows.append(("marks", ", ".join(marks)))
     if outcome:
         rows += [("rank", _rank(outcome, board)), *_against(outcome)]
     rows += [("record", str(folder / "record.json")) for folder in folders]

@@ -32,7 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the method; may be repeated"
     )
-    parser.add_argument("--init", action="store_true", help="as when training begins from another run's weights")
+    parser.add_argument(
+        "--init",
+        nargs="?",
+        const=True,
+        metavar="RUN",
+        help="as when training begins from another run's weights, whichever they are",
+    )
     parser.add_argument(
         "--time-it",
         action="store_true",
@@ -51,12 +57,15 @@ def execute(args: argparse.Namespace) -> int:
     from harness.method.options import parse_options
     from harness.method.registry import check_kind, load_method
     from harness.protocol.load import for_data, load_protocol
+    from harness.runs.resolve import weights_file
     from harness.training.recipe_file import resolve_for
 
     loaded, method = load_protocol(args.protocol), load_method(args.method)
     protocol = for_data(loaded, args.data)
     check_kind(method.cls, protocol)
-    resolved = resolve_for(method, loaded, args.budget, args.recipe, args.init, protocol, changes_of(args))
+    if isinstance(args.init, str):
+        weights_file(Path(args.init))  # that it is there
+    resolved = resolve_for(method, loaded, args.budget, args.recipe, args.init is not None, protocol, changes_of(args))
     for note in resolved.notes:
         notice(note)
     options = {**resolved.budget.options, **parse_options(args.set)}

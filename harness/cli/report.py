@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli.common import BOARDS, add_boards, add_json, add_places, boards_to_read
 from harness.util.errors import UserError
+from harness.util.quantities import counted
 from harness.util.shown_text import in_json, shown
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def execute(args: argparse.Namespace) -> int:
     if args.json:
         print(in_json({"pages": [str(page) for page in written]}))
         return 0
-    print(shown(f"{len(written)} {'page' if len(written) == 1 else 'pages'}; open {written[0]}"))
+    print(shown(f"{counted(len(written), 'page')}; open {written[0]}"))
     return 0
 
 

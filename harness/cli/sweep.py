@@ -17,7 +17,7 @@ from harness.sweep.engines import ENGINES, Choice
 from harness.util.errors import UserError
 from harness.util.json_files import read_json
 from harness.util.launch import refuse_sweep
-from harness.util.quantities import about, clock, duration
+from harness.util.quantities import about, clock, counted, duration
 from harness.util.shown_text import in_json, in_line, shown
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _wrapped(line: str, indent: int = 2) -> str:
 
 
 def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
+    return counted(count, "run")
 
 
 def _expected(seconds: float | None) -> str:

@@ -12,6 +12,7 @@ from harness.cli.common import add_data_arguments, add_json
 from harness.cli.text_table import message, terminal_width, wrap
 from harness.util import shown_text
 from harness.util.errors import UserError, VerificationError
+from harness.util.quantities import counted
 from harness.yaml_files.source_location import YamlError, shown
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _recipe(file: str, path: Path, method: LoadedMethod | None) -> Checked:
         "options": options,
         "tried_on": found.protocols,
     }
-    count = "1 part" if len(parts) == 1 else f"{len(parts)} parts"
+    count = counted(len(parts), "part")
     line = (
         f"{shown(path)}: ok{whole}: recipe of {found.recipe.method}, {count}, budgets {', '.join(budgets)}, "
         f"{options}, tried on {found.protocols} shipped protocols"

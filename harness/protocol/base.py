@@ -21,7 +21,7 @@ from harness.protocol.course import Course, Part
 from harness.protocol.episode_file import EpisodeFile
 from harness.protocol.episode_models import Published
 from harness.protocol.words import Words
-from harness.util.errors import nearest
+from harness.util.errors import unknown
 from harness.util.pydantic_base import Strict
 
 SEMANTICS = 1
@@ -229,9 +229,7 @@ def _digest(protocol: Protocol) -> str:
 
 def _known(name: str, cards: Mapping[str, Card]) -> str:
     if name not in cards:
-        guess = nearest(name, cards)
-        hint = f"; did you mean '{guess}'?" if guess else ""
-        raise ValueError(f"unknown data set '{name}'{hint} Known: {', '.join(sorted(cards))}")
+        raise ValueError(str(unknown("data set", name, cards)))
     return name
 
 

@@ -22,7 +22,7 @@ from harness.report.run_episodes import NO_EPISODES, RunEpisodes, episode_scores
 from harness.report.run_log import RunFolder, stages
 from harness.report.training_figures import training_figures
 from harness.runs.status import TRAINED
-from harness.util.quantities import clock
+from harness.util.quantities import clock, counted
 
 
 def run_page(
@@ -156,5 +156,5 @@ def _cost(record: Record) -> Iterator[tuple[str, str]]:
     yield "scoring", f"{record.test_episodes:,} episodes, {clock(record.score_seconds)}"
     yield (
         "machine",
-        machine.gpu or f"{machine.cpu}, {machine.threads} {'thread' if machine.threads == 1 else 'threads'}",
+        machine.gpu or f"{machine.cpu}, {counted(machine.threads, 'thread')}",
     )

@@ -44,6 +44,7 @@ from harness.training.recipe_file import Resolved
 from harness.training.selection import validation_protocol
 from harness.training.state import Limits, Progress
 from harness.util.devices import name_of
+from harness.util.quantities import counted
 from harness.util.tensor_files import WEIGHTS, sha256_of
 
 PRETRAINED = "features pre-trained on classes"
@@ -102,7 +103,7 @@ def selection_in_words(prepared: Prepared) -> str:
     """What is unusual in how weights are selected; '' for nothing."""
     tables, selected_by = prepared.dataset.tables, validation_protocol(prepared.protocol, prepared.dataset)
     count = len(tables["validation"].names) if "validation" in tables else 0
-    classes = "1 class" if count == 1 else f"{count} classes"
+    classes = counted(count, "class", "classes")
     if prepared.budget.validation is not None:
         fewer = selected_by != prepared.protocol
         return f"validation in fewer ways, as the validation split has {classes}" if fewer else ""

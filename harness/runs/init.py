@@ -43,7 +43,15 @@ def load_init(method: Method, init: Path | None, target: str | None = None) -> B
     if own and target not in (None, named["target"]) and not fits(method.state_dict(), tensors):
         features = _features_in(tensors, method)
     if features is None:
-        load_weights(method, tensors, path)
+        try:
+            load_weights(method, tensors, path)
+        except UserError as error:
+            if not own or target in (None, named["target"]):
+                raise
+            raise UserError(
+                f"{error}. They are those of {named['method']}: of another method a backbone can be taken alone, and "
+                "both must have one, with the same options"
+            ) from None
     else:
         features.module.load_state_dict(features.tensors)
         say(f"features: those of {named['method']} on {named['protocol']}; all else begins fresh")

@@ -90,6 +90,11 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(f"unknown {what} '{name}'.{hint} Known: {some_of(options, name)}.")
 
 
+def all_of(names: Sequence[str]) -> str:
+    """Names in words: 'a, b and c'."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
 def some_of(options: Sequence[str], name: str) -> str:
     """The options in words: `NAMED` at most, those nearest to `name`, and how many there are besides."""
     if len(options) <= NAMED:

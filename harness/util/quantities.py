@@ -18,6 +18,11 @@ def duration(text: str, name: str) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """A number of things: '1 thread', '2 threads', '0 classes'."""
+    return f"{count} {one if count == 1 else several or f'{one}s'}"
+
+
 def clock(seconds: float) -> str:
     """A time that was measured, as '0:42 min' or '3:05 h'."""
     minutes, rest = divmod(max(0, round(seconds)), 60)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.util.errors import nearest
+from harness.util.errors import all_of, nearest
 from harness.yaml_files.pydantic_schema import Choice, Core, Schema, Spot, at, suits, walk
 from harness.yaml_files.scalars import Trap, scalar
 from harness.yaml_files.source_location import Loc
@@ -153,7 +153,7 @@ def _unknown_key(core: Core, spot: Spot, also: tuple[str, ...]) -> str:
     hint = f" Did you mean '{guess}'?" if guess else ""
     homes = [] if guess else _kinds_with(core, spot.loc)
     if homes:
-        hint = f" It belongs to kind {' and '.join(homes)}."
+        hint = f" It belongs to kind{'s' if len(homes) > 1 else ''} {all_of(homes)}."
     return f"unknown key.{hint} Allowed here: {', '.join(known) or 'no keys at all'}"
 
 

@@ -97,7 +97,7 @@ def test_an_instance_is_where_training_begins(here: Path) -> None:
 def test_an_instance_keeps_its_options_whatever_the_recipe_has(here: Path) -> None:
     """The recipe of cl_lstm gives others than the constructor."""
     instance = h.build_method("cl_lstm", "late.yaml", {"channels": 4})
-    call = {"data": "stand-in", "budget": "smoke", "quiet": True, "board": False, "test_episodes": 1}
+    call: dict[str, Any] = {"data": "stand-in", "budget": "smoke", "quiet": True, "board": False, "test_episodes": 1}
     record = h.run("late.yaml", instance, **call).record
     assert record.options == h.run("late.yaml", "cl_lstm", options=record.options, **call).record.options
     assert record.options["channels"] == 4

@@ -115,7 +115,7 @@ def test_only_what_passed_is_ranked(
     ]
     assert cli.main([*run, *words]) == 0
     printed = capsys.readouterr().out
-    assert ("Nothing measured yet" in printed) == (heading is not None)
+    assert ("No row is ranked" in printed) == (heading is not None)
     assert heading is None or heading in printed
     assert len(ran) == ("--no-check" not in words)
     (row,) = (each for _, each in read_board(Path("leaderboards/tiny.jsonl")).records)

@@ -34,6 +34,9 @@ def test_a_run_that_is_scored_isolated_has_the_same_scores_and_says_so(capsys: p
             assert np.array_equal(values, read_scores(each / SCORES)[name], equal_nan=True)
     assert cli.main([*RUN, "--method", "majority", "--no-board", "--out", "here", "--isolated"]) == 0
     assert "was scored in the harness's own process; --fresh scores it isolated" in capsys.readouterr().err
+    assert cli.main([*RUN, "--method", "majority", "--no-board", "--out", "there", "--isolated"]) == 0
+    (marks,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("marks")]
+    assert "isolated" in marks
 
 
 def test_only_isolated_rows_are_called_verified(run: Path) -> None:

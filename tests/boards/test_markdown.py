@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,12 @@ def test_only_options_that_differ_from_the_defaults_of_a_built_in_method_are_sho
     text = rendered(LOADED, tmp_path)
     assert "deep=false, name=x, rate=0.1" in text
     assert "width=16" not in text
+
+
+@pytest.mark.parametrize(("precision", "budget"), [("fp32", "quick time=9s"), ("bf16", "quick bf16 time=9s")])
+def test_the_budget_of_a_row_names_a_precision_other_than_fp32(precision: str, budget: str, tmp_path: Path) -> None:
+    append_record(record(precision=precision, budget_cut="time=9s"), tmp_path)
+    assert f"| {budget} |" in re.sub(" +", " ", rendered(LOADED, tmp_path))
 
 
 def test_a_row_says_itself_which_options_were_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

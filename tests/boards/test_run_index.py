@@ -49,7 +49,7 @@ def test_a_run_with_other_records_is_told(run: str, board: Path) -> None:
     said = list[str]()
     append_record(record(run=run, seed=int(run[-1]), accuracy=12.5), board.parent, said.append)
     assert len(said) == 1
-    assert "has 1 of run" in said[0]
+    assert "has 1 other row of run" in said[0]
 
 
 def test_a_small_board_has_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

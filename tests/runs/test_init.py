@@ -189,7 +189,9 @@ def test_weights_of_another_method_without_the_features_are_refused(
     first = features_trained("bauer", "first")
     protocol = ["run", "tiny.yaml", "--budget", "smoke", "--threads", "1", "--no-board", "--out", "then"]
     assert cli.main([*protocol, "--method", method, *options, "--init", str(first)]) == 2
-    assert "does not fit this method and its options" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "does not fit this method and its options" in error
+    assert "They are those of bauer: of another method a backbone can be taken alone" in error
 
 
 def test_weights_that_fit_a_class_of_another_name_are_loaded_whole() -> None:

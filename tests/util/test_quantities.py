@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from harness.util.quantities import about, clock, seed_numbers
+from harness.util.errors import all_of
+from harness.util.quantities import about, clock, counted, seed_numbers
 
 
 def test_measured_times() -> None:
@@ -27,6 +28,12 @@ def test_expected_times_are_rounded() -> None:
         "1 h 30 min",
         "2 h 30 min",
     ]
+
+
+def test_numbers_of_things() -> None:
+    assert [counted(each, "thread") for each in (0, 1, 2)] == ["0 threads", "1 thread", "2 threads"]
+    assert [counted(each, "class", "classes") for each in (1, 2)] == ["1 class", "2 classes"]
+    assert [all_of(["a", "b", "c"][:each]) for each in range(4)] == ["", "a", "a and b", "a, b and c"]
 
 
 def test_a_seed_that_is_named_twice_is_one() -> None:

@@ -10,6 +10,7 @@ from harness.protocol.base import Needs, Protocol, refuse, too_many
 from harness.protocol.course import Part
 from harness.protocol.episode_models import DelayedEpisode, StreamEpisode, StreamScoring
 from harness.protocol.words import Words, at_shots, stream_legend, timing
+from harness.util.quantities import counted
 
 _IID = """\
 Classes are drawn independently from step to step, so an episode may lack a shot: `accuracy` is the mean over all
@@ -106,4 +107,6 @@ def _order(shape: StreamEpisode, steps: int) -> str:
     if shape.order == "iid":
         return f"{steps} steps, each of a class drawn anew from {shape.ways}"
     order = "taking turns in one random order" if shape.order == "cyclic" else "in random order"
-    return f"{shape.ways} classes x {shape.presentations} presentations {order} = {steps} steps"
+    classes = counted(shape.ways, "class", "classes")
+    presentations = counted(shape.presentations, "presentation")
+    return f"{classes} x {presentations} {order} = {steps} steps"

@@ -131,7 +131,7 @@ def changed(old: str, new: str) -> str:
         (GOOD.replace(WHOLE_MAPPING, "dataset: []\n"), ["3:10: dataset: found an"]),
         (
             GOOD.replace(WHOLE_MAPPING, "dataset: omnigot\n"),
-            ["3:10: dataset: unknown data set 'omnigot'; did you mean 'omniglot'? Known: "],
+            ["3:10: dataset: unknown data set 'omnigot'. Did you mean 'omniglot'? Known: "],
         ),
     ],
 )
