@@ -139,6 +139,8 @@ def _raised(error: BaseException) -> str:
     theirs = [each for each in frames if not Path(each.filename).is_relative_to(ours) and not _is_torch(each.filename)]
     place = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno}, in {theirs[-1].name})" if theirs else ""
     lines = str(error).strip().splitlines()
+    if isinstance(error, HarnessError):  # which says itself what is wrong with the method
+        return str(error)
     return f"raised {type(error).__name__}: {lines[0] if lines else 'no message'}{place}"
 
 

@@ -15,6 +15,7 @@ from harness.check.settings import STREAMS
 from harness.check.subject import Subject
 from harness.check.tasks import BATCH, draw
 from harness.check.walk import adapted, informed, life_of, moments, walked
+from harness.evaluation.answers import answered
 from harness.method.interface import Feedback, State, state_bytes
 from harness.util.errors import all_of
 
@@ -68,7 +69,7 @@ def nothing_in_place(subject: Subject) -> Finding:
             recent += _copies(state, f"the state after the feedback of {step}")
             if not life.pairs:
                 recent += _copies(x, f"the input of {step}")
-                logits, state = method.predict(state, x)
+                logits, state = answered(method, method.predict(state, x))
                 shared = shared or _shared(logits, state, step, t)
                 edited = _edited(recent)
                 if edited:

@@ -14,6 +14,7 @@ from torch import Tensor
 from harness.check.conditions import scoring
 from harness.episodes.plan import NULL, SUPPORT
 from harness.episodes.source import Episodes
+from harness.evaluation.answers import answered
 from harness.evaluation.rollout import feedback_of
 from harness.method.interface import Feedback, Method, State
 
@@ -84,7 +85,7 @@ def moments(method: Method, life: Life, state: State) -> Iterator[Moment]:
     for t in range(len(life.feedback)):
         labels, x = life.feedback[t].clone(), life.x[t].clone()
         observed = method.observe(state, Feedback(labels, x if life.pairs else None))
-        logits, after = (None, observed) if life.pairs else method.predict(observed, x)
+        logits, after = (None, observed) if life.pairs else answered(method, method.predict(observed, x))
         yield Moment(t, state, observed, logits, after)
         state = after
 

@@ -41,8 +41,8 @@ def card(name: str, boards: Path | None = None) -> dict[str, Any]:
     return found if boards is None else {**found, "measured": _measured(method.name, boards)}
 
 
-def card_text(found: dict[str, Any], width: int) -> str:
-    """A card for people."""
+def card_text(found: dict[str, Any], width: int, named: str) -> str:
+    """A card for people; `named` is how commands name the method."""
     parts = [
         wrap(f"{found['name']}: {found['title']}", width),
         wrap(found["summary"], width),
@@ -58,8 +58,8 @@ def card_text(found: dict[str, Any], width: int) -> str:
         parts.append("It has no options.")
     if found.get("measured"):
         parts.append("Budgets, as measured:\n\n" + text_table(found["measured"], width, ("budget", "training"))[0])
-    shown = f"harness recipe PROTOCOL --method {found['name']}"
-    parts.append(wrap(f"`{shown}` shows how it is trained, `harness check {found['name']}` checks it.", width))
+    shown = f"harness recipe PROTOCOL --method {named}"
+    parts.append(wrap(f"`{shown}` shows how it is trained, `harness check {named}` checks it.", width))
     return "\n\n".join(parts)
 
 

@@ -56,7 +56,7 @@ def execute(args: argparse.Namespace) -> int:
         if getattr(args, option) is not None and getattr(args, needed) is None:
             raise UserError(f"--{option} goes with --{needed}")
     methods, protocols = method_names(), protocol_files()
-    if known_name(args.name, methods) or ".py:" in args.name:
+    if known_name(args.name, methods) or ".py:" in args.name or args.name.endswith(".py"):
         if args.html is not None:
             raise UserError(f"--html writes an episode of a protocol, and {args.name} is a method")
         return _method(args)
@@ -71,7 +71,7 @@ def _method(args: argparse.Namespace) -> int:
     from harness.util.shipped_files import boards_dir
 
     found = card(args.name, args.boards or (BOARDS if BOARDS.is_dir() else boards_dir()))
-    print(in_json(found) if args.json else shown(card_text(found, terminal_width())))
+    print(in_json(found) if args.json else shown(card_text(found, terminal_width(), args.name)))
     return 0
 
 

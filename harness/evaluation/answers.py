@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.method.interface import MASKS, Method, Task
+from harness.method.interface import MASKS, Method, State, Task
 from harness.util.errors import UserError
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -43,6 +43,16 @@ def misshapen(task: Task, logits: object, x: Tensor, leading: int | None = None)
     if list(logits.shape) != wanted:
         return f"the answer has shape {list(logits.shape)} instead of {wanted}"
     return None
+
+
+def answered(method: Method, returned: object) -> tuple[Tensor, State]:
+    """What `predict` returned, as logits and state; UserError if it is not two things."""
+    if not isinstance(returned, tuple | list) or len(returned) != 2:
+        many = f" of {len(returned)}" if isinstance(returned, tuple | list) else ""
+        raise UserError(
+            f"{type(method).__name__}.predict returns a {type(returned).__name__}{many}; it must return (logits, state)"
+        )
+    return returned[0], returned[1]
 
 
 def well_formed(method: Method, what: str, logits: Tensor, x: Tensor, leading: int | None = None) -> Tensor:

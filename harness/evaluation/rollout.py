@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness.episodes.plan import NULL, SUPPORT
 from harness.episodes.source import Episodes
-from harness.evaluation.answers import plain, well_formed
+from harness.evaluation.answers import answered, plain, well_formed
 from harness.evaluation.score.credit import credit, overlap
 from harness.method.interface import Feedback, Method, State
 
@@ -50,7 +50,7 @@ def one_step(method: Method, episodes: Episodes, feedback: Tensor, t: int, state
     if episodes.plan.phase[t] == SUPPORT:
         return None, method.observe(state, Feedback(revealed, x))
     state = method.observe(state, Feedback(revealed))
-    logits, state = method.predict(state, x)
+    logits, state = answered(method, method.predict(state, x))
     return well_formed(method, "predict", logits, x, 1), state
 
 

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.evaluation.answers import answered
 from harness.evaluation.messages import Channel, Closed
 from harness.util.confinement import NAMESPACE, confine
 
@@ -96,7 +97,7 @@ class Player:
             self.state = method.adapt(self.state)
         else:
             if what == "predict":
-                logits, self.state = method.predict(self.state, given[0])
+                logits, self.state = answered(method, method.predict(self.state, given[0]))
             else:
                 logits = method.query(self.state, given[0])
             return {"arrays": self.channel.put([plain(well_formed(method, what, logits, given[0]))])}

@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from harness.method.interface import Method
-from harness.method.registry import GROUP, LoadedMethod, built_in, load_method
+from harness.method.registry import GROUP, LoadedMethod, built_in, check_declared, load_method
 from harness.method.source import files_of_code, source_text
 from harness.records.provenance import public
 from harness.util.atomic_files import replacing
@@ -29,6 +29,7 @@ def load_class(cls: type[Method], cache: Path) -> LoadedMethod:
     """
     if not (inspect.isclass(cls) and issubclass(cls, Method)):
         raise UserError(f"{cls!r} is not a method: give a name, or a class derived from harness.Method")
+    check_declared(cls)
     target = f"{cls.__module__}:{cls.__qualname__}"
     name = built_in(target)
     if name is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.records.canonical import canonical_json
 from harness.util.errors import UserError, nearest
+from harness.util.option_names import option
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -100,6 +101,8 @@ def _checked(cls: type[Method], given: dict[str, Any]) -> tuple[dict[str, Any], 
         for each in wrong:
             where = ".".join(map(str, each["loc"]))
             message = f"{cls.__name__}: option {where}: {each['msg']}, found {each['input']!r}"
+            if each["type"] == "missing":
+                message = f"{cls.__name__}: option {where} has no default; give it a value with {option('set')}"
             problems.append((str(each["loc"][0]), message))
         if wrong:
             return {}, problems

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -100,6 +100,17 @@ def built_in(target: str) -> str | None:
     return next((name for name, (known, _) in built_in_methods().items() if known == target), None)
 
 
+def check_declared(cls: type[Method]) -> None:
+    """Raises UserError for a class whose `kinds` are no kinds of protocols."""
+    from harness.method.interface import CLASSES, MASKS
+
+    if isinstance(cls.kinds, str) or not isinstance(cls.kinds, Collection):
+        raise UserError(f"{cls.__name__}: kinds is {cls.kinds!r}; write a tuple, as in kinds = ('online_few_shot',)")
+    for kind in cls.kinds:
+        if kind not in (*CLASSES, *MASKS):
+            raise UserError(f"{cls.__name__}: {unknown('kind of protocol', str(kind), (*CLASSES, *MASKS))}")
+
+
 def check_kind(cls: type[Method], protocol: AnyProtocol) -> None:
     """Raises UserError if a method of this class does not run on protocols of this kind."""
     if protocol.task_kind not in cls.kinds:
@@ -179,4 +190,5 @@ def _checked(name: str, target: str, cls: Any, file: Path | None = None) -> Load
 
     if not (inspect.isclass(cls) and issubclass(cls, Method)):
         raise UserError(f"{target} is not a method: it must be a class derived from harness.Method")
+    check_declared(cls)
     return LoadedMethod(name, target, cls, file)

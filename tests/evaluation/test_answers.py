@@ -79,6 +79,33 @@ def test_what_is_no_plain_tensor_of_floats_is_refused_in_a_sentence(form: str, p
     assert said in str(refused.value)
 
 
+PAIRS: list[tuple[Callable[[Any, Any], Any], str]] = [
+    (lambda logits, _: logits, "a Tensor"),
+    (lambda logits, state: (logits, state, None), "a tuple of 3"),
+    (lambda *_: None, "a NoneType"),
+]
+
+
+@pytest.mark.parametrize(("form", "returned"), PAIRS)
+def test_what_is_no_pair_of_logits_and_state_is_refused_in_a_sentence(
+    form: Callable[[Any, Any], Any], returned: str
+) -> None:
+    class Unpaired(Equal):
+        def predict(self, state: State, x: Tensor) -> Any:
+            return form(*super().predict(state, x))
+
+    with pytest.raises(UserError, match=rf"Unpaired.predict returns {returned}; it must return \(logits, state\)"):
+        earned(Unpaired)
+
+
+def test_a_list_of_logits_and_state_is_a_pair() -> None:
+    class Listed(Equal):
+        def predict(self, state: State, x: Tensor) -> Any:
+            return list(super().predict(state, x))
+
+    assert np.array_equal(earned(Listed), earned(Equal), equal_nan=True)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_every_precision_of_floats_is_scored_as_it_is(dtype: torch.dtype) -> None:
     logits = torch.tensor([[1.0, 1.0 + 2.0**-7, 0.0]] * 4, dtype=dtype)

@@ -51,6 +51,26 @@ def test_a_method_can_live_in_any_file(own: Path) -> None:
     assert build_method(loaded.cls, TASK, {"width": 5}, seed=0).width == 5
 
 
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [
+        ("'online_few_shot'", r"kinds is 'online_few_shot'; write a tuple, as in kinds = \('online_few_shot',\)"),
+        ("None", "kinds is None; write a tuple"),
+        ("('online_few_shots',)", "unknown kind of protocol 'online_few_shots'. Did you mean 'online_few_shot'?"),
+    ],
+)
+def test_kinds_that_are_none_are_refused_before_anything_is_run(kinds: str, message: str, own: Path) -> None:
+    own.write_text(OWN.replace("    def __init__", f"    kinds = {kinds}\n\n    def __init__", 1))
+    with pytest.raises(UserError, match=f"^Mine: {message}"):
+        load_method(f"{own}:Mine")
+
+
+def test_an_option_without_a_default_is_asked_for(own: Path) -> None:
+    own.write_text(OWN.replace("width: int = 3", "width: int"))
+    with pytest.raises(UserError, match="Mine: option width has no default; give it a value with options"):
+        resolved_options(load_method(f"{own}:Mine").cls, {})
+
+
 def test_an_installed_plugin_is_found_by_its_entry_point(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
