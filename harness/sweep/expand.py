@@ -96,7 +96,7 @@ def as_text(value: Any) -> str:
 def expand(sweep: Sweep, document: Document) -> list[SweepRun]:
     """The runs of a sweep's grids, those of higher priority first and else in the order of the file, each once.
 
-    Raises YamlError with every unknown name, every option that a method does not have and every method that does not
+    Raises YamlError with every unknown name (that of the table too), every option that a method does not have and every method that does not
     run on a protocol it is listed with, each at its line, and if no run is left.
     """
     problems: list[Problem] = []
@@ -107,12 +107,24 @@ def expand(sweep: Sweep, document: Document) -> list[SweepRun]:
         for run in runs_of(sweep, grid, options, at, document, problems):
             runs.setdefault(run.command, run)
     problems += _idle_exclusions(sweep, list(runs.values()), document)
+    problems += _no_such_table(sweep, document)
     if problems:
         raise YamlError(*dict.fromkeys(problems))
     left = [run for run in runs.values() if not any(_agrees(each, run) for each in sweep.exclude)]
     if runs and not left:
         raise YamlError(problem_at(document.place(("exclude",), at_key=True), "leaves no run", ("exclude",)))
     return sorted(left, key=lambda run: -run.priority)
+
+
+def _no_such_table(sweep: Sweep, document: Document) -> Iterator[Problem]:
+    """A table that is not there is said before hours of runs, and not at their end."""
+    from harness.tables.definition import find_table
+
+    try:
+        if sweep.table:
+            find_table(sweep.table)
+    except UserError as error:
+        yield problem_at(document.place(("table",)), str(error), ("table",))
 
 
 def runs_of(

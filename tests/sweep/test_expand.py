@@ -77,6 +77,7 @@ def test_a_run_listed_twice_is_run_once(tmp_path: Path) -> None:
         ("priority: 1", "time: soon", 10, "write it as 90s, 10m or 2h"),
         ("priority: 1", "overrides: {augment: '1'}", 10, "cannot be given on a command line"),
         ("priority: 1", "recipe: mine_too.yaml", 10, "there is no file"),
+        ("seeds: 0-1", "table: norml table 99\nseeds: 0-1", 2, "unknown table 'norml table 99'"),
     ],
 )
 def test_what_is_wrong_is_said_at_its_line(tmp_path: Path, found: str, put: str, line: int, message: str) -> None:
