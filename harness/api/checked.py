@@ -8,7 +8,10 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Real
 from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
 
 from harness.util.errors import UserError
 from harness.util.shown_text import in_line
@@ -39,19 +42,21 @@ _WORDS = {
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """A function that raises UserError for an argument that is not what its annotation says.
 
-    Values are passed on as they were given: nothing is converted, and no iterator is read.
+    Values are passed on as they were given, but for NumPy's numbers, which become Python's: no iterator is read.
     """
     signature = inspect.signature(function)
 
     @functools.wraps(function)
     def call(*args: P.args, **named: P.kwargs) -> R:
-        for name, value in signature.bind(*args, **named).arguments.items():
+        bound = signature.bind(*args, **named)
+        for name, given in bound.arguments.items():
             parameter = signature.parameters[name]
+            value = bound.arguments[name] = given.item() if isinstance(given, np.generic) else given
             if value is not parameter.default and not _fits(value, _hints(function)[name]):
-                given = in_line(repr(value))
-                given = given if len(given) <= _LONGEST else f"{given[:_LONGEST]}..."
-                raise UserError(f"{name} is {given}; expected {_expected(str(parameter.annotation))}")
-        return function(*args, **named)
+                text = in_line(repr(value))
+                text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+                raise UserError(f"{name} is {text}; expected {_expected(str(parameter.annotation))}")
+        return function(*bound.args, **bound.kwargs)
 
     return call
 
@@ -78,8 +83,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is not None and issubclass(origin, Iterable):
         held = value if isinstance(value, list | tuple) else ()  # a generator can be read once
         return isinstance(value, origin) and not isinstance(value, str) and all(_fits(each, inner[0]) for each in held)
-    if hint in (int, float):
-        return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
+    if hint in (int, float):  # NumPy's numbers too
+        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
     return isinstance(value, hint)
 
 

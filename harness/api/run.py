@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness.api.checked import checked
 from harness.api.command import call_text
 from harness.api.named import DataLike, MethodLike, ProtocolLike, load_method, load_protocol, on_data, path_of
@@ -18,6 +20,7 @@ from harness.boards.places import boards_to_write
 from harness.boards.row import publish_run
 from harness.data.open_dataset import default_cache
 from harness.method.interface import Method
+from harness.method.options import resolved_options
 from harness.method.registry import BUILT_WITH
 from harness.records.provenance import cores
 from harness.runs.resolve import Prepared, Request, prepare, resumed_or_begun, with_seeds
@@ -132,18 +135,20 @@ def run(
         if init is not None:
             raise UserError("an instance of a method brings its own weights: leave out init, or give the class")
         init = _weights_of(method, store or default_cache())
-        options = {**getattr(method, BUILT_WITH, {}), **(options or {})}
-    wanted = [seeds] if isinstance(seeds, int) else list(seeds)
+        if hasattr(method, BUILT_WITH):
+            options = {**resolved_options(found.cls, getattr(method, BUILT_WITH)), **(options or {})}
+    each_seed = seeds if isinstance(seeds, Iterable) else [seeds]
+    wanted = [int(each) if isinstance(each, np.integer) else each for each in each_seed]
     if not wanted or not all(type(each) is int and 0 <= each < 2**63 for each in wanted):
         raise UserError(f"seeds are {wanted}; a seed is a whole number from 0 to 2^63 - 1, and there must be one")
     for name, value in (("episodes", episodes), ("test_episodes", test_episodes), ("threads", threads)):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise UserError(f"{name} is {value!r}; it must be a whole number of at least 1")
-    if isinstance(searched, bool) or searched < 0:
+        if value is not None and value < 1:
+            raise UserError(f"{name} is {value}; it must be a whole number of at least 1")
+    if searched < 0:
         raise UserError(f"searched is {searched}; it is a number of trials")
     if budget not in BUDGETS:
         raise unknown("budget", budget, BUDGETS)
-    if seconds is not None and (isinstance(seconds, bool) or not 0 < seconds < math.inf):
+    if seconds is not None and not 0 < seconds < math.inf:
         raise UserError(f"seconds is {seconds}; it must be a number, and more than 0")
     if resume and fresh:
         raise UserError("resume goes on with an unfinished run and fresh sets it aside; choose one of them")
@@ -183,7 +188,12 @@ def run(
             protocol,
             found,
             data,
-            {**arguments, "seeds": seeds if isinstance(seeds, int) else wanted, "init": init, "options": options},
+            {
+                **arguments,
+                "seeds": wanted if isinstance(seeds, Iterable) else wanted[0],
+                "init": init,
+                "options": options,
+            },
         ),
     )
 

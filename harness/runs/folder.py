@@ -62,8 +62,12 @@ def check_place(prepared: Prepared) -> None:
     if not is_folder(folder) or (folder / NOTED).is_file():
         return
     found = {each.name for each in folder.iterdir()} - {each.name for each in _stale(folder)}
-    # A run that was killed before its first note has begun its log, and can only be set aside.
-    if found - set(_FILES) or (found and not request.fresh):
+    if found and not found - set(_FILES):  # a run that was killed before its first note; nothing is known of it
+        if not request.fresh:
+            raise UserError(
+                f"{folder} holds the beginning of a run that was killed; add {switch('fresh')} to set it aside"
+            )
+    elif found:
         raise UserError(
             f"{folder} is not empty and not a run folder; it is left as it is. "
             f"Choose another place with {option('run', 'DIR')}"

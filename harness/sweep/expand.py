@@ -96,8 +96,8 @@ def as_text(value: Any) -> str:
 def expand(sweep: Sweep, document: Document) -> list[SweepRun]:
     """The runs of a sweep's grids, those of higher priority first and else in the order of the file, each once.
 
-    Raises YamlError with every unknown name (that of the table too), every option that a method does not have and every method that does not
-    run on a protocol it is listed with, each at its line, and if no run is left.
+    Raises YamlError with every unknown name (that of the table too), every option that a method does not have and every
+    method that does not run on a protocol it is listed with, each at its line, and if no run is left.
     """
     problems: list[Problem] = []
     runs: dict[str, SweepRun] = {}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -58,6 +59,9 @@ def test_values_are_passed_on_as_they_are() -> None:
     found = function(numbers, path=Path("a"), rate=1)
     assert found == (numbers, Path("a"), 1)
     assert [*found[0]] == [1, 2]
+    number: Any = np.float32(0.5)
+    (_, _, rate) = function(0, rate=number)
+    assert type(rate) is float
     with pytest.raises(TypeError):
         function()  # type: ignore[call-arg]
 

@@ -104,6 +104,13 @@ def test_an_instance_keeps_its_options_whatever_the_recipe_has(here: Path) -> No
     assert "options=" in record.command
 
 
+@pytest.mark.parametrize("seeds", [np.arange(2), range(2), (0, 1), iter([0, 1]), list(np.arange(2))])
+def test_seeds_may_come_in_any_form(here: Path, seeds: Any) -> None:
+    result = h.run("late.yaml", "count", seeds=seeds, data="stand-in", quiet=True, board=False, test_episodes=1)
+    assert [record.seed for record in result.records] == [0, 1]
+    assert "seeds=[0, 1]" in result.record.command
+
+
 @pytest.mark.parametrize("form", ["mapping", "model", "loaded"])
 def test_a_protocol_may_be_an_object(here: Path, form: str) -> None:
     loaded = h.load_protocol("late.yaml")

@@ -54,11 +54,12 @@ def test_an_empty_folder_is_taken_and_a_run_in_it_set_aside() -> None:
     assert record_of(Path("mine")).run != ""
 
 
-def test_a_run_killed_before_its_first_note_is_set_aside() -> None:
+def test_a_run_killed_before_its_first_note_is_set_aside(capsys: pytest.CaptureFixture[str]) -> None:
     """Its log is begun by then; without --fresh nothing is known of it."""
     Path("mine").mkdir()
     Path("mine/log.jsonl").write_text("")
     assert cli.main([*WORDS, "--run", "mine"]) == 2
+    assert "the beginning of a run that was killed; add --fresh" in capsys.readouterr().err
     assert cli.main([*WORDS, "--run", "mine", "--fresh"]) == 0
     assert Path("mine.old-1/log.jsonl").is_file()
 
