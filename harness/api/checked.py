@@ -51,7 +51,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         bound = signature.bind(*args, **named)
         for name, given in bound.arguments.items():
             parameter = signature.parameters[name]
-            value = bound.arguments[name] = given.item() if isinstance(given, np.generic) else given
+            value = bound.arguments[name] = _plain(given)
             if value is not parameter.default and not _fits(value, _hints(function)[name]):
                 text = in_line(repr(value))
                 text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
@@ -59,6 +59,14 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         return function(*bound.args, **bound.kwargs)
 
     return call
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return value
 
 
 @functools.cache

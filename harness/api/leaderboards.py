@@ -161,7 +161,7 @@ def compare(
     first: EntryLike,
     second: EntryLike,
     *,
-    data: Literal["real", "stand-in"] = "real",
+    data: Literal["real", "stand-in"] | None = None,
     boards: str | Path | None = None,
 ) -> Comparison:
     """The difference of two entries of a board on the same test episodes, with its interval: `harness compare`.
@@ -170,7 +170,7 @@ def compare(
         protocol: whose board it is.
         first: a ranked method (its best entry), or a run: its name, record or result.
         second: what it is compared with.
-        data: the board of 'real' or of 'stand-in' data.
+        data: the board of 'real' or of 'stand-in' data; None: that which the runs are on, for names that of real data.
         boards: the folder of boards, by default `leaderboards`, for stand-in data `runs/boards`.
 
     Raises:
@@ -178,12 +178,18 @@ def compare(
             episodes are not kept.
     """
     loaded = load_protocol(protocol)
-    stand_in = data == "stand-in" or loaded.protocol.card.stand_in
+    generated = data == "stand-in" or (data is None and any(map(_on_generated, (first, second))))
+    stand_in = generated or loaded.protocol.card.stand_in
     on = on_data(loaded, stand_in)
     folder = boards_to_read(path_of(boards), stand_in, loaded.name)
     standings = view_board(loaded.name, on, folder, stand_in).standings
     one, other = (found(standings, _entry_name(each)) for each in (first, second))
     return Comparison(loaded.name, one, other, tuple(differences(on, one, other, folder)))
+
+
+def _on_generated(entry: EntryLike) -> bool:
+    record = entry.record if isinstance(entry, Result) else entry
+    return isinstance(record, Record) and record.data.stand_in
 
 
 def _entry_name(entry: EntryLike) -> str:

@@ -21,6 +21,8 @@ from harness.runs.resolve import device_named
 from harness.util.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
+
     from harness.protocol.models import AnyProtocol
 
 
@@ -55,7 +57,7 @@ def build_method(
     *,
     seed: int = 0,
     data: DataLike = "real",
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     data_root: str | Path | None = None,
     cache: str | Path | None = None,
 ) -> Method:
@@ -65,7 +67,7 @@ def build_method(
     """
     found = load_method(method)
     task = task_for(found, protocol, data=data, data_root=data_root, cache=cache)
-    return registry.build_method(found.cls, task, dict(options or {}), seed, device_named(device))
+    return registry.build_method(found.cls, task, dict(options or {}), seed, device_named(str(device)))
 
 
 @checked
@@ -91,7 +93,7 @@ def evaluate(
     dataset = with_episodes(loaded.protocol, dataset, store)
     dataset.table(split)
     classes = _classes(dataset) if loaded.protocol.ways is None else None
-    _check_task(method, registry.task_for(type(method), loaded.protocol, dataset.card.image_shape, classes))
+    check_task(method, registry.task_for(type(method), loaded.protocol, dataset.card.image_shape, classes))
     count = evaluation.whole_test(loaded.protocol, dataset) if episodes is None else episodes
     if count < 1:
         raise UserError(f"episodes is {episodes}; it must be at least 1")
@@ -105,7 +107,7 @@ def _classes(dataset: Dataset) -> int:
     return len(dataset.table("train").names)
 
 
-def _check_task(method: Method, asked: Task) -> None:
+def check_task(method: Method, asked: Task) -> None:
     """UserError for an instance that was built for episodes of another form than these."""
     differing = [
         f"{name} {getattr(method.task, name)} and not {getattr(asked, name)}"

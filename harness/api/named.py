@@ -24,6 +24,7 @@ from harness.protocol.load import load_protocol as read_protocol
 from harness.protocol.models import PROTOCOL, AnyProtocol
 from harness.util.errors import UserError
 from harness.yaml_files.messages import findings
+from harness.yaml_files.source_location import path_text
 
 ProtocolLike: TypeAlias = str | Path | Mapping[str, Any] | AnyProtocol | Loaded
 """A shipped protocol's name, a YAML file, the mapping that such a file would hold, a model, or a loaded protocol."""
@@ -88,7 +89,7 @@ def _validated(text: dict[str, Any]) -> AnyProtocol:
     try:
         return PROTOCOL.validate_python(text)
     except ValidationError as error:
-        problems = [f"  {each.message}" for each in findings(PROTOCOL, text, error)]
+        problems = [f"  {path_text(each.loc)}: {each.message}" for each in findings(PROTOCOL, text, error)]
         raise UserError("\n".join(["this is not a possible protocol:", *problems])) from None
 
 

@@ -7,12 +7,13 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.api.checked import checked
 from harness.api.command import call_text
+from harness.api.methods import check_task
 from harness.api.named import DataLike, MethodLike, ProtocolLike, load_method, load_protocol, on_data, path_of
 from harness.api.result import Result
 from harness.boards.outcome import outcome_of
@@ -21,7 +22,7 @@ from harness.boards.row import publish_run
 from harness.data.open_dataset import default_cache
 from harness.method.interface import Method
 from harness.method.options import resolved_options
-from harness.method.registry import BUILT_WITH
+from harness.method.registry import BUILT_WITH, task_for
 from harness.records.provenance import cores
 from harness.runs.resolve import Prepared, Request, prepare, resumed_or_begun, with_seeds
 from harness.runs.run import run as run_prepared
@@ -36,6 +37,9 @@ from harness.util.precision import Precision
 from harness.util.tensor_files import save_tensors
 
 LOG = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    import torch
 
 
 @checked
@@ -55,7 +59,7 @@ def run(
     episodes: int | None = None,
     seconds: float | None = None,
     test_episodes: int | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     precision: Precision | None = None,
     threads: int | None = None,
     data_root: str | Path | None = None,
@@ -125,6 +129,7 @@ def run(
         UserError: for whatever is not there, does not fit or cannot be, before anything is run.
         RunError: for a run that fails on its way; `resume=True` goes on from its last checkpoint.
     """
+    device = str(device)
     arguments = dict(locals())  # every argument as it was given, for the record
     store = path_of(cache)
     loaded, found = load_protocol(protocol), load_method(method, store)
@@ -135,8 +140,9 @@ def run(
         if init is not None:
             raise UserError("an instance of a method brings its own weights: leave out init, or give the class")
         init = _weights_of(method, store or default_cache())
-        if hasattr(method, BUILT_WITH):
-            options = {**resolved_options(found.cls, getattr(method, BUILT_WITH)), **(options or {})}
+        options = _options_of(method, options)
+        if loaded.protocol.ways is not None:
+            check_task(method, task_for(found.cls, loaded.protocol, loaded.protocol.card.image_shape))
     each_seed = seeds if isinstance(seeds, Iterable) else [seeds]
     wanted = [int(each) if isinstance(each, np.integer) else each for each in each_seed]
     if not wanted or not all(type(each) is int and 0 <= each < 2**63 for each in wanted):
@@ -229,6 +235,18 @@ def finished(
         records.append(record)
     outcome = None if view is None or boards is None else outcome_of(records[-1], view, boards)
     return Result(runs[-1].protocol, tuple(records), tuple(each.folder for each in runs), boards, outcome)
+
+
+def _options_of(method: Method, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options that an instance was built with; UserError where others are asked for."""
+    if not hasattr(method, BUILT_WITH):  # built by its class alone, which says nothing of them
+        return dict(given or {})
+    cls = type(method)
+    built = resolved_options(cls, getattr(method, BUILT_WITH))
+    asked = resolved_options(cls, {**built, **(given or {})})
+    if differing := [f"{name}={built[name]} and not {asked[name]}" for name in built if built[name] != asked[name]]:
+        raise UserError(f"this {cls.__name__} was built with {', '.join(differing)}; leave out options, or build it so")
+    return built
 
 
 def _weights_of(method: Method, cache: Path) -> Path:

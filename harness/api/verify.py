@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.api.checked import checked
 from harness.api.named import ProtocolLike, load_protocol, path_of
@@ -21,8 +21,12 @@ from harness.protocol.load import Loaded, for_data
 from harness.records.record import Record
 from harness.runs.resolve import device_named
 from harness.util.errors import UserError
+from harness.util.option_names import option
 from harness.util.shipped_files import protocol_files
 from harness.util.threads import torch_threads
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,7 +60,7 @@ def verify(
     boards: str | Path | None = None,
     in_process: bool = False,
     fresh_workers: bool = False,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     threads: int | None = None,
     data_root: str | Path | None = None,
     cache: str | Path | None = None,
@@ -88,7 +92,7 @@ def verify(
         names = {path.stem for path in (folder / STAND_IN_FOLDER if stand_in else folder).glob("*.jsonl")}
         every = [load_protocol(name) for name in sorted(names & set(protocol_files()))]
         if not every:
-            raise UserError(f"there are no boards of shipped protocols in {folder}")
+            raise no_boards(folder, stand_in)
     else:
         every = [load_protocol(protocol)]
     found = []
@@ -96,7 +100,7 @@ def verify(
         on_generated = stand_in or loaded.protocol.card.stand_in
         folder = boards_to_read(path_of(boards), on_generated, loaded.name)
         chosen = _chosen(board_path(folder, loaded.name, on_generated), rows)
-        bench = bench_for(loaded, data, path_of(data_root), path_of(cache), device, in_process, fresh_workers)
+        bench = bench_for(loaded, data, path_of(data_root), path_of(cache), str(device), in_process, fresh_workers)
         for line, record in chosen:
             with torch_threads(threads or record.hardware.threads):
                 verdict = verified(record, bench, folder, episodes, method)
@@ -144,3 +148,13 @@ def no_such_rows(path: Path, board: Board, lines: Sequence[int]) -> UserError:
         return UserError(f"{path} has no rows" if path.is_file() else f"there is no board {path}")
     known = ", ".join(str(line) for line, _ in board.records)
     return UserError(f"{path} has no row in line {', '.join(map(str, lines))}; rows are in lines: {known}")
+
+
+def no_boards(folder: Path, stand_in: bool) -> UserError:
+    """The error for a folder without boards of shipped protocols, on such data."""
+    where = folder / STAND_IN_FOLDER
+    if stand_in or not any(where.glob("*.jsonl")):
+        return UserError(f"there are no boards of shipped protocols in {where if stand_in else folder}")
+    return UserError(
+        f"there are no boards of shipped protocols in {folder}, but on generated data: {option('data', 'stand-in')}"
+    )

@@ -50,6 +50,7 @@ def _plan(prepared: Prepared, seeds: list[int], boards: Path | None) -> dict[str
         "stages": [f"{stage.name} ({stage.objective}), {stage.episodes} episodes" for stage in budget.stages],
         "training episodes": min(budget.episodes, request.episodes or budget.episodes),
         "limits": identity["budget_cut"] or "none",
+        "begins from": "fresh weights" if request.init is None else str(request.init),
         "validation": f"{selection.episodes} episodes every {selection.every}" if selection else "none",
         "seeds": seeds,
         "device": f"{prepared.device}, {counted(request.threads or 1, 'thread')}",
@@ -85,7 +86,12 @@ def _state(prepared: Prepared) -> str:
     if found.status is None:
         return "it begins"
     path = prepared.folder / CHECKPOINT
-    return f"{found.status}, goes on from {progress_in(path).episodes if path.is_file() else 0} episodes"
+    if not path.is_file():
+        return f"{found.status} before its first checkpoint, goes on from 0 episodes"
+    progress, request, total = progress_in(path), prepared.request, prepared.budget.episodes
+    if progress.ends_at(min(total, request.episodes or total), request.seconds):
+        return f"{found.status} at {progress.episodes} episodes, is trained no further and scored"
+    return f"{found.status}, goes on from {progress.episodes} episodes"
 
 
 def _expected(prepared: Prepared) -> dict[str, Any] | None:

@@ -94,6 +94,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _all_boards(args: argparse.Namespace) -> list[str]:
+    from harness.api.verify import no_boards
     from harness.boards.store import STAND_IN_FOLDER
     from harness.util.shipped_files import protocol_files
 
@@ -102,7 +103,7 @@ def _all_boards(args: argparse.Namespace) -> list[str]:
     folder = boards / STAND_IN_FOLDER if stand_in else boards
     names = {path.stem for path in folder.glob("*.jsonl")}
     if not names:
-        raise UserError(f"there are no boards in {folder}")
+        raise no_boards(boards, stand_in)
     for name in sorted(names - set(protocol_files())):
         notice(f"the protocol '{name}' is not shipped; verify its board by itself: harness verify FILE")
     return sorted(names & set(protocol_files()))

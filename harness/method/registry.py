@@ -101,8 +101,12 @@ def built_in(target: str) -> str | None:
 
 
 def check_declared(cls: type[Method]) -> None:
-    """Raises UserError for a class whose `kinds` are no kinds of protocols."""
+    """Raises UserError for a class whose `kinds` are no kinds of protocols, or that does not take a task."""
     from harness.method.interface import CLASSES, MASKS
+
+    first = next(iter(inspect.signature(cls).parameters.values()), None)
+    if first is None or first.kind in (first.KEYWORD_ONLY, first.VAR_KEYWORD):
+        raise UserError(f"{cls.__name__}.__init__ must take the task first: def __init__(self, task, ...)")
 
     if isinstance(cls.kinds, str) or not isinstance(cls.kinds, Collection):
         raise UserError(f"{cls.__name__}: kinds is {cls.kinds!r}; write a tuple, as in kinds = ('online_few_shot',)")
@@ -167,6 +171,8 @@ def build_method(
             if "out of memory" in str(error).lower() or "allocate" in str(error).lower():
                 raise
             raise UserError(f"{named} cannot be built: {str(error).splitlines()[0]}") from error
+    if "_modules" not in vars(method) or "task" not in vars(method):
+        raise UserError(f"{cls.__name__}.__init__ must begin with super().__init__(task)")
     setattr(method, BUILT_WITH, settings)
     return method.to(device)
 

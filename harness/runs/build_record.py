@@ -159,7 +159,7 @@ def record_of(
     other_limits = identity[CUT] != Limits(request.episodes, request.seconds).text
     return Record(
         schema_version=1,
-        run=prepared.folder.name,
+        run=prepared.folder.absolute().name,  # "." has none
         status="done",
         protocol=prepared.loaded.name,
         digest=identity["digest"],

@@ -33,7 +33,8 @@ SCORES, RECORD, TRAINING_LOG = "scores.npz", "record.json", "log.jsonl"
 """What a run folder holds besides the scored weights, NOTED and CHECKPOINT: the scores of every test episode; the
 record, which is there once the run is done; the log of training."""
 
-_FILES = (NOTED, CHECKPOINT, WEIGHTS, SCORES, RECORD, TRAINING_LOG)
+_REPLACED = (NOTED, CHECKPOINT, WEIGHTS, SCORES, RECORD)
+"""Files that are written as a whole, under another name first."""
 
 _MOST_LOGGED = 2**30
 """Bytes of a log that are read at most: those of ten million updates are fewer."""
@@ -55,23 +56,16 @@ def check_place(prepared: Prepared) -> None:
         raise UserError(
             f"{folder} is not a folder and is left as it is; choose another place with {option('run', 'DIR')}"
         )
-    if request.fresh and Path.cwd().is_relative_to(folder.resolve()):
-        raise UserError(f"{folder} is, or holds, the folder that you work in: it can be set aside from elsewhere only")
+    found = _held(folder)
     if request.resume and not is_folder(folder):
         raise UserError(nothing_to_resume(prepared))
-    if not is_folder(folder) or (folder / NOTED).is_file():
-        return
-    found = {each.name for each in folder.iterdir()} - {each.name for each in _stale(folder)}
-    if found and not found - set(_FILES):  # a run that was killed before its first note; nothing is known of it
-        if not request.fresh:
-            raise UserError(
-                f"{folder} holds the beginning of a run that was killed; add {switch('fresh')} to set it aside"
-            )
-    elif found:
+    if found and NOTED not in found:
         raise UserError(
             f"{folder} is not empty and not a run folder; it is left as it is. "
             f"Choose another place with {option('run', 'DIR')}"
         )
+    if found and request.fresh and Path.cwd().is_relative_to(folder.resolve()):
+        raise UserError(f"{folder} is, or holds, the folder that you work in: it can be set aside from elsewhere only")
 
 
 @dataclass(frozen=True)
@@ -94,7 +88,7 @@ def look(prepared: Prepared) -> Found:
     check_place(prepared)
     noted = folder / NOTED
     if request.fresh:
-        return Found(aside=folder.is_dir())
+        return Found(aside=bool(_held(folder)))
     if not noted.is_file():
         return Found()
     try:
@@ -141,15 +135,23 @@ def enter(prepared: Prepared) -> Record | None:
     if found.aside:
         aside = next(p for n in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.old-{n}")).exists())
         os.replace(folder, aside)
+        LOG.info(f"what was in {folder} is in {aside}")
     if found.status and prepared.budget.episodes and not (folder / CHECKPOINT).is_file():
         LOG.warning(f"there is no {CHECKPOINT} in {folder}: its training begins anew")
     folder.mkdir(parents=True, exist_ok=True)
     return None
 
 
+def _held(folder: Path) -> set[str]:
+    """The names of what is in a folder, but for what a killed run left; none where there is no folder."""
+    if not is_folder(folder):
+        return set()
+    return {each.name for each in folder.iterdir()} - {each.name for each in _stale(folder)}
+
+
 def _stale(folder: Path) -> list[Path]:
     """What a run that was killed while it wrote left in its folder; for who holds the folder's lock."""
-    return [each for name in _FILES for each in leftovers(folder / name)]
+    return [each for name in _REPLACED for each in leftovers(folder / name)]
 
 
 def nothing_to_resume(prepared: Prepared) -> str:

@@ -101,7 +101,7 @@ def _in_folder(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback], b
     except Timeout:
         raise UserError(f"{folder} {IN_USE}") from None
     except OSError as error:
-        raise folder_error(error, folder) from error
+        raise folder_error(error, folder, prepared.request.folder is not None) from error
     try:
         if not folder.exists():
             check_writable(folder, CHECKPOINT)  # now, and not after an hour of training
@@ -140,6 +140,8 @@ def _watched(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback], bod
             raise file_error(error.__cause__, checkpoint) from error
         if out_of_memory(error):
             raise memory_error(error, checkpoint) from error
+        if isinstance(error, UserError) and (prepared.folder / NOTED).is_file():  # such as an answer that is none
+            raise RunError(str(error)) from error
         raise
 
 

@@ -43,11 +43,12 @@ def file_error(error: OSError, checkpoint: Path) -> RunError:
     return RunError(f"{where}: {error.strerror or error}. {_saved(checkpoint)}{advice} go on with {switch('resume')}.")
 
 
-def folder_error(error: OSError, folder: Path) -> UserError | RunError:
-    """The error in place of a run folder that cannot be made."""
+def folder_error(error: OSError, folder: Path, given: bool) -> UserError | RunError:
+    """The error in place of a run folder that cannot be made; `given` tells that it was named itself."""
     said = f"the run folder {folder} cannot be made: {error.filename or folder.parent}: {error.strerror or error}"
     if error.errno in _REFUSED:
-        return UserError(f"{said}. Choose another place with {option('out', 'DIR')}")
+        where = option("run", "DIR") if given else option("out", "DIR")
+        return UserError(f"{said}. Choose another place with {where}")
     return RunError(f"{said}. Nothing was begun; give the same command again once that is fixed")
 
 

@@ -23,7 +23,7 @@ class MLflow(Callback):
 
     def on_start(self, identity: Mapping[str, Any], folder: Path) -> None:
         self._mlflow.set_experiment(EXPERIMENT)
-        self._mlflow.start_run(run_name=folder.name)
+        self._mlflow.start_run(run_name=folder.absolute().name)
         self._mlflow.log_params(settings(identity))
 
     def on_update(self, event: Event) -> None:

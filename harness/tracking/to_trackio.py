@@ -22,7 +22,7 @@ class Trackio(Callback):
         self._trackio = trackio
 
     def on_start(self, identity: Mapping[str, Any], folder: Path) -> None:
-        self._trackio.init(project=PROJECT, name=folder.name, config=settings(identity))
+        self._trackio.init(project=PROJECT, name=folder.absolute().name, config=settings(identity))
 
     def on_update(self, event: Event) -> None:
         self._trackio.log({**training_numbers(event), "episodes": event.episodes})

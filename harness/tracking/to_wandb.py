@@ -22,7 +22,7 @@ class WandB(Callback):
         self._wandb = wandb
 
     def on_start(self, identity: Mapping[str, Any], folder: Path) -> None:
-        self._wandb.init(project=PROJECT, name=folder.name, config=settings(identity))
+        self._wandb.init(project=PROJECT, name=folder.absolute().name, config=settings(identity))
         self._wandb.define_metric("*", step_metric="episodes")
 
     def on_update(self, event: Event) -> None:

@@ -56,6 +56,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def check_new(path: Path, overwrite: bool) -> None:
     """Raises UserError if there is something at `path`, unless it may be overwritten: whose it is cannot be told."""
+    if is_folder(path):
+        raise UserError(f"'{path}' is a directory; name a file")
     if not overwrite and os.path.lexists(path):
         raise UserError(
             f"{path} exists and is left as it is; choose another name, or add {switch('overwrite')} to replace it"

@@ -28,7 +28,7 @@ P = "cifarfs_delay5"
         ("run", (P, "count"), {"seeds": iter("a")}, "a seed is a whole number"),
         ("run", (P, "count"), {"precision": "fp8"}, "precision is 'fp8'; expected 'fp32', 'tf32' or 'bf16'"),
         ("run", (P, "count"), {"lr": "x"}, "lr is 'x'; expected a number or None"),
-        ("run", (P, "count"), {"device": torch.device("cpu")}, "expected text"),
+        ("run", (P, "count"), {"device": 0}, "expected text or torch.device"),
         ("run", (P, lambda: 0), {}, "method is <function"),
         ("run", (5, "count"), {}, "protocol is 5; expected a shipped protocol's name"),
         ("evaluate", ("count", P), {}, "method is 'count'; expected an instance of a method"),
@@ -60,14 +60,18 @@ def test_values_are_passed_on_as_they_are() -> None:
     assert found == (numbers, Path("a"), 1)
     assert [*found[0]] == [1, 2]
     number: Any = np.float32(0.5)
-    (_, _, rate) = function(0, rate=number)
-    assert type(rate) is float
+    (values, _, rate) = function({"width": np.int64(3)}, rate=number)
+    assert (type(values["width"]), type(rate)) == (int, float)
     with pytest.raises(TypeError):
         function()  # type: ignore[call-arg]
 
 
 def test_a_method_built_for_other_episodes_is_not_scored() -> None:
-    method = h.build_method("cl_lstm", P, data="stand-in")
+    method = h.build_method("cl_lstm", P, data="stand-in", device=torch.device("cpu"))
     with pytest.raises(h.UserError, match=r"built for other episodes than the protocol's: image_shape"):
         h.evaluate(method, "omniglot_5way_online", episodes=2, data="stand-in")
+    with pytest.raises(h.UserError, match=r"built for other episodes than the protocol's: image_shape"):
+        h.run("omniglot_5way_online", method, data="stand-in")
+    with pytest.raises(h.UserError, match=r"built with channels=64 and not 3; leave out options, or build it so"):
+        h.run(P, method, options={"channels": 3}, data="stand-in")
     assert h.evaluate(method, P, episodes=2, data="stand-in")["accuracy"].mean >= 0

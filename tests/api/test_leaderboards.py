@@ -39,7 +39,8 @@ def test_every_row_of_the_boards_is_a_row_of_a_table(here: Path) -> None:
 
 def test_a_comparison_is_that_of_the_command_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = {record.method: record for record in h.results("runs/boards")}
-    found = h.compare("late.yaml", runs["count"], "nearest_pixel", data="stand-in")
+    found = h.compare("late.yaml", runs["count"], "nearest_pixel")  # the run is on generated data
+    assert found.differences == h.compare("late.yaml", "count", "nearest_pixel", data="stand-in").differences
     capsys.readouterr()
     assert cli.main(["compare", "late.yaml", "count", "nearest_pixel", "--data", "stand-in", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(found.as_json()))
@@ -51,6 +52,10 @@ def test_rows_are_verified_by_line_run_or_result(here: Path) -> None:
     again = h.run("late.yaml", "count", data="stand-in", quiet=True, board=False)
     (row,) = h.verify("late.yaml", again, data="stand-in", in_process=True)
     assert (row.line, row.record.method, row.verdict.outcome, row.holds) == (1, "count", "same", True)
+    Path("mine/stand_in").mkdir(parents=True)
+    Path("mine/stand_in/cifarfs_delay5.jsonl").write_text("")
+    with pytest.raises(h.UserError, match="no boards of shipped protocols in mine, but on generated data"):
+        h.verify(boards="mine")
     both = h.verify("late.yaml", data="stand-in", in_process=True)
     assert [each.line for each in both] == [1, 2]
     with pytest.raises(h.UserError, match="no row in line 7; rows are in lines: 1, 2"):

@@ -138,6 +138,7 @@ def test_data_may_be_arrays(here: Path) -> None:
     [
         ({"protocol": "lat.yaml"}, "there is no protocol 'lat.yaml'"),
         ({"protocol": {"kind": "streams"}}, "this is not a possible protocol"),
+        ({"protocol": {"kind": "delayed_label"}}, "(?s)this is not a possible protocol:.*  title: missing"),
         ({"method": "cuont"}, "Did you mean 'count'"),
         ({"method": int}, "expected a method's name, 'file.py:Class', a class derived from harness.Method"),
         ({"data": "cifar"}, "unknown data set 'cifar'"),

@@ -170,6 +170,7 @@ def test_a_dry_run_shows_what_would_be_run_and_does_nothing(capsys: pytest.Captu
     assert plan["device"].endswith(", 1 thread")
     assert {"data", "recipe", "stages", "board", "run folder"} <= plan.keys()
     assert plan["state"] == ["it begins", "it begins"]
+    assert plan["begins from"] == "fresh weights"
     assert plan["parameters"] > 0
     assert plan["expected time"] is None
     assert "not known: no run of this was trained to its end here" in text
@@ -201,6 +202,7 @@ def test_a_dry_run_says_what_there_is_of_a_run(
     assert cli.main([*words, "--seeds", "5", "--resume", "--dry-run"]) == 2
     assert "there is no unfinished run to resume" in capsys.readouterr().err
     assert re.fullmatch(r"interrupted, goes on from [1-9]\d* episodes", state("--resume"))
+    assert state("--resume", "--episodes", "1").endswith(" episodes, is trained no further and scored")
     assert state("--fresh") == "what is there is set aside, and it begins anew"
     assert {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()} == before
     assert cli.main([*words, "--resume"]) == 0

@@ -43,6 +43,11 @@ def test_a_file_is_replaced_only_where_that_is_asked_for(
     assert Path(out).read_text() == "years of work"
     assert cli.main([*words, "--out", out, "--overwrite"]) == 0
     assert b"years of work" not in Path(out).read_bytes()
+    Path(out).with_stem("folder").mkdir()
+    for more in ([], ["--overwrite"]):
+        capsys.readouterr()
+        assert cli.main([*words, "--out", str(Path(out).with_stem("folder")), *more]) == 2
+        assert "is a directory; name a file" in capsys.readouterr().err
     link = Path(out).with_stem("link")
     link.symlink_to("nowhere")
     assert cli.main([*words, "--out", str(link)]) == 2

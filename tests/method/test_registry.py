@@ -65,6 +65,19 @@ def test_kinds_that_are_none_are_refused_before_anything_is_run(kinds: str, mess
         load_method(f"{own}:Mine")
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("super().__init__(task)", "pass", r"must begin with super\(\).__init__\(task\)"),
+        ("self, task: Task, width", "self, *, width", "must take the task first"),
+    ],
+)
+def test_a_constructor_that_leaves_out_the_task_is_refused(before: str, after: str, message: str, own: Path) -> None:
+    own.write_text(OWN.replace(before, after).replace("self.width = width", ""))
+    with pytest.raises(UserError, match=rf"Mine.__init__ {message}"):
+        build_method(load_method(f"{own}:Mine").cls, TASK, {}, seed=0)
+
+
 def test_an_option_without_a_default_is_asked_for(own: Path) -> None:
     own.write_text(OWN.replace("width: int = 3", "width: int"))
     with pytest.raises(UserError, match="Mine: option width has no default; give it a value with options"):

@@ -36,6 +36,7 @@ def test_what_no_run_has_written_stays_as_it_is(
     assert cli.main([*WORDS, "--run", place, *fresh]) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert place in error
+    assert "can be set aside from elsewhere" not in error
     assert sorted(tmp_path.rglob("*")) == before
     assert Path("pictures/bird.png").read_bytes() == b"a bird"
 
@@ -54,14 +55,18 @@ def test_an_empty_folder_is_taken_and_a_run_in_it_set_aside() -> None:
     assert record_of(Path("mine")).run != ""
 
 
-def test_a_run_killed_before_its_first_note_is_set_aside(capsys: pytest.CaptureFixture[str]) -> None:
-    """Its log is begun by then; without --fresh nothing is known of it."""
+def test_what_was_set_aside_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["--fresh"]):
+        assert cli.main([*WORDS, "--run", "mine", *words]) == 0
+    assert "what was in mine is in mine.old-1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fresh", [[], ["--fresh"]], ids=["", "fresh"])
+def test_the_empty_folder_that_one_works_in_is_taken(fresh: list[str]) -> None:
     Path("mine").mkdir()
-    Path("mine/log.jsonl").write_text("")
-    assert cli.main([*WORDS, "--run", "mine"]) == 2
-    assert "the beginning of a run that was killed; add --fresh" in capsys.readouterr().err
-    assert cli.main([*WORDS, "--run", "mine", "--fresh"]) == 0
-    assert Path("mine.old-1/log.jsonl").is_file()
+    os.chdir("mine")
+    assert cli.main([*WORDS, "--run", ".", *fresh]) == 0
+    assert record_of(Path()).run == "mine"
 
 
 def test_a_run_is_read_and_resumed_from_within_its_folder(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,3 +78,14 @@ def test_a_run_is_read_and_resumed_from_within_its_folder(capsys: pytest.Capture
     assert cli.main([*WORDS, "--run", ".", "--fresh"]) == 2
     assert "the folder that you work in" in capsys.readouterr().err
     assert Path("record.json").read_bytes() == before
+
+
+def test_a_run_whose_method_answers_nothing_has_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    """It had begun: its folder is there, and its exit code is that of a run that failed."""
+    Path("none.py").write_text(
+        "from harness import Method\n\n\nclass Nothing(Method):\n    kinds = ('delayed_label',)\n"
+    )
+    words = ["run", "cifarfs_delay5", "--method", "none.py:Nothing", "--test-episodes", "2", "--no-board"]
+    assert cli.main([*words, "--run", "mine"]) == 1
+    assert capsys.readouterr().err.endswith("harness: error: Nothing does not define start()\n")
+    assert '"failed"' in Path("mine/run.json").read_text()
