@@ -142,7 +142,7 @@ def test_a_supervised_split_is_exported_whole(tmp_path: Path, cache: Path, capsy
     images = card.classes["test"] * card.images_per_class["test"]
     assert capsys.readouterr().out.startswith(f"wrote {images} episodes ({images} steps) of the test split")
     assert len({row["image_id"] for row in rows_of(out)}) == images
-    assert cli.main([*words, "--split", "validation"]) == 2
+    assert cli.main([*words, "--overwrite", "--split", "validation"]) == 2
     assert "has no validation split" in capsys.readouterr().err
 
 
