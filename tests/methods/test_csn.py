@@ -22,7 +22,7 @@ def built(delay: int | None = 1, kind: str = "delayed_label", **options: Any) ->
         net = CSN(Task(WAYS, (1, 16, 16), kind, delay), **{"channels": 2, "key": 4, "hidden": 5, **options})
         for each in net.modules():
             if isinstance(each, torch.nn.BatchNorm2d):
-                each.running_mean = torch.rand_like(each.weight if each.affine else torch.ones(2)) * 0.4 - 0.3
+                each.running_mean = torch.rand(each.num_features) * 0.4 - 0.3
                 each.running_var = torch.rand_like(each.running_mean) + 0.5
     return net.double().eval()
 
@@ -33,11 +33,36 @@ def stream(delay: int, steps: int = 6) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def conv(net: CSN, layer: int, h: Tensor, own: bool) -> Tensor:
-    """Pre-activations of a conv layer; `own`: by the statistics of layers after a shift."""
-    layers: Any = net.backbone.net.layers
-    norm = layers[4 * layer + 1]
-    place: Any = net.norms[layer - (4 - net.shifts) - 1] if own else norm
-    return F.batch_norm(layers[4 * layer](h), place.running_mean, place.running_var, norm.weight, norm.bias)
+    """Pre-activations of a conv layer or block; `own`: by the statistics of layers after a shift."""
+    after = layer - (4 - net.shifts) - 1
+
+    def normalised(x: Tensor, norm: Any, place: Any) -> Tensor:
+        used = place if own else norm
+        return F.batch_norm(x, used.running_mean, used.running_var, norm.weight, norm.bias)
+
+    if not residual(net):
+        layers: Any = net.backbone.net.layers
+        return normalised(layers[4 * layer](h), layers[4 * layer + 1], net.norms[after] if own else None)
+    block: Any = net.backbone.net.blocks[layer]
+    places: Any = list(net.norms)[4 * after : 4 * after + 4] if own else [None] * 4
+    through = h
+    for depth in range(3):
+        through = normalised(block.layers[3 * depth](through), block.layers[3 * depth + 1], places[depth])
+        if depth < 2:
+            through = F.leaky_relu(through, 0.1)
+    return through + normalised(block.past[0](h), block.past[1], places[3])
+
+
+def residual(net: CSN) -> bool:
+    return type(net.backbone.net).__name__ == "ResNet12"
+
+
+def active(net: CSN, a: Tensor) -> Tensor:
+    return F.leaky_relu(a, 0.1 if residual(net) else 0.0)
+
+
+def gathered(net: CSN, h: Tensor) -> Tensor:
+    return h.mean((2, 3)) if residual(net) else h.flatten(1)
 
 
 def key_of(net: CSN, x: Tensor) -> Tensor:
@@ -52,8 +77,8 @@ def remembered(net: CSN, x: Tensor, label: int) -> list[Tensor]:
         if not a.requires_grad:
             a.requires_grad_()
         before.append(a)
-        h = F.max_pool2d(a.relu(), 2)
-    logits = net.classify(h.flatten(1))
+        h = F.max_pool2d(active(net, a), 2)
+    logits = net.classify(gathered(net, h))
     error = logits.softmax(-1)[0] - torch.eye(WAYS).double()[label]
     shifted, values = before[4 - net.shifts :], []
     slopes = torch.autograd.grad(F.cross_entropy(logits, torch.tensor([label])), [*shifted, logits], retain_graph=True)
@@ -68,7 +93,7 @@ def remembered(net: CSN, x: Tensor, label: int) -> list[Tensor]:
             elif number == len(shifted):
                 info = torch.tensor([g]).double()
             else:
-                info = error.detach() if neuron > 0 else torch.zeros(WAYS).double()
+                info = error.detach() * (1.0 if neuron > 0 else 0.1 if residual(net) else 0.0)
             found.append(net.values[number](info)[0])
         values.append(torch.stack(found).view(a.shape[1:]).detach())
     return values
@@ -90,15 +115,19 @@ def logits_of(net: CSN, shown: list[tuple[Tensor, int]], x: Tensor) -> Tensor:
         number = layer - (4 - net.shifts)
         a = conv(net, layer, h, number > 0)
         beta = shift(number) if number >= 0 else 0.0
-        h = F.max_pool2d(a.relu() + torch.as_tensor(beta).relu(), 2)
-    return (net.classify(h.flatten(1)) + shift(net.shifts))[0]
+        h = F.max_pool2d(active(net, a) + active(net, torch.as_tensor(beta)), 2)
+    return (net.classify(gathered(net, h)) + shift(net.shifts))[0]
 
 
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"shifts": 2, "keys": "shared"},
     {"shifts": 0},
+    {"shifts": 0, "keys": "shared"},
     {"shifts": 2, "conditioning": "gradient"},
+    {"backbone": "resnet12"},
+    {"backbone": "resnet12", "shifts": 0, "keys": "shared"},
+    {"backbone": "resnet12", "shifts": 2, "keys": "shared", "conditioning": "gradient"},
 ]
 
 
@@ -119,6 +148,25 @@ def test_answers_are_those_of_a_loop_over_labelled_images(options: dict[str, Any
             expected = logits_of(net, shown, x[t, b])
             for logits in (stepped[t][b], rolled[t, b]):
                 torch.testing.assert_close(logits, expected, rtol=1e-7, atol=1e-9)
+
+
+def test_where_logits_alone_are_shifted_what_is_learned_needs_only_features() -> None:
+    net = built(backbone="resnet12", shifts=0, keys="shared")
+    x, _, feedback = stream(1)
+    found = net.memoryless_features()
+    assert found.rest is not None
+    assert found.whole
+    features = found.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    torch.testing.assert_close(found.rest.rollout(features, Feedback(feedback)), net.rollout(x, Feedback(feedback)))
+    assert built(shifts=0).memoryless_features().rest is None
+    assert built(shifts=2, keys="shared").memoryless_features().rest is None
+
+
+@pytest.mark.parametrize("backbone", ["conv4", "resnet12"])
+def test_the_net_without_shifts_is_its_backbone(backbone: str) -> None:
+    net = built(backbone=backbone)
+    x, _, _ = stream(1)
+    torch.testing.assert_close(net._unshifted(x[0])[1], net.backbone(x[0]))
 
 
 def test_an_image_without_a_label_is_not_remembered() -> None:
