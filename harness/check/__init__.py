@@ -7,13 +7,9 @@ settings.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from harness.check.catalogue import CHECKS, Check
 from harness.check.conditions import poisoned
@@ -27,6 +23,7 @@ from harness.method.interface import Method
 from harness.protocol.models import KINDS, AnyProtocol
 from harness.util.errors import HarnessError
 from harness.util.exits import exits_raised
+from harness.util.faults import in_a_line
 from harness.util.progress import tracked
 from harness.util.threads import torch_threads
 
@@ -133,19 +130,8 @@ def _run(check: Check, subject: Subject) -> Finding:
 
 
 def _raised(error: BaseException) -> str:
-    """What was raised and where: the innermost line that is neither torch's nor the harness's own."""
-    ours = Path(__file__).parent.parent
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [each for each in frames if not Path(each.filename).is_relative_to(ours) and not _is_torch(each.filename)]
-    place = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno}, in {theirs[-1].name})" if theirs else ""
-    lines = str(error).strip().splitlines()
-    if isinstance(error, HarnessError):  # which says itself what is wrong with the method
-        return str(error)
-    return f"raised {type(error).__name__}: {lines[0] if lines else 'no message'}{place}"
-
-
-def _is_torch(filename: str) -> bool:
-    return Path(filename).is_relative_to(Path(torch.__file__).parent)
+    """What was raised and where; errors of the harness say themselves what is wrong with the method."""
+    return str(error) if isinstance(error, HarnessError) else in_a_line(error)
 
 
 def _result(check: Check, findings: list[tuple[Setting, Finding]]) -> CheckResult:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import resource
 import socket
 import sys
-import traceback
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.evaluation.answers import answered
@@ -115,6 +113,7 @@ def _tensor(raw: np.ndarray, dtype: str, shape: list[int]) -> Tensor:
 def _answer_or_error(channel: Channel, what: str, call: Callable[[], Any]) -> Any:
     """What the call gives; None if it failed, after the scorer was told how."""
     from harness.util.errors import UserError
+    from harness.util.faults import in_a_line
 
     try:
         return call()
@@ -125,11 +124,7 @@ def _answer_or_error(channel: Channel, what: str, call: Callable[[], Any]) -> An
     except MemoryError:
         channel.send({"failed": f"ran out of memory in {what}"})
     except BaseException as error:
-        lines = str(error).strip().splitlines()
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(frame.filename).name}, line {frame.lineno}"
-        said = lines[0] if lines else "no message"
-        channel.send({"failed": f"raised {type(error).__name__} in {what}: {said} ({place})"})
+        channel.send({"failed": in_a_line(error, during=what)})
     return None
 
 

@@ -27,13 +27,32 @@ def told(error: BaseException) -> str | None:
     return "\n".join([said, *(f"  at {_place(each)}" for each in frames[-_MOST:])])
 
 
+def in_a_line(error: BaseException, during: str = "") -> str:
+    """What was raised, `during` what, by its first line, with the innermost place in code of the user's, or else in a
+    method of the harness, if there is one: "raised KeyError in predict: 'x' (mine.py, line 4, in predict)"."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [each for each in frames if _is_users(each)] or [each for each in frames if _is_within(each, _methods())]
+    place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno}, in {places[-1].name})" if places else ""
+    lines = str(error).strip().splitlines()
+    return (
+        f"raised {type(error).__name__}{f' in {during}' * bool(during)}: {lines[0] if lines else 'no message'}{place}"
+    )
+
+
 def _is_users(frame: FrameSummary) -> bool:
-    path = Path(frame.filename)
-    if not path.is_file():  # such as <frozen runpy>
+    if not Path(frame.filename).is_file():  # such as <frozen runpy>
         return False
     libraries = [Path(sysconfig.get_path(name)) for name in _LIBRARIES]
-    methods = getattr(sys.modules.get("methods"), "__path__", ())  # not beside other packages in a checkout
-    return not any(path.is_relative_to(each) for each in (*libraries, *methods, _HARNESS))
+    return not _is_within(frame, [*libraries, *_methods(), _HARNESS])
+
+
+def _methods() -> list[Path]:
+    """Where the methods of the harness are: not beside other packages in a checkout."""
+    return [Path(each) for each in getattr(sys.modules.get("methods"), "__path__", ())]
+
+
+def _is_within(frame: FrameSummary, folders: list[Path]) -> bool:
+    return any(Path(frame.filename).is_relative_to(each) for each in folders)
 
 
 def _place(frame: FrameSummary) -> str:

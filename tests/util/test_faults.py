@@ -10,7 +10,9 @@ import pytest
 
 from harness import cli
 from harness.cli import listing
-from harness.util.faults import told
+from harness.method.interface import Task
+from harness.util.faults import in_a_line, told
+from methods.csn import CSN
 
 CODE = """\
 import json
@@ -59,6 +61,27 @@ def test_an_error_in_which_no_such_code_took_part_has_none() -> None:
     error = _raised("{")
     assert error.__traceback__ is not None
     assert told(error.with_traceback(error.__traceback__.tb_next)) is None  # without the frame of this test
+
+
+def test_a_line_names_the_innermost_place_in_code_of_ones_own(module: ModuleType) -> None:
+    with pytest.raises(json.JSONDecodeError) as raised:
+        module.outer("{")
+    said = in_a_line(raised.value, during="predict")
+    assert said.startswith("raised JSONDecodeError in predict: Expecting property name")
+    assert said.endswith(" (mine.py, line 4, in inner)")
+    assert in_a_line(KeyError("x")) == "raised KeyError: 'x'"
+    assert in_a_line(ValueError()) == "raised ValueError: no message"
+
+
+def test_a_line_names_a_place_in_a_method_of_the_harness_where_no_other_took_part() -> None:
+    with pytest.raises(ValueError, match="shifts is one of") as raised:
+        CSN(Task(3, (1, 16, 16), "delayed_label", 1), shifts=9)
+    error, trace = raised.value, raised.value.__traceback__
+    assert trace is not None
+    assert in_a_line(error).endswith(
+        "in test_a_line_names_a_place_in_a_method_of_the_harness_where_no_other_took_part)"
+    )
+    assert " (csn.py, line " in in_a_line(error.with_traceback(trace.tb_next))
 
 
 def test_a_command_tells_them_so_and_shows_the_rest_when_asked(
