@@ -118,7 +118,10 @@ def _verified(
     player = inspected(record, bench, named, weights)
     if player.wrong:
         return _otherwise(player.wrong)
-    found, _ = rescored(record, bench, player, wanted)
+    try:
+        found, _ = rescored(record, bench, player, wanted)
+    except UserError as error:  # of what the method answers
+        return Verdict("not re-scored", str(error), failed=True)
     return (
         against_metrics(record, bench.protocol, found)
         if claimed is None

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from harness.boards.artifacts import keep, weights_of
 from harness.boards.store import append_record
 from harness.runs.folder import read_record
+from methods.opn import OPN
 from tests.helpers.submissions import (
     HERE,
     PROTOCOL,
@@ -109,6 +111,15 @@ def test_whatever_a_row_makes_its_method_raise_is_a_verdict(
     monkeypatch.setattr("harness.boards.verify.rescored", fail)
     assert verify() == 3
     assert f"not re-scored: {type(error).__name__}" in capsys.readouterr().out
+
+
+def test_a_row_whose_method_gives_no_answers_fails(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published(run)
+    monkeypatch.setattr(OPN, "predict", lambda _, state, x: (torch.zeros(3), state))
+    assert verify() == 3
+    assert "not re-scored: OPN.predict: the answer has shape [3]" in capsys.readouterr().out
 
 
 def test_a_row_without_kept_weights_is_held_against_its_kept_scores(
