@@ -18,7 +18,7 @@ from harness.protocol.models import AnyProtocol
 from harness.records.marks import TRAINED_BY, TRAINED_ON, is_check_mark
 from harness.records.record import BESIDE, Record
 from harness.runs.folder import SCORES, read_record, read_scores
-from harness.util.errors import HarnessError, UserError
+from harness.util.errors import AnswerError, HarnessError, UserError
 from harness.util.exits import exits_raised
 from harness.util.option_names import option
 
@@ -78,6 +78,8 @@ def verified(
     try:
         with exits_raised():
             return _verified(record, bench, boards, episodes, named)
+    except AnswerError as error:
+        return Verdict("not re-scored", str(error), failed=True)
     except UserError as error:  # a method that is not named or not installed, say: no fault of the row
         return Verdict("not re-scored", str(error))
     except HarnessError as error:
@@ -118,10 +120,7 @@ def _verified(
     player = inspected(record, bench, named, weights)
     if player.wrong:
         return _otherwise(player.wrong)
-    try:
-        found, _ = rescored(record, bench, player, wanted)
-    except UserError as error:  # of what the method answers
-        return Verdict("not re-scored", str(error), failed=True)
+    found, _ = rescored(record, bench, player, wanted)
     return (
         against_metrics(record, bench.protocol, found)
         if claimed is None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.method.interface import MASKS, Method, State, Task
-from harness.util.errors import UserError
+from harness.util.errors import AnswerError
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 """The types of numbers that logits may have."""
@@ -46,20 +46,20 @@ def misshapen(task: Task, logits: object, x: Tensor, leading: int | None = None)
 
 
 def answered(method: Method, returned: object) -> tuple[Tensor, State]:
-    """What `predict` returned, as logits and state; UserError if it is not two things."""
+    """What `predict` returned, as logits and state; AnswerError if it is not two things."""
     if not isinstance(returned, tuple | list) or len(returned) != 2:
         many = f" of {len(returned)}" if isinstance(returned, tuple | list) else ""
-        raise UserError(
+        raise AnswerError(
             f"{type(method).__name__}.predict returns a {type(returned).__name__}{many}; it must return (logits, state)"
         )
     return returned[0], returned[1]
 
 
 def well_formed(method: Method, what: str, logits: Tensor, x: Tensor, leading: int | None = None) -> Tensor:
-    """The logits, if they can be answers to x (as `misshapen` has it); UserError if not."""
+    """The logits, if they can be answers to x (as `misshapen` has it); AnswerError if not."""
     problem = misshapen(method.task, logits, x, leading)
     if problem:
-        raise UserError(f"{type(method).__name__}.{what}: {problem}, for inputs of shape {list(x.shape)}")
+        raise AnswerError(f"{type(method).__name__}.{what}: {problem}, for inputs of shape {list(x.shape)}")
     return logits
 
 

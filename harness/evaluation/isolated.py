@@ -35,7 +35,7 @@ from harness.method.source import source_files
 from harness.protocol.models import AnyProtocol
 from harness.records.parts import Isolated
 from harness.util.confinement import BUBBLEWRAP, bubblewrap, environment, import_paths, uncovered, wrapped
-from harness.util.errors import RunError, UserError
+from harness.util.errors import AnswerError, RunError, UserError
 from harness.util.memory import machine_memory
 from harness.util.option_names import switch
 from harness.util.shown_text import in_line
@@ -223,6 +223,8 @@ class _Worker:
             "weights": self.channel.put(bits),
         }
         self.facts = self._reply(hello, "its construction")
+        if "refused" in self.facts:
+            raise UserError(_line(self.facts["refused"]))
         ours.settimeout(self.bounds.seconds)
 
     def call(self, what: str, given: Sequence[Tensor] = (), **more: Any) -> None:
@@ -250,7 +252,10 @@ class _Worker:
     def _call(self, what: str, given: Sequence[Tensor], **more: Any) -> dict[str, Any]:
         arrays = [each.detach().cpu().numpy() for each in given]
         self.channel.room(sum(each.nbytes + 64 for each in arrays))
-        return self._reply({"do": what, "arrays": self.channel.put(arrays), **more}, what)
+        reply = self._reply({"do": what, "arrays": self.channel.put(arrays), **more}, what)
+        if "refused" in reply:
+            raise AnswerError(_line(reply["refused"]))
+        return reply
 
     def _reply(self, message: dict[str, Any], what: str) -> dict[str, Any]:
         try:
@@ -263,8 +268,6 @@ class _Worker:
             raise RunError(f"{self._name} gave no answer in {what} for {seconds:g} seconds") from None
         except ValueError:
             raise RunError(f"{self._name}: the worker's reply in {what} is none") from None
-        if "refused" in reply:
-            raise UserError(_line(reply["refused"]))
         if "failed" in reply:
             raise RunError(f"{self._name} {_line(reply['failed'])}")
         return reply

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from harness.util.errors import UserError
+from harness.util.errors import AnswerError
 
 State = Any
 """Everything a method carries from step to step: a pytree of tensors whose first dimension is B (episodes)."""
@@ -92,15 +92,15 @@ class Method(nn.Module):
 
     def start(self, episodes: int) -> State:
         """Fresh states of `episodes` episodes, on the device of the method's parameters."""
-        raise UserError(f"{type(self).__name__} does not define start()")
+        raise AnswerError(f"{type(self).__name__} does not define start()")
 
     def observe(self, state: State, feedback: Feedback) -> State:
         """The state after `feedback` (one step's: target [B], or [B, 1, H, W]) became known."""
-        raise UserError(f"{type(self).__name__} does not define observe()")
+        raise AnswerError(f"{type(self).__name__} does not define observe()")
 
     def predict(self, state: State, x: Tensor) -> tuple[Tensor, State]:
         """Logits [B, ways] (or [B, 1, H, W]) for the inputs x [B, C, H, W], and the state after seeing them."""
-        raise UserError(f"{type(self).__name__} does not define predict()")
+        raise AnswerError(f"{type(self).__name__} does not define predict()")
 
     def adapt(self, state: State) -> State:
         """Called once, after the last feedback and before the first query."""

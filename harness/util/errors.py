@@ -25,6 +25,10 @@ class MissingData(UserError):
     """A data set that is not at hand; commands that can do something without it catch this."""
 
 
+class AnswerError(UserError):
+    """A method that does not answer as the interface has it."""
+
+
 class RunError(HarnessError):
     """A run failed after it had begun: a loss that is not a number, a full disk. Exit code 1."""
 

@@ -116,6 +116,7 @@ def test_whatever_a_row_makes_its_method_raise_is_a_verdict(
 def test_a_row_whose_method_gives_no_answers_fails(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A whole board too: where rows need a method that is not named, it does not."""
     published(run)
     monkeypatch.setattr(OPN, "predict", lambda _, state, x: (torch.zeros(3), state))
     assert verify() == 3
