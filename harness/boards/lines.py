@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from harness.boards.pieces import Pieces
 from harness.records.canonical import canonical_json, sha256_of
 from harness.records.record import SCHEMA_VERSION, Record
+from harness.util.errors import first_few
 
 AHEAD = timedelta(days=1)
 """How far in the future a run may seem to have finished: clocks go wrong, but not by more."""
@@ -81,9 +82,8 @@ def _examined(line: bytes) -> Record:
         return Record.model_validate(content)
     except ValidationError as error:
         found = error.errors(include_url=False)
-        said = [f"{'.'.join(map(str, each['loc'])) or 'record'}: {each['msg']}" for each in found[:3]]
-        more = [f"and {len(found) - 3} more"] if len(found) > 3 else []
-        raise ValueError("; ".join([*said, *more])) from None
+        said = [f"{'.'.join(map(str, each['loc'])) or 'record'}: {each['msg']}" for each in found]
+        raise ValueError(first_few(said, 3, "; ")) from None
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from harness.check.subject import Subject
 from harness.check.tasks import BATCH, changed, draw, only
 from harness.evaluation.rollout import step_through
 from harness.method.interface import Method
+from harness.util.errors import first_few
 
 
 def no_cross_talk(subject: Subject) -> Finding:
@@ -86,7 +87,7 @@ def no_hidden_state(subject: Subject) -> Finding:
                 break  # said below; a method that trains while it is scored may not stand another size
         change = first_change(run(), run(None, method))
         edited = _edited(before, method)
-        named = f" ({', '.join(edited[:3])} changed)" if edited else ""
+        named = f" ({first_few(edited, 3)} changed)" if edited else ""
         if change is not None:
             why = (
                 f"when another batch had been answered in between: the method keeps something outside its state{named}"
@@ -94,9 +95,9 @@ def no_hidden_state(subject: Subject) -> Finding:
             return subject.failure(change, why, said)
         lasting = [name for name in edited if name.startswith(("parameter", "buffer"))]
         if lasting:
-            return Finding("failed", f"{said}answering changed {', '.join(lasting[:3])}: scoring must not train")
+            return Finding("failed", f"{said}answering changed {first_few(lasting, 3)}: scoring must not train")
         if edited:
-            note = Finding("note", f"{said}answering changed {', '.join(edited[:3])}, though no answer with it")
+            note = Finding("note", f"{said}answering changed {first_few(edited, 3)}, though no answer with it")
     return note
 
 

@@ -11,6 +11,7 @@ from harness.check.subject import Subject
 from harness.check.tasks import numbers
 from harness.training.episode_loss import class_loss, episode_loss
 from harness.training.interface import check_hooks, training_hooks
+from harness.util.errors import first_few
 
 
 def trainable(subject: Subject) -> Finding:
@@ -87,6 +88,5 @@ def save_and_load(subject: Subject) -> Finding:
 
 
 def _named(names: list[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:5])
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"parameter{'s' if len(names) > 1 else ''} {shown}{more} {'get' if len(names) > 1 else 'gets'}"
+    shown = first_few([f"'{name}'" for name in names], 5)
+    return f"parameter{'s' if len(names) > 1 else ''} {shown} {'get' if len(names) > 1 else 'gets'}"

@@ -99,6 +99,13 @@ def all_of(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
+def first_few(names: Sequence[str], most: int = NAMED, between: str = ", ") -> str:
+    """The first of many names in words, and how many there are besides: 'a, b and 3 more', 'a; b; and 3 more'."""
+    if len(names) <= most:
+        return between.join(names)
+    return f"{between.join(names[:most])}{between.strip(' ,')} and {len(names) - most} more"
+
+
 def some_of(options: Sequence[str], name: str) -> str:
     """The options in words: `NAMED` at most, those nearest to `name`, and how many there are besides."""
     if len(options) <= NAMED:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.util.atomic_files import replacing
-from harness.util.errors import UserError
+from harness.util.errors import UserError, first_few
 from harness.util.json_files import parsed_json
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def fits(own: dict[str, Tensor], tensors: dict[str, Tensor]) -> bool:
 
 
 def _misfits(own: dict[str, Tensor], there: dict[str, Tensor]) -> list[str]:
-    """In words, where tensors have not the names and shapes of `own`: the first few of each kind."""
+    """In words, where tensors have not the names and shapes of `own`: the first few of each kind, the rest counted."""
     missing, extra = sorted(own.keys() - there.keys()), sorted(there.keys() - own.keys())
     differing = [
         f"{name} is {tuple(there[name].shape)} there and {tuple(own[name].shape)} here"
@@ -112,7 +112,7 @@ def _misfits(own: dict[str, Tensor], there: dict[str, Tensor]) -> list[str]:
         if own[name].shape != there[name].shape
     ]
     return [
-        *([f"missing there: {', '.join(missing[:4])}"] if missing else []),
-        *([f"unknown here: {', '.join(extra[:4])}"] if extra else []),
-        *differing[:4],
+        *([f"missing there: {first_few(missing, 4)}"] if missing else []),
+        *([f"unknown here: {first_few(extra, 4)}"] if extra else []),
+        *([first_few(differing, 4, "; ")] if differing else []),
     ]

@@ -22,7 +22,7 @@ from harness.method.registry import build_method, load_method, task_for
 from harness.records.parts import Isolated
 from harness.testing import tiny_dataset
 from harness.util.confinement import BUBBLEWRAP, NAMESPACE, bubblewrap, uncovered
-from harness.util.errors import RunError, UserError
+from harness.util.errors import AnswerError, RunError, UserError
 from tests.helpers import isolated_methods
 from tests.helpers.plans import of_kind
 
@@ -91,7 +91,7 @@ def test_failures_are_reported_in_sentences_and_noise_is_thrown_away() -> None:
             remote.start(4)
         with pytest.raises(RunError, match=r"raised KeyboardInterrupt in start"):
             remote.start(7)
-        with pytest.raises(UserError, match=r"Trouble.predict: the answer has shape \[9, 3\] instead of \[9, 2\]"):
+        with pytest.raises(AnswerError, match=r"Trouble.predict: the answer has shape \[9, 3\] instead of \[9, 2\]"):
             remote.predict(remote.start(9), torch.zeros(9, 1, 4, 4))
         with pytest.raises(RunError, match=r"ended with exit code 7 in start; .* printed: a last \\x1b\[2Jword$"):
             remote.start(6)

@@ -82,3 +82,13 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
         load_weights(net, torch.nn.Linear(4, 2).state_dict(), tmp_path)
     with pytest.raises(UserError, match="missing there: bias"):
         load_weights(net, torch.nn.Linear(3, 2, bias=False).state_dict(), tmp_path)
+
+
+def test_of_many_weights_that_do_not_fit_the_first_are_named_and_the_rest_counted(tmp_path: Path) -> None:
+    small, large = torch.nn.Linear(3, 2, bias=False), torch.nn.Sequential(*[torch.nn.Linear(3, 2) for _ in range(3)])
+    with pytest.raises(UserError, match=r"missing there: 0.bias, 0.weight, 1.bias, 1.weight and 2 more; unknown here"):
+        load_weights(large, small.state_dict(), tmp_path)
+    wide = torch.nn.Sequential(*[torch.nn.Linear(4, 2, bias=False) for _ in range(6)])
+    narrow = torch.nn.Sequential(*[torch.nn.Linear(3, 2, bias=False) for _ in range(6)])
+    with pytest.raises(UserError, match=r"3.weight is \(2, 4\) there and \(2, 3\) here; and 2 more\)"):
+        load_weights(narrow, wide.state_dict(), tmp_path)

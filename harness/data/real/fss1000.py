@@ -30,7 +30,7 @@ import numpy as np
 from harness.data.dataset import SPLITS
 from harness.data.image_decoding import NAMED, batches, listed, open_image, pixels, threads
 from harness.data.sources import Decoded, Finder, Source, content_digest, split_lines, table_of
-from harness.util.errors import UserError
+from harness.util.errors import UserError, first_few
 
 LOG = logging.getLogger(__name__)
 
@@ -261,5 +261,4 @@ def _tell(findings: _Findings, left_out: Sequence[str]) -> None:
 
 def _some(names: Sequence[str]) -> str:
     """How many, and the first of them by name: '12 (a, b, ... and 2 more)'."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{len(names)} ({', '.join(names[:NAMED])}{more})"
+    return f"{len(names)} ({first_few(names, NAMED)})"

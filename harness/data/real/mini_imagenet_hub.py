@@ -20,7 +20,7 @@ from typing import Any
 
 from harness.data import image_decoding
 from harness.data.cards import Card
-from harness.util.errors import UserError
+from harness.util.errors import UserError, first_few
 
 LOG = logging.getLogger(__name__)
 
@@ -82,8 +82,7 @@ def _rows(wanted: dict[str, str]) -> Iterator[Row]:
         names = getattr((stream.features or {}).get("label"), "names", None) or []
         absent = [name for name in wanted if name not in names]
         if absent:
-            more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-            raise UserError(f"{REPOSITORY}, {part}: no class is named {', '.join(absent[:5])}{more}")
+            raise UserError(f"{REPOSITORY}, {part}: no class is named {first_few(absent, 5)}")
         for row in stream.cast_column("image", datasets.Image(decode=False)):
             if names[row["label"]] in wanted:
                 yield names[row["label"]], row["image"]["path"], row["image"]["bytes"]

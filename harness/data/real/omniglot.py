@@ -24,7 +24,7 @@ from harness.data.dataset import SPLITS, ClassTable
 from harness.data.image_decoding import open_image
 from harness.data.sources import Decoded, Finder, Source, content_digest, split_lines, table_of
 from harness.util.atomic_files import read_limited
-from harness.util.errors import UserError
+from harness.util.errors import UserError, first_few
 
 FOLDER = "omniglot-py"
 HALVES = ("images_background", "images_evaluation")
@@ -145,9 +145,8 @@ def _check_complete(drawings: dict[str, list[str]], source_of: dict[str, Path], 
         if len(drawings[c]) != DRAWINGS
     ]
     if problems:
-        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         where = " and ".join(map(str, halves))
-        raise UserError(f"{where} are not the whole of Omniglot: {'; '.join(problems[:5])}{more}. Get them again")
+        raise UserError(f"{where} are not the whole of Omniglot: {first_few(problems, 5, '; ')}. Get them again")
 
 
 def _ink(half: Path, member: str, read: Reader) -> np.ndarray:

@@ -13,7 +13,7 @@ from harness.data.user import items, pixels
 from harness.data.user.items import Encoded, Found, Grouped, Item
 from harness.data.user.model import CLASS, STEM, OwnData
 from harness.util.atomic_files import is_file, is_folder
-from harness.util.errors import UserError
+from harness.util.errors import UserError, first_few
 from harness.util.text import printable
 
 SUFFIXES = (
@@ -162,11 +162,8 @@ def _instead(others: list[Path]) -> str:
     folders = [printable(each.name) for each in others if each.is_dir()]
     if folders:
         return (
-            f"; its folder has folders of its own ({_first(folders)}), and images are looked for in the class folder "
-            "alone"
+            f"; its folder has folders of its own ({first_few(folders, 3)}), and images are looked for in the class "
+            "folder alone"
         )
-    return f"; its files ({_first([printable(each.name) for each in others])}) end in none of {', '.join(SUFFIXES)}"
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    named = first_few([printable(each.name) for each in others], 3)
+    return f"; its files ({named}) end in none of {', '.join(SUFFIXES)}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.data.image_decoding import NAMED, listed
 from harness.data.user.model import OwnData
-from harness.util.errors import MissingData, UserError, nearest
+from harness.util.errors import MissingData, UserError, first_few, nearest
 from harness.util.option_names import option
 
 LOG = logging.getLogger(__name__)
@@ -59,8 +59,7 @@ def refuse(data: OwnData, where: str, problems: Sequence[str]) -> None:
 def skipped(data: OwnData, what: str, names: Sequence[str]) -> None:
     """Says on stderr what was left aside, if anything."""
     if names:
-        first = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-        LOG.warning(f"{data.name}: skipped {what}: {len(names)} ({first})")
+        LOG.warning(f"{data.name}: skipped {what}: {len(names)} ({first_few(names, NAMED)})")
 
 
 def unlisted(data: OwnData, found: Found) -> list[str]:
