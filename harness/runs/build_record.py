@@ -36,13 +36,13 @@ from harness.records.marks import (
 from harness.records.parts import Cost, DataInfo, Isolated, Metric, Pretrained
 from harness.records.record import Record, utc_now
 from harness.runs.folder import SCORES
-from harness.runs.resolve import Prepared
+from harness.runs.resolve import Prepared, limits_of
 from harness.runs.status import CUT
 from harness.training.cached_stage import finished_pretraining
 from harness.training.recipe_changes import in_words
 from harness.training.recipe_file import Resolved
 from harness.training.selection import validation_protocol
-from harness.training.state import Limits, Progress
+from harness.training.state import Progress
 from harness.util.devices import name_of
 from harness.util.quantities import counted
 from harness.util.tensor_files import WEIGHTS, sha256_of
@@ -156,7 +156,7 @@ def record_of(
     trained = progress.updates > 0
     whole = whole_test(prepared.protocol, prepared.dataset)
     weights = any(True for _ in method.parameters())
-    other_limits = identity[CUT] != Limits(request.episodes, request.seconds).text
+    other_limits = identity[CUT] != limits_of(request, prepared.budget).text
     return Record(
         schema_version=1,
         run=prepared.folder.absolute().name,  # "." has none

@@ -147,7 +147,7 @@ def prepare(
         "recipe": resolved.path.name,
         "recipe_hash": budget_hash(budget),
         "budget": resolved.name,
-        CUT: Limits(request.episodes, request.seconds).text,
+        CUT: limits_of(request, budget).text,
         "seed": request.seed,
         "init": init,
         "test_episodes": request.test_episodes or whole,
@@ -158,6 +158,12 @@ def prepare(
     folder = _folder(request, loaded.name, method, identity)
     _check_precision(request, folder, budget, device)
     return Prepared(request, loaded, protocol, dataset, method, options, resolved, budget, identity, folder, device)
+
+
+def limits_of(request: Request, budget: Budget) -> Limits:
+    """The limits that were asked for, but for one of episodes that the recipe does not come to: that ends nothing."""
+    episodes = request.episodes if request.episodes is not None and request.episodes < budget.episodes else None
+    return Limits(episodes, request.seconds if budget.episodes else None)
 
 
 def _check_precision(request: Request, folder: Path, budget: Budget, device: torch.device) -> None:

@@ -38,7 +38,7 @@ from harness.runs.folder import (
     write_text,
 )
 from harness.runs.init import load_init
-from harness.runs.resolve import Prepared, as_cut
+from harness.runs.resolve import Prepared, as_cut, limits_of
 from harness.runs.run_errors import file_error, folder_error, memory_error, out_of_memory
 from harness.runs.status import IN_USE, TRAINED, lock_of
 from harness.training.callbacks import Callback, reporting_to
@@ -47,7 +47,7 @@ from harness.training.frozen_features import seen_once
 from harness.training.loop import has_updates, train
 from harness.training.reporter import Reporter
 from harness.training.run_log import RunLog
-from harness.training.state import Limits, Progress, Training
+from harness.training.state import Progress, Training
 from harness.util import progress as screen
 from harness.util.allocator import keep_freed_memory
 from harness.util.arithmetic import available
@@ -187,7 +187,7 @@ def training_of(prepared: Prepared, say: Callable[[str], None]) -> Training:
         request.seed,
         prepared.folder / CHECKPOINT,
         {"identity": prepared.identity},
-        Limits(request.episodes, request.seconds),
+        limits_of(request, prepared.budget),
         FeatureCache((request.cache or default_cache()).expanduser().absolute() / "pretrained", say),
         prepared.processes,
     )

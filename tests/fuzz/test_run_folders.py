@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from harness.evaluation import evaluate
 from harness.records import provenance
 from harness.records.parts import Code
-from harness.runs import resolve, run
+from harness.runs import resolve
 from harness.runs.folder import read_record, read_scores
 from harness.testing import tiny_dataset
 from harness.training.stages import RunningStage
-from harness.training.state import Limits, Progress
+from harness.training.state import Progress
 from harness.util.errors import UserError
 from harness.util.tensor_files import load_tensors
 from tests.helpers import runs as tiny_runs
@@ -43,7 +43,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         patch.setattr(resolve, "load_dataset", lambda name, **_: tiny_dataset(name))
         patch.setattr(provenance, "code", lambda: Code(revision=None, dirty=None))
-        patch.setattr(run, "Limits", lambda episodes, seconds: Limits(episodes, seconds, 0.0))
+        tiny_runs.save_every(0.0, patch.setattr)
         patch.setattr(evaluate, "BATCH", 2)
         assert told("--out", "whole")[0] == 0
         advance = RunningStage.advance

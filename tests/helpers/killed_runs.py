@@ -38,7 +38,6 @@ from harness.records.parts import Code
 from harness.runs import resolve, run
 from harness.testing import tiny_dataset
 from harness.training import stages
-from harness.training.state import Limits
 from harness.util import atomic_files
 from tests.helpers import runs as tiny_runs
 
@@ -115,7 +114,7 @@ def forked(folder: Path, protocol: str, save_seconds: float, resume: bool, fatal
         os.dup2(out, 2)
         moment = Moments(fatal, Path("killed while").absolute())
         instrument(moment)
-        run.Limits = partial(Limits, checkpoint_seconds=save_seconds)  # type: ignore[misc, assignment]
+        tiny_runs.save_every(save_seconds)
         code = cli.main(tiny_runs.words(protocol, *(["--resume"] if resume else [])))
         with Path("moments").open("w") as file:
             file.write(str(moment.seen))

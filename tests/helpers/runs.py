@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from harness.runs import run
+from harness.runs.resolve import limits_of
 
 PROTOCOLS = {
     "late": "kind: delayed_label\ntitle: tiny\ndataset: cifar_fs\nstand_in: objects\n"
@@ -53,3 +59,8 @@ def run_folder(folder: Path = Path()) -> Path:
     """The one run folder below a working directory."""
     (found,) = [each for each in folder.glob("runs/*/*") if each.is_dir()]
     return found
+
+
+def save_every(seconds: float, put: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Has runs of this process write a checkpoint so often; `put` sets the attribute, as MonkeyPatch.setattr does."""
+    put(run, "limits_of", lambda *of: replace(limits_of(*of), checkpoint_seconds=seconds))

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,10 @@ from harness import cli
 from harness.episodes.source import EpisodeSource
 from harness.records import provenance
 from harness.records.parts import Code
-from harness.runs import resolve, run
+from harness.runs import resolve
 from harness.testing import tiny_dataset
 from harness.training import selection
 from harness.training.stages import RunningStage
-from harness.training.state import Limits
 from harness.util.errors import RunError
 from tests.helpers import runs as tiny_runs
 from tests.helpers.signalled_runs import replaced
@@ -134,7 +132,7 @@ def forked(words: Sequence[str], environment: dict[str, str], event: Event | Non
             use_float64()
         if event is not None and event.rank == int(rank):
             install(event)
-        replaced(run, "Limits", partial(Limits, checkpoint_seconds=1e9 if event is None else 0))
+        tiny_runs.save_every(1e9 if event is None else 0)
         code = cli.main(list(words)) if words else called_twice()
         sys.stdout.flush()
         os._exit(code)

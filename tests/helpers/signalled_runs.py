@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from harness.runs import resolve, run
 from harness.testing import tiny_dataset
 from harness.training import selection
 from harness.training.stages import RunningStage
-from harness.training.state import Limits
 from tests.helpers import runs as tiny_runs
 from tests.helpers.killed_runs import ended
 
@@ -140,7 +138,7 @@ def forked(folder: Path, case: Case | None, words: tuple[str, ...], resume: bool
         os.dup2(out, 2)
         counter = Counter(case or Case("", ""))
         counter.install()
-        replaced(run, "Limits", partial(Limits, checkpoint_seconds=1e9))
+        tiny_runs.save_every(1e9)
         code = cli.main(tiny_runs.words("late", "--no-board", *words, *(["--resume"] if resume else [])))
         counter.note()
         sys.stdout.flush()

@@ -100,9 +100,17 @@ def test_a_finished_run_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> N
     assert cli.main(WORDS) == 0
     weights = the_run() / "weights.safetensors"
     before = weights.stat().st_mtime_ns
-    assert cli.main(WORDS) == 0
-    assert weights.stat().st_mtime_ns == before
+    for words in (WORDS, [*WORDS, "--episodes", "4000"]):
+        assert cli.main(words) == 0, "a limit that the recipe does not come to is none"
+        assert weights.stat().st_mtime_ns == before
     assert len(Path("leaderboards/cifarfs_delay5.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_limit_that_ends_nothing_is_not_on_the_row() -> None:
+    assert cli.main([*WORDS, "--no-board", "--episodes", "4000"]) == 0
+    assert record_of(the_run()).budget_cut == ""
+    assert cli.main([*WORDS, "--no-board"]) == 0
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from harness.runs import resolve, run
 from harness.testing import tiny_dataset
 from harness.training.objectives import Drawn, EpisodesObjective, Loss
 from harness.training.stages import RunningStage
-from harness.training.state import Limits, Progress
+from harness.training.state import Progress
 from harness.util.tensor_files import load_tensors
 from tests.helpers import runs as tiny_runs
 from tests.helpers.own_images import image_folder
@@ -73,7 +73,7 @@ def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def tiny(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """Runs in `folder` are on random pixels, and save a checkpoint after every update."""
     patch.setattr(resolve, "load_dataset", lambda name, **_: tiny_dataset(name))
-    patch.setattr(run, "Limits", lambda episodes, seconds: Limits(episodes, seconds, 0.0))
+    tiny_runs.save_every(0.0, patch.setattr)
     patch.setattr(evaluate, "BATCH", 2)
     patch.chdir(folder)
 
