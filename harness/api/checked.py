@@ -25,6 +25,7 @@ _LONGEST = 80
 _WORDS = {
     "ProtocolLike": "a shipped protocol's name, a YAML file, a mapping, a model or a loaded protocol",
     "MethodLike": "a method's name, 'file.py:Class', a class derived from harness.Method or an instance of one",
+    "Result": "a harness.Result",
     "DataLike": "'real', 'stand-in', a data set's name, a mapping or a harness.Dataset",
     "EntryLike": "a method's name, a record or a result",
     "Method": "an instance of a method, as harness.build_method gives it",

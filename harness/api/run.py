@@ -55,7 +55,7 @@ def run(
     lr: float | None = None,
     batch: int | None = None,
     override: Mapping[str, Any] | None = None,
-    init: str | Path | None = None,
+    init: str | Path | Result | None = None,
     episodes: int | None = None,
     seconds: float | None = None,
     test_episodes: int | None = None,
@@ -96,8 +96,8 @@ def run(
         lr: the learning rate of every stage; marked on the row, as are all changes of a recipe.
         batch: episodes an update, of every stage.
         override: other keys of every stage, or of one: `{"warmup": 100, "the protocol.episodes": 5000}`.
-        init: a finished run's folder, or a file of weights, where training begins; of another method, from its
-            features.
+        init: a finished run's folder or result, or a file of weights, where training begins; of another method, from
+            its features.
         episodes: at most so many training episodes.
         seconds: at most so much training time.
         test_episodes: score only so many test episodes; marked on the row.
@@ -132,6 +132,8 @@ def run(
     device = str(device)
     arguments = dict(locals())  # every argument as it was given, for the record
     store = path_of(cache)
+    if isinstance(init, Result):
+        init = _run_of(init)
     loaded, found = load_protocol(protocol), load_method(method, store)
     own_data = data if isinstance(data, str) and data in ("real", "stand-in") else "real"
     if own_data is not data:
@@ -247,6 +249,14 @@ def _options_of(method: Method, given: Mapping[str, Any] | None) -> dict[str, An
     if differing := [f"{name}={built[name]} and not {asked[name]}" for name in built if built[name] != asked[name]]:
         raise UserError(f"this {cls.__name__} was built with {', '.join(differing)}; leave out options, or build it so")
     return built
+
+
+def _run_of(result: Result) -> Path:
+    """The folder of the only run of a result."""
+    if len(result.folders) != 1:
+        folders = ", ".join(map(str, result.folders))
+        raise UserError(f"init is a result of {len(result.folders)} runs; give the folder of one of them: {folders}")
+    return result.folders[0]
 
 
 def _weights_of(method: Method, cache: Path) -> Path:

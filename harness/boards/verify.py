@@ -211,6 +211,8 @@ def allows(record: Record, boards: Path) -> str:
             "its weights do not come with an installed harness, only with a checkout of the project: verify it there, "
             f"or make it again with: {record.command}"
         )
+    if record.kept == BESIDE and not (boards / BESIDE / f"{record.checkpoint}.safetensors").is_file():
+        return f"its weights are missing from the folder {BESIDE}; make it again with: {record.command}"
     if record.kept:
         return f"from its weights, kept in {'the folder ' if record.kept == BESIDE else ''}{record.kept}"
     cut = " (time cut it short: another run of it ends elsewhere)" if "time=" in record.budget_cut else ""

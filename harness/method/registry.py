@@ -108,11 +108,14 @@ def check_declared(cls: type[Method]) -> None:
     if first is None or first.kind in (first.KEYWORD_ONLY, first.VAR_KEYWORD):
         raise UserError(f"{cls.__name__}.__init__ must take the task first: def __init__(self, task, ...)")
 
+    all_kinds = (*CLASSES, *MASKS)
     if isinstance(cls.kinds, str) or not isinstance(cls.kinds, Collection):
         raise UserError(f"{cls.__name__}: kinds is {cls.kinds!r}; write a tuple, as in kinds = ('online_few_shot',)")
+    if not cls.kinds:
+        raise UserError(f"{cls.__name__}: kinds is empty: it would run on nothing; name some of {', '.join(all_kinds)}")
     for kind in cls.kinds:
-        if kind not in (*CLASSES, *MASKS):
-            raise UserError(f"{cls.__name__}: {unknown('kind of protocol', str(kind), (*CLASSES, *MASKS))}")
+        if kind not in all_kinds:
+            raise UserError(f"{cls.__name__}: {unknown('kind of protocol', str(kind), all_kinds)}")
 
 
 def check_kind(cls: type[Method], protocol: AnyProtocol) -> None:
@@ -180,15 +183,19 @@ def build_method(
 def _from_file(path: Path, attribute: str) -> LoadedMethod:
     module = import_file(path)
     if not hasattr(module, attribute):
-        own = [name for name, each in vars(module).items() if inspect.isclass(each)]
-        raise unknown(f"class in {path}", attribute, [name for name in own if _is_of(module, name)])
+        raise unknown(f"class in {path}", attribute, _methods_in(module))
     from harness.records.provenance import public
 
     return _checked(attribute, public(f"{path}:{attribute}"), getattr(module, attribute), path)
 
 
-def _is_of(module: ModuleType, name: str) -> bool:
-    return bool(getattr(module, name).__module__ == module.__name__)
+def _methods_in(module: ModuleType) -> list[str]:
+    """The classes of a module's own that are methods; where there are none, all of its own classes."""
+    from harness.method.interface import Method
+
+    own = {name: each for name, each in vars(module).items() if inspect.isclass(each)}
+    own = {name: each for name, each in own.items() if each.__module__ == module.__name__}
+    return [name for name, each in own.items() if issubclass(each, Method)] or list(own)
 
 
 def _checked(name: str, target: str, cls: Any, file: Path | None = None) -> LoadedMethod:

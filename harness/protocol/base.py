@@ -59,6 +59,13 @@ class Protocol(Strict):
     supervised: ClassVar[bool] = False
     """Whether an episode is one image, of the same classes in training and test."""
 
+    @field_validator("title")
+    @classmethod
+    def _says_something(cls, title: str) -> str:
+        if not title.strip():
+            raise ValueError("is empty; say in one line what the protocol is")
+        return title
+
     @field_validator("dataset")
     @classmethod
     def _known_dataset(cls, dataset: str | OwnData) -> str | OwnData:

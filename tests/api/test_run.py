@@ -94,6 +94,17 @@ def test_an_instance_is_where_training_begins(here: Path) -> None:
     assert "starting weights from elsewhere" in record.marks
 
 
+def test_a_result_is_where_training_begins(here: Path) -> None:
+    call: dict[str, Any] = {"data": "stand-in", "budget": "smoke", "quiet": True, "board": False, "test_episodes": 1}
+    first = h.run("late.yaml", "protonet", seeds=[0, 1], **call)
+    with pytest.raises(h.UserError, match=r"init is a result of 2 runs; give the folder of one of them: runs/late/"):
+        h.run("late.yaml", "protonet", init=first, seeds=2, **call)
+    only = h.run("late.yaml", "protonet", **call)
+    record = h.run("late.yaml", "protonet", init=only, seeds=2, **call).record
+    assert record.init == only.record.checkpoint
+    assert f"init='{only.folders[0]}'" in record.command
+
+
 def test_an_instance_keeps_its_options_whatever_the_recipe_has(here: Path) -> None:
     """The recipe of cl_lstm gives others than the constructor."""
     instance = h.build_method("cl_lstm", "late.yaml", {"channels": 4})

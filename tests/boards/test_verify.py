@@ -149,6 +149,8 @@ def test_a_row_whose_weights_do_not_give_its_scores_is_found_out(run: Path, caps
     for words in ([], ["--row", "1"]):
         assert verify(*words) == 3, "what the row says that it keeps is not there"
         assert "is missing, where the row says that it is kept" in capsys.readouterr().out
+    assert verify("--list") == 0
+    assert "its weights are missing from the folder checkpoints; make it again with: " in capsys.readouterr().out
 
 
 def test_a_row_that_cannot_be_scored_again_is_no_failure_of_a_whole_board(

@@ -56,6 +56,7 @@ def test_a_method_can_live_in_any_file(own: Path) -> None:
     [
         ("'online_few_shot'", r"kinds is 'online_few_shot'; write a tuple, as in kinds = \('online_few_shot',\)"),
         ("None", "kinds is None; write a tuple"),
+        ("()", "kinds is empty: it would run on nothing; name some of online_few_shot, "),
         ("('online_few_shots',)", "unknown kind of protocol 'online_few_shots'. Did you mean 'online_few_shot'?"),
     ],
 )
@@ -102,7 +103,7 @@ def test_an_installed_plugin_is_found_by_its_entry_point(
     ("name", "message"),
     [
         ("cl_lsm", r"unknown method 'cl_lsm'. Did you mean 'cl_lstm'\? Known: cl_lstm, .* more"),
-        ("{own}:Mime", r"unknown class in .*own\.py 'Mime'. Did you mean 'Mine'\?"),
+        ("{own}:Mime", r"unknown class in .*own\.py 'Mime'. Did you mean 'Mine'\? Known: Mine\.$"),
         ("{own}:NotOne", "not a method"),
         ("{own}", "names a file but no class"),
         ("nowhere.py:Mine", r"no file 'nowhere\.py'"),

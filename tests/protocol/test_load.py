@@ -221,6 +221,7 @@ def test_a_parent_that_is_not_yaml_is_reported_in_the_parent(tmp_path: Path) -> 
             "dataset: cifarfs",
             ["3:10: dataset: unknown data set 'cifarfs'. Did you mean 'cifar_fs'?"],
         ),
+        ("title: a stream", "title: ' '", ["2:8: title: is empty; say in one line what the protocol is"]),
         ("stand_in: objects", "stand_in: omniglot", ["4:11: stand_in: unknown data set 'omniglot'"]),
         ("kind: delayed_label\n", "", ["1:1: kind: missing. Did you mean 'delayed_label'? Known: online_few_shot, "]),
     ],
