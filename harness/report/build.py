@@ -14,12 +14,14 @@ from harness.report.board_page import board_page
 from harness.report.commands import word_of
 from harness.report.episode_page import episode_page
 from harness.report.index_page import RunLine, index_page
-from harness.report.page import Pages, board_file, episode_file, protocol_file, run_file, table_file, write
+from harness.report.page import Pages, board_file, check_own, episode_file, protocol_file, run_file, table_file, write
 from harness.report.protocol_page import protocol_page
 from harness.report.run_episodes import run_episodes
 from harness.report.run_log import RunFolder, read_run
 from harness.report.run_page import run_page
 from harness.report.sources import Places, Played, Subject, subject, subject_of
+
+INDEX = "index.html"
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,18 @@ def write_boards(site: Site, views: Sequence[View], pages: Pages) -> list[Path]:
 
 def write_all(site: Site, places: Places) -> list[Path]:
     """The index, every board, its protocol, and every table; the paths written, the index first."""
+    check_own(site.out / INDEX)
     found = read_all(site.boards)
     boards = write_boards(site, found.views, found.pages)
     protocols = [site.put(protocol_file(each.name), found.protocol(each, places)) for each in found.protocols]
     tables = [site.put(table_file(each.printed.name), found.table(each)) for each in found.tables]
-    return [site.put("index.html", found.index()), *boards, *protocols, *tables]
+    return [site.put(INDEX, found.index()), *boards, *protocols, *tables]
 
 
 def write_some(site: Site, named: Sequence[tuple[Loaded, View]], folders: Sequence[Path], places: Places) -> list[Path]:
     """The pages of these protocols with their boards, and of the runs in these folders with their worst and best
     episodes, and an index of them; the paths, the index first. A run is of one of them, or of a shipped protocol."""
+    check_own(site.out / INDEX)  # the likeliest page of somebody else's, before any is written
     found, views = [read_run(folder) for folder in folders], [view for _, view in named]
     pages = Pages({loaded.name: word_of(loaded) for loaded, _ in named}, {(run.protocol, run.name) for run in found})
     boards = write_boards(site, views, pages)
@@ -65,7 +69,7 @@ def write_some(site: Site, named: Sequence[tuple[Loaded, View]], folders: Sequen
     ]
     runs = [path for run in found for path in _write_run(site, run, [loaded for loaded, _ in named], views, places)]
     titles = [(loaded.name, loaded.protocol.title) for loaded, _ in named]
-    index = site.put("index.html", index_page(views, titles, [], [run_line(run) for run in found]))
+    index = site.put(INDEX, index_page(views, titles, [], [run_line(run) for run in found]))
     return [index, *boards, *protocols, *runs]
 
 

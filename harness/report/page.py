@@ -61,10 +61,15 @@ def render(template: str, *, up: str = "", live: bool = False, **values: Any) ->
     return text
 
 
-def write(path: Path, page: str) -> None:
-    """Writes a page; UserError if there is a file of that name that no report has written."""
+def check_own(path: Path) -> None:
+    """Raises UserError if there is a file that no report has written."""
     if path.exists() and MADE not in path.read_text(encoding="utf-8", errors="replace")[:2000]:
         raise UserError(f"{path} was not written by a report and is left as it is; choose another place")
+
+
+def write(path: Path, page: str) -> None:
+    """Writes a page; UserError if there is a file of that name that no report has written."""
+    check_own(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

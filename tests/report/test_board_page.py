@@ -224,4 +224,5 @@ def test_named_boards_and_files_of_ones_own(tmp_path: Path, monkeypatch: pytest.
     Path("mine/index.html").write_text("my own")
     assert cli.main([*words[:-1], "mine"]) == 2
     assert Path("mine/index.html").read_text() == "my own"
+    assert [each.name for each in Path("mine").iterdir()] == ["index.html"], "no page was written before"
     assert cli.main([*words[:-1], "mine/index.html"]) == 2
