@@ -89,4 +89,7 @@ def _plain(value: Any) -> Any:
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, str) or not isinstance(value, Iterable):
         return value
-    return [_plain(each) for each in value]
+    try:
+        return [_plain(each) for each in value]
+    except TypeError:  # a tensor without dimensions, say; it is refused where it is used
+        return value

@@ -15,6 +15,7 @@ from harness.method.options import constructor_arguments
 from harness.method.source import source_hash
 from harness.method.user_file import check_file, import_file
 from harness.util.errors import UserError, known_name, unknown
+from harness.util.faults import place_in_users_code
 
 if TYPE_CHECKING:
     import torch
@@ -169,11 +170,12 @@ def build_method(
         try:
             method = cls(task, **settings)
         except (ValueError, ArithmeticError) as error:
-            raise UserError(f"{named} cannot be built: {error}") from None
+            raise UserError(f"{named} cannot be built: {error}{place_in_users_code(error)}") from None
         except RuntimeError as error:  # torch's word for sizes that no layer can have
             if "out of memory" in str(error).lower() or "allocate" in str(error).lower():
                 raise
-            raise UserError(f"{named} cannot be built: {str(error).splitlines()[0]}") from error
+            said = (str(error).splitlines() or ["no message"])[0]
+            raise UserError(f"{named} cannot be built: {said}{place_in_users_code(error)}") from error
     if "_modules" not in vars(method) or "task" not in vars(method):
         raise UserError(f"{cls.__name__}.__init__ must begin with super().__init__(task)")
     setattr(method, BUILT_WITH, settings)

@@ -32,11 +32,18 @@ def in_a_line(error: BaseException, during: str = "") -> str:
     method of the harness, if there is one: "raised KeyError in predict: 'x' (mine.py, line 4, in predict)"."""
     frames = traceback.extract_tb(error.__traceback__)
     places = [each for each in frames if _is_users(each)] or [each for each in frames if _is_within(each, _methods())]
-    place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno}, in {places[-1].name})" if places else ""
     lines = str(error).strip().splitlines()
-    return (
-        f"raised {type(error).__name__}{f' in {during}' * bool(during)}: {lines[0] if lines else 'no message'}{place}"
-    )
+    said = f"raised {type(error).__name__}{f' in {during}' * bool(during)}: {lines[0] if lines else 'no message'}"
+    return said + _last(places)
+
+
+def place_in_users_code(error: BaseException) -> str:
+    """The innermost place in code of the user's, as " (mine.py, line 4, in predict)"; '' where none took part."""
+    return _last([each for each in traceback.extract_tb(error.__traceback__) if _is_users(each)])
+
+
+def _last(places: list[FrameSummary]) -> str:
+    return f" ({Path(places[-1].filename).name}, line {places[-1].lineno}, in {places[-1].name})" if places else ""
 
 
 def _is_users(frame: FrameSummary) -> bool:

@@ -164,6 +164,7 @@ def test_data_may_be_arrays(here: Path) -> None:
         ({"resume": True, "fresh": True}, "choose one of them"),
         ({"seeds": [0, 1], "folder": "one"}, "is the folder of one run"),
         ({"options": {"width": 3}}, "Count has no option 'width'"),
+        ({"options": {"channels": torch.tensor(4)}, "method": "cl_lstm"}, r"valid integer, found tensor\(4\)"),
         ({"budget": "huge"}, "unknown budget 'huge'"),
         ({"lr": -1.0, "method": "cl_lstm"}, "lr"),
         ({"device": "cuda:99"}, "cannot be used here"),

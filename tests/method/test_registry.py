@@ -183,3 +183,14 @@ def test_the_delay_is_told_only_to_those_who_declare_the_need() -> None:
     )
     assert task_for(load_method("opn").cls, protocol, (3, 32, 32)).label_delay == 3
     assert task_for(load_method("cl_lstm").cls, protocol, (3, 32, 32)).label_delay is None
+
+
+@pytest.mark.parametrize("error", ["ValueError('odd')", "RuntimeError('odd\\nmore')", "RuntimeError()"])
+def test_what_cannot_be_built_is_told_with_its_place_in_code_of_ones_own(error: str, own: Path) -> None:
+    own.write_text(OWN.replace("self.width = width", f"raise {error}"))
+    said = "no message" if error.endswith("()") else "odd"
+    line = own.read_text().splitlines().index(f"        raise {error}") + 1
+    with pytest.raises(UserError, match=rf"^Mine cannot be built: {said} \(own\.py, line {line}, in __init__\)$"):
+        build_method(load_method(f"{own}:Mine").cls, TASK, {}, seed=0)
+    with pytest.raises(UserError, match=r"^CSN with shifts=9 cannot be built: shifts is one of .*, not 9$"):
+        build_method(load_method("csn").cls, TASK, {"shifts": 9}, seed=0)
