@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.boards.artifacts import SCORES_FOLDER, not_installed, scores_of
+from harness.boards.columns import why
 from harness.boards.entries import Entry
 from harness.boards.standings import Standings
 from harness.evaluation import intervals
@@ -61,10 +62,17 @@ def found(standings: Standings, name: str) -> Entry:
     for entry in ranked:
         if known_name(name, [entry.newest.method]):
             return entry
-    for entry in [*ranked, *(entry for _, entries in standings.apart for entry in entries)]:
+    apart = [entry for _, entries in standings.apart for entry in entries]
+    for entry in [*ranked, *apart]:
         for record in entry.records:
             if record.run == name:
                 return Entry((record,), 0, entry.reasons)
+    for entry in apart:
+        if known_name(name, [entry.newest.method]):
+            raise UserError(
+                f"no row of {entry.newest.method} is ranked here ({why(entry)}); name a run to compare, "
+                f"such as {entry.newest.run}"
+            )
     raise unknown("ranked method or run", name, {entry.newest.method for entry in ranked})
 
 

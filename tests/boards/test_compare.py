@@ -65,3 +65,14 @@ def test_compare_refuses_what_cannot_be_paired(run: Path, capsys: pytest.Capture
     damaged.write_bytes(b"PK\x03\x04 and nothing more")
     assert cli.main(["compare", "tiny.yaml", "opn", "nearest_pixel"]) == 2
     assert "damaged" in capsys.readouterr().err
+
+
+def test_rows_that_are_not_ranked_are_told_apart_from_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*RUN, "--method", "count", "--no-check"]) == 0
+    assert cli.main([*RUN, "--method", "nearest_pixel"]) == 0
+    capsys.readouterr()
+    assert cli.main(["compare", "tiny.yaml", "count", "nearest_pixel"]) == 2
+    (row,) = [row for row in rows() if row.method == "count"]
+    said = capsys.readouterr().err
+    assert "no row of count is ranked here (the run left the conformance check out); name a run to compare" in said
+    assert cli.main(["compare", "tiny.yaml", row.run, "nearest_pixel"]) == 0
