@@ -223,8 +223,6 @@ class _Worker:
             "weights": self.channel.put(bits),
         }
         self.facts = self._reply(hello, "its construction")
-        if "refused" in self.facts:
-            raise UserError(_line(self.facts["refused"]))
         ours.settimeout(self.bounds.seconds)
 
     def call(self, what: str, given: Sequence[Tensor] = (), **more: Any) -> None:
@@ -252,12 +250,9 @@ class _Worker:
     def _call(self, what: str, given: Sequence[Tensor], **more: Any) -> dict[str, Any]:
         arrays = [each.detach().cpu().numpy() for each in given]
         self.channel.room(sum(each.nbytes + 64 for each in arrays))
-        reply = self._reply({"do": what, "arrays": self.channel.put(arrays), **more}, what)
-        if "refused" in reply:
-            raise AnswerError(_line(reply["refused"]))
-        return reply
+        return self._reply({"do": what, "arrays": self.channel.put(arrays), **more}, what, AnswerError)
 
-    def _reply(self, message: dict[str, Any], what: str) -> dict[str, Any]:
+    def _reply(self, message: dict[str, Any], what: str, refused: type[UserError] = UserError) -> dict[str, Any]:
         try:
             self.channel.send(message)
             reply = self.channel.receive()
@@ -268,6 +263,8 @@ class _Worker:
             raise RunError(f"{self._name} gave no answer in {what} for {seconds:g} seconds") from None
         except ValueError:
             raise RunError(f"{self._name}: the worker's reply in {what} is none") from None
+        if "refused" in reply:
+            raise refused(_line(reply["refused"]))
         if "failed" in reply:
             raise RunError(f"{self._name} {_line(reply['failed'])}")
         return reply
