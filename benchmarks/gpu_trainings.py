@@ -37,7 +37,7 @@ TABLE_2 = (
 )
 """What the second table of NORML's paper compares."""
 
-OVER_FEATURES = ("bauer", "norml", "ppa", "deml", "snail")
+OVER_FEATURES = ("bauer", "norml", "ppa", "deml", "csn", "snail")
 """Methods over one ResNet-12, which the first of them trains for all."""
 
 HALF, THIRD = ("--set", "width=0.5"), ("--set", "width=0.35")
@@ -54,6 +54,7 @@ TRAININGS = (
     *(Run("cifar100_supervised", "cl_vgg11", width, heavy=True) for width in (HALF, THIRD)),
     Run("cifar100_supervised", "vgg11", heavy=True),
     Run("cifar100_supervised", "resnet20"),
+    *(Run(f"miniimagenet_5way_{shots}shot", "maml") for shots in (1, 5)),
     *(Run(f"miniimagenet_5way_{shots}shot", "gidaris", heavy=True) for shots in (5, 1)),
     *(Run(f"miniimagenet_5way_{shots}shot", name) for shots in (5, 1) for name in OVER_FEATURES),
     *(Run("omniglot_5way_online", "cl_lstm", each) for each in ((), ("--set", "labels=lstm"))),
