@@ -21,7 +21,7 @@ P = "cifarfs_delay5"
     [
         ("run", (P, "count"), {"data": 5}, "data is 5; expected 'real', 'stand-in', a data set's name"),
         ("run", (P, "count"), {"callbacks": [print]}, "expected several, each a harness.Callback"),
-        ("run", (P, "count"), {"init": 5}, "init is 5; expected text or a path or None"),
+        ("run", (P, "count"), {"init": 5}, "init is 5; expected text or a path or a harness.Result or None"),
         ("run", (P, "count"), {"options": 5}, "options is 5; expected a mapping or None"),
         ("run", (P, "count"), {"options": {5: 5}}, "expected a mapping or None"),
         ("run", (P, "count"), {"seeds": "a"}, "seeds is 'a'; expected a whole number or several"),

@@ -96,6 +96,7 @@ def test_an_instance_is_where_training_begins(here: Path) -> None:
 
 def test_a_result_is_where_training_begins(here: Path) -> None:
     call: dict[str, Any] = {"data": "stand-in", "budget": "smoke", "quiet": True, "board": False, "test_episodes": 1}
+    call |= {"check": False, "threads": 1}
     first = h.run("late.yaml", "protonet", seeds=[0, 1], **call)
     with pytest.raises(h.UserError, match=r"init is a result of 2 runs; give the folder of one of them: runs/late/"):
         h.run("late.yaml", "protonet", init=first, seeds=2, **call)
@@ -109,6 +110,7 @@ def test_an_instance_keeps_its_options_whatever_the_recipe_has(here: Path) -> No
     """The recipe of cl_lstm gives others than the constructor."""
     instance = h.build_method("cl_lstm", "late.yaml", {"channels": 4})
     call: dict[str, Any] = {"data": "stand-in", "budget": "smoke", "quiet": True, "board": False, "test_episodes": 1}
+    call |= {"check": False, "threads": 1}
     record = h.run("late.yaml", instance, **call).record
     assert record.options == h.run("late.yaml", "cl_lstm", options=record.options, **call).record.options
     assert record.options["channels"] == 4
