@@ -51,7 +51,7 @@ def keep(record: Record, folder: Path, boards: Path, store: str | None = None, r
     if store is not None and store.startswith(HUB):
         _upload(weights, store.removeprefix(HUB), _name(record.checkpoint))
         return record.model_copy(update={"kept": store})
-    _copy(weights, boards / BESIDE / _name(record.checkpoint))
+    _copy(weights, _beside(boards, record.checkpoint))
     return record.model_copy(update={"kept": BESIDE})
 
 
@@ -64,9 +64,13 @@ def weights_of(record: Record, boards: Path) -> Path | None:
         return None
     if record.kept.startswith(HUB):
         return _whole(_download(record.kept.removeprefix(HUB), _name(record.checkpoint)), record.checkpoint)
-    return (
-        None if not_installed(boards, BESIDE) else _whole(boards / BESIDE / _name(record.checkpoint), record.checkpoint)
-    )
+    return None if not_installed(boards, BESIDE) else _whole(_beside(boards, record.checkpoint), record.checkpoint)
+
+
+def lacks_weights(record: Record, boards: Path) -> bool:
+    """Whether a row says that its weights are kept beside the boards, and there is no such file."""
+    beside = record.checkpoint is not None and record.kept == BESIDE
+    return beside and not _beside(boards, str(record.checkpoint)).is_file()
 
 
 def not_installed(boards: Path, folder: str) -> bool:
@@ -84,6 +88,10 @@ def scores_of(record: Record, boards: Path) -> Scores | None:
 
 def _name(digest: str) -> str:
     return f"{digest}.safetensors"
+
+
+def _beside(boards: Path, digest: str) -> Path:
+    return boards / BESIDE / _name(digest)
 
 
 def _own(path: Path, digest: str) -> Path:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.boards.artifacts import not_installed, scores_of, weights_of
+from harness.boards.artifacts import lacks_weights, not_installed, scores_of, weights_of
 from harness.boards.claims import wrong_numbers
 from harness.boards.rescoring import Bench, inspected, rescored
 from harness.boards.store import LOG
@@ -211,7 +211,7 @@ def allows(record: Record, boards: Path) -> str:
             "its weights do not come with an installed harness, only with a checkout of the project: verify it there, "
             f"or make it again with: {record.command}"
         )
-    if record.kept == BESIDE and not (boards / BESIDE / f"{record.checkpoint}.safetensors").is_file():
+    if lacks_weights(record, boards):
         return f"its weights are missing from the folder {BESIDE}; make it again with: {record.command}"
     if record.kept:
         return f"from its weights, kept in {'the folder ' if record.kept == BESIDE else ''}{record.kept}"
