@@ -87,6 +87,6 @@ class LLAMA(MAML):
         loss = self.loss(logits, batch)
         if not self.eta:
             return loss
-        samples = self.encode(support.transpose(0, 1))
-        layers = factors(self.learner, state["weights"], samples, labels.T, self.fisher, self.layers == "last")
+        samples, weights = self.encode(support.transpose(0, 1)), self.adapted_weights(state)
+        layers = factors(self.learner, weights, samples, labels.T, self.fisher, self.layers == "last")
         return loss + self.eta * log_determinant(layers, first, self.precision).mean()

@@ -129,12 +129,26 @@ class MAML(Trainable, GradientLearner):
         return {"weights": self._step(weights, self._logits(weights, samples), target)}
 
     def answer(self, state: State, samples: Tensor) -> Tensor:
+        if "descent" in state:
+            logits: Tensor = state["descent"].answer(self.over, samples)
+            return logits
         return self._logits(state["weights"], samples, state.get("statistics", ()))
 
     def fit(self, samples: Tensor, labels: Tensor) -> State:
-        """The weights after all steps, and the statistics that queries are normalised by."""
-        weights, statistics = self._descend(self._start(len(samples)), samples, labels)
+        """The weights after all steps, and the statistics that queries are normalised by.
+
+        In training a fully connected net keeps both as a `Descent`, from which `adapted_weights` forms all weights.
+        """
+        start = self._start(len(samples))
+        if self._written_out:
+            return {"descent": self._descent(start, samples, labels)}
+        weights, statistics = self._descend(start, samples, labels)
         return {"weights": weights, "statistics": statistics}
+
+    def adapted_weights(self, state: State) -> Weights:
+        """The weights [B, ...] that `fit` came to."""
+        weights: Weights = state["descent"].all_weights() if "descent" in state else state["weights"]
+        return weights
 
     def episodes_per_fit(self, support: int) -> int | None:
         return None if self.training else max(1, _VALUES_AT_ONCE // (support * self._widest))
@@ -172,8 +186,9 @@ class MAML(Trainable, GradientLearner):
 
     def _descend(self, weights: Weights, images: Tensor, labels: Tensor) -> tuple[Weights, Statistics]:
         """The weights [B, ...] after all steps from `weights` on the support sets, and their statistics there."""
-        if self.training and isinstance(self.learner.body, FunctionalDense):
-            return self._descend_written_out(weights, images, labels)
+        if self._written_out:
+            descent = self._descent(weights, images, labels)
+            return descent.all_weights(), descent.statistics
         statistics: Statistics = ()
         for step in range(self.steps[not self.training]):
             logits, statistics = inner_loop.forward(self.learner, weights, images, ())
@@ -185,14 +200,19 @@ class MAML(Trainable, GradientLearner):
                 statistics = inner_loop.forward(self.learner, weights, images, ())[1]
         return weights if self.training else {name: each.detach() for name, each in weights.items()}, statistics
 
-    def _descend_written_out(self, weights: Weights, images: Tensor, labels: Tensor) -> tuple[Weights, Statistics]:
-        """What `_descend` gives in training, faster for a fully connected net. Scored numbers stay what they were."""
+    @property
+    def _written_out(self) -> bool:
+        """Whether the descent is `dense_descent`'s, faster in training. Scored numbers stay what they were."""
+        return self.training and isinstance(self.learner.body, FunctionalDense)
+
+    def _descent(self, weights: Weights, images: Tensor, labels: Tensor) -> dense_descent.Descent:
+        """What the steps from `weights` on the support sets come to, for a fully connected net."""
         rate = inner_loop.scaled_rate(self.inner_lr, self.factors, weights)
         settings = self.over, images, labels, rate, self.steps[0], not self.first_order, self._fixed
-        weights, first, last = dense_descent.descend(weights, *settings)
-        if first:
-            self.learner.body.update_running_statistics(first)
-        return weights, last
+        descent = dense_descent.descend(weights, *settings)
+        if descent.first_statistics:
+            self.learner.body.update_running_statistics(descent.first_statistics)
+        return descent
 
     def _logits(self, weights: Weights, x: Tensor, statistics: Statistics = ()) -> Tensor:
         """Logits [B, N, ways] of images [B, N, C, H, W] under each episode's weights."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +14,42 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from harness.method.interface import Feedback, State, Task
 from harness.training.interface import Features, Trainable, features_of
 from methods.nn import label_pairing
+from methods.nn.affine import apply_weight
 from methods.nn.backbones import Backbone, Net
-from methods.nn.dense import DenseLearner, DenseNorm, Statistics, Weights, sgd_step
+from methods.nn.dense import DenseLearner, DenseNorm, Statistics, UnappliedSteps, Weights, sgd_step
 from methods.nn.gradient_learner import GradientLearner
 from methods.nn.nodal import CellInputs, Drives, Memory, NodalCells
 from methods.nn.passes import passes_over
 
-Step = tuple[Tensor, Tensor, Tensor | None]
-"""Vectors [B, R, D] that are learned from together, their labels [B, R], and vectors [B, 1, D] then to be answered."""
+Samples = tuple[Tensor, Tensor, Tensor | None]
+"""Vectors [B, R, D] that are learned from together, their labels [B, R], and what they add to the first cell's input
+[B, R, gates x units] if that is known."""
+Step = tuple[Samples, Tensor | None]
+"""Samples, and a vector [B, 1, D] then to be answered."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What is learned from, and in which order.
+
+    Samples [B, S, D] with labels `target` [B, S] are divided into parts of `size`; `order` is the number of the part
+    that each step learns from. `queries` [B, S, D] are answered one by one, each after the step of its number.
+    """
+
+    samples: Tensor
+    target: Tensor
+    size: int
+    order: Sequence[int]
+    queries: Tensor | None = None
+
+    def in_order(self, sample_drives: Tensor | None) -> list[Step]:
+        """One after another, given what all samples add to the first cell's input [B, S, gates x units]."""
+        count = len(self.order)
+        samples, target = self.samples.split(self.size, 1), self.target.split(self.size, 1)
+        drives = [None] * len(samples) if sample_drives is None else sample_drives.split(self.size, 1)
+        queries = [None] * count if self.queries is None else self.queries.split(1, 1)
+        parts = list(zip(samples, target, drives, strict=True))
+        return [(parts[n], query) for n, query in zip(self.order, queries, strict=True)]
 
 
 class NORML(Trainable, GradientLearner):
@@ -148,35 +179,42 @@ class NORML(Trainable, GradientLearner):
         return {"weights": weights, "memory": memory}
 
     def learn(self, state: State, samples: Tensor, target: Tensor) -> State:
+        steps = Steps(samples, target, 1, range(samples.shape[1]))
         with self.outer_graph():
-            weights, memory = self._step(state["weights"], state["memory"], samples, target, self.cells.aligned())
+            weights, memory, *_ = self._trajectory(state["weights"], state["memory"], steps)
         return {"weights": weights, "memory": memory}
 
     def learn_all(self, state: State, samples: Tensor, target: Tensor) -> State:
-        steps: list[Step] = [(samples[:, t, None], target[:, t, None], None) for t in range(samples.shape[1])]
-        with self.outer_graph():
-            weights, memory, _ = self._trajectory(state["weights"], state["memory"], steps)
-        return {**state, "weights": weights, "memory": memory}
+        return {**state, **self.learn(state, samples, target)}
 
     def fit(self, samples: Tensor, labels: Tensor) -> State:
-        """The weights after all steps, and the statistics that queries are normalised by."""
+        """The weights after all steps, and the statistics that queries are normalised by.
+
+        In training on whole sets the steps of the first layer stay unapplied. Scored numbers stay what they were.
+        """
         pairs = samples.shape[1]
-        steps: list[Step]
         if self.whole:
-            steps = [(samples, labels, None)] * self.passes
+            steps = Steps(samples, labels, pairs, [0] * self.passes)
         else:
             order = [n for one in passes_over(pairs, self.passes) for n in one]
-            steps = [(samples[:, n, None], labels[:, n, None], None) for n in order]
+            steps = Steps(samples, labels, 1, order)
         with self.outer_graph():
-            start = self._start(len(samples), pairs if self.whole else 1)
-            weights = self._trajectory(*start, steps)[0]
+            weights, memory = self._start(len(samples), pairs if self.whole else 1)
+            unapplied = None
+            if self.whole and torch.is_grad_enabled():
+                unapplied = UnappliedSteps(apply_weight(weights[0][0], samples, weights[0][1]))
+            weights, _, unapplied, _ = self._trajectory(weights, memory, steps, unapplied)
             statistics: Statistics = ()
             if self.learner.norm == "support":
-                statistics = self.learner(weights, samples).statistics
-        return {"weights": weights, "statistics": statistics}
+                statistics = self.learner(weights, samples, (), unapplied and unapplied.output).statistics
+        state = {"weights": weights, "statistics": statistics}
+        return state if unapplied is None else {**state, "unapplied": unapplied}
 
     def answer(self, state: State, samples: Tensor) -> Tensor:
-        logits: Tensor = self.learner(state["weights"], samples, state.get("statistics", ())).logits
+        weights: Weights = state["weights"]
+        unapplied: UnappliedSteps | None = state.get("unapplied")
+        first = None if unapplied is None else unapplied.apply(*weights[0], samples)
+        logits: Tensor = self.learner(weights, samples, state.get("statistics", ()), first).logits
         return logits
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
@@ -187,55 +225,68 @@ class NORML(Trainable, GradientLearner):
         with self.outer_graph():
             state, samples = self.start(x.shape[1]), self.encode_stream(x)
             labelled, _ = label_pairing.pair(state["pending"], samples)
-            steps: list[Step] = [(labelled[:, t, None], target[t, :, None], samples[:, t, None]) for t in range(len(x))]
-            logits = self._trajectory(state["weights"], state["memory"], steps)[2]
+            steps = Steps(labelled, target.transpose(0, 1), 1, range(len(x)), samples)
+            logits = self._trajectory(state["weights"], state["memory"], steps)[-1]
         return torch.cat(logits, 1).transpose(0, 1)
 
     def _step(
-        self, weights: Weights, memory: Memory, x: Tensor, target: Tensor, drives: Drives
-    ) -> tuple[Weights, Memory]:
-        """Weights and memory after one step on vectors [B, R, D] with labels [B, R]; null (-1) is masked out."""
+        self,
+        weights: Weights,
+        memory: Memory,
+        unapplied: UnappliedSteps | None,
+        samples: Samples,
+        drives: Drives,
+    ) -> tuple[Weights, Memory, UnappliedSteps | None]:
+        """Weights and memory after one step on vectors [B, R, D] with labels [B, R], beside what they add to the first
+        cell's input; null (-1) is masked out."""
+        x, target, sample_drive = samples
         known = target >= 0
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.differentiate != "none"):
-            passed = self.learner(weights, x)
+            passed = self.learner(weights, x, (), unapplied and unapplied.output)
             loss, gradients = self.learner.gradients(weights, passed, target)
         h, seen = passed.inputs, (loss, passed.inputs, gradients)
         if self.differentiate == "update":
             seen = (loss.detach(), [each.detach() for each in h], [each.detach() for each in gradients])
-        memory, q, p = self.cells(memory, *seen, known, drives)
+        memory, q, p = self.cells(memory, *seen, known, drives, sample_drive)
         rate = self.inner_lr / known.sum(1).clamp(min=1).view(-1, 1, 1)
         scaled_h = [each * factor for each, factor in zip(h, q, strict=True)]
         scaled_gradients = [each * factor for each, factor in zip(gradients, p, strict=True)]
-        return sgd_step(weights, scaled_h, scaled_gradients, rate), memory
+        if unapplied is None:
+            return sgd_step(weights, scaled_h, scaled_gradients, rate), memory, None
+        after = [weights[0], *sgd_step(weights[1:], scaled_h[1:], scaled_gradients[1:], rate)]
+        return after, memory, unapplied.and_one(x, scaled_h[0], rate * scaled_gradients[0])
 
-    def _trajectory(self, weights: Weights, memory: Memory, steps: list[Step]) -> tuple[Weights, Memory, list[Tensor]]:
+    def _trajectory(
+        self, weights: Weights, memory: Memory, steps: Steps, unapplied: UnappliedSteps | None = None
+    ) -> tuple[Weights, Memory, UnappliedSteps | None, list[Tensor]]:
         """Weights and memory after all steps, and the logits [B, 1, ways] of what is answered on the way.
 
-        With `checkpoint`, in bounded memory.
+        Those of the first layer stay as they are where its steps are collected in `unapplied`. With `checkpoint`, in
+        bounded memory.
         """
-        size = self.segment or max(len(steps), 1)
+        shown = steps.samples.detach() if self.differentiate == "update" else steps.samples
+        drives, sample_drives = self.cells.shared_by_steps(shown)
+        one_by_one = steps.in_order(sample_drives)
+        size = self.segment or max(len(one_by_one), 1)
         logits: list[Tensor] = []
-        drives = self.cells.aligned()
-        for first in range(0, len(steps), size):
-            part = steps[first : first + size]
-            if self.segment and torch.is_grad_enabled():
-                weights, memory, found = recomputed(
-                    self._segment_of, weights, memory, part, drives, use_reentrant=False, preserve_rng_state=False
-                )
-            else:
-                weights, memory, found = self._segment_of(weights, memory, part, drives)
+        run: Any = self._segment_of
+        if self.segment and torch.is_grad_enabled():
+            run = partial(recomputed, run, use_reentrant=False, preserve_rng_state=False)
+        for first in range(0, len(one_by_one), size):
+            part = one_by_one[first : first + size]
+            weights, memory, unapplied, found = run(weights, memory, unapplied, part, drives)
             logits += found
-        return weights, memory, logits
+        return weights, memory, unapplied, logits
 
     def _segment_of(
-        self, weights: Weights, memory: Memory, steps: list[Step], drives: Drives
-    ) -> tuple[Weights, Memory, list[Tensor]]:
+        self, weights: Weights, memory: Memory, unapplied: UnappliedSteps | None, steps: list[Step], drives: Drives
+    ) -> tuple[Weights, Memory, UnappliedSteps | None, list[Tensor]]:
         logits = []
-        for x, target, query in steps:
-            weights, memory = self._step(weights, memory, x, target, drives)
+        for samples, query in steps:
+            weights, memory, unapplied = self._step(weights, memory, unapplied, samples, drives)
             if query is not None:
                 logits.append(self.learner(weights, query).logits)
-        return weights, memory, logits
+        return weights, memory, unapplied, logits
 
     def _start(self, episodes: int, rows: int) -> tuple[Weights, Memory]:
         return self.learner.start(episodes), self.cells.start(episodes, rows)

@@ -4,7 +4,9 @@ What `inner_loop` does with any learner by automatic differentiation, for `Funct
 training it makes faster: no weight matrix has a gradient of its own, which then is scaled, negated and added, each time
 over all numbers of the matrix for each episode. A step is one product of gradients g [N, out] and inputs h [N, in] of a
 layer that goes straight into its weights W <- W - rate g^T h. The first layer sees the same images x in every step, so
-that its output W x changes by rate (x x^T) g, and its weights are formed after the last step alone.
+that its output W x changes by rate (x x^T) g. Its weights after all steps are W - moved^T x, for the sum `moved` of all
+rate g, and are not formed: they put out W q - (q x^T) moved for queries q. With far fewer images than pixels that is
+far less work, in the backward pass too, and W itself is applied to all episodes in one product.
 
 All are ordinary expressions, so that autograd differentiates through any number of steps.
 """
@@ -13,17 +15,44 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from harness.method.interface import one_hot
+from methods.nn.affine import apply_transposed, apply_weight
 from methods.nn.dense import relu_backward
 from methods.nn.functional_nets import Norm, Statistics
 from methods.nn.inner_loop import Weights
 
 _FIRST, _LAST = "body.maps.0.weight", "classify"
+
+
+class Descent(NamedTuple):
+    """What steps on a support set come to.
+
+    `weights` [B, ...] are those after all steps, but the first map's are still where they began: less moved^T x they
+    are its own, for the images x [B, N, in] and `moved` [B, N, out]. The statistics [B, 2, C] a layer are those of the
+    first pass and of one after the last step, empty where the norm has none.
+    """
+
+    weights: Weights
+    images: Tensor
+    moved: Tensor
+    first_statistics: Statistics
+    statistics: Statistics
+
+    def all_weights(self) -> Weights:
+        """The weights with those of the first map formed."""
+        return {**self.weights, _FIRST: torch.baddbmm(self.weights[_FIRST], self.moved.mT, self.images, alpha=-1)}
+
+    def answer(self, norm: Norm, queries: Tensor) -> Tensor:
+        """Logits [B, Q, ways] of images [B, Q, C, H, W], normalised by `statistics` where there are any."""
+        x = queries.flatten(2)
+        output = torch.baddbmm(apply_weight(self.weights[_FIRST], x), x @ self.images.mT, self.moved, alpha=-1)
+        inputs = _forward(self.weights, norm, output, self.statistics)[1]
+        return apply_weight(self.weights["classify.weight"], inputs[-1], self.weights["classify.bias"])
 
 
 @dataclass(frozen=True)
@@ -44,21 +73,20 @@ def descend(
     steps: int,
     second_order: bool,
     fixed: Collection[str] = (),
-) -> tuple[Weights, Statistics, Statistics]:
-    """The weights [B, ...] of a dense `Learner` after `steps` steps, the statistics of the first and of the last pass.
+) -> Descent:
+    """What `steps` steps from weights [B, ...] of a dense `Learner` come to.
 
     Images [B, N, C, H, W] with labels [B, N], null (-1) being masked out; `rate` is one for all or one a name; those
-    named in `fixed` stay as they are. The statistics [B, 2, C] a layer are empty where the norm has none. Without
-    `second_order` gradients count as constants.
+    named in `fixed` stay as they are. Without `second_order` gradients count as constants.
     """
-    x, begin = images.flatten(2), weights[_FIRST]
+    x = images.flatten(2)
     products = x @ x.mT
-    output, moved = _applied(begin, x), None
+    output, moved = apply_weight(weights[_FIRST], x), None
     first: Statistics = ()
     for number in range(steps):
         with torch.set_grad_enabled(torch.is_grad_enabled() and second_order):
             hidden, inputs = _forward(weights, norm, output)
-            logits = _applied(weights["classify.weight"], inputs[-1], weights["classify.bias"])
+            logits = apply_weight(weights["classify.weight"], inputs[-1], weights["classify.bias"])
             gradients, vectors = _backward(weights, norm, hidden, inputs, logits, labels)
         first = first if number else _statistics(hidden)
         after = dict(weights)
@@ -75,20 +103,23 @@ def descend(
                 after[name] = weights[name] - (rate[name] if isinstance(rate, Mapping) else rate) * vector
         weights = after
     assert moved is not None
-    weights = {**weights, _FIRST: torch.baddbmm(begin, moved.mT, x, alpha=-1)}
     if norm != "support":
-        return weights, (), ()
-    last = _forward(weights, norm, output)[0]
-    return weights, first, _statistics(last)
+        return Descent(weights, x, moved, (), ())
+    return Descent(weights, x, moved, first, _statistics(_forward(weights, norm, output)[0]))
 
 
-def _forward(weights: Weights, norm: Norm, output: Tensor) -> tuple[list[_Hidden], list[Tensor]]:
-    """Each normalisation's results and the inputs of the linear maps after it, from the first map's output."""
+def _forward(
+    weights: Weights, norm: Norm, output: Tensor, statistics: Statistics = ()
+) -> tuple[list[_Hidden], list[Tensor]]:
+    """Each normalisation's results and the inputs of the linear maps after it, from the first map's output.
+
+    `statistics` are to normalise by; without them by its own.
+    """
     hidden: list[_Hidden] = []
     inputs: list[Tensor] = []
     number = 0
     while True:
-        hidden.append(_normalised(norm, output))
+        hidden.append(_normalised(norm, output, statistics[number] if statistics else None))
         x, shift = hidden[-1].normalised, weights[f"body.norms.{number}.shift"].unsqueeze(1)
         scale = weights.get(f"body.norms.{number}.scale")
         x = (x + shift if scale is None else torch.addcmul(shift, x, scale.unsqueeze(1))).relu()
@@ -97,7 +128,7 @@ def _forward(weights: Weights, norm: Norm, output: Tensor) -> tuple[list[_Hidden
         weight = weights.get(f"body.maps.{number}.weight")
         if weight is None:
             return hidden, inputs
-        output = _applied(weight, x)
+        output = apply_weight(weight, x)
 
 
 def _backward(
@@ -113,7 +144,7 @@ def _backward(
     vectors: Weights = {"classify.bias": gradient.sum(1)}
     above = weights["classify.weight"]
     for number in reversed(range(len(hidden))):
-        gradient = relu_backward(gradient @ (above[0] if above.stride(0) == 0 else above), inputs[number])
+        gradient = relu_backward(apply_transposed(above, gradient), inputs[number])
         x, inverse = hidden[number].normalised, hidden[number].inverse
         name = f"body.norms.{number}"
         scale = weights.get(f"{name}.scale")
@@ -141,20 +172,18 @@ def _statistics(hidden: list[_Hidden]) -> Statistics:
     return tuple(each.statistics for each in hidden)
 
 
-def _normalised(norm: Norm, x: Tensor) -> _Hidden:
-    over = 1 if norm in ("support", "batch") else 2
-    mean = x.mean(over, keepdim=True)
-    centred = x - mean
-    variance = centred.square().mean(over, keepdim=True)
+def _normalised(norm: Norm, x: Tensor, statistics: Tensor | None) -> _Hidden:
+    if statistics is None:
+        over = 1 if norm in ("support", "batch") else 2
+        mean = x.mean(over, keepdim=True)
+        centred = x - mean
+        variance = centred.square().mean(over, keepdim=True)
+        statistics = torch.cat([mean, variance], 1)
+    else:
+        mean, variance = statistics.split(1, 1)
+        centred = x - mean
     inverse = (variance + 1e-5).rsqrt()
-    return _Hidden(centred * inverse, inverse, torch.cat([mean, variance], 1))
-
-
-def _applied(weight: Tensor, x: Tensor, bias: Tensor | None = None) -> Tensor:
-    """W x + b for x [B, N, in]; weights that are one view for all episodes take one product with all of x."""
-    if weight.stride(0) == 0:
-        return F.linear(x, weight[0], None if bias is None else bias[0])
-    return x @ weight.mT if bias is None else torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+    return _Hidden(centred * inverse, inverse, statistics)
 
 
 def _scaled(gradient: Tensor, rate: Tensor | float) -> tuple[Tensor, float]:

@@ -10,11 +10,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from harness.method.interface import one_hot
 from methods.nn import adam
 from methods.nn.adam import Moments
+from methods.nn.affine import apply_transposed, apply_weight
 
 Rows = Literal["zero", "learned", "random"]
 Weights = list[tuple[Tensor, Tensor]]
@@ -97,7 +97,7 @@ class FunctionalLinear(nn.Module):
     def logits(self, weights: Weights, x: Tensor) -> Tensor:
         """Logits [B, N, ways] of features [B, N, D] under each episode's weights."""
         for number, (weight, bias) in enumerate(weights):
-            x = _affine(weight, bias, x if number == 0 else x.relu())
+            x = apply_weight(weight, x if number == 0 else x.relu(), bias)
         return x
 
     def sgd_step(self, weights: Weights, x: Tensor, target: Tensor) -> Weights:
@@ -126,12 +126,12 @@ class FunctionalLinear(nn.Module):
             inputs, hidden = [], x.unsqueeze(1)
             for weight, bias in weights:
                 inputs.append(hidden)
-                before = _affine(weight, bias, hidden)
+                before = apply_weight(weight, hidden, bias)
                 hidden = before.relu()
             gradient = self._gradient(before, target.unsqueeze(1))
             gradients = [gradient]
             for (weight, _), hidden in zip(weights[:0:-1], inputs[:0:-1], strict=True):
-                gradient = _backward(weight, gradient) * (hidden > 0)
+                gradient = apply_transposed(weight, gradient) * (hidden > 0)
                 gradients.insert(0, gradient)
         return Trajectory(weights, inputs, gradients)
 
@@ -155,7 +155,7 @@ class FunctionalLinear(nn.Module):
             # joined anew from single steps, each of these would get a gradient from every later step by itself.
             inputs, gradients = [x.view_as(x)], list[Tensor]()  # a view: a constant where gradients are off
             rates = self.rates.unbind()
-            first = _affine(*weights[0], x)
+            first = apply_weight(weights[0][0], x, weights[0][1])
             products = x @ x.transpose(1, 2) + 1  # the 1 stands for the bias
             for step in range(x.shape[1]):
                 now = slice(step, step + 1)
@@ -165,13 +165,13 @@ class FunctionalLinear(nn.Module):
                 own = [x[:, now]]
                 for number, (weight, bias) in enumerate(weights[1:], 1):
                     own.append(before.relu())
-                    before = _affine(weight, bias, own[number])
+                    before = apply_weight(weight, own[number], bias)
                     if step:
                         product = own[number] @ inputs[number].transpose(1, 2) + 1
                         before = before - rates[number] * (product @ gradients[number])
                 found = [self._gradient(before, target[:, now])]
                 for number in range(len(weights) - 1, 0, -1):
-                    below = _backward(weights[number][0], found[0])
+                    below = apply_transposed(weights[number][0], found[0])
                     if step:
                         moved = (found[0] @ gradients[number].transpose(1, 2)) @ inputs[number]
                         below = below - rates[number] * moved
@@ -186,7 +186,7 @@ class FunctionalLinear(nn.Module):
         for number, (weight, bias) in enumerate(trajectory.weights):
             x = x if number == 0 else x.relu()
             products = (x @ trajectory.inputs[number].transpose(1, 2) + 1) * mask
-            x = _affine(weight, bias, x) - self.rates[number] * (products @ trajectory.gradients[number])
+            x = apply_weight(weight, x, bias) - self.rates[number] * (products @ trajectory.gradients[number])
         return x
 
     def weights_after(self, trajectory: Trajectory) -> Weights:
@@ -215,18 +215,3 @@ def _joined(past: list[Tensor], now: list[Tensor]) -> list[Tensor]:
 def _named(layers: Weights) -> dict[str, Tensor]:
     """Weights and biases by name, as `adam` has them; they take their steps together, and so are one part."""
     return {f"layers.{n}.{m}": each for n, layer in enumerate(layers) for m, each in enumerate(layer)}
-
-
-def _affine(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
-    """W x + b for x [B, N, in]. Weights that are one view for all episodes take one product with all of x.
-
-    Gradients then reach the viewed parameter rather than each episode's weights, which nothing here asks for.
-    """
-    if weight.stride(0) == 0:
-        return F.linear(x, weight[0], bias[0])
-    return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
-
-
-def _backward(weight: Tensor, gradient: Tensor) -> Tensor:
-    """W^T g for gradients [B, N, out]."""
-    return gradient @ (weight[0] if weight.stride(0) == 0 else weight)

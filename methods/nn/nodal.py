@@ -50,6 +50,7 @@ class NodalCells(nn.Module):
     ) -> None:
         super().__init__()
         self.zero_hidden, self.zero_cell, self.inputs = zero_hidden, zero_cell, inputs
+        self._numbers = 2 if inputs == "log_sign" else 1  # that a cell is fed for each of a vector
         self.output_gate = output_gate and not zero_hidden
         self.groups = [list(range(len(sizes)))] if joint else [[number] for number in range(len(sizes))]
         self.sizes = list(sizes)
@@ -60,7 +61,7 @@ class NodalCells(nn.Module):
             nodes = sum(sum(sizes[layer]) for layer in group)
             width = units or (128 if joint else sizes[group[0]][1])
             self.units.append(width)
-            drive = nn.Linear((nodes + 1) * (2 if inputs == "log_sign" else 1), gates * width)
+            drive = nn.Linear((nodes + 1) * self._numbers, gates * width)
             head = nn.Linear(width, nodes)
             with torch.no_grad():
                 head.bias.fill_(gate_bias)
@@ -80,16 +81,24 @@ class NodalCells(nn.Module):
         zeros = [like.new_zeros(episodes, rows, width) for width in self.units]
         return {"cell": [] if self.zero_cell else zeros, "hidden": [] if self.zero_hidden else list(zeros)}
 
-    def aligned(self) -> Drives:
-        """The maps of the cells' inputs, for all steps of a trajectory.
+    def shared_by_steps(self, x: Tensor) -> tuple[Drives, Tensor | None]:
+        """What all steps of a trajectory share: the maps of the cells' inputs, and what samples x [B, S, n_in] add.
 
-        In training on a CPU they have further columns of zeros up to a multiple of 16, as the inputs then have: the
-        products of the backward pass are nearly twice as fast on rows that begin where a vector register may.
+        In training the first layer's inputs, the samples to be learned from, are mapped for all steps in one product
+        [B, S, gates x units], and the first cell's map lacks their columns. On a CPU the maps then have further columns
+        of zeros up to a multiple of 16, as their inputs have: the products of the backward pass are nearly twice as
+        fast on rows that begin where a vector register may. Without a graph the maps are whole, and there is no such
+        product: scored numbers stay what they were.
         """
         pairs: Drives = [(each.weight, each.bias) for each in self.drives]
-        if not torch.is_grad_enabled() or pairs[0][0].is_cuda:
-            return pairs
-        return [(F.pad(weight, (0, -weight.shape[1] % _ALIGNED)), bias) for weight, bias in pairs]
+        if not torch.is_grad_enabled():
+            return pairs, None
+        first = self._numbers * (1 + sum(self.sizes[layer][1] for layer in self.groups[0]))
+        before, own, after = pairs[0][0].tensor_split((first, first + self._numbers * self.sizes[0][0]), 1)
+        pairs[0] = torch.cat([before, after], 1), pairs[0][1]
+        if not x.is_cuda:
+            pairs = [(F.pad(weight, (0, -weight.shape[1] % _ALIGNED)), bias) for weight, bias in pairs]
+        return pairs, F.linear(self._normalised(x), own)
 
     def forward(
         self,
@@ -99,21 +108,26 @@ class NodalCells(nn.Module):
         gradients: list[Tensor],
         known: Tensor,
         drives: Drives,
+        sample_drive: Tensor | None,
     ) -> tuple[Memory, list[Tensor], list[Tensor]]:
         """The memory after a step, and the factors of the inputs [B, R, n_in] and of the gradients [B, R, n_out].
 
-        `loss` [B, R]; items that are not `known` [B, R] leave their memory as it was; `drives` as `aligned` gives them.
+        `loss` [B, R]; items that are not `known` [B, R] leave their memory as it was. `drives` is what
+        `shared_by_steps` gives, and `sample_drive` that of these samples.
         """
         after: Memory = {"cell": [], "hidden": []}
         of_inputs: list[Tensor] = []
         of_gradients: list[Tensor] = []
         for number, group in enumerate(self.groups):
-            vectors = [gradients[layer] for layer in group] + [inputs[layer] for layer in group]
+            vectors = [gradients[layer] for layer in group]
+            vectors += [inputs[layer] for layer in group if layer or sample_drive is None]
             parts = [self._normalised(each) for each in (loss.unsqueeze(-1), *vectors)]
             weight, bias = drives[number]
-            if missing := weight.shape[1] - self.drives[number].in_features:
+            if missing := weight.shape[1] - sum(each.shape[-1] for each in parts):
                 parts.append(loss.new_zeros(*loss.shape, missing))
             drive = F.linear(torch.cat(parts, -1), weight, bias)
+            if sample_drive is not None and number == 0:
+                drive = drive + sample_drive
             if not self.zero_hidden:
                 drive = drive + self.recurrences[number](memory["hidden"][number])
             i, u, *more = drive.split(self.units[number], -1)

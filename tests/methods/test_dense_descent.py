@@ -24,7 +24,7 @@ OPTIONS = [
 
 
 def descents(dtype: torch.dtype, **options: Any) -> list[list[Tensor]]:
-    """Weights, statistics, running statistics and gradients after descent, written out and by `inner_loop`."""
+    """Answers, weights, statistics, running statistics and gradients after descent, written out and by `inner_loop`."""
     found = []
     for written_out in (True, False):
         with seeded(3):
@@ -35,8 +35,15 @@ def descents(dtype: torch.dtype, **options: Any) -> list[list[Tensor]]:
             images = torch.randn(EPISODES, PAIRS, 1, 6, 6, dtype=dtype)
             labels = torch.randint(-1, WAYS, (EPISODES, PAIRS))
             labels[0] = -1  # an episode without any label learns nothing
-        descend = net._descend(net._start(EPISODES), images, labels) if written_out else stepped(net, images, labels)
-        results = [*descend[0].values(), *descend[1]]
+            queries = torch.randn(EPISODES, 5, 1, 6, 6, dtype=dtype)
+        if written_out:
+            state = net.fit(images, labels)
+            weights, statistics = net.adapted_weights(state), state["descent"].statistics
+            answers = net.answer(state, queries)
+        else:
+            weights, statistics = stepped(net, images, labels)
+            answers = inner_loop.forward(net.learner, weights, queries, statistics)[0]
+        results = [answers, *weights.values(), *statistics]
         weighed = [(each * torch.linspace(-1, 1, each.numel(), dtype=dtype).view_as(each)).sum() for each in results]
         gradients = torch.autograd.grad(torch.stack(weighed).sum(), list(net.parameters()), materialize_grads=True)
         found.append([*results, *net.learner.body.running_statistics(), *gradients])
@@ -56,7 +63,7 @@ def stepped(net: MAML, images: Tensor, labels: Tensor) -> tuple[Weights, Statist
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: " ".join(map(str, options.values())))
-def test_weights_statistics_and_gradients_are_those_of_automatic_differentiation(options: dict[str, Any]) -> None:
+def test_answers_weights_and_gradients_are_those_of_automatic_differentiation(options: dict[str, Any]) -> None:
     for ours, theirs in zip(*descents(torch.float64, **options), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 

@@ -16,7 +16,7 @@ from harness.evaluation.cost import measured_cost
 from harness.method.interface import Feedback, Task, state_bytes
 from harness.protocol.models import PROTOCOL
 from harness.testing import tiny_dataset
-from methods.nn.nodal import NodalCells
+from methods.nn.nodal import CellInputs, NodalCells
 from methods.nn.passes import passes_over
 from methods.norml import NORML
 from tests.helpers.stepping import perturb, seeded
@@ -368,26 +368,33 @@ def test_one_sample_is_never_normalised_by_its_own_support_set() -> None:
     assert built("continual", 1, **DENSE, batch="whole").learner.norm == "layer"
 
 
-def test_columns_that_align_the_inputs_of_cells_change_nothing() -> None:
+@pytest.mark.parametrize("inputs", ["standard", "log_sign", "raw"])
+@pytest.mark.parametrize("joint", [False, True])
+def test_samples_mapped_ahead_and_aligned_columns_change_nothing(joint: bool, inputs: CellInputs) -> None:
     with seeded(2):
         cells = NodalCells(
             [(6, 5), (5, 3)],
-            joint=True,
+            joint=joint,
             units=4,
             zero_hidden=False,
             zero_cell=False,
             output_gate=False,
-            inputs="standard",
+            inputs=inputs,
             gate_bias=2.0,
         ).double()
         loss, known = torch.randn(2, 7).double(), torch.rand(2, 7) < 0.8
-        inputs, gradients = ([torch.randn(2, 7, n).double() for n in sizes] for sizes in ((6, 5), (5, 3)))
-    bare = [(each.weight, each.bias) for each in cells.drives]
+        vectors, gradients = ([torch.randn(2, 7, n).double() for n in sizes] for sizes in ((6, 5), (5, 3)))
+    whole = [(each.weight, each.bias) for each in cells.drives]
     with torch.no_grad():
-        assert [each[0] is other[0] for each, other in zip(cells.aligned(), bare, strict=True)] == [True]
-    aligned = cells.aligned()
-    assert [weight.shape[1] for weight, _ in bare + aligned] == [20, 32]
-    found = [cells(cells.start(2, 7), loss, inputs, gradients, known, drives) for drives in (aligned, bare)]
+        drives, samples = cells.shared_by_steps(vectors[0])
+    assert samples is None
+    assert [weight is other for (weight, _), (other, _) in zip(drives, whole, strict=True)] == [True] * len(whole)
+    drives, samples = cells.shared_by_steps(vectors[0])
+    assert samples is not None
+    assert samples.shape == (2, 7, 3 * 4)
+    assert all(weight.shape[1] % 16 == 0 for weight, _ in drives)
+    step = loss, vectors, gradients, known
+    found = [cells(cells.start(2, 7), *step, *given) for given in ((drives, samples), (whole, None))]
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-14)
     sums = [torch.stack([each.sum() for each in pytree.tree_leaves(one)]).sum() for one in found]
     ours, theirs = (torch.autograd.grad(each, list(cells.parameters())) for each in sums)
