@@ -82,8 +82,9 @@ class NORML(Trainable, GradientLearner):
         (256-128-64-64 units over the pixels, as in table 2).
     hidden : other widths of the learner's hidden layers than those ([] and [256, 128, 64, 64]).
     norm : normalisation of hidden layers: 'support' (by mean and variance over the support set, by which queries are
-        normalised too), 'layer' (each sample by itself) or 'none'. Where samples are learned from one at a time, in
-        streams or by `batch`, 'support' is 'layer': one sample has no variance.
+        normalised too), 'batch' (likewise, but queries by those over the queries, as the source of MAML has it, which
+        makes the row transductive), 'layer' (each sample by itself) or 'none'. Where samples are learned from one at a
+        time, in streams or by `batch`, 'support' and 'batch' are 'layer': one sample has no variance.
     batch : how a support set is learned from: 'one' sample after another, or the 'whole' set in every step, with a cell
         state for each sample and the mean of the samples' steps.
     passes : passes over it; from the second on in another order.
@@ -147,7 +148,10 @@ class NORML(Trainable, GradientLearner):
             self.dim = depth * (resolution or height) * (resolution or width)
         if hidden is None:
             hidden = [] if net == "features" else [256, 128, 64, 64]
-        self.learner = DenseLearner(self.dim, hidden, task.ways, norm if self.whole or norm != "support" else "layer")
+        if norm in ("support", "batch") and not self.whole:
+            norm = "layer"
+        self.transductive = norm == "batch" and bool(hidden)
+        self.learner = DenseLearner(self.dim, hidden, task.ways, norm)
         self.cells = NodalCells(
             self.learner.sizes,
             joint=cell == "joint",

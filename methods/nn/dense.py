@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from harness.method.interface import one_hot
 from methods.nn.affine import apply_weight
 
-DenseNorm = Literal["support", "layer", "none"]
+DenseNorm = Literal["support", "batch", "layer", "none"]
 Weights = list[tuple[Tensor, Tensor]]
 """Weight [B, out, in] and bias [B, out] of each layer."""
 Statistics = tuple[Tensor, ...]
@@ -40,8 +40,8 @@ class DenseLearner(nn.Module):
         a_l = W_l h_(l-1) + b_l,   h_l = max(norm_l(a_l), 0),   logits a_L.
 
     Weights and biases are each episode's own; scale and shift of the normalisation are shared by all. Mean and variance
-    are taken, for each unit, over the N items of a forward pass ('support'; other items can then be normalised by
-    these), or for each item over its units ('layer'), or there is no normalisation ('none').
+    are taken, for each unit, over the N items of a forward pass ('support', where other items can then be normalised by
+    these; 'batch'), or for each item over its units ('layer'), or there is no normalisation ('none').
 
     The gradients g_l = d(sum of the losses of all N items) / d a_l are ordinary expressions, so that autograd
     differentiates through any number of steps that use them.
@@ -52,6 +52,7 @@ class DenseLearner(nn.Module):
         self.sizes = list(pairwise([inputs, *hidden, ways]))
         self.layers: Sequence[nn.Linear] = nn.ModuleList(nn.Linear(*size) for size in self.sizes)  # type: ignore
         self.norm: DenseNorm = norm
+        self._over = 1 if norm in ("support", "batch") else 2
         widths = hidden if norm != "none" else []
         self.scales = nn.ParameterList(torch.ones(width) for width in widths)
         self.shifts = nn.ParameterList(torch.zeros(width) for width in widths)
@@ -108,7 +109,7 @@ class DenseLearner(nn.Module):
         for number in range(len(weights) - 1, 0, -1):
             gradient = relu_backward(gradient @ weights[number][0], passed.inputs[number])
             if self.norm != "none":
-                over = 1 if self.norm == "support" else 2
+                over = self._over
                 x, inverse = passed.normalised[number - 1]
                 gradient = gradient * self.scales[number - 1]
                 projection = (gradient * x).mean(over, keepdim=True)
@@ -117,7 +118,7 @@ class DenseLearner(nn.Module):
         return -(hit * logs).sum(-1), found
 
     def _mean_and_variance(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        over = 1 if self.norm == "support" else 2
+        over = self._over
         if torch.is_grad_enabled() and not x.is_cuda:  # in training: on a CPU ten times as fast
             mean = x.mean(over, keepdim=True)
             return mean, (x - mean).square().mean(over, keepdim=True)

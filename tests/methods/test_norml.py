@@ -32,6 +32,7 @@ SUPPORT_SETS: dict[str, dict[str, Any]] = {
     "zero cell, output gate": {"zero_cell": True, "output_gate": True},
     "one layer, whole set": {"batch": "whole"},
     "whole set, joint cell": {**DENSE, "batch": "whole", "cell": "joint", "units": 6},
+    "whole set, queries by their own statistics": {**DENSE, "batch": "whole", "norm": "batch"},
     "whole set, a cell a layer": {**DENSE, "batch": "whole", "inputs": "log_sign"},
     "one by one, layers": {**DENSE, "inputs": "raw", "passes": 2},
     "one by one, no normalisation": {**DENSE, "norm": "none", "cell": "joint", "units": 4, "output_gate": True},
@@ -74,7 +75,7 @@ def plain_forward(
     for layer, (weight, bias) in enumerate(weights):
         if layer:
             if net.learner.norm != "none":
-                over = 0 if net.learner.norm == "support" else 1
+                over = 0 if net.learner.norm in ("support", "batch") else 1
                 mean, variance = x.mean(over, keepdim=True), x.var(over, keepdim=True, correction=0)
                 if statistics is not None and net.learner.norm == "support":
                     mean, variance = statistics[layer - 1]
@@ -360,6 +361,23 @@ def test_what_it_costs_can_be_counted(kind: str) -> None:
     plan = EpisodeSource(table).episodes(protocol, "test", 0, range(1)).plan
     net = built(kind, None if kind == "n_way_k_shot" else 1).float()
     assert measured_cost(net, plan).parameters == sizes_of(net)
+
+
+def test_only_statistics_of_the_queries_are_transductive() -> None:
+    def transductive(kind: str = "n_way_k_shot", **options: Any) -> bool:
+        return built(kind, None if kind == "n_way_k_shot" else 1, **options).transductive
+
+    assert transductive(**DENSE, batch="whole", norm="batch")
+    assert not transductive(**DENSE, batch="whole")
+    assert not transductive(**DENSE, norm="batch")
+    assert not transductive("continual", **DENSE, batch="whole", norm="batch")
+    assert not transductive(batch="whole", norm="batch")  # one layer, and so nothing that is normalised
+    net = built(**DENSE, batch="whole", norm="batch").eval()
+    (x, target), (queries, _) = noise(1), noise(2)
+    state = adapted(net, x, target)
+    assert not state["statistics"]
+    alone, among = (net.query(state, queries[:count].transpose(0, 1))[:, :2] for count in (2, len(queries)))
+    assert not torch.allclose(alone, among)
 
 
 def test_one_sample_is_never_normalised_by_its_own_support_set() -> None:
