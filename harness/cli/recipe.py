@@ -178,6 +178,7 @@ def _described(
         "clip_value": budget.clip_value,
         "clip_tensor_norm": budget.clip_tensor_norm,
         "clip_norm": budget.clip_norm,
+        "ema_decay": budget.ema_decay,
         "augment": budget.augment,
         "episodes": budget.episodes,
         "stages": stages,
@@ -214,7 +215,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         "budget": f"{found['budget']}, hash {found['recipe_hash'][:12]}",
         "options": _pairs(found["options"]) or "those of the method",
         "parameters": "known once the data are decoded" if found["parameters"] is None else f"{found['parameters']:,}",
-        "optimizer": f"{_pairs(optimizer)}, batch {found['batch']}, {_clipping(found)}",
+        "optimizer": f"{_pairs(optimizer)}, batch {found['batch']}, {_clipping(found)}{_averaging(found)}",
         "augment": ", ".join(found["augment"]) or "none",
         "validation": looks,
         "marks": "; ".join(found["marks"]) or "none",
@@ -241,6 +242,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
 def _clipping(found: dict[str, Any]) -> str:
     finer = [f"{key} {found[key]}" for key in ("clip_value", "clip_tensor_norm") if found[key] is not None]
     return ", ".join([*finer, f"clip_norm {found['clip_norm'] or 'none'}"])
+
+
+def _averaging(found: dict[str, Any]) -> str:
+    return "" if found["ema_decay"] is None else f", weights averaged with ema_decay {found['ema_decay']}"
 
 
 def time_line(time: dict[str, Any] | None, measured_by: str = "--time-it") -> str:

@@ -39,7 +39,6 @@ def save(training: Training, progress: Progress, stage: RunningStage, best: Tens
     save_tensors(
         training.checkpoint,
         {
-            **with_prefix("method", training.method.state_dict()),
             **stage.tensors(),
             **with_prefix("best", best or {}),
         },

@@ -71,7 +71,8 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
         stage.running.read_losses(progress)
         stage.running.release_memory()
         progress.selecting = True
-        selection.look(progress, between_batches)
+        with stage.running.averaged():
+            selection.look(progress, between_batches)
         progress.selecting = False
         report(progress, training, "validation")
 
@@ -81,7 +82,8 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
         save()
         before, best = dataclasses.replace(progress, history=list(progress.history)), selection.best
         stage.running.release_memory()
-        selection.look(progress, lambda _: stop.check())
+        with stage.running.averaged():
+            selection.look(progress, lambda _: stop.check())
         before.at_cut = progress.history[-1]["score"]
         checkpoint.save(training, before, stage.running, best)
         report(progress, training, "validation")
@@ -107,6 +109,7 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
                 select()
             if ended:
                 stage.running.read_losses(progress)
+                stage.running.settle()
                 stage.close(progress)
                 progress.done = progress.stage + 1 == len(stages)
                 if not progress.done:
@@ -129,6 +132,7 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
                 save()
             stop.check()
     processes.give(Order.END)
+    stage.running.settle()
     if selection.best is not None:
         training.method.load_state_dict(selection.best)
     return progress

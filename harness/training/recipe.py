@@ -23,6 +23,7 @@ BUDGETS = ("smoke", "quick", "day", "full")
 Positive = Annotated[float, Field(strict=True, gt=0, le=1e6, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)]
 Rate = Annotated[float, Field(strict=True, gt=0, le=1000, allow_inf_nan=False)]
+Decay = Annotated[float, Field(strict=True, gt=0, lt=1)]
 Batch = Annotated[int, Field(strict=True, ge=1, le=2**20)]
 Episodes = Annotated[int, Field(strict=True, ge=1, le=10**12)]
 Updates = Annotated[int, Field(strict=True, ge=0, le=10**12)]
@@ -94,6 +95,10 @@ class Stage(Strict):
     clip_value: Positive | None = Field(None, description="largest size of an entry, if not the budget's")
     clip_tensor_norm: Positive | None = Field(None, description="largest norm of a parameter's, if not the budget's")
     clip_norm: Positive | None = Field(None, description="largest norm of the gradient, if not the budget's")
+    ema_decay: Decay | None = Field(
+        None,
+        description="objectives episodes, head and memoryless: decay of the weights' average, if not the budget's",
+    )
     classes_weight: Positive | None = Field(
         None,
         description="objective episodes: beside their loss, that of the objective on classes with this weight, on as "
@@ -106,10 +111,17 @@ class Stage(Strict):
         """Whether the whole method is trained on episodes, so that validation episodes tell how far it is."""
         return self.objective in ("episodes", "memoryless")
 
+    @property
+    def averaged(self) -> bool:
+        """Whether an average of weights can take their place: not where others share them or begin from them."""
+        return self.on_episodes or self.objective == "head"
+
     @model_validator(mode="after")
     def _together(self) -> Self:
         if self.classes_weight is not None and self.objective != "episodes":
             raise ValueError("classes_weight is for stages with the objective 'episodes'")
+        if self.ema_decay is not None and not self.averaged:
+            raise ValueError("ema_decay is for stages with the objective 'episodes', 'head' or 'memoryless'")
         return self
 
 
@@ -131,6 +143,12 @@ class Budget(Strict):
         None, description="largest norm of each parameter's gradient by itself, after clip_value"
     )
     clip_norm: Positive | None = Field(None, description="largest norm of the whole gradient, after both of these")
+    ema_decay: Decay | None = Field(
+        None,
+        description="decay of an exponential moving average of the weights over the updates of a stage (0.99 is a mean "
+        "over some 100): validation and scoring see the average, and the stage ends with it; none where left out, and "
+        "on the objectives classes and pretext",
+    )
     augment: list[Literal["flip", "crop"]] = Field([], description="augmentation of training images")
     precision: Precision = Field(
         "fp32",

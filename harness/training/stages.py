@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.protocol.models import AnyProtocol
+from harness.training.averaging import WeightAverage
 from harness.training.clipping import Clipping
 from harness.training.objective_of_stage import objective_of_stage
 from harness.training.objectives import Drawn, Loss, Objective
@@ -33,13 +34,15 @@ from harness.util.tensor_files import with_prefix, without_prefix
 class RunningStage:
     """The numbered stage of a training: what it minimises, and the optimiser that does.
 
-    `unread` are losses that the host has not read yet, each with the number of its update and its scored steps.
+    `average` is that of the method's weights, if the recipe asks for one. `unread` are losses that the host has not
+    read yet, each with the number of its update and its scored steps.
     """
 
     training: Training
     number: int
     objective: Objective
     optimizer: RunningOptimizer
+    average: WeightAverage | None = None
     unread: deque[tuple[int, OnItsWay, int]] = field(default_factory=deque)
 
     @cached_property
@@ -88,6 +91,8 @@ class RunningStage:
             self._clip()
         self.optimizer.step(lr)
         progress.count(self.batch)
+        if self.average is not None:
+            self.average.add(progress.stage_episodes // self.batch)
         if self.reads_late:
             self.read_losses(progress, but=1)
         return True
@@ -166,12 +171,24 @@ class RunningStage:
         if self.replays is not None:
             self.replays.release()
 
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within, the method has the weights that the training would end with here."""
+        return self.average.in_place() if self.average is not None else nullcontext()
+
+    def settle(self) -> None:
+        """Leaves the weights in the method that the training, or the stage, ends with."""
+        if self.average is not None:
+            self.average.settle()
+
     def tensors(self) -> dict[str, Tensor]:
-        """The state of the stage beside the method's weights, for a checkpoint."""
-        temporary = self.objective.temporary
+        """The method's weights as they are trained, and the state of the stage beside them, for a checkpoint."""
+        temporary, average = self.objective.temporary, self.average
+        trained = average.trained if average is not None else None
         return {
+            **with_prefix("method", trained or self.training.method.state_dict()),
             **with_prefix("optimizer", self.optimizer.tensors()),
             **with_prefix("beside", temporary.state_dict() if temporary else {}),
+            **with_prefix("average", average.mean if average is not None else {}),
         }
 
     def check_weights(self, progress: Progress) -> None:
@@ -202,7 +219,10 @@ def begin_stage(
         optimizer.restore(without_prefix("optimizer", tensors))
         if objective.temporary:
             objective.temporary.load_state_dict(without_prefix("beside", tensors))
-    return RunningStage(training, number, objective, optimizer)
+    average, decay = None, spec.ema_decay or training.budget.ema_decay
+    if decay is not None and spec.averaged and training.processes.rank == 0:
+        average = WeightAverage.begin(training.method, decay, without_prefix("average", tensors or {}))
+    return RunningStage(training, number, objective, optimizer, average)
 
 
 def learning_rate(stage: Stage, optimizer: Optimizer, done: int, batch: int) -> float:

@@ -182,14 +182,15 @@ def main(root: Path, *names: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     replaced(resolve, "load_dataset", lambda name, **_: tiny_dataset(name))
     replaced(provenance, "code", lambda: Code(revision=None, dirty=None))
-    words, again = LATE, [*LATE, "--resume"]
+    words, averaged = LATE, [*LATE, "--override", "ema_decay=0.6"]
+    again = [*averaged, "--resume"]
     cases: dict[str, list[dict[str, Any]]] = {
         "one": [{"world": 1, "words": words}],
         "two": [{"world": 2, "words": WHOLE}],
-        "one in float64": [{"world": 1, "words": words, "double": True}],
-        "two in float64": [{"world": 2, "words": words, "double": True}],
+        "one in float64": [{"world": 1, "words": averaged, "double": True}],
+        "two in float64": [{"world": 2, "words": averaged, "double": True}],
         "resumed": [
-            {"world": 2, "words": words, "double": True, "event": Event(1, 2, "SIGTERM")},
+            {"world": 2, "words": averaged, "double": True, "event": Event(1, 2, "SIGTERM")},
             {"world": 1, "words": again, "double": True, "event": Event(0, 1, "SIGINT")},
             {"world": 2, "words": again, "double": True},
         ],

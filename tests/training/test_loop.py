@@ -37,9 +37,10 @@ UPDATES = 3 + 3 + 4 + 6
 
 
 @pytest.mark.slow
-def test_interrupted_at_any_update_it_ends_with_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{}, {"ema_decay": 0.6}], ids=["plain", "averaged"])
+def test_interrupted_at_any_update_it_ends_with_the_same_bits(changes: dict[str, Any], tmp_path: Path) -> None:
     """Within each stage and at each border between stages, with and without time for periodic saves."""
-    whole = training(tmp_path / "whole")
+    whole = training(tmp_path / "whole", **changes)
     whole.checkpoint.parent.mkdir()
     done = train(whole)
     assert done.updates == UPDATES
@@ -47,8 +48,8 @@ def test_interrupted_at_any_update_it_ends_with_the_same_bits(tmp_path: Path) ->
         folder = tmp_path / str(at)
         folder.mkdir()
         with pytest.raises(KeyboardInterrupt):
-            train(training(folder, limits=Limits(checkpoint_seconds=1e9)), interrupting(at))
-        resumed = training(folder)
+            train(training(folder, limits=Limits(checkpoint_seconds=1e9), **changes), interrupting(at))
+        resumed = training(folder, **changes)
         progress = train(resumed)
         assert_same(weights(resumed), weights(whole))
         assert (progress.updates, progress.best, progress.best_episodes) == (

@@ -76,7 +76,8 @@ def farthest(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> 
 )
 def test_two_processes_train_to_the_weights_of_one(cases: dict[str, Any], one: str, two: str, tolerance: float) -> None:
     """Batches of three episodes, hence unequal shares; stages on classes, on the head and on episodes; batch
-    normalisation, running statistics of support sets, moments that a method carries on, a mean over steps."""
+    normalisation, running statistics of support sets, moments that a method carries on, a mean over steps; in float64
+    averaged weights."""
     assert cases[one]["runs"][0]["codes"] == [0]
     assert cases[two]["runs"][0]["codes"] == [0, 0], cases[two]["runs"][0]["said"]
     (ours, counted), (theirs, alone) = trained(cases[two]), trained(cases[one])
