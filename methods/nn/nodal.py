@@ -94,7 +94,9 @@ class NodalCells(nn.Module):
         if not torch.is_grad_enabled():
             return pairs, None
         first = self._numbers * (1 + sum(self.sizes[layer][1] for layer in self.groups[0]))
-        before, own, after = pairs[0][0].tensor_split((first, first + self._numbers * self.sizes[0][0]), 1)
+        samples = self._numbers * self.sizes[0][0]
+        widths = [first, samples, self.drives[0].in_features - first - samples]
+        before, own, after = pairs[0][0].split(widths, 1)
         pairs[0] = torch.cat([before, after], 1), pairs[0][1]
         if not x.is_cuda:
             pairs = [(F.pad(weight, (0, -weight.shape[1] % _ALIGNED)), bias) for weight, bias in pairs]
