@@ -35,7 +35,7 @@ TABLE_2 = (
     ("norml", "--set", "zero_hidden=true"),
     ("norml",),
 )
-"""What the second table of NORML's paper compares; queries are normalised by their own statistics, as in MAML's source."""
+"""What NORML's second table compares; queries are normalised by their own statistics, as in the source of MAML."""
 
 OVER_FEATURES = ("bauer", "norml", "ppa", "deml", "csn", "snail")
 """Methods over one ResNet-12, which the first of them trains for all."""
