@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,7 +146,7 @@ def _view(name: str, boards: Path) -> View:
 
 def _measured(view: View, row: Row, column: Column) -> MeasuredValue | None:
     """The best ranked entry that is the row's system; what stands apart on its board never counts."""
-    entry = next((entry for _, entry in view.standings.ranked if _fits(entry.newest, row)), None)
+    entry = next((entry for _, entry in view.standings.ranked if _fits(entry.newest, row, view.board.records)), None)
     if entry is None:
         return None
     if column.metric:
@@ -160,13 +160,25 @@ def _measured(view: View, row: Row, column: Column) -> MeasuredValue | None:
     return MeasuredValue(statistics.fmean(known), None, spread, view.name, entry)
 
 
-def _fits(record: Record, row: Row) -> bool:
+def _fits(record: Record, row: Row, rows: Sequence[tuple[int, Record]]) -> bool:
     options = all_options(record)
     return (
         record.method == row.method
-        and row.init in (None, record.init is not None)
         and all(name in options and options[name] == value for name, value in row.options.items())
+        and row.init in (None, began_elsewhere(record, rows))
     )
+
+
+def began_elsewhere(record: Record, rows: Sequence[tuple[int, Record]]) -> bool:
+    """Whether training began from weights that did not come from runs of that method on the same board, from fresh
+    weights on."""
+    before: Record | None = record
+    for _ in rows:
+        if before is None or before.init is None:
+            break
+        start = before.init
+        before = next((each for _, each in rows if each.checkpoint == start and each.method == record.method), None)
+    return before is None or before.init is not None
 
 
 def _single(record: Record, column: Column) -> float | None:

@@ -55,7 +55,11 @@ class Row(Strict):
     method: str = Field(description="name of the method, in the protocols' published rows too")
     variant: str = Field("", description="variant of the published rows")
     options: dict[str, Any] = Field({}, description="options that a measured entry must have")
-    init: bool | None = Field(None, description="whether a measured entry must have begun from another run's weights")
+    init: bool | None = Field(
+        None,
+        description="whether a measured entry must have begun from weights of another protocol or method; one that "
+        "goes on from a row of its own board has begun as that one",
+    )
     protocol: str = Field("", description="name of the shipped protocol; empty if the columns name theirs")
     printed: dict[str, Number] = Field({}, description="published numbers of columns without a metric, by their name")
     note: str = ""

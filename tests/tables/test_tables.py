@@ -259,16 +259,31 @@ def test_a_published_number_is_reached_by_the_end_of_the_interval(tmp_path: Path
     counts = reached(filled)
     own = filled.cells[-1][:3]
     assert [standing(cell) for cell in own] == ["reached", "below", "below"]
-    assert (counts.reached, counts.repeated, counts.below) == (1, 0, 2)
+    assert (counts.reached, counts.repeated, counts.below, counts.far) == (1, 0, 2, 0)
     assert counts.published == sum(cell.published is not None for row in filled.cells for cell in row)
-    assert f"1 of {counts.published} reached (none of them by 3 seeds or more), 2 measured below" in as_text(
-        filled, 300
-    )
+    said = "1 of 30 reached (none of them by 3 seeds or more), 2 measured below (none of them by more than 5 points), "
+    assert said + "27 not measured" in as_text(filled, 300)
     cl_lstm(tmp_path, "omniglot_5way_online", 98.0, seed=2, run="run2")
     assert "1 of 30 reached (1 of them by 3 seeds or more)" in str(reached(fill(find_table("babu 1"), tmp_path)))
     summary = Summary(98.0, (96.0, 99.5), (98.0,))
     narrow = dataclasses.replace(own[1].measured, value=98.0, summary=summary)  # type: ignore[type-var]
     assert standing(dataclasses.replace(own[1], measured=narrow)) == "reached"
+
+
+def test_a_number_is_far_below_where_all_of_its_interval_is_more_than_five_points_below(tmp_path: Path) -> None:
+    for seed, ours in enumerate((92.0, 93.0)):  # of which 99.4 and 99.7 are printed at five and eight shots
+        cl_lstm(tmp_path, "omniglot_5way_online", ours, seed=seed, run=f"run{seed}")
+    cell = fill(find_table("babu 1"), tmp_path).cells[-1][1]
+    filled = fill(find_table("babu 1"), tmp_path)
+    counts = {}
+    for end in (94.3, 94.5, 99.5):
+        summary = Summary(92.0, (90.0, end), (92.0,))
+        given = dataclasses.replace(cell, measured=dataclasses.replace(cell.measured, summary=summary))  # type: ignore
+        blank = [[dataclasses.replace(each, measured=None) for each in line] for line in filled.cells]
+        blank[-1][1] = given
+        found = reached(dataclasses.replace(filled, cells=tuple(map(tuple, blank))))
+        counts[end] = found.reached, found.below, found.far
+    assert counts == {94.3: (0, 1, 1), 94.5: (0, 1, 0), 99.5: (1, 0, 0)}
 
 
 def test_seeds_that_begin_from_the_same_weights_repeat_no_number(tmp_path: Path) -> None:
@@ -309,6 +324,24 @@ def test_a_pretrained_row_takes_runs_that_began_from_weights_and_the_other_row_t
     assert found[("5 / none", "6-shot")] == 39.0
     assert found[("5 / at delay 1", "6-shot")] == 49.0
     assert len(found) == 6
+
+
+def test_a_run_that_goes_on_from_a_row_of_its_board_has_begun_as_that_one(tmp_path: Path) -> None:
+    """From fresh weights through two rows; from weights of elsewhere; from another method's; in a circle."""
+    board, rows = "cifarfs_delay5", ((40, "a", None), (45, "b", "a"), (50, "c", "b"), (60, "d", "e"), (65, "f", "d"))
+    for value, own, start in rows:
+        init = {"init": start * 64, "init_episodes": value} if start else {}
+        cl_lstm(tmp_path, board, value, run=f"run {own}", checkpoint=own * 64, **init)
+    found = measured_of("babu 3", tmp_path)
+    assert found[("5 / none", "6-shot")] == 49.0
+    assert found[("5 / at delay 1", "6-shot")] == 64.0
+    put(tmp_path, board, 30.0, method="lstm", run="lstm", checkpoint="1" * 64)
+    cl_lstm(tmp_path, board, 70.0, run="of lstm", checkpoint="2" * 64, init="1" * 64, init_episodes=1)
+    cl_lstm(tmp_path, board, 75.0, run="circle", checkpoint="3" * 64, init="4" * 64, init_episodes=1)
+    cl_lstm(tmp_path, board, 74.0, run="circle too", checkpoint="4" * 64, init="3" * 64, init_episodes=2)
+    found = measured_of("babu 3", tmp_path)
+    assert found[("5 / none", "6-shot")] == 49.0
+    assert found[("5 / at delay 1", "6-shot")] == 74.0
 
 
 @pytest.mark.parametrize(
