@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,10 @@ class PublishedValue:
     note: str
 
 
+Sources = dict[tuple[str, str | None], str | None]
+"""By method and scored weights of a board's rows: the weights that they began from, None for fresh ones."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One system under one condition; None for what was not measured here, or not published."""
@@ -87,10 +91,13 @@ def fill(printed: Printed, boards: Path, read: Iterable[View] = ()) -> Filled:
     needed = sorted({row.protocol or column.protocol for row in table.rows for column in table.columns})
     at_hand = {view.name: view for view in read if not view.stand_in}
     views = {name: at_hand.get(name) or _view(name, boards) for name in needed}
+    chosen = any(row.init is not None for row in table.rows)
+    sources = {name: _sources(view) if chosen else {} for name, view in views.items()}
 
     def cell(row: Row, column: Column) -> Cell:
         view = views[row.protocol or column.protocol]
-        return Cell(view.name, _measured(view, row, column), _published(view, row, column, table.source))
+        measured = _measured(view, row, column, sources[view.name])
+        return Cell(view.name, measured, _published(view, row, column, table.source))
 
     return Filled(printed, tuple(tuple(cell(row, column) for column in table.columns) for row in table.rows))
 
@@ -144,9 +151,9 @@ def _view(name: str, boards: Path) -> View:
     return view_board(name, load_protocol(shipped[name]).protocol, boards, stand_in=False)
 
 
-def _measured(view: View, row: Row, column: Column) -> MeasuredValue | None:
+def _measured(view: View, row: Row, column: Column, sources: Sources) -> MeasuredValue | None:
     """The best ranked entry that is the row's system; what stands apart on its board never counts."""
-    entry = next((entry for _, entry in view.standings.ranked if _fits(entry.newest, row, view.board.records)), None)
+    entry = next((entry for _, entry in view.standings.ranked if _fits(entry.newest, row, sources)), None)
     if entry is None:
         return None
     if column.metric:
@@ -160,25 +167,29 @@ def _measured(view: View, row: Row, column: Column) -> MeasuredValue | None:
     return MeasuredValue(statistics.fmean(known), None, spread, view.name, entry)
 
 
-def _fits(record: Record, row: Row, rows: Sequence[tuple[int, Record]]) -> bool:
+def _sources(view: View) -> Sources:
+    return {(record.method, record.checkpoint): record.init for _, record in view.board.records}
+
+
+def _fits(record: Record, row: Row, sources: Sources) -> bool:
     options = all_options(record)
     return (
         record.method == row.method
         and all(name in options and options[name] == value for name, value in row.options.items())
-        and row.init in (None, began_elsewhere(record, rows))
+        and (row.init is None or row.init == began_elsewhere(record, sources))
     )
 
 
-def began_elsewhere(record: Record, rows: Sequence[tuple[int, Record]]) -> bool:
+def began_elsewhere(record: Record, sources: Sources) -> bool:
     """Whether training began from weights that did not come from runs of that method on the same board, from fresh
     weights on."""
-    before: Record | None = record
-    for _ in rows:
-        if before is None or before.init is None:
-            break
-        start = before.init
-        before = next((each for _, each in rows if each.checkpoint == start and each.method == record.method), None)
-    return before is None or before.init is not None
+    start, seen = record.init, set[str]()
+    while start is not None:
+        if start in seen or (record.method, start) not in sources:
+            return True
+        seen.add(start)
+        start = sources[record.method, start]
+    return False
 
 
 def _single(record: Record, column: Column) -> float | None:
