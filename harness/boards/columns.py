@@ -7,10 +7,10 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from harness.boards.defaults import changed_options
 from harness.boards.entries import Entry, summarise
 from harness.protocol.episode_models import Published
 from harness.protocol.models import AnyProtocol
+from harness.records.option_defaults import changed_options
 from harness.records.parts import Cost
 from harness.records.record import Record
 from harness.util.quantities import counted

@@ -85,6 +85,11 @@ def differences(protocol: AnyProtocol, first: Entry, second: Entry, boards: Path
     one, other = first.newest, second.newest
     if (one.digest, one.data.fingerprint) != (other.digest, other.data.fingerprint):
         raise UserError(f"{one.run} and {other.run} were scored on other episodes: protocol or data differ")
+    if one.digest != protocol.digest:
+        raise UserError(
+            f"{one.run} and {other.run} were scored by another protocol than the present one, so what it measures is not "
+            f"known of them: digest {one.digest[:12]}, now {protocol.digest[:12]}"
+        )
     mine, theirs = ([_values(protocol, record, boards) for record in entry.records] for entry in (first, second))
     return [
         _difference(name, _stacked(mine, name), _stacked(theirs, name))

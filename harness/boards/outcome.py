@@ -48,8 +48,8 @@ def outcome_of(record: Record, view: View, boards: Path) -> Outcome:
     stands for it). Raises UserError if the board has neither."""
     ranked = view.standings.ranked
     entries = [*ranked, *((None, entry) for _, apart in view.standings.apart for entry in apart)]
-    key, seed = record.row_key, record.seed
-    found = ((rank, entry) for rank, entry in entries for each in entry.records if each.seed == seed)
+    key, start = record.row_key, (record.seed, record.init)
+    found = ((rank, entry) for rank, entry in entries for each in entry.records if (each.seed, each.init) == start)
     own = next(((rank, entry) for rank, entry in found if entry.newest.row_key == key), None)
     if own is None:
         raise UserError(f"the board '{view.name}' has no row of run {record.run}")

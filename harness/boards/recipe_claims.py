@@ -46,8 +46,7 @@ def wrong_training(
             f"{record.recipe_hash[:12]} (another recipe than this code's: run it again)"
         ]
     most, shorter = budget.episodes, record.budget_cut or any(each.until_loss for each in budget.stages)
-    most_by_batch = most + max(each.batch or budget.batch for each in budget.stages)  # the last update may go beyond
-    if not (1 if shorter else most) <= record.train_episodes <= most_by_batch:
+    if not (1 if shorter else most) <= record.train_episodes <= most:
         return [f"training episodes: {record.train_episodes} in the record, {most} in budget {record.budget}"]
     return []
 

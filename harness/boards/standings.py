@@ -22,7 +22,8 @@ MORE = "More test episodes than the protocol has"
 RANKINGS = ("accuracy", "query_accuracy", "joint", "iou")
 """The metrics that boards are ranked by, in the order in which a record without its protocol is asked for them."""
 
-Key = tuple[str, int]
+Key = tuple[str, int, str | None]
+"""Row key, seed and the weights that training began from."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def standings(
     fingerprint = _common_fingerprint(record for record in newest.values() if record.digest == digest)
     groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[Record]] = {}
     known: dict[tuple[str, int, bool], tuple[tuple[str, str], ...]] = {}
-    for (row_key, _), record in newest.items():
+    for (row_key, *_), record in newest.items():
         # Everything that reasons follow from; records of one key have digest, data and test episodes in common.
         asked = (row_key, id(record.marks), ranking in record.metrics)
         reasons = known.get(asked)
@@ -69,7 +70,7 @@ def standings(
         groups.setdefault((row_key, reasons), []).append(record)
     entries = []
     for (row_key, reasons), group in groups.items():
-        others = sum(older[row_key, record.seed] for record in group) if older else 0
+        others = sum(older[row_key, record.seed, record.init] for record in group) if older else 0
         entries.append((row_key, _entry(group, others, reasons, values)))
     summarise([entry for _, entry in entries], (*shown, ranking))
     entries.sort(key=lambda each: _order(each[0], each[1], ranking))
@@ -103,17 +104,18 @@ def usual_ranking(records: Iterable[tuple[int, Record]]) -> str:
 
 
 def _newest(records: Iterable[tuple[int, Record]]) -> tuple[dict[Key, Record], Counter[Key]]:
-    """The newest record of each setting and seed, which is the one in the later line, in order of the lines, and how
-    many are older.
+    """The newest record of each setting, seed and start, which is the one in the later line, in order of the lines, and
+    how many are older.
 
-    A seed that was trained twice would otherwise count twice in a mean over seeds. The run's id is not asked:
-    it is the name of a folder, and two people may give one name to different runs.
+    A seed that was trained twice would otherwise count twice in a mean over seeds; one that was trained from two other
+    runs' weights is two trainings. The run's id is not asked: it is the name of a folder, and two people may give one
+    name to different runs.
     """
     latest: dict[Key, Record] = {}
     older: Counter[Key] = Counter()
     in_order = sorted(records, key=itemgetter(0))
     for (_, record), row_key in zip(in_order, row_keys([record for _, record in in_order]), strict=True):
-        key = (row_key, record.seed)
+        key = (row_key, record.seed, record.init)
         if key in latest:
             del latest[key]  # so that they are in order of their lines
             older[key] += 1

@@ -138,7 +138,7 @@ def made_again(record: Record, bench: Bench, boards: Path, folder: Path) -> Verd
     Raises UserError if it is a run of something else.
     """
     again = read_record(folder)
-    same = ("digest", "target", "method_version", "options", "seed", "budget", "budget_cut", "test_episodes")
+    same = ("digest", "target", "method_version", "options", "seed", "init", "budget", "budget_cut", "test_episodes")
     other = [name for name in same if getattr(again, name) != getattr(record, name)]
     if other or again.data.fingerprint != record.data.fingerprint:
         raise UserError(f"{folder} is another run than the row: it differs in {', '.join(other) or 'its data'}")

@@ -28,6 +28,7 @@ from harness.records.marks import (
     TRAINED_ON,
     TRANSDUCTIVE,
 )
+from harness.records.option_defaults import beside_defaults
 from harness.records.parts import (
     MOST,
     Code,
@@ -91,7 +92,7 @@ def _refuse_numbers(value: JsonValue) -> None:
         raise ValueError("it holds a whole number of more than 63 bits")
 
 
-Setting = tuple[str, str, str, str, str, str, int | None, int, int]
+Setting = tuple[str, str, str, str, str, str, int | str | None, int, int]
 """What seeds of one entry share but for their options, in order of `_around_options`."""
 
 PlainData = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
@@ -218,8 +219,11 @@ class Record(Part):
 
         That is the protocol's digest, the data's fingerprint, the method's target, version and options, the
         recipe's hash, the budget and what cut it short, how long the weights it began from had been trained, and
-        the number of test episodes. The number of training episodes is not part of it: it follows from these,
-        except where time was what cut a run short.
+        the number of test episodes. Of the options of a built-in method those count that are not its first
+        defaults, so that the key stays the same when the method gets another option. Weights of which
+        nobody knows how they were trained, such as those of an instance given to `harness.run`, count themselves.
+        The number of training episodes is not part of it: it follows from these, except where time was what cut a
+        run short.
         """
         return _row_key(self.options, self._setting)
 
@@ -232,7 +236,7 @@ class Record(Part):
             self.recipe_hash,
             self.budget,
             self.budget_cut,
-            None if self.init is None else self.init_episodes,
+            self.init_episodes or self.init,
             self.test_episodes,
             self.method_version,
         )
@@ -271,7 +275,8 @@ def row_keys(records: Sequence[Record]) -> list[str]:
 
 def _row_key(options: dict[str, JsonValue], setting: Setting) -> str:
     before, after = _around_options(setting)
-    return hashlib.sha256(f"{before}{canonical_json(options)}{after}".encode()).hexdigest()
+    own = beside_defaults(setting[2], options)
+    return hashlib.sha256(f"{before}{canonical_json(own)}{after}".encode()).hexdigest()
 
 
 @lru_cache(1024)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from harness.boards.defaults import all_options
 from harness.boards.store import board_path, read_board
 from harness.protocol.load import for_data, load_protocol
+from harness.records.option_defaults import all_options
 from harness.records.record import Record
 from harness.runs.earlier import with_new_options
 from harness.runs.resolve import Prepared, Request, prepare
@@ -84,7 +84,7 @@ def _finished(prepared: Prepared, places: Places, rows_of: Callable[[Path], list
 def _is_of(row: Record, prepared: Prepared) -> bool:
     """Whether a row is what a run would come to; rows of methods that are not trained name no recipe and no budget."""
     identity = prepared.identity
-    options = with_new_options(all_options(row), prepared.method.cls)
+    options = with_new_options(all_options(row.target, row.options), prepared.method.cls)
     theirs = row.digest, row.data.fingerprint, row.target, options, row.seed, row.test_episodes, row.budget_cut
     ours = tuple(
         identity[name] for name in ("digest", "fingerprint", "target", "options", "seed", "test_episodes", CUT)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.boards.columns import budget_of, marks_of, options_of, trained
-from harness.boards.defaults import all_options
 from harness.boards.entries import Entry
 from harness.boards.markdown import View, view_board
 from harness.evaluation.summary import Summary
 from harness.protocol.episode_models import Published
 from harness.protocol.load import load_protocol
+from harness.records.option_defaults import all_options
 from harness.records.record import Record
 from harness.tables.computed import ComputedCost, computed_cost
 from harness.tables.definition import Column, CurvePoint, Printed, Row, Table
@@ -172,7 +172,7 @@ def _sources(view: View) -> Sources:
 
 
 def _fits(record: Record, row: Row, sources: Sources) -> bool:
-    options = all_options(record)
+    options = all_options(record.target, record.options)
     return (
         record.method == row.method
         and all(name in options and options[name] == value for name, value in row.options.items())

@@ -76,3 +76,17 @@ def test_rows_that_are_not_ranked_are_told_apart_from_none(capsys: pytest.Captur
     said = capsys.readouterr().err
     assert "no row of count is ranked here (the run left the conformance check out); name a run to compare" in said
     assert cli.main(["compare", "tiny.yaml", row.run, "nearest_pixel"]) == 0
+
+
+def test_runs_of_an_earlier_form_of_the_protocol_are_not_measured_by_the_present_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for method in ("count", "nearest_pixel"):
+        assert cli.main([*RUN, "--method", method]) == 0
+    names = [row.run for row in rows()]
+    assert cli.main(["compare", "tiny.yaml", *names]) == 0
+    text = Path("tiny.yaml").read_text(encoding="utf-8")
+    Path("tiny.yaml").write_text(text.replace("shots: [1, 2]", "shots: [1]"), encoding="utf-8")
+    capsys.readouterr()
+    assert cli.main(["compare", "tiny.yaml", *names]) == 2
+    assert "were scored by another protocol than the present one" in capsys.readouterr().err

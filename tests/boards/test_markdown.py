@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 
 from harness import cli
-from harness.boards import defaults, markdown
+from harness.boards import markdown
 from harness.boards.columns import options_of
-from harness.boards.defaults import default_options
 from harness.boards.lines import line_of
 from harness.boards.markdown import MADE, publish, render_index, view_all, view_board, write_board, write_index
 from harness.boards.standings import Standings, standings
 from harness.boards.store import append_record, read_board
 from harness.protocol.load import Loaded
 from harness.protocol.models import PROTOCOL
+from harness.records import option_defaults
+from harness.records.option_defaults import default_options
 from harness.util.errors import UserError
 from tests.helpers.boards import DIGEST, LOADED, PROTOCOL_TEXT, board_file, record, rendered
 
@@ -191,7 +192,7 @@ def test_a_board_of_a_protocol_that_is_not_at_hand_is_ranked_by_its_newest_recor
 def test_only_options_that_differ_from_the_defaults_of_a_built_in_method_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.boards.defaults.default_options", lambda target: {"width": 16, "deep": True})
+    monkeypatch.setattr("harness.records.option_defaults.default_options", lambda target: {"width": 16, "deep": True})
     append_record(record(options={"width": 16, "deep": False, "rate": 0.1, "name": "x"}), tmp_path)
     text = rendered(LOADED, tmp_path)
     assert "deep=false, name=x, rate=0.1" in text
@@ -205,14 +206,14 @@ def test_the_budget_of_a_row_names_a_precision_other_than_fp32(precision: str, b
 
 
 def test_a_row_says_itself_which_options_were_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.boards.defaults.default_options", lambda target: {"width": 64})
+    monkeypatch.setattr("harness.records.option_defaults.default_options", lambda target: {"width": 64})
     append_record(record(options={"width": 16, "deep": False}, defaults=["width"]), tmp_path)
     (rank,) = view_board(LOADED.name, LOADED.protocol, tmp_path, False).standings.ranked
     assert options_of(rank[1].newest) == "deep=false"
 
 
 def test_defaults_of_older_rows_are_frozen_and_no_code_of_a_row_is_run(tmp_path: Path) -> None:
-    frozen = json.loads((Path(defaults.__file__).parent / "defaults.json").read_text())
+    frozen = json.loads(Path(option_defaults.__file__).with_suffix(".json").read_text())
     assert len(frozen) > 25
     assert default_options("methods.opn:OPN") == frozen["methods.opn:OPN"]
     evil = tmp_path / "evil.py"

@@ -58,6 +58,13 @@ def test_of_one_setting_and_seed_the_later_line_counts_whatever_time_it_says_and
     assert entry.older == 2
 
 
+def test_one_seed_from_two_runs_weights_is_two_trainings_of_one_entry() -> None:
+    first, second = (record(value, init=start * 64, init_episodes=500) for value, start in ((70, "e"), (80, "f")))
+    ((_, entry),) = ranking(first, second).ranked
+    assert entry.records == (first, second)
+    assert entry.older == 0
+
+
 def test_a_newer_record_that_failed_a_check_takes_the_older_one_out_of_the_ranking() -> None:
     failed = record(marks=["failed check: no cross-talk"], finished="2026-03-01T00:00:00Z")
     result = ranking(record(), failed)

@@ -177,6 +177,9 @@ def test_a_row_without_kept_weights_says_how_to_make_it_again_and_compares_that(
     other = finished("opn", "--seed", "3")
     assert verify("--row", "1", "--run", str(other)) == 3
     assert "it differs in seed" in capsys.readouterr().out
+    append_record(record.model_copy(update={"init": "e" * 64, "init_episodes": 9}), Path("leaderboards"))
+    assert verify("--row", "2", "--boards", "leaderboards", "--run", str(again)) == 3
+    assert "it differs in init" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from harness.method.options import default_options
+from harness.method.registry import built_in_methods, load_method
 from harness.records.canonical import canonical_json, sha256_of
+from harness.records.option_defaults import default_options as known_defaults
 from harness.records.record import Record, json_schema, row_keys
 from tests.helpers.boards import record
 
@@ -177,6 +180,25 @@ def test_the_key_is_the_hash_of_the_canonical_json_of_what_is_shared() -> None:
 def test_seeds_that_began_from_equally_trained_weights_share_their_key() -> None:
     first, second = (record(init=letter * 64, init_episodes=500) for letter in "ef")
     assert first.row_key == second.row_key != record(init="e" * 64, init_episodes=600).row_key
+
+
+def test_weights_of_unknown_training_are_other_settings() -> None:
+    first, second = record(init="e" * 64), record(init="f" * 64)
+    assert first.row_key != second.row_key
+
+
+def test_an_option_that_a_method_got_later_counts_as_its_default_in_rows_from_before() -> None:
+    target = "methods.cpm:CPM"
+    before = record(target=target, options={"units": 128})
+    assert before.row_key == record(target=target, options={"units": 128, "mean_over": "episodes"}).row_key
+    assert before.row_key != record(target=target, options={"units": 128, "mean_over": "steps"}).row_key
+
+
+@pytest.mark.parametrize("name", built_in_methods())
+def test_the_options_of_every_built_in_method_are_known_to_older_rows(name: str) -> None:
+    """A new option belongs into harness/records/option_defaults.json, with the default that gives what there was."""
+    method = load_method(name)
+    assert default_options(method.cls).keys() <= known_defaults(method.target).keys()
 
 
 def test_canonical_json_does_not_depend_on_the_order_of_keys() -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from harness import cli
-from harness.boards.defaults import default_options
 from harness.boards.store import append_record
 from harness.evaluation.summary import Summary
 from harness.protocol.load import load_protocol
+from harness.records.option_defaults import default_options
 from harness.tables.cells import Filled, fill
 from harness.tables.definition import all_tables, find_table
 from harness.tables.reached import reached, standing
@@ -337,7 +337,7 @@ def test_a_run_that_goes_on_from_a_row_of_its_board_has_begun_as_that_one(tmp_pa
     assert found[("5 / at delay 1", "6-shot")] == 64.0
     put(tmp_path, board, 30.0, method="lstm", run="lstm", checkpoint="1" * 64)
     cl_lstm(tmp_path, board, 70.0, run="of lstm", checkpoint="2" * 64, init="1" * 64, init_episodes=1)
-    cl_lstm(tmp_path, board, 75.0, run="circle", checkpoint="3" * 64, init="4" * 64, init_episodes=1)
+    cl_lstm(tmp_path, board, 75.0, run="circle", checkpoint="3" * 64, init="4" * 64, init_episodes=3)
     cl_lstm(tmp_path, board, 74.0, run="circle too", checkpoint="4" * 64, init="3" * 64, init_episodes=2)
     found = measured_of("babu 3", tmp_path)
     assert found[("5 / none", "6-shot")] == 49.0
