@@ -32,9 +32,10 @@ class EpisodeFile:
     """E episodes of T steps that a file fixes; two are equal if the episodes are.
 
     `digest` is the SHA-256 (hex) of what is shown and what the right answers are, whatever the format and the order of
-    the rows. `names` are the classes, `class_of[e, t]` (int64) the number of the one that is shown among them, -1 where
-    the file does not say. What the file repeats of the protocol is there to be compared with it: `phase` of the steps,
-    and, where the file has them, `feedback`, `reveals` (int64 [E, T]) and `scored` (bool [E, T]).
+    an episode's rows; the episodes come in the order of their first rows. `names` are the classes, `class_of[e, t]`
+    (int64) the number of the one that is shown among them, -1 where the file does not say. What the file repeats of the
+    protocol is there to be compared with it: `phase` of the steps, and, where the file has them, `feedback`, `reveals`
+    (int64 [E, T]) and `scored` (bool [E, T]).
     """
 
     path: Path

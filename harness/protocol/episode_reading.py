@@ -243,4 +243,20 @@ def _digest(file: EpisodeFile) -> str:
     total = hashlib.sha256(head.encode())
     for numbers in (file.target, file.shown):
         total.update(np.ascontiguousarray(numbers, "<i8").tobytes())
+    turning = _turned_by_class(file)
+    if turning is not None:  # left out elsewhere, so that digests from before it was counted stay what they were
+        total.update(json.dumps(turning).encode())
     return total.hexdigest()
+
+
+def _turned_by_class(file: EpisodeFile) -> list[list[str | None]] | None:
+    """The class of each step where only the class says by how much an image is turned; None where there is no such."""
+    if file.own_images:  # images of their own that say nothing are not turned
+        return None
+    by_class = np.array([image.turns is None for image in file.images])[file.shown] & (file.class_of >= 0)
+    if not by_class.any():
+        return None
+    return [
+        [file.names[number] if turned else None for number, turned in zip(*steps, strict=True)]
+        for steps in zip(file.class_of.tolist(), by_class.tolist(), strict=True)
+    ]

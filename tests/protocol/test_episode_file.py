@@ -206,9 +206,9 @@ def test_the_digest_is_of_what_is_shown_and_asked_not_of_how_it_is_written(tmp_p
     rows = stream_rows()
     digest = protocol_with(written(tmp_path / "a.jsonl", rows)).digest
     assert protocol_with(written(tmp_path / "a.parquet", rows)).digest == digest
-    shuffled = rows[:4]
+    shuffled = rows[1:]
     random.Random(0).shuffle(shuffled)
-    assert protocol_with(written(tmp_path / "b.jsonl", shuffled + rows[4:])).digest == digest
+    assert protocol_with(written(tmp_path / "b.jsonl", [rows[0], *shuffled])).digest == digest
     assert protocol_with(written(tmp_path / "c.jsonl", [{**row, "seed": 3} for row in rows])).digest == digest
     renamed = [{**row, "image_id": f"{row['image_id']}!"} for row in rows]
     assert protocol_with(written(tmp_path / "d.jsonl", renamed)).digest != digest
@@ -218,6 +218,17 @@ def test_the_digest_is_of_what_is_shown_and_asked_not_of_how_it_is_written(tmp_p
     ]
     assert protocol_with(written(tmp_path / "e.jsonl", swapped)).digest != digest
     assert PROTOCOL.validate_python(STREAM).digest != digest
+
+
+def test_the_digest_has_the_classes_where_they_alone_say_how_images_are_turned(tmp_path: Path) -> None:
+    def digest(name: str, renamed: bool = False, **more: Any) -> str:
+        rows = [{**row, **more} for row in stream_rows()]
+        for row in rows:
+            row["class_name"] = row["class_name"].replace("a-0", "a-0 on its side") if renamed else row["class_name"]
+        return protocol_with(written(tmp_path / f"{name}.jsonl", rows)).digest
+
+    assert digest("a") != digest("b", renamed=True)
+    assert digest("c", turns=0) == digest("d", renamed=True, turns=0)
 
 
 def test_images_of_their_own_are_hashed_by_content(tmp_path: Path) -> None:
