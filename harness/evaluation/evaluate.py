@@ -54,8 +54,12 @@ def evaluate(
     with_feedback: bool = True,
     of: int | None = None,
     batches: Sequence[int] | None = None,
+    spread: bool = False,
 ) -> Scores:
     """Scores of the first `episodes` episodes of a split, in evaluation mode; the mode is put back afterwards.
+
+    With `spread`, of so many from all over the split where its episodes are its images, class after class (kind
+    supervised): the first would be of a few classes.
 
     They may be the first `of` so many: they then have the very bits that they have among all of these, which depend on
     how many are scored at once. With `batches` only those are scored, by number, of the batches in which all of them
@@ -69,6 +73,9 @@ def evaluate(
         )
     parts = []
     size = min(_batch(source, protocol, split), of or episodes)
+    spread_over = episodes
+    if spread and protocol.kind == "supervised":
+        spread_over = max(episodes, int(source.dataset.tables[split].offsets[-1]))
     was_training = method.training
     method.eval()
     try:
@@ -79,7 +86,7 @@ def evaluate(
         ):
             for begin in range(0, episodes, size) if batches is None else [size * number for number in batches]:
                 wanted = np.arange(begin, min(begin + size, episodes))
-                numbers = np.resize(wanted, size)
+                numbers = np.resize(wanted * spread_over // episodes, size)
                 batch = source.episodes(protocol, split, EVALUATION_SEED, numbers)
                 earned = score_batch(method, batch if with_feedback else without_feedback(batch))
                 parts.append(first(score(protocol, earned, batch.plan), len(wanted)))

@@ -161,8 +161,10 @@ def prepare(
 
 
 def limits_of(request: Request, budget: Budget) -> Limits:
-    """The limits that were asked for, but for one of episodes that the recipe does not come to: that ends nothing."""
-    episodes = request.episodes if request.episodes is not None and request.episodes < budget.episodes else None
+    """The limits that were asked for, but for one of episodes that the last update reaches or none does: that ends
+    nothing."""
+    before_last = budget.episodes - (budget.batches[-1][1] if budget.stages else 0)
+    episodes = request.episodes if request.episodes is not None and request.episodes <= before_last else None
     return Limits(episodes, request.seconds if budget.episodes else None)
 
 

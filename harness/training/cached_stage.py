@@ -30,6 +30,10 @@ VERSION = 3
 SPENT = ("episodes", "updates", "seconds")
 """What an entry cost whoever trained it."""
 
+MADE_BY = "made_by"
+"""What of the key is of the code and the machine, which may be others when a training is resumed. '' where they were:
+features that were made half by the one and half by the other are what neither makes, and are not kept."""
+
 
 @dataclass
 class CachedStage:
@@ -46,11 +50,15 @@ class CachedStage:
     claim: ExitStack
     stopping: Callable[[], bool]
     reused: bool = False
+    going: bool = False
 
     def advance(self, progress: Progress) -> bool:
         """The whole stage at once if it is in the cache, which is no update and returns False; or one update."""
         if progress.stage_episodes == 0:
             self.reused = self._reuse(progress)
+        elif not self.going and (entry := _being_trained(progress)) and entry.get(MADE_BY) != key_of(self._made_by()):
+            entry[MADE_BY] = ""
+        self.going = True
         return not self.reused and self.running.advance(progress)
 
     def ended(self, progress: Progress) -> bool:
@@ -59,12 +67,12 @@ class CachedStage:
 
     def close(self, progress: Progress) -> None:
         """Puts the features into the cache, unless they came from there or the stage began without one."""
-        entry = progress.pretrained[-1] if progress.pretrained else None
-        if entry is not None and not entry["episodes"]:
+        if entry := _being_trained(progress):
             entry["episodes"] = progress.stage_episodes
             entry["updates"] = progress.updates - entry["updates"]
             entry["seconds"] = round(progress.seconds - entry["seconds"], 1)
-            if self.cache.keep(entry["key"], self._tensors(), {name: entry[name] for name in SPENT}):
+            spent = {name: entry[name] for name in SPENT}
+            if entry.get(MADE_BY) and self.cache.keep(entry["key"], self._tensors(), spent):
                 self.cache.say(f"features: kept in the cache ({entry['key'][:16]})")
         self.claim.close()
         self.running.close(progress)
@@ -84,7 +92,8 @@ class CachedStage:
         if found is None or progress.episodes + found[1]["episodes"] >= last:
             # `updates` and `seconds` are those before the stage until it ends.
             before = {"updates": progress.updates, "seconds": progress.seconds}
-            progress.pretrained.append({"key": key, "reused": False, "episodes": 0, **before})
+            made_by = key_of(self._made_by())
+            progress.pretrained.append({"key": key, MADE_BY: made_by, "reused": False, "episodes": 0, **before})
             return False
         tensors, spent = found
         self.shared.load_state_dict(without_prefix("features", tensors))
@@ -111,7 +120,6 @@ class CachedStage:
             "data": [dataset.fingerprint, dataset.card.mean, dataset.card.std],
             "features": repr(self.shared),
             "head": repr(self.objective.head),
-            "code": code_of(self.shared),
             "start": content_of(start),
             "stage": spec.model_dump(mode="json", include={"episodes", "until_loss", "schedule", "warmup"}),
             "batch": self.running.batch,
@@ -123,18 +131,25 @@ class CachedStage:
             "augment": sorted(budget.augment),
             "seed": [training.seed, progress.stage, progress.updates],
             "computes": probe_of(self.shared, dataset.card.image_shape, device),
-            "arithmetic": arithmetic_of(device, budget.precision),
+            **self._made_by(),
         }
         # What came later is in the key where it is in use, so that keys without it are what they were.
         more = {"clip_value": clipping.value, "clip_tensor_norm": clipping.tensor_norm}
         settings |= {name: bound for name, bound in more.items() if bound is not None}
         if optimizer.weight_decay_of != "all":
             settings["weight_decay_of"] = optimizer.weight_decay_of
-        if device.type == "cuda":
-            settings["backward"] = budget.precision  # the backward pass once had the precision that torch begins with
-        if not training.processes.alone:
-            settings["processes"] = training.processes.world  # sums are rounded in another order
         return key_of(settings)
+
+    def _made_by(self) -> dict[str, Any]:
+        """The code of the net and the arithmetic of the machine."""
+        training = self.running.training
+        device, precision = training.source.device, training.budget.precision
+        found: dict[str, Any] = {"code": code_of(self.shared), "arithmetic": arithmetic_of(device, precision)}
+        if device.type == "cuda":
+            found["backward"] = precision  # the backward pass once had the precision that torch begins with
+        if not training.processes.alone:
+            found["processes"] = training.processes.world  # sums are rounded in another order
+        return found
 
 
 AnyStage = RunningStage | CachedStage
@@ -150,6 +165,13 @@ def with_cache(
     return CachedStage(running, objective, objective.features.shared, cache, claim, stopping)
 
 
+def _being_trained(progress: Progress) -> dict[str, Any] | None:
+    """What is noted of the features that are being trained; None where their stage began without a cache."""
+    entry = progress.pretrained[-1] if progress.pretrained else None
+    return None if entry is None or entry["episodes"] else entry
+
+
 def finished_pretraining(progress: Progress) -> list[dict[str, Any]]:
     """What a finished training says of its shared features: only stages that came to their end."""
-    return [dict(each) for each in progress.pretrained if each["episodes"]]
+    ended = [each for each in progress.pretrained if each["episodes"]]
+    return [{name: value for name, value in each.items() if name != MADE_BY} for each in ended]

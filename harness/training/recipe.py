@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StrictBool, ValidationError, field_validator, model_validator
@@ -142,7 +143,7 @@ class Budget(Strict):
     clip_tensor_norm: Positive | None = Field(
         None, description="largest norm of each parameter's gradient by itself, after clip_value"
     )
-    clip_norm: Positive | None = Field(None, description="largest norm of the whole gradient, after both of these")
+    clip_norm: Positive | None = Field(None, description="largest norm of the method's whole gradient, after both of these")
     ema_decay: Decay | None = Field(
         None,
         description="decay of an exponential moving average of the weights over the updates of a stage (0.99 is a mean "
@@ -160,8 +161,13 @@ class Budget(Strict):
 
     @property
     def episodes(self) -> int:
-        """Training episodes at most."""
-        return sum(stage.episodes for stage in self.stages)
+        """Training episodes at most: those of the stages, each filled up to whole updates."""
+        return sum(math.ceil(each.episodes / size) * size for each, size in self.batches)
+
+    @property
+    def batches(self) -> list[tuple[Stage, int]]:
+        """The stages, each with its episodes an update."""
+        return [(stage, stage.batch or self.batch) for stage in self.stages]
 
     @property
     def elsewhere(self) -> bool:

@@ -65,8 +65,11 @@ class Selection:
         protocol = validation_protocol(training.protocol, training.source.dataset)
         assert protocol is not None, "a training without it has no validation in its budget"
         episodes = training.budget.validation.episodes
-        played, source = seen_once(training.method, training.source, protocol, "validation", episodes, training.cache)
-        scores = evaluate(played, source, protocol, "validation", episodes, scored)
+        # Features that a stage trains are others at the next look, and of use to nobody.
+        frozen = training.budget.stages[progress.stage].objective == "head"
+        cache = training.cache if frozen else None
+        played, source = seen_once(training.method, training.source, protocol, "validation", episodes, cache)
+        scores = evaluate(played, source, protocol, "validation", episodes, scored, spread=True)
         score = metrics(protocol, scores)[protocol.ranking][0]
         progress.history.append(
             {

@@ -117,5 +117,5 @@ class Training:
 
     @property
     def total(self) -> int:
-        """Training episodes at most."""
+        """Training episodes at which it ends: where its last stage does, or where a limit cuts it."""
         return min(self.budget.episodes, self.limits.episodes or self.budget.episodes)

@@ -108,6 +108,26 @@ def test_scoring_changes_nothing_in_the_method_and_needs_no_gradient(tmp_path: P
         assert torch.equal(tensor, before[name])
 
 
+@pytest.mark.parametrize(("episodes", "wanted"), [(5, [0, 9, 19, 28, 38]), (48, list(range(48)))])
+def test_a_few_images_of_a_supervised_split_can_be_from_all_over_it(
+    episodes: int, wanted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SINGLES", 4)
+    method, source, protocol = ink_of("supervised")
+    whole = evaluate(method, source, protocol, "test", 48)
+    for name, values in evaluate(method, source, protocol, "test", episodes, spread=True).items():
+        assert np.array_equal(values, whole[name][wanted]), name
+    with pytest.raises(UserError, match="episode 48 does not exist"):
+        evaluate(method, source, protocol, "test", 49, spread=True)
+
+
+def test_where_episodes_are_drawn_the_first_are_a_sample() -> None:
+    method, source, protocol = ink_of("online_few_shot")
+    few, spread = (evaluate(method, source, protocol, "test", 5, spread=each) for each in (False, True))
+    for name, values in few.items():
+        assert np.array_equal(values, spread[name]), name
+
+
 def test_progress_counts_every_episode_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH", 4)
     each = training(tmp_path)

@@ -143,3 +143,19 @@ def test_a_training_on_the_head_looks_at_cached_features(tmp_path: Path, monkeyp
         progress = train(replace(training, budget=Budget.model_validate(budget), cache=cache))
         assert [each["stage"] for each in progress.history] == [0, 1]
         assert made == ["train", "validation"]
+
+
+def test_looks_at_features_that_are_being_trained_leave_nothing_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frozen_features, "SECONDS_WORTH_KEEPING", 0.0)
+    budget = {
+        "batch": 2,
+        "stages": [{"name": "episodes", "episodes": 4}],
+        "validation": {"every": 2, "episodes": 200},
+    }
+    training = training_on("ppa", CPU, tmp_path, checkpoint="run")
+    cache = FeatureCache(tmp_path / "cache")
+    progress = train(replace(training, budget=Budget.model_validate(budget), cache=cache))
+    assert len(progress.history) == 2
+    assert not list(tmp_path.glob("cache/*.safetensors"))

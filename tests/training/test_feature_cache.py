@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from harness.method.registry import build_method, load_method
 from harness.protocol.models import PROTOCOL
 from harness.runs import resolve
 from harness.testing import tiny_dataset
+from harness.training import cached_stage
 from harness.training.cached_stage import finished_pretraining
 from harness.training.feature_cache import FeatureCache
 from harness.training.loop import train
@@ -253,6 +255,30 @@ def test_a_run_stopped_in_the_middle_keeps_them_once_it_is_resumed(tmp_path: Pat
     )
     assert_same(best, ours)
     assert finished_pretraining(progress)[0]["updates"] == 3
+
+
+def test_what_is_resumed_on_another_machine_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor once the first machine has it back: a stage is kept only where one kind of machine made all of it."""
+    on = ["first"]
+    monkeypatch.setattr(cached_stage, "arithmetic_of", lambda *_: on)
+
+    def stopping_after(updates: int) -> Callable[[Progress, Training, str], None]:
+        def report(progress: Progress, _: Training, event: str) -> None:
+            if event == "saved" and progress.updates == updates:
+                raise KeyboardInterrupt
+
+        return report
+
+    for updates, machine in ((1, "first"), (2, "second")):
+        on[:] = [machine]
+        with pytest.raises(KeyboardInterrupt):
+            train(trained_on(tmp_path / "moved", limits=Limits(checkpoint_seconds=0)), stopping_after(updates))
+    on[:] = ["first"]
+    progress = train(trained_on(tmp_path / "moved"))
+    assert entries(tmp_path) == []
+    assert [each["updates"] for each in finished_pretraining(progress)] == [3]
+    assert not finished_pretraining(train(trained_on(tmp_path / "whole")))[0]["reused"]
+    assert len(entries(tmp_path)) == 1
 
 
 def test_a_stage_that_a_limit_cuts_short_is_neither_kept_nor_passed_over(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.runs.resolve import Request, limits_of
 from harness.training import loop, selection
 from harness.training.checkpoint import progress_in
 from harness.training.loop import train
+from harness.training.recipe import Budget
 from harness.training.state import Limits
 from harness.util.tensor_files import load_tensors
 from tests.helpers.training import assert_same, interrupting, training, weights
@@ -98,3 +100,25 @@ def test_a_training_knows_the_devices_that_made_its_updates(tmp_path: Path, monk
     assert progress_in(tmp_path / "checkpoint.safetensors").devices == ["NVIDIA H200"]
     assert train(training(tmp_path, limits=Limits(episodes=14))).devices == ["NVIDIA H200"]
     assert train(training(tmp_path)).devices == ["NVIDIA H200", "cpu"]
+
+
+def test_every_stage_has_all_its_updates_however_far_those_before_went_beyond(tmp_path: Path) -> None:
+    """By the batch of all stages, by a stage's own, and up to a limit that only the last update reaches."""
+    early, late = ({"name": name, "episodes": 8, "objective": "classes"} for name in ("early", "late"))
+    for number, (stages, batch, updates) in enumerate(
+        [([early, late], 6, (2, 2)), ([{**early, "batch": 16}, {**late, "batch": 2}], 2, (1, 4))]
+    ):
+        (folder := tmp_path / str(number)).mkdir()
+        short = training(folder, stages=stages, batch=batch, validation=None)
+        made: list[int] = []
+        progress = train(short, lambda now, _, event: made.append(now.stage) if event == "update" else None)
+        assert (made.count(0), made.count(1)) == updates
+        assert progress.episodes == short.budget.episodes
+        assert not progress.cut
+
+
+@pytest.mark.parametrize(("asked", "limit"), [(18, 18), (19, None), (24, None), (30, None)])
+def test_a_limit_that_the_last_update_reaches_cuts_nothing(asked: int, limit: int | None) -> None:
+    budget = Budget.model_validate({"batch": 6, "stages": [{"name": "one", "episodes": 20}]})
+    request = Request("omniglot_5way_online", "opn", episodes=asked)
+    assert limits_of(request, budget).episodes == limit

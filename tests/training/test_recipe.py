@@ -150,7 +150,7 @@ def test_the_hash_of_a_budget_follows_what_it_says() -> None:
     assert budget_hash(budget) == budget_hash(load_budget(path, protocol, "quick"))
     longer = budget.model_copy(update={"stages": [*budget.stages, Stage(name="more", episodes=1)]})
     assert budget_hash(budget) != budget_hash(longer)
-    assert longer.episodes == budget.episodes + 1
+    assert longer.episodes == budget.episodes + budget.batch
 
 
 def test_a_part_can_be_for_runs_that_begin_from_weights(tmp_path: Path) -> None:
