@@ -86,6 +86,8 @@ def train_only(prepared: Prepared, quiet: bool = False, callbacks: Sequence[Call
 
 
 Body = Callable[[Prepared, Reporter, Sequence[Callback]], Record | None]
+_ENTER_WITHIN, _TRY_EVERY = 1.0, 0.02
+"""Seconds to get hold of a folder, and between two tries: `in_use`, which only asks, holds it for a moment too."""
 
 
 def _in_folder(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback], body: Body) -> Record | None:
@@ -94,10 +96,10 @@ def _in_folder(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback], b
 
     folder = prepared.folder
     check_place(prepared)
-    lock = FileLock(lock_of(folder), timeout=0)
+    lock = FileLock(lock_of(folder), timeout=_ENTER_WITHIN)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        lock.acquire(poll_interval=_TRY_EVERY)
     except Timeout:
         raise UserError(f"{folder} {IN_USE}") from None
     except OSError as error:

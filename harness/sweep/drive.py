@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ STATUS = "sweep.json"
 """What the folder of a sweep holds besides the logs of its runs: how far each got."""
 
 TRIES = 2
+_LAST_BYTES = 8192
+"""How much of the end of a log is read for its last line."""
 _PATIENCE = 600.0
 """Seconds that runs have to save and end after they were asked to; then they are killed, and lose what they did since
 their last checkpoint."""
@@ -29,7 +32,7 @@ their last checkpoint."""
 
 @dataclass(frozen=True)
 class Result:
-    """How a run of a sweep ended: `reason` is the last line that a failed one printed."""
+    """How a run of a sweep ended: `reason` is the last line that a failed one printed in its last try."""
 
     planned: Planned
     outcome: Outcome
@@ -98,6 +101,8 @@ class _Sweep:
         self.outcome: list[Outcome] = []
         self.waiting: list[int] = []
         self.tries: list[int] = []
+        self.log_begins: list[int] = []
+        self.reasons: list[str] = []
         self.active: list[_Active] = []
         self.written: list[dict[str, Any]] = []
         self.mute = False
@@ -111,6 +116,8 @@ class _Sweep:
             self.planned.append(each)
             self.outcome.append("done" if done else "waiting")
             self.tries.append(0)
+            self.log_begins.append(0)
+            self.reasons.append("")
         self.waiting.sort(key=lambda number: -self.planned[number].run.priority)
 
     def step(self) -> None:
@@ -122,10 +129,12 @@ class _Sweep:
                 self._ended(each.number, each.state)
         # A run that a process still works on, such as one of a sweep that was killed, is waited for.
         free = [number for number in self.waiting if not in_use(self.planned[number].folder)]
+        sizes = [_size(self.log(number)) for number in free]  # now: a run may print before it is known which are taken
         jobs = self.engine.submit([self._task(number) for number in free]) if free else []
-        for number, job in zip(free, jobs, strict=False):
+        for number, size, job in zip(free, sizes, jobs, strict=False):
             self.waiting.remove(number)
             self.tries[number] += 1
+            self.log_begins[number] = size
             self.active.append(_Active(number, job))
         self.write_status()
 
@@ -174,7 +183,7 @@ class _Sweep:
 
     def results(self) -> list[Result]:
         return [
-            Result(each, self.outcome[number], self.log(number), self._reason(number))
+            Result(each, self.outcome[number], self.log(number), self.reasons[number])
             for number, each in enumerate(self.planned)
         ]
 
@@ -201,23 +210,20 @@ class _Sweep:
             self.tell(f"done: {each.run.title}")
             self.add(self.then(each, "done"))
             return
-        reason = _last_line(self.log(number))
+        reason = _last_line(self.log(number), self.log_begins[number]) or "its log does not say why"
         if code == 2 and reason.endswith(IN_USE):  # that process came first, and is waited for: this was no try
             self.tries[number] -= 1
             self.waiting.append(number)
             return
         # Wrong use does not become right by being tried again.
         if code == 2 or self.tries[number] >= TRIES:
-            self.outcome[number] = "failed"
+            self.outcome[number], self.reasons[number] = "failed", reason
         else:
             self.waiting.append(number)
         how = f"exit code {code}" if code > 0 else f"killed by signal {-code}"
         self.tell(f"failed ({how}): {each.run.title}: {reason}")
         if self.outcome[number] == "failed":
             self.add(self.then(each, "failed"))
-
-    def _reason(self, number: int) -> str:
-        return _last_line(self.log(number)) if self.outcome[number] == "failed" else ""
 
 
 def _ended_by(jobs: Sequence[Job], patience: float) -> list[State | None]:
@@ -248,11 +254,20 @@ def _ended_by(jobs: Sequence[Job], patience: float) -> list[State | None]:
     return codes
 
 
-def _last_line(log: Path) -> str:
-    """The last line of an error in a log, or else its last line."""
+def _size(log: Path) -> int:
+    try:
+        return log.stat().st_size
+    except OSError:  # it is not there before its first run
+        return 0
+
+
+def _last_line(log: Path, begin: int) -> str:
+    """The last line of an error in a log, or else its last line, from byte `begin` on: earlier tries and sweeps have
+    written what is before that. A log that is shorter by now was begun anew, and is read from its beginning."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 8192))
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(begin if begin <= size else 0, size - _LAST_BYTES))
             lines = file.read().decode("utf-8", "replace").split("\n")
     except OSError:
         return ""

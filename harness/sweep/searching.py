@@ -93,6 +93,7 @@ class Searches:
     def _next(self, trials: Trials) -> list[Planned]:
         study = trials.planned.study
         while True:
+            trials.complete_round()
             state = SearchState(trials.planned, trials.all(), table_path(trials.planned, self.folder))
             write_table(trials.planned, self.folder, state.trials)
             drawn = [each for each in state.trials if each.state == "drawn"]

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 DATABASE = "search.db"
 """The storage of all studies of a sweep, in its folder."""
 
+_ROUND = "round"
+"""What a stored study notes of its newest round: how many trials came before it, and how many there are with it."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -47,7 +50,24 @@ class Trials:
         return _all(self.planned, self.stored)
 
     def draw(self, count: int) -> list[Trial]:
-        """Draws so many trials, from the scores of those that ended."""
+        """Draws a round of so many trials, from the scores of those that ended."""
+        before = len(self.all())
+        # Noted first: trials that are there do not show how many more a kill kept from being drawn. The last round may
+        # be shorter, and where `trials` was raised after it, rounds do not begin at multiples of `at_once`.
+        self.stored.set_user_attr(_ROUND, [before, before + count])
+        self._draw_up_to(before + count)
+        return self.all()[before:]
+
+    def complete_round(self) -> None:
+        """Draws what a kill kept from being drawn of the newest round, from the scores that its other trials saw."""
+        before, end = self.stored.user_attrs.get(_ROUND, (0, 0))
+        # One that saw a score of its own round would be another trial. A round that is not whole has scores only where
+        # `trials` was lowered, so that it ended without its last ones.
+        if all(each.state == "drawn" for each in self.all()[before:]):
+            self._draw_up_to(min(end, self.planned.study.search.trials))
+
+    def _draw_up_to(self, count: int) -> None:
+        """Draws until there are so many trials."""
         from optuna.trial import TrialState
 
         search = self.planned.study.search
@@ -56,11 +76,9 @@ class Trials:
         for each in self.stored.get_trials(states=(TrialState.RUNNING,)):
             if each.params.keys() < ranges.keys():
                 self.stored.tell(each.number, state=TrialState.FAIL)
-        before = len(self.all())
-        for number in range(before, before + count):
+        for number in range(len(self.all()), count):
             self.stored.sampler = _sampler(search.sampler, search.sampler_seed, number)
             self.stored.ask(ranges)
-        return self.all()[before:]
 
     def tell(self, trial: Trial, score: float | None) -> None:
         """Notes the score of a trial; None: it failed."""

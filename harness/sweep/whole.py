@@ -18,6 +18,10 @@ from harness.sweep.searching import Searches, SearchState, search_states
 from harness.util.errors import UserError
 from harness.util.quantities import duration
 
+_BEGIN_WITHIN, _TRY_EVERY = 1.0, 0.02
+"""Seconds to get hold of a sweep, and between two tries: `--status` and `--dry-run`, which ask whether it is under way,
+hold it for a moment."""
+
 
 @dataclass(frozen=True)
 class PlannedSweep:
@@ -81,9 +85,9 @@ def run_sweep(
 
     folder = planned.folder
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / ".lock", timeout=_BEGIN_WITHIN)
     try:
-        lock.acquire()
+        lock.acquire(poll_interval=_TRY_EVERY)
     except Timeout:
         where = f"the sweep in {folder} is under way in another process"
         raise UserError(f"{where}; `harness sweep --status` shows how far it is") from None

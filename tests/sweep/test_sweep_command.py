@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ import pytest
 
 from harness.boards.store import read_board
 from harness.cli import main
+from harness.sweep.definition import Grid, Sweep
+from harness.sweep.engines import Choice
+from harness.sweep.places import Places
+from harness.sweep.whole import PlannedSweep, run_sweep
 from tests.helpers import runs as tiny_runs
 from tests.helpers.sweeps import SWEEP, written
 
@@ -54,7 +59,7 @@ def interrupted(words: list[str]) -> None:
     sweep.send_signal(signal.SIGINT)
     said, _ = sweep.communicate(timeout=600)
     assert sweep.returncode == 130, said
-    assert "go on with: harness sweep grid.yaml" in said
+    assert "go on with: harness sweep grid.yaml" in " ".join(said.split())  # lines are wrapped where the path is long
 
 
 @pytest.mark.slow
@@ -119,3 +124,16 @@ def test_a_sweep_that_is_under_way_is_not_begun_twice(words: list[str], capsys: 
     with FileLock(folder / ".lock"):
         assert main(words) == 2
     assert "is under way in another process" in capsys.readouterr().err
+
+
+def test_a_look_whether_a_sweep_is_under_way_keeps_none_from_beginning(tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    places = Places((Path("leaderboards"), Path("runs/boards")), out=tmp_path)
+    grid = Grid(protocols=["late.yaml"], methods=["copy_last"])
+    planned = PlannedSweep("grid", Sweep(runs=[grid]), places, (), ())
+    planned.folder.mkdir(parents=True)
+    looking = FileLock(planned.folder / ".lock", thread_local=False)
+    looking.acquire()
+    threading.Timer(0.1, looking.release).start()
+    assert run_sweep(planned, Choice("local", jobs=1), seconds=None).results == ()
