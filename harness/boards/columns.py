@@ -77,7 +77,7 @@ def option_texts(record: Record) -> list[str]:
     """The same one by one."""
     return [
         f"{name}={value if isinstance(value, str) else json.dumps(value)}"
-        for name, value in changed_options(record).items()
+        for name, value in changed_options(record.target, record.options, record.defaults).items()
     ]
 
 

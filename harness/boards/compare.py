@@ -87,8 +87,8 @@ def differences(protocol: AnyProtocol, first: Entry, second: Entry, boards: Path
         raise UserError(f"{one.run} and {other.run} were scored on other episodes: protocol or data differ")
     if one.digest != protocol.digest:
         raise UserError(
-            f"{one.run} and {other.run} were scored by another protocol than the present one, so what it measures is not "
-            f"known of them: digest {one.digest[:12]}, now {protocol.digest[:12]}"
+            f"{one.run} and {other.run} were scored by another protocol than the present one, so what it measures is "
+            f"not known of them: digest {one.digest[:12]}, now {protocol.digest[:12]}"
         )
     mine, theirs = ([_values(protocol, record, boards) for record in entry.records] for entry in (first, second))
     return [

@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--test-episodes",
         type=positive_number,
         metavar="N",
-        help="score only the first N test episodes (of a supervised protocol: images, class after class); marked on the "
-        "row (default: the protocol's)",
+        help="score only the first N test episodes (of a supervised protocol: images, class after class); marked on "
+        "the row (default: the protocol's)",
     )
     parser.add_argument(
         "--train-only",

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from harness.records.record import Record
+from typing import Any
 
 _FILE = Path(__file__).with_suffix(".json")
 """Option name to default of the built-in methods ('module:Class'), each as on the day from which rows hold the names of
@@ -21,11 +18,12 @@ def default_options(target: str) -> dict[str, Any]:
     return _known().get(target, {})
 
 
-def changed_options(record: Record) -> dict[str, Any]:
-    """The options of a row that are not its method's defaults, in order of their names."""
-    if record.defaults is None:
-        return dict(sorted(beside_defaults(record.target, record.options).items()))
-    return {name: value for name, value in sorted(record.options.items()) if name not in record.defaults}
+def changed_options(target: str, options: Mapping[str, Any], defaults: Collection[str] | None) -> dict[str, Any]:
+    """The options of a row that are not its method's defaults, in order of their names; `defaults` are the names of
+    those that are, None in rows that do not say."""
+    if defaults is None:
+        return dict(sorted(beside_defaults(target, options).items()))
+    return {name: value for name, value in sorted(options.items()) if name not in defaults}
 
 
 def beside_defaults(target: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from harness.records.canonical import canonical_json
 from harness.records.marks import (
     CUSTOM_RECIPE,
     FAILED_CHECK,
@@ -28,7 +25,6 @@ from harness.records.marks import (
     TRAINED_ON,
     TRANSDUCTIVE,
 )
-from harness.records.option_defaults import beside_defaults
 from harness.records.parts import (
     MOST,
     Code,
@@ -47,6 +43,7 @@ from harness.records.parts import (
     Sha256,
     Whole,
 )
+from harness.records.row_key import Setting, key_of
 from harness.util.precision import Precision
 
 SCHEMA_VERSION = 1
@@ -91,9 +88,6 @@ def _refuse_numbers(value: JsonValue) -> None:
     elif isinstance(value, int) and abs(value) > MOST:
         raise ValueError("it holds a whole number of more than 63 bits")
 
-
-Setting = tuple[str, str, str, str, str, str, int | str | None, int, int]
-"""What seeds of one entry share but for their options, in order of `_around_options`."""
 
 PlainData = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
 Marks = Annotated[list[Line], AfterValidator(_each_once)]
@@ -225,7 +219,7 @@ class Record(Part):
         The number of training episodes is not part of it: it follows from these, except where time was what cut a
         run short.
         """
-        return _row_key(self.options, self._setting)
+        return key_of(self.options, self._setting)
 
     @property
     def _setting(self) -> Setting:
@@ -268,26 +262,9 @@ def row_keys(records: Sequence[Record]) -> list[str]:
         options, setting = record.options, record._setting
         key = known.get((id(options), setting))
         if key is None:
-            key = known[id(options), setting] = _row_key(options, setting)
+            key = known[id(options), setting] = key_of(options, setting)
         found.append(key)
     return found
-
-
-def _row_key(options: dict[str, JsonValue], setting: Setting) -> str:
-    before, after = _around_options(setting)
-    own = beside_defaults(setting[2], options)
-    return hashlib.sha256(f"{before}{canonical_json(own)}{after}".encode()).hexdigest()
-
-
-@lru_cache(1024)
-def _around_options(setting: Setting) -> tuple[str, str]:
-    """The canonical JSON that a key is the hash of, before and after the options."""
-    names = ("digest", "fingerprint", "target", "recipe_hash", "budget", "budget_cut", "init_episodes", "test_episodes")
-    shared = {"options": None, **dict(zip(names, setting, strict=False))}
-    if setting[-1] > 1:  # a first version is left out, so that rows from before there were versions keep their key
-        shared["method_version"] = setting[-1]
-    before, _, after = canonical_json(shared).partition('"options":null')
-    return f'{before}"options":', after
 
 
 def utc_now() -> str:

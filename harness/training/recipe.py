@@ -143,7 +143,9 @@ class Budget(Strict):
     clip_tensor_norm: Positive | None = Field(
         None, description="largest norm of each parameter's gradient by itself, after clip_value"
     )
-    clip_norm: Positive | None = Field(None, description="largest norm of the method's whole gradient, after both of these")
+    clip_norm: Positive | None = Field(
+        None, description="largest norm of the method's whole gradient, after both of these"
+    )
     ema_decay: Decay | None = Field(
         None,
         description="decay of an exponential moving average of the weights over the updates of a stage (0.99 is a mean "

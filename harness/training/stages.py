@@ -26,7 +26,7 @@ from harness.training.whole_batch import whole_batch_statistics
 from harness.util import philox
 from harness.util.arithmetic import arithmetic
 from harness.util.device_copy import OnItsWay, to_host
-from harness.util.errors import RunError, UserError
+from harness.util.errors import AnswerError, RunError, UserError
 from harness.util.tensor_files import with_prefix, without_prefix
 
 
@@ -103,14 +103,26 @@ class RunningStage:
         self.unread.append((progress.updates, to_host(self.training.processes.total(loss.reported)), loss.steps))
         if not self.reads_late:
             self.read_losses(progress)
-        loss.minimised.backward()
+        self._differentiate(loss)
 
     def recorded(self, drawn: Drawn) -> Loss:
         """The loss of a batch, with its clipped gradients: what is recorded where updates are replayed."""
         loss = self._loss(drawn)
-        loss.minimised.backward()
+        self._differentiate(loss)
         self._clip()
         return Loss(loss.minimised.detach(), loss.reported, loss.steps)
+
+    def _differentiate(self, loss: Loss) -> None:
+        """Computes the gradients; AnswerError where the method has changed what they depend on."""
+        try:
+            loss.minimised.backward()
+        except RuntimeError as error:
+            if "modified by an inplace operation" not in str(error):
+                raise
+            raise AnswerError(
+                f"{type(self.training.method).__name__} changes a tensor in place that its gradients need, perhaps "
+                "a state that it was given: write x = x + y, not x += y or x[i] = y. `harness check` looks for it"
+            ) from error
 
     def _loss(self, drawn: Drawn) -> Loss:
         self.optimizer.zero_grad()

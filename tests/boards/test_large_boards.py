@@ -74,9 +74,9 @@ def test_what_rows_share_is_read_and_computed_once_a_setting(
     tmp_path: Path, shape: str, settings: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, shape, 400)
-    read, key = (Mock(wraps=each) for each in (pieces._remembered, record_module._row_key))
+    read, key = (Mock(wraps=each) for each in (pieces._remembered, record_module.key_of))
     monkeypatch.setattr(pieces, "_remembered", read)
-    monkeypatch.setattr(record_module, "_row_key", key)
+    monkeypatch.setattr(record_module, "key_of", key)
     view = view_board(LOADED.name, LOADED.protocol, tmp_path, False)
     render_board(view)
     assert view.standings.entries == settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from harness.protocol.models import PROTOCOL
 from harness.runs.resolve import Request, prepare
 from harness.training.episode_loss import batch_of, episode_loss
 from harness.training.interface import HOOKS, Batch, Trainable, check_hooks, training_hooks
-from harness.util.errors import UserError
+from harness.training.loop import train
+from harness.util.errors import AnswerError, UserError
 from methods import BUILT_IN
+from tests.helpers.training import training
 
 
 class Counting(Method):
@@ -97,6 +100,41 @@ def test_a_loss_is_given_whole_episodes_and_the_logits_of_their_answers(kind: st
     each = F.cross_entropy(logits.flatten(0, 1), episodes.target[-answers:].flatten(), reduction="none")
     expected = each[episodes.scored[-answers:].flatten()].sum() / episodes.target.shape[1]
     torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("hook", ["loss", "episode_loss"])
+@pytest.mark.parametrize(
+    ("returned", "found"),
+    [
+        (torch.ones(3), r"a tensor of shape \[3\]"),
+        (torch.tensor(1), "a tensor of torch.int64"),
+        (1.0, "float 1.0"),
+        (None, "NoneType None"),
+    ],
+)
+def test_a_loss_that_is_none_is_named(hook: str, returned: object, found: str) -> None:
+    if hook == "episode_loss" and returned is None:
+        return  # that it leaves the loss to the answers
+    cls = type("Mine", (Trainable, Counting), {hook: lambda self, *_: returned})
+    protocol = PROTOCOL.validate_python(
+        {"kind": "n_way_k_shot", "title": "tiny", "dataset": "objects", "episode": SHAPES["n_way_k_shot"]}
+    )
+    episodes = testing.tiny_episodes(protocol)
+    method = cls(task_for(cls, protocol, episodes.x.shape[2:]))
+    with pytest.raises(AnswerError, match=rf"Mine\.{hook} returned {found}; it must return a tensor of one"):
+        episode_loss(method, episodes)
+
+
+def test_a_state_that_is_changed_in_place_is_told_in_words(tmp_path: Path) -> None:
+    class InPlace(Counting):
+        def observe(self, state: State, feedback: Feedback) -> State:
+            state += one_hot(feedback.target, self.task.ways)
+            return state
+
+    small = training(tmp_path, stages=[{"name": "one", "episodes": 2}], validation=None)
+    method = InPlace(Task(3, (3, 32, 32), "online_few_shot", 1))
+    with pytest.raises(AnswerError, match=r"InPlace changes a tensor in place .* `harness check` looks for it"):
+        train(dataclasses.replace(small, method=method))
 
 
 def test_a_batch_cannot_be_changed() -> None:

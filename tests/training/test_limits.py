@@ -11,7 +11,7 @@ from harness.training import loop, selection
 from harness.training.checkpoint import progress_in
 from harness.training.loop import train
 from harness.training.recipe import Budget
-from harness.training.state import Limits
+from harness.training.state import Limits, Progress, Training
 from harness.util.tensor_files import load_tensors
 from tests.helpers.training import assert_same, interrupting, training, weights
 
@@ -111,7 +111,11 @@ def test_every_stage_has_all_its_updates_however_far_those_before_went_beyond(tm
         (folder := tmp_path / str(number)).mkdir()
         short = training(folder, stages=stages, batch=batch, validation=None)
         made: list[int] = []
-        progress = train(short, lambda now, _, event: made.append(now.stage) if event == "update" else None)
+
+        def report(now: Progress, _: Training, event: str, made: list[int] = made) -> None:
+            made += [now.stage] if event == "update" else []
+
+        progress = train(short, report)
         assert (made.count(0), made.count(1)) == updates
         assert progress.episodes == short.budget.episodes
         assert not progress.cut
