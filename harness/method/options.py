@@ -154,16 +154,21 @@ def _no_option(cls: type[Method], name: str, known: list[str]) -> str:
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """Options from the `name=value` texts of --set; values are read as in a recipe (16, 1e-3, true, null, text)."""
-    from harness.yaml_files.scalars import Trap, scalar
+    """Options from the `name=value` texts of --set; values are read as in a recipe (1e-3, null, text, [1, 2]).
+
+    Raises UserError for what is no such text, and for a name that is given twice.
+    """
+    from harness.yaml_files.scalars import Trap, value
 
     options: dict[str, Any] = {}
     for pair in pairs:
-        key, equals, text = pair.partition("=")
+        key, equals, text = (each.strip() for each in pair.partition("="))
         if not equals or not key:
             raise UserError(f"--set is '{pair}'; write it as NAME=VALUE")
+        if key in options:
+            raise UserError(f"--set: '{key}' is given twice")
         try:
-            options[key.strip()] = scalar(text.strip())
+            options[key] = value(text)
         except Trap as trap:
-            raise UserError(f"--set {key.strip()}: {trap}") from None
+            raise UserError(f"--set {key}: {trap}") from None
     return options

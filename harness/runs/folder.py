@@ -22,7 +22,7 @@ from harness.util.errors import UserError
 from harness.util.json_files import parsed_json, read_bounded, read_json
 from harness.util.option_names import option, switch
 from harness.util.shown_text import in_line
-from harness.util.tensor_files import WEIGHTS, sha256_of
+from harness.util.tensor_files import WEIGHTS, load_tensors, sha256_of
 
 if TYPE_CHECKING:
     from harness.runs.resolve import Prepared
@@ -32,6 +32,9 @@ LOG = logging.getLogger(__name__)
 SCORES, RECORD, TRAINING_LOG = "scores.npz", "record.json", "log.jsonl"
 """What a run folder holds besides the scored weights, NOTED and CHECKPOINT: the scores of every test episode; the
 record, which is there once the run is done; the log of training."""
+
+UNTRAINED = {"updates": 0}
+"""What the header of scored weights says of those that no update has made: they come without a checkpoint."""
 
 _REPLACED = (NOTED, CHECKPOINT, WEIGHTS, SCORES, RECORD)
 """Files that are written as a whole, under another name first."""
@@ -115,12 +118,17 @@ def look(prepared: Prepared) -> Found:
             f"{folder} holds an unfinished run ({status}); add {switch('resume')} to go on with it, "
             f"or {switch('fresh')} to set it aside and begin again"
         )
-    if prepared.budget.episodes and (folder / WEIGHTS).is_file() and not (folder / CHECKPOINT).is_file():
+    if prepared.budget.episodes and not (folder / CHECKPOINT).is_file() and _was_trained(folder / WEIGHTS):
         raise UserError(
             f"{folder / CHECKPOINT} is missing, though the run was trained; copy it as well, or train again with "
             f"{switch('fresh')}"
         )
     return Found(status=status)
+
+
+def _was_trained(weights: Path) -> bool:
+    """Whether a run has written weights that come of updates, whose checkpoint it then had before."""
+    return weights.is_file() and not UNTRAINED.items() <= load_tensors(weights)[1].items()
 
 
 def enter(prepared: Prepared) -> Record | None:
@@ -136,7 +144,8 @@ def enter(prepared: Prepared) -> Record | None:
         aside = next(p for n in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.old-{n}")).exists())
         os.replace(folder, aside)
         LOG.info(f"what was in {folder} is in {aside}")
-    if found.status and prepared.budget.episodes and not (folder / CHECKPOINT).is_file():
+    begun = found.status and prepared.budget.episodes and not (folder / CHECKPOINT).is_file()
+    if begun and not (folder / WEIGHTS).is_file():
         LOG.warning(f"there is no {CHECKPOINT} in {folder}: its training begins anew")
     folder.mkdir(parents=True, exist_ok=True)
     return None

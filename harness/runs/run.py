@@ -31,6 +31,7 @@ from harness.runs.folder import (
     RECORD,
     SCORES,
     TRAINING_LOG,
+    UNTRAINED,
     check_place,
     enter,
     note,
@@ -41,6 +42,7 @@ from harness.runs.init import load_init
 from harness.runs.resolve import Prepared, as_cut, limits_of
 from harness.runs.run_errors import file_error, folder_error, memory_error, out_of_memory
 from harness.runs.status import IN_USE, TRAINED, lock_of
+from harness.runs.untrained import check_untrained
 from harness.training.callbacks import Callback, reporting_to
 from harness.training.feature_cache import FeatureCache
 from harness.training.frozen_features import seen_once
@@ -54,7 +56,7 @@ from harness.util.arithmetic import available
 from harness.util.atomic_files import check_writable
 from harness.util.errors import HarnessError, RunError, UserError
 from harness.util.exits import exit_call, exits_raised
-from harness.util.option_names import in_shell, option, switch
+from harness.util.option_names import in_shell, switch
 from harness.util.signals import nothing_to_save
 from harness.util.tensor_files import WEIGHTS, save_tensors
 from harness.util.threads import torch_threads
@@ -208,9 +210,8 @@ def _trained(
     request, folder = prepared.request, prepared.folder
     training = training_of(prepared, screen.say)
     method, source = training.method, training.source
-    if (alone or request.searched) and not has_updates(training):
-        name, budget = prepared.method.name, prepared.resolved.name
-        raise UserError(f"{option('train-only' if alone else 'searched')}: budget {budget} of {name} trains nothing")
+    if not has_updates(training):
+        check_untrained(prepared, method, alone)
     before = load_init(method, request.init, prepared.method.target)
     if request.options:
         _check_options(prepared, method, source)
@@ -234,6 +235,7 @@ def _trained(
     header = {
         "identity": prepared.identity,
         "train_episodes": before.episodes + progress.episodes,
+        **({} if progress.updates else UNTRAINED),
         "marks": training_marks(prepared, progress, before),
         "devices": trained_on(progress, before),
     }

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.method.options import option_problems, parse_options
+from harness.method.options import option_problems
 from harness.method.registry import LoadedMethod, load_method, method_names
 from harness.protocol.load import load_protocol
 from harness.sweep.definition import ALL, Exclusion, Names, Resources, Runs, Sweep
-from harness.training.recipe_changes import parse_changes
 from harness.util.errors import UserError
 from harness.util.quantities import duration
 from harness.util.shipped_files import protocol_files
+from harness.yaml_files import scalars
 from harness.yaml_files.document import Document
 from harness.yaml_files.source_location import Loc, Problem, YamlError, problem_at
 
@@ -89,8 +88,20 @@ class SweepRun:
 def as_text(value: Any) -> str:
     """A value as `--set` and `--override` take it."""
     if isinstance(value, list):
-        return f"[{', '.join(map(as_text, value))}]"
-    return value if isinstance(value, str) else json.dumps(value)
+        return f"[{', '.join(map(_in_list, value))}]"
+    return value if isinstance(value, str) and _is_read_as(value, value) else json.dumps(value)
+
+
+def _in_list(value: Any) -> str:
+    text = as_text(value)
+    return text if _is_read_as(f"[{text}]", [value]) else json.dumps(value)
+
+
+def _is_read_as(text: str, value: Any) -> bool:
+    try:
+        return bool(scalars.value(text) == value)
+    except scalars.Trap:
+        return False
 
 
 def expand(sweep: Sweep, document: Document) -> list[SweepRun]:
@@ -143,7 +154,6 @@ def runs_of(
     recipe = None if grid.recipe is None else document.path.parent / grid.recipe
     if recipe is not None and not recipe.is_file():
         problems.append(problem_at(document.place((*at, "recipe")), f"there is no file {recipe}", (*at, "recipe")))
-    problems += override_problems_at(grid.overrides, (*at, "overrides"), document)
     for loaded, method in itertools.product(protocols, methods):
         if loaded.protocol.task_kind not in method.cls.kinds:
             if not anywhere:
@@ -209,27 +219,9 @@ def _named(names: Names, known: list[str], at: Loc) -> list[tuple[str, Loc]]:
 def option_problems_at(
     method: LoadedMethod, options: Mapping[str, Any], at: Loc, document: Document
 ) -> Iterator[Problem]:
-    """Options that a method does not have, and values that a command line cannot give."""
+    """Options that a method does not have, or not with these values."""
     for name, message in option_problems(method.cls, dict(options)):
         yield problem_at(document.place((*at, name), at_key=True), message, (*at, name))
-    yield from _unspeakable(options, parse_options, at, document)
-
-
-def _unspeakable(
-    values: Mapping[str, Any], read: Callable[[list[str]], dict[str, Any]], at: Loc, document: Document
-) -> Iterator[Problem]:
-    """Values that a command line cannot give: one that a run's command could not repeat has no place in a sweep."""
-    for name, value in values.items():
-        with contextlib.suppress(UserError):
-            if json.dumps(read([f"{name}={as_text(value)}"])) == json.dumps({name: value}):
-                continue
-        message = "cannot be given on a command line: write text without quotes, or a plain number"
-        yield problem_at(document.place((*at, name)), message, (*at, name))
-
-
-def override_problems_at(overrides: Mapping[str, Any], at: Loc, document: Document) -> Iterator[Problem]:
-    """What of these changes of a recipe cannot be given on a command line."""
-    yield from _unspeakable(overrides, lambda pairs: parse_changes(None, None, pairs), at, document)
 
 
 def _agrees(exclusion: Exclusion, run: SweepRun) -> bool:

@@ -82,16 +82,16 @@ def _finished(prepared: Prepared, places: Places, rows_of: Callable[[Path], list
 
 
 def _is_of(row: Record, prepared: Prepared) -> bool:
-    """Whether a row is what a run would come to; rows of methods that are not trained name no recipe and no budget."""
+    """Whether a row is what a run would come to; rows of methods that are not trained name no recipe, no budget and
+    nothing that cut it."""
     identity = prepared.identity
     options = with_new_options(all_options(row.target, row.options), prepared.method.cls)
-    theirs = row.digest, row.data.fingerprint, row.target, options, row.seed, row.test_episodes, row.budget_cut
-    ours = tuple(
-        identity[name] for name in ("digest", "fingerprint", "target", "options", "seed", "test_episodes", CUT)
-    )
-    training = ("", ""), (identity["recipe_hash"], identity["budget"])
+    theirs = row.digest, row.data.fingerprint, row.target, options, row.seed, row.test_episodes
+    ours = tuple(identity[name] for name in ("digest", "fingerprint", "target", "options", "seed", "test_episodes"))
+    training = row.recipe_hash, row.budget, row.budget_cut
+    asked = identity["recipe_hash"], identity["budget"], identity[CUT]
     fresh = row.init is None and row.method_version == prepared.method.cls.version
-    return theirs == ours and fresh and (row.recipe_hash, row.budget) in training
+    return theirs == ours and fresh and training in (("", "", ""), asked)
 
 
 def expected_seconds(planned: Sequence[Planned]) -> list[float | None]:

@@ -12,7 +12,7 @@ from harness.protocol.load import for_data, load_protocol
 from harness.records.canonical import sha256_of
 from harness.runs.resolve import prepare
 from harness.sweep.definition import Search, Sweep
-from harness.sweep.expand import SweepRun, option_problems_at, override_problems_at, runs_of
+from harness.sweep.expand import SweepRun, option_problems_at, runs_of
 from harness.sweep.places import Places
 from harness.sweep.plan import request_of
 from harness.sweep.ranges import AnyRange, values_to_check
@@ -141,7 +141,6 @@ def _range_problems(search: Search, base: SweepRun, at: Loc, document: Document)
     for name, each in search.ranges.overrides.items():
         loc = (*inside, OVERRIDES, name)
         for value in values_to_check(each):
-            yield from override_problems_at({name: value}, loc[:-1], document)
             try:
                 _budget(method, base, {name: value})
             except UserError as error:

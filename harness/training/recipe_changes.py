@@ -8,7 +8,6 @@ in its record and in its marks.
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
@@ -19,7 +18,7 @@ from harness.training.recipe import Budget, EpisodeChange, Optimizer, Stage, Val
 from harness.util.errors import UserError, nearest
 from harness.util.option_names import option
 from harness.yaml_files.messages import findings
-from harness.yaml_files.scalars import Trap, scalar
+from harness.yaml_files.scalars import Trap, value
 
 BUDGET: TypeAdapter[Budget] = TypeAdapter(Budget)
 _OPTIMIZER = tuple(f"optimizer.{key}" for key in Optimizer.model_fields if key != "lr")
@@ -59,7 +58,7 @@ def parse_changes(lr: str | None, batch: str | None, overrides: Iterable[str]) -
         if key in changes:
             raise UserError(f"{where}: '{key}' is given twice")
         try:
-            changes[key] = _value(given.strip())
+            changes[key] = value(given.strip())
         except Trap as trap:
             raise UserError(f"{where}: {trap}") from None
     return changes
@@ -92,13 +91,6 @@ def changed(budget: Budget, changes: Mapping[str, Any], left_out: Mapping[str, s
 def in_words(changes: Mapping[str, Any]) -> list[str]:
     """Each change as it is written at the command line: 'lr=0.001'."""
     return [f"{key}={_text(value)}" for key, value in changes.items()]
-
-
-def _value(text: str) -> Any:
-    listed = re.fullmatch(r"\[(.*)\]", text)
-    if listed is None:
-        return scalar(text)
-    return [scalar(each.strip()) for each in listed[1].split(",") if each.strip()]
 
 
 def _text(value: Any) -> str:

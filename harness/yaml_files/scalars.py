@@ -64,6 +64,30 @@ def scalar(text: str) -> Any:
     return text
 
 
+def value(text: str) -> Any:
+    """The value of a text of the command line, read as in a file: a word (`scalar`), a quoted text, a list or a mapping
+    of these (`[64, 128]`, `{a: 1}`). Raises Trap."""
+    if text[:1] not in tuple("[{'\""):
+        return scalar(text)
+    import yaml
+
+    try:
+        return _of_node(yaml.compose(text, Loader=yaml.SafeLoader))
+    except (yaml.YAMLError, RecursionError):
+        what = {"[": "list", "{": "mapping"}.get(text[0], "quoted text")
+        raise Trap(f"{_cut(text)} begins as a {what} and is none; write text in quotes within quotes") from None
+
+
+def _of_node(node: Any) -> Any:
+    import yaml
+
+    if isinstance(node, yaml.SequenceNode):
+        return [_of_node(each) for each in node.value]
+    if isinstance(node, yaml.MappingNode):
+        return {str(_of_node(key)): _of_node(each) for key, each in node.value}
+    return node.value if node.style else scalar(node.value)
+
+
 def _whole(text: str) -> int:
     # Python refuses to convert thousands of digits, and NumPy holds 64 bits.
     if len(text) > 20 or abs(int(text)) > _LARGEST:

@@ -153,8 +153,17 @@ def test_options_are_completed_with_defaults_and_read_from_text(own: Path) -> No
     assert resolved_options(cls, {"rate": 1}) == {"width": 3, "rate": 1.0, "name": None}
     texts = ["width=7", "rate=1e-3", "name=null", "flag=true", "word=a=b"]
     assert parse_options(texts) == {"width": 7, "rate": 1e-3, "name": None, "flag": True, "word": "a=b"}
-    with pytest.raises(UserError, match="NAME=VALUE"):
-        parse_options(["width"])
+    texts = ["widths=[64, 1e-3, [true]]", "scale={a: 1, b: [x]}", "word='no'", "none=[]"]
+    read = {"widths": [64, 1e-3, [True]], "scale": {"a": 1, "b": ["x"]}, "word": "no", "none": []}
+    assert parse_options(texts) == read
+    for wrong, said in (
+        (["width"], "NAME=VALUE"),
+        (["a=1", "a=2"], "'a' is given twice"),
+        (["a=[1, 2"], "begins as a list and is none"),
+        (["a=[1, no]"], "write false, or 'no' in quotes"),
+    ):
+        with pytest.raises(UserError, match=said):
+            parse_options(wrong)
 
 
 def test_weights_depend_on_the_seed_alone_and_global_state_stays() -> None:

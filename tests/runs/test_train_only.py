@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -81,3 +83,42 @@ def test_a_method_without_parameters_has_nothing_to_search(
     words = ["run", "late.yaml", "--method", "copy_last", "--budget", "smoke", "--data", "stand-in", "--cache", "cache"]
     assert main([*words, option]) == 2
     assert f"{option.partition('=')[0]}: budget smoke of copy_last trains nothing" in capsys.readouterr().err
+
+
+def test_options_of_training_that_do_nothing_are_named_and_weights_for_nothing_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tiny_runs.written(tmp_path))
+    words = ["run", "late.yaml", "--method", "copy_last", "--data", "stand-in", "--cache", "cache", "--no-board"]
+    words += ["--test-episodes", "3", "--no-check", "--threads", "1"]
+    changed = ["--lr", "0.1", "--override", "ema_decay=0.9", "--precision", "bf16", "--episodes", "5"]
+    assert main([*words, *changed]) == 0
+    said = capsys.readouterr().err
+    for each in ("--lr", "--override", "--precision", "--episodes"):
+        assert f"{each} has no effect: copy_last trains nothing" in said
+    assert main([*words, "--init", str(tiny_runs.run_folder())]) == 2
+    assert "--init: copy_last has no weights that could be loaded" in capsys.readouterr().err
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, Killed])
+def test_a_method_that_is_not_trained_goes_on_where_its_scoring_was_stopped(
+    end: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such a run has a file of weights, if an empty one, and never had a checkpoint."""
+    monkeypatch.chdir(tiny_runs.written(tmp_path))
+    words = ["run", "late.yaml", "--method", "nearest_pixel", "--data", "stand-in", "--threads", "1", "--no-check"]
+    words += ["--cache", "cache", "--no-board"]
+    with monkeypatch.context() as patched, contextlib.suppress(Killed):
+        patched.setattr("harness.runs.run.evaluate", Mock(side_effect=end))
+        assert main(words) == 130
+    folder = tiny_runs.run_folder()
+    assert (folder / "weights.safetensors").is_file()
+    assert not (folder / "checkpoint.safetensors").exists()
+    capsys.readouterr()
+    assert main([*words, "--resume"]) == 0
+    assert "begins anew" not in capsys.readouterr().err
+    assert (folder / "record.json").is_file()

@@ -10,7 +10,7 @@ from harness.method.options import parse_options
 from harness.method.registry import load_method, method_names
 from harness.protocol.load import load_protocol
 from harness.sweep.definition import read_sweep
-from harness.sweep.expand import SweepRun, expand
+from harness.sweep.expand import SweepRun, as_text, expand
 from harness.tables.definition import all_tables, find_table
 from harness.util.shipped_files import sweep_files
 from harness.yaml_files.source_location import YamlError
@@ -68,14 +68,12 @@ def test_a_run_listed_twice_is_run_once(tmp_path: Path) -> None:
         ("maml, protonet", "resnet20", 5, "resnet20 does not run on omniglot_20way_1shot"),
         ("rate: layer", "rato: layer", 8, "MAML has no option 'rato'. Did you mean 'rate'"),
         ("rate: layer", "rate: 3", 8, "option rate"),
-        ("rate: layer", 'rate: "1"', 8, "cannot be given on a command line"),
         ("seeds: [7]", "seeds: [-7]", 9, "at least 0"),
         ("seeds: 0-1", "seeds: 0-x", 2, "write 0, 0-2 or 0,3,7"),
         ("seed: 1}", "seed: 5}", 12, "agrees with no run of the sweep"),
         ("- {method: protonet, seed: 1}", "- {}", 12, "say which runs to leave out"),
         ("- {method: protonet, seed: 1}", "- {budget: smoke}", 11, "leaves no run"),
         ("priority: 1", "time: soon", 10, "write it as 90s, 10m or 2h"),
-        ("priority: 1", "overrides: {augment: '1'}", 10, "cannot be given on a command line"),
         ("priority: 1", "recipe: mine_too.yaml", 10, "there is no file"),
         ("seeds: 0-1", "table: norml table 99\nseeds: 0-1", 2, "unknown table 'norml table 99'"),
     ],
@@ -99,6 +97,33 @@ def test_a_sweep_takes_over_another_and_files_beside_it(tmp_path: Path) -> None:
         tmp_path, "extends: base.yaml\nruns: [{protocols: [own.yaml], methods: [maml]}]\nexclude: [{seed: 1}]\n"
     )
     assert [(Path(run.protocol), run.seed) for run in runs] == [(tmp_path / "own.yaml", 0)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        True,
+        None,
+        1e-05,
+        "word",
+        "true",
+        "1",
+        "",
+        "no",
+        "[x",
+        "a, b",
+        "'",
+        '"',
+        "猫",
+        ["a, b", "no", [1.5, "]"]],
+        {"a": ["{"]},
+    ],
+)
+def test_options_come_through_the_command_line_as_they_are(value: object) -> None:
+    """Those of a sweep are handed to each of its runs as words."""
+    (read,) = parse_options([f"name={as_text(value)}"]).values()
+    assert read == value
+    assert type(read) is type(value)
 
 
 @pytest.mark.parametrize("name", sweep_files())

@@ -137,3 +137,14 @@ def test_a_look_whether_a_sweep_is_under_way_keeps_none_from_beginning(tmp_path:
     looking.acquire()
     threading.Timer(0.1, looking.release).start()
     assert run_sweep(planned, Choice("local", jobs=1), seconds=None).results == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", ["episodes: 3", "time: 5s"])
+def test_a_limit_of_training_leaves_runs_without_any_as_they_are(
+    limit: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = f"{{protocols: [late.yaml], methods: [count], seeds: [0], {limit}}}"
+    Path("grid.yaml").write_text(f"data: stand-in\nbudgets: [smoke]\nruns: [{grid}]\n", encoding="utf-8")
+    assert len(printed(capsys, words)) == 1
+    assert [row["state"] for row in printed(capsys, [*words, "--status"])] == ["done"]
