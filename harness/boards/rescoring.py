@@ -69,11 +69,15 @@ def method_of(record: Record, named: str | None = None) -> LoadedMethod:
     name = built_in(record.target)
     if name is None and named is not None:
         found = load_method(named)
-        for what, theirs, ours in (
-            (f"{found.own_file} is not the file", record.method_file, sha256_of(found.own_file)),
-            (f"the files that {found.own_file} imports are not those", record.method_source, found.source_hash),
+        file, theirs = found.own_file, Path(record.target.partition(":")[0]).name
+        imported = f"the files that {file} imports are not those"
+        if file.name != theirs and theirs.endswith(".py"):  # names are part of what is hashed
+            imported = f"{file} is not named {theirs}, or imports other files than those"
+        for what, there, here in (
+            (f"{file} is not the file", record.method_file, sha256_of(file)),
+            (imported, record.method_source, found.source_hash),
         ):
-            if theirs not in {None, ours}:
+            if there not in {None, here}:
                 raise UserError(f"{what} that the row was made with (the SHA-256 differs)")
     elif name is None:
         raise UserError(

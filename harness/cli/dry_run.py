@@ -52,6 +52,7 @@ def _plan(prepared: Prepared, seeds: list[int], boards: Path | None) -> dict[str
         "limits": identity["budget_cut"] or "none",
         "begins from": "fresh weights" if request.init is None else str(request.init),
         "validation": f"{selection.episodes} episodes every {selection.every}" if selection else "none",
+        "precision": budget.precision,
         "seeds": seeds,
         "device": f"{prepared.device}, {counted(request.threads or 1, 'thread')}",
         "expected time": _expected(prepared),

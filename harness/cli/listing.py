@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.cli.common import add_formats, table_width
 from harness.cli.text_table import csv_table, text_table
-from harness.util.errors import known_name, unknown
+from harness.util.errors import UserError, known_name, unknown
 from harness.util.shown_text import in_json, shown
 
 TOPICS = ("protocols", "methods", "datasets")
@@ -30,6 +30,8 @@ def execute(args: argparse.Namespace) -> int:
     topics: tuple[str, ...] = (args.topic,) if args.topic else TOPICS
     if args.kind is not None:
         kind = _kind(args.kind)
+        if args.topic == "datasets":
+            raise UserError("--kind is of protocols and methods; a data set has none")
         topics = tuple(topic for topic in topics if topic != "datasets")
         rows = {topic: _of_kind(topic, kind) for topic in topics}
     else:

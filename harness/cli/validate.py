@@ -139,10 +139,10 @@ def _protocol(file: str, args: argparse.Namespace) -> Checked:
     from harness.data.open_dataset import data_problem
     from harness.lint.finding import NOTE
     from harness.protocol.describe import summary
-    from harness.protocol.load import load_protocol
+    from harness.protocol.load import for_data, load_protocol
 
     loaded = load_protocol(file)
-    protocol, where = loaded.protocol, shown(loaded.path)
+    protocol, where = for_data(loaded, args.data), shown(loaded.path)
     facts = {
         "path": where,
         "what": "protocol",

@@ -84,15 +84,19 @@ def _meant(core: Core, choice: Choice, data: Any) -> bool:
 
 
 def _said(message: str, loc: Loc, data: Any) -> Iterator[Finding]:
-    """A validator's own words. Where every sentence begins with the path of a key, each goes to its key."""
-    parts = [_SENTENCE.fullmatch(part) for part in message.split("; ")]
-    paths = [(*loc, *_path(part[1])) if part else () for part in parts]
-    if all(part and at(data, path) is not None for part, path in zip(parts, paths, strict=True)):
-        for part, path in zip(parts, paths, strict=True):
-            assert part is not None
-            yield Finding(path, part[2], path)
-    else:
-        yield Finding(loc, message, loc)
+    """A validator's own words. Where they begin with the path of a key, each sentence that does goes to its key, with
+    what follows up to the next."""
+    found: list[tuple[Loc, str]] = []
+    for words in message.split("; "):
+        sentence = _SENTENCE.fullmatch(words)
+        path = (*loc, *_path(sentence[1])) if sentence else ()
+        if sentence and at(data, path) is not None:
+            found.append((path, sentence[2]))
+        elif found:
+            found[-1] = (found[-1][0], f"{found[-1][1]}; {words}")
+        else:
+            found.append((loc, words))
+    yield from (Finding(path, said, path) for path, said in found)
 
 
 def _path(text: str) -> Loc:

@@ -67,6 +67,9 @@ def test_a_method_of_ones_own_goes_from_new_method_to_a_verified_row(
     for where in (HERE, "--fresh-workers"):
         assert verify("--row", "1", "--method", MINE, where=where) == 0
         assert "same: accuracy" in capsys.readouterr().out
+    Path("renamed.py").write_text(mine["mine.py"])
+    assert verify("--row", "1", "--method", "renamed.py:Mine") == 3
+    assert "renamed.py is not named mine.py, or imports other files" in capsys.readouterr().out
     Path("mine.py").write_text(mine["mine.py"] + "\n# another file\n")
     assert verify("--row", "1", "--method", MINE) == 3
     assert "not the file that the row was made with" in capsys.readouterr().out

@@ -195,6 +195,20 @@ def test_validate_shows_every_error_of_every_file_and_a_line_for_each_good_one(
     assert err.endswith("harness: 3 of 4 files cannot be used\n")
 
 
+def test_validate_is_of_the_data_that_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["validate", "cifarfs_delay5", "--data", "stand-in"]) == 0
+    assert ", on objects, " in " ".join(capsys.readouterr().out.split())
+    Path("wide.yaml").write_text("extends: cifarfs_5way_online\nepisode: {ways: 30}\nscoring: {shots: [1]}\n")
+    assert cli.main(["validate", "wide.yaml"]) == 2  # 20 classes there too
+    Path("masks.yaml").write_text("extends: fss1000_distractors\nstand_in: glyphs\n")
+    assert cli.main(["validate", "masks.yaml"]) == 0
+    assert cli.main(["validate", "masks.yaml", "--data", "stand-in"]) == 2
+    assert "masks cannot be run on its stand-in: dataset: kind" in " ".join(capsys.readouterr().err.split())
+
+
 def test_validate_passes_all_shipped_protocols(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["validate", *protocol_files()]) == 0
     out, err = capsys.readouterr()

@@ -209,6 +209,8 @@ def test_methods_and_protocols_of_a_kind(capsys: pytest.CaptureFixture[str]) -> 
     assert "cifarfs" not in printed(capsys, "list", "protocols", "--kind", "continual")
     assert "Did you mean 'continual'?" in printed(capsys, "list", "--kind", "continal", code=2)
     assert printed(capsys, "list", "datasets", "--csv").startswith("name,classes,title\n")
+    for more in ([], ["--json"]):
+        assert "a data set has none" in printed(capsys, "list", "datasets", "--kind", "continual", *more, code=2)
 
 
 def test_a_protocol_as_json_has_its_episode_step_by_step(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ class Branch(BaseModel):
 
     @model_validator(mode="after")
     def _few(self) -> Branch:
+        if not self.children:
+            raise ValueError("children: a branch has some; a leaf has none; kind: make it a leaf; it is simpler")
         if len(self.children) > 3:
             raise ValueError(f"children: {len(self.children)} are too many; kind: a branch holds 3")
         return self
@@ -145,6 +147,13 @@ def test_a_validators_sentences_go_to_the_keys_they_name(tmp_path: Path) -> None
     assert said(tmp_path, f"kind: branch\nchildren:\n{leaves}") == [
         "1:7: kind: a branch holds 3",
         "3:3: children: 4 are too many",
+    ]
+
+
+def test_a_sentence_that_names_no_key_stays_with_the_one_before(tmp_path: Path) -> None:
+    assert said(tmp_path, "kind: branch\nchildren: []\n") == [
+        "1:7: kind: make it a leaf; it is simpler",
+        "2:11: children: a branch has some; a leaf has none",
     ]
 
 

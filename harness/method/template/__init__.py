@@ -25,7 +25,9 @@ def write_method(name: str, folder: Path) -> list[Path]:
     Raises UserError if the name cannot be a Python module's, is too long or would hide another module, or if one of the
     files is there already.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+    if keyword.iskeyword(name):
+        raise UserError(f"'{name}' is a word of Python itself and cannot be a method's name")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UserError(f"'{name}' cannot be a method's name; write it as in fast_weights: a-z, 0-9 and _")
     if len(name) > LONGEST:
         raise UserError(f"a method's name has at most {LONGEST} characters, this one has {len(name)}")
