@@ -103,7 +103,9 @@ class Code(Part):
     """The revision of the code."""
 
     revision: str | None = Field(description="git commit; null outside a checkout")
-    dirty: bool | None = Field(description="whether files differed from that commit; null outside a checkout")
+    dirty: bool | None = Field(
+        description="whether the code (harness, methods, protocols) differed from that commit; null outside a checkout"
+    )
 
 
 class Pretrained(Part):

@@ -106,12 +106,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def code() -> Code:
-    """The git commit of the checkout this package is in, and whether files differ from it."""
-    root = Path(__file__).resolve().parents[2]
+_CODE = ("harness", "methods", "protocols", "pyproject.toml")
+"""What runs are made by, in a checkout; not its boards, which they write, nor its docs and tests."""
+
+
+def code(root: Path | None = None) -> Code:
+    """The git commit of a checkout, by default that which this package is in, and whether its code differs from it."""
+    root = root or Path(__file__).resolve().parents[2]
     revision = _git(root, "rev-parse", "HEAD")
-    # Boards are what runs write; a new row is no change of code.
-    changed = _git(root, "status", "--porcelain", "--", ".", ":!leaderboards")
+    changed = _git(root, "status", "--porcelain", "--", *_CODE)
     return Code(revision=revision, dirty=None if revision is None or changed is None else bool(changed))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from harness.records import provenance
 from harness.records.provenance import public, public_command
 
 
@@ -72,3 +74,23 @@ def test_limits_that_ended_a_run_take_the_place_of_those_given_last(
     assert public_command("harness run p.yaml --time=1s --resume --set a=1", limits) == f"harness run p.yaml {words}"
     call = "harness.run('p', 'opn', seconds=1.0, options={'a': 1}, board=False)"
     assert public_command(call, limits) == f"harness.run('p', 'opn', {keywords})"
+
+
+def test_a_checkout_is_changed_where_its_code_is(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True)
+
+    for name in ("harness/a.py", "methods/a.py", "protocols/a.yaml", "docs/a.md", "leaderboards/a.jsonl"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("1\n")
+    (tmp_path / "pyproject.toml").write_text("1\n")
+    assert provenance.code(tmp_path).dirty is None
+    git("init", "--quiet")
+    git("add", "-A")
+    git("commit", "--quiet", "-m", "one")
+    assert provenance.code(tmp_path).dirty is False
+    (tmp_path / "docs" / "a.md").write_text("2\n")
+    (tmp_path / "leaderboards" / "b.jsonl").write_text("2\n")
+    assert provenance.code(tmp_path).dirty is False
+    (tmp_path / "methods" / "b.py").write_text("2\n")
+    assert provenance.code(tmp_path).dirty is True
