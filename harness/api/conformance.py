@@ -13,10 +13,12 @@ from harness.check.pictures import pictures_of
 from harness.check.report import Report
 from harness.data.open_dataset import load_dataset
 from harness.util.errors import UserError
+from harness.util.one_at_a_time import one_at_a_time
 from harness.util.option_names import option
 
 
 @checked
+@one_at_a_time
 def check(
     method: MethodLike,
     protocol: ProtocolLike | None = None,

@@ -19,6 +19,7 @@ from harness.method import registry
 from harness.method.interface import Method, Task
 from harness.runs.resolve import device_named
 from harness.util.errors import UserError
+from harness.util.one_at_a_time import one_at_a_time
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +51,7 @@ def task_for(
 
 
 @checked
+@one_at_a_time
 def build_method(
     method: MethodLike,
     protocol: ProtocolLike,
@@ -71,6 +73,7 @@ def build_method(
 
 
 @checked
+@one_at_a_time
 def evaluate(
     method: Method,
     protocol: ProtocolLike,

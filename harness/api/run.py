@@ -33,6 +33,7 @@ from harness.training.recipe import BUDGETS
 from harness.util.atomic_files import check_writable
 from harness.util.errors import UserError, unknown
 from harness.util.launch import launched, one_seed
+from harness.util.one_at_a_time import one_at_a_time
 from harness.util.precision import Precision
 from harness.util.tensor_files import save_tensors
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 
 @checked
+@one_at_a_time
 def run(
     protocol: ProtocolLike,
     method: MethodLike,

@@ -21,6 +21,7 @@ from harness.protocol.load import Loaded, for_data
 from harness.records.record import Record
 from harness.runs.resolve import device_named
 from harness.util.errors import UserError
+from harness.util.one_at_a_time import one_at_a_time
 from harness.util.option_names import option
 from harness.util.shipped_files import protocol_files
 from harness.util.threads import torch_threads
@@ -50,6 +51,7 @@ class Verified:
 
 
 @checked
+@one_at_a_time
 def verify(
     protocol: ProtocolLike | None = None,
     rows: int | Iterable[int] | str | Record | Result | None = None,

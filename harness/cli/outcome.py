@@ -39,7 +39,9 @@ def outcome_lines(
         named = ", ".join(f"{name} {summary.text(2)} %" for name, summary in baselines.items())
         rows.append(("without images", f"{named} ({protocol.ranking} of baselines that see labels alone)"))
     rows.append(("seeds", _seeds(protocol, entry, records)))
-    if marks := marks_of(entry_of_runs(protocol, records, folders)):
+    if len(entry.records) > len(records):
+        rows.append(("this run" if len(records) == 1 else "these runs", _alone(protocol, records)))
+    if marks := marks_of(entry):
         rows.append(("marks", ", ".join(marks)))
     if outcome:
         rows += [("rank", _rank(outcome, board)), *_against(outcome)]
@@ -95,8 +97,14 @@ def _seeds(protocol: AnyProtocol, entry: Entry, records: Sequence[Record]) -> st
     asked = {record.seed for record in records}
     before = [str(record.seed) for record in entry.records if record.seed not in asked]
     if before:
-        said += f"; {', '.join(before)} of earlier runs on the board"
+        said += f"; seed{'s' if len(before) > 1 else ''} {', '.join(before)} from earlier runs on the board"
     return ", ".join(str(record.seed) for record in entry.records) + said
+
+
+def _alone(protocol: AnyProtocol, records: Sequence[Record]) -> str:
+    """What was just scored, where the means above are of other runs too."""
+    means = ((record.seed, record.metrics.get(protocol.ranking)) for record in records)
+    return ", ".join(f"seed {seed}: {protocol.ranking} {mean.mean:.2f} %" for seed, mean in means if mean)
 
 
 def _rank(outcome: Outcome, board: Path | None) -> str:

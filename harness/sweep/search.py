@@ -101,7 +101,11 @@ def expand_searches(sweep: Sweep, document: Document) -> list[Study]:
 
 
 def plan_studies(studies: Sequence[Study], places: Places) -> list[PlannedStudy]:
-    """Every study with its name. Raises UserError for data that are not there or cannot validate, naming the study."""
+    """Every study with its name. Raises UserError for data that are not there or cannot validate, and for a method that
+    trains nothing, naming the study."""
+    from harness.runs.run import training_of
+    from harness.training.loop import has_updates
+
     planned = []
     for study in studies:
         try:
@@ -113,6 +117,8 @@ def plan_studies(studies: Sequence[Study], places: Places) -> list[PlannedStudy]
                 f"search of {study.title}: {prepared.dataset.name} has no validation classes for its episodes, and "
                 "trials are compared by validation scores"
             )
+        if not has_updates(training_of(prepared, lambda _: None)):
+            raise UserError(f"search of {study.title}: {prepared.method.name} trains nothing that could be searched")
         search = study.search
         decides = {
             "identity": prepared.identity,

@@ -7,6 +7,7 @@ import errno
 import glob
 import os
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
         raise UserError(f"'{path}' is a directory; name a file")
     if not is_folder(path.parent):
         raise UserError(f"there is no folder '{path.parent}' to write '{path.name}' into")
-    temporary = path.with_name(f"{_temporary_name(path)}{os.getpid()}")
+    temporary = path.with_name(f"{_temporary_name(path)}{os.getpid()}-{threading.get_ident()}")
     try:
         temporary.touch()
         mode = stat.S_IMODE(temporary.stat().st_mode)
@@ -105,7 +106,7 @@ def check_writable(folder: Path, name: str) -> None:
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{name}.tmp-{os.getpid()}"
+        probe = folder / f".{name}.tmp-{os.getpid()}-{threading.get_ident()}"
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -51,8 +51,10 @@ def test_the_last_lines_tell_metrics_seeds_rank_difference_and_record(
     assert re.match(r"(count|copy_last|majority) \d+\.\d\d ± ", first["without images"])
     later = rows(printed(capsys, *words, "--method", "chance", "--seeds", "5"))
     assert re.fullmatch(
-        r"0, 3, 5 \(standard deviation of accuracy .*\); 0, 3 of earlier runs on the board", later["seeds"]
+        r"0, 3, 5 \(standard deviation of accuracy .*\); seeds 0, 3 from earlier runs on the board", later["seeds"]
     )
+    assert re.fullmatch(r"seed 5: accuracy \d+\.\d\d %", later["this run"])
+    assert "this run" not in first
     text = printed(capsys, *words, "--method", "count")
     second = rows(text)
     assert re.fullmatch(r"[12]=? of 2 on leaderboards/six.md", second["rank"])
@@ -62,6 +64,15 @@ def test_the_last_lines_tell_metrics_seeds_rank_difference_and_record(
     monkeypatch.setenv("COLUMNS", "80")
     assert max(map(len, printed(capsys, *words, "--method", "count", "-q").splitlines())) <= 80
     assert "57.4" not in text, "the published rows are on the board, which is printed with --show-board alone"
+
+
+@pytest.mark.slow
+def test_marks_are_those_of_all_runs_that_the_means_are_of(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "six.yaml", "--threads", "1", "--method", "protonet", "--budget", "smoke", "--no-check"]
+    printed(capsys, *words, "--searched", "50")
+    later = rows(printed(capsys, *words, "--seed", "1"))
+    assert later["seeds"].startswith("0, 1 ")
+    assert "hyperparameters searched: 50 trials" in later["marks"]
 
 
 def test_a_run_that_is_not_ranked_says_why(capsys: pytest.CaptureFixture[str]) -> None:

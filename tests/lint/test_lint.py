@@ -54,6 +54,12 @@ def test_a_cyclic_order_is_found_whatever_the_delay(delay: int) -> None:
     assert any(f"'the label of {back} steps ago'" in each and "earns 100.0 %" in each for each in messages)
 
 
+@pytest.mark.parametrize("delay", range(2, 7))
+def test_a_random_order_has_no_period(delay: int) -> None:
+    findings = found("delayed_label", {"ways": 5, "presentations": 10, "label_delay": delay}, [5, 6, 7, 8])
+    assert not [each for each in map(str, findings) if "steps ago" in each]
+
+
 def test_counting_in_a_balanced_stream_is_a_note_with_its_measured_score() -> None:
     findings = found("online_few_shot", {"ways": 5, "presentations": 10}, [1, 5, 8])
     assert not grave(findings)

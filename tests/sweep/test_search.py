@@ -20,6 +20,7 @@ from harness.sweep.search import PlannedStudy, Study, expand_searches, plan_stud
 from harness.sweep.searching import Searches, search_states
 from harness.sweep.trials import Trial
 from harness.training.state import Progress
+from harness.util.errors import UserError
 from harness.util.tensor_files import save_tensors
 from harness.yaml_files.source_location import YamlError
 from tests.helpers import runs as tiny_runs
@@ -247,6 +248,20 @@ def test_a_recipe_without_validation_cannot_be_searched(here: Path) -> None:
     recipe.write_text("\n".join(each for each in recipe.read_text().splitlines() if "validation" not in each) + "\n")
     with pytest.raises(YamlError, match=r"find.yaml:6:.*is not validated"):
         expanded()
+
+
+def test_a_method_that_trains_nothing_cannot_be_searched(here: Path, cache: Path) -> None:
+    text = """
+data: stand-in
+budgets: [smoke]
+search:
+  - protocols: [omniglot_20way_1shot]
+    methods: [count]
+    trials: 2
+    ranges: {overrides: {lr: {type: float, low: 1e-4, high: 1e-1, log: true}}}
+"""
+    with pytest.raises(UserError, match=r"search of count on omniglot_20way_1shot, smoke: count trains nothing"):
+        list(studies_of(text, cache))
 
 
 def studies_of(text: str, cache: Path) -> Iterator[PlannedStudy]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -207,8 +208,16 @@ def _columns(data: OwnData) -> Iterator[str]:
 
 
 def _parts(data: OwnData) -> Iterator[str]:
-    """Splits that the Parquet files are not told apart by."""
-    if data.splits is None or data.parquet is None:
+    """Splits that are the same part of the source, or that the Parquet files are not told apart by."""
+    if data.splits is None:
+        return
+    first: dict[str, str] = {}
+    for split, part in data.parts.items():
+        same = os.path.normpath(part) if data.folder else part
+        if same in first:
+            yield f"splits.{split}: '{part}' is {first[same]} too, and splits share no image"
+        first.setdefault(same, split)
+    if data.parquet is None:
         return
     if isinstance(data.parquet, str):
         yield "parquet: with splits, say which files each has, as in {train: 'a/*.parquet', test: 'b/*.parquet'}"

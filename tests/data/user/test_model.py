@@ -117,6 +117,10 @@ def changed(old: str, new: str) -> str:
         ),
         (GOOD.replace(LISTED, f"  {SPLITS}\n"), ["7:11: dataset.splits: kind online_few_shot tests on classes that w"]),
         (
+            GOOD.replace(LISTED, "  splits: {train: all, test: ./all/, disjoint: true}\n"),
+            ["7:30: dataset.splits.test: './all/' is train too, and splits share no image"],
+        ),
+        (
             changed("folder: birds", "parquet: {train: a}").replace(LISTED, "  splits: {train: train, test: tain}\n"),
             ["7:32: dataset.splits.test: parquet names no files of 'tain', did you mean 'train'? (it names train)"],
         ),
