@@ -133,7 +133,7 @@ def ended(child: int) -> int:
 def main(root: Path, kills: int, seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     resolve.load_dataset = lambda name, **_: tiny_dataset(name)
-    provenance.code = lambda: Code(revision=None, dirty=None)
+    provenance.code = lambda root=None: Code(revision=None, dirty=None)
     evaluate.BATCH = 2
     chains: list[dict[str, Any]] = []
     drawn, left = random.Random(seed), kills
