@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 
 from harness.api.checked import checked
+from harness.data.cards import CARDS
 from harness.data.dataset import Dataset
 from harness.data.open_dataset import default_cache
 from harness.data.registered import register_dataset
@@ -22,7 +23,7 @@ from harness.method.registry import load_method as read_method
 from harness.protocol.load import Loaded, for_data
 from harness.protocol.load import load_protocol as read_protocol
 from harness.protocol.models import PROTOCOL, AnyProtocol
-from harness.util.errors import UserError
+from harness.util.errors import UserError, unknown
 from harness.yaml_files.messages import findings
 from harness.yaml_files.source_location import path_text
 
@@ -66,6 +67,8 @@ def on_data(loaded: Loaded, data: DataLike) -> Loaded:
     """
     if isinstance(data, str) and data in ("real", "stand-in"):
         return dataclasses.replace(loaded, protocol=for_data(loaded, data))
+    if isinstance(data, str) and data not in CARDS:
+        raise unknown("data", data, ("real", "stand-in", *CARDS))
     if isinstance(data, Dataset):
         data = register_dataset(data).name
     dataset = data if isinstance(data, str) else dict(data) if isinstance(data, Mapping) else data.model_dump()

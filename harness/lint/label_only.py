@@ -96,6 +96,8 @@ def _hint(name: str, protocol: AnyProtocol, severity: str) -> str:
         return ""
     if isinstance(protocol, OnlineFewShot | DelayedLabel) and (name == "copy_last" or name.startswith("the label of")):
         return f": the order of classes ({protocol.episode.order}) repeats itself in step with the revealed labels"
+    if name == "count":
+        return ": every class comes equally often, so that counting labels gives answers away"
     return ": the order of classes gives the answers away"
 
 
