@@ -27,7 +27,7 @@ MEANINGS = {
     "not checked": "the method failed a conformance check, or was not checked; listed apart, not ranked",
     "stand-in": "generated data; on a board of its own",
     "partial test": "fewer test episodes than the protocol has; listed apart, not ranked",
-    "uncommitted code": "the working tree had uncommitted changes during the run",
+    "uncommitted code": "the checkout had uncommitted changes of the harness, methods or protocols during the run",
     "older not shown": "rows of the same setting and seed that a newer one replaces",
     "isolated in a process alone": "while it was scored, or scored again, the method was in a process without targets "
     "and data, which the system did not confine further",
