@@ -35,10 +35,7 @@ def keep(record: Record, folder: Path, boards: Path, store: str | None = None, r
     or None: beside the boards if they are small, else nowhere. Raises UserError if the folder's files are not those
     that the record names or the store is no store, RunError if they cannot be written or uploaded.
     """
-    if store is not None and not re.fullmatch(KEPT, store):
-        raise UserError(
-            f"--store is '{store}'; it can be '{BESIDE}' (beside the boards) or '{HUB}owner/name' (the hub)"
-        )
+    check_store(store)
     if record.scores is not None:
         _copy(_own(folder / SCORES, record.scores), boards / SCORES_FOLDER / f"{record.scores}.npz")
     if record.checkpoint is None:
@@ -53,6 +50,14 @@ def keep(record: Record, folder: Path, boards: Path, store: str | None = None, r
         return record.model_copy(update={"kept": store})
     _copy(weights, _beside(boards, record.checkpoint))
     return record.model_copy(update={"kept": BESIDE})
+
+
+def check_store(store: str | None) -> None:
+    """UserError for what is no place that weights can be kept in."""
+    if store is not None and not re.fullmatch(KEPT, store):
+        raise UserError(
+            f"--store is '{store}'; it can be '{BESIDE}' (beside the boards) or '{HUB}owner/name' (the hub)"
+        )
 
 
 def weights_of(record: Record, boards: Path) -> Path | None:

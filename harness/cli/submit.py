@@ -28,11 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from harness.boards.artifacts import keep
+    from harness.boards.artifacts import check_store, keep
     from harness.boards.markdown import publish
     from harness.boards.submit import Submission, examined, loaded_for
     from harness.runs.folder import read_record
 
+    check_store(args.store)  # now, and not after everything was scored again
     record = read_record(args.run)
     submission = Submission(
         folder=args.run,

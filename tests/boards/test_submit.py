@@ -231,3 +231,13 @@ def test_a_run_that_was_finished_in_the_future_is_not_taken(run: Path, capsys: p
     rewritten(run, finished="9999-01-01T00:00:00Z")
     assert submitted(run) == 3
     assert "finished in the future" in capsys.readouterr().err
+
+
+def test_a_place_that_keeps_no_weights_is_refused_before_anything_is_scored(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert submitted(run, "--store", "ftp://x") == 2
+    said = capsys.readouterr()
+    assert "--store is 'ftp://x'; it can be 'checkpoints'" in said.err
+    assert not said.out

@@ -23,7 +23,7 @@ def plan(protocol: Supervised, table: ClassTable, split: str, key: philox.Key, e
             order[turn == each] = _epoch(key, int(each), total)[at[turn == each]]
         at = order
     elif turn.any():
-        raise UserError(f"the {split} split has {total} images; episode {int(episodes.max())} does not exist")
+        raise UserError(f"the {split} split has {total} images; episode {int(episodes[turn != 0][0])} does not exist")
     row = np.searchsorted(table.offsets, at, side="right") - 1
     nothing = np.zeros((len(episodes), 1), np.int64)
     return EpisodePlan(
