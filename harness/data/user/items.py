@@ -102,9 +102,14 @@ def _by_lists(data: OwnData, found: Found) -> tuple[Grouped, list[str]]:
     for classes in found.values():
         for name, items in classes.items():
             pooled.setdefault(name, []).extend(items)
-    spelt = {composed(name): name for name in pooled}
-    groups: Grouped = {}
+    spelt: dict[str, str] = {}
     problems: list[str] = []
+    listed_names = {composed(name) for names in data.lists.values() for name in names}
+    for name in pooled:
+        if composed(name) in spelt and composed(name) in listed_names:
+            problems.append(f"class '{name}' is there twice, with its accents written in two ways: rename one of them")
+        spelt.setdefault(composed(name), name)
+    groups: Grouped = {}
     for split, names in data.lists.items():
         group = groups[split] = {}
         for name in names:
