@@ -15,6 +15,8 @@ from typing import Any
 
 from harness.boards.store import read_board
 from harness.runs.status import CHECKPOINT
+from harness.sweep.definition import Resources
+from harness.sweep.expand import SweepRun
 from tests.helpers import runs as tiny_runs
 
 SWEEP = """\
@@ -37,6 +39,25 @@ LONGER = ("name: all, episodes: 6", "name: all, episodes: 100")
 OWN = ("finished", "train_seconds", "score_seconds", "command", "sha256")
 """What a row says of when and how its run was begun, which is not of what came out, and its hash."""
 SCORES = "runs/*/*/scores.npz"
+
+
+def plain_run(seed: int = 0, resources: Resources | None = None) -> SweepRun:
+    """A run of a sweep that names nothing there is, for what never begins it."""
+    return SweepRun(
+        protocol="p",
+        method="m",
+        options={},
+        budget="smoke",
+        seed=seed,
+        data="real",
+        recipe=None,
+        overrides={},
+        seconds=None,
+        episodes=None,
+        test_episodes=None,
+        priority=0,
+        resources=resources or Resources(),
+    )
 
 
 def written(folder: Path, sweep: str = SWEEP) -> Path:

@@ -19,31 +19,17 @@ from harness.sweep import local
 from harness.sweep.definition import Resources
 from harness.sweep.drive import STATUS, Result, drive
 from harness.sweep.engine import Job, State, Task
-from harness.sweep.expand import SweepRun
 from harness.sweep.local import Local, Machine
 from harness.sweep.places import Places
 from harness.sweep.plan import Planned
 from harness.util.errors import RunError
+from tests.helpers.sweeps import plain_run
 
 PLACES = Places((Path("leaderboards"), Path("runs/boards")))
 
 
 def planned(folder: Path, seed: int, resources: Resources | None = None) -> Planned:
-    run = SweepRun(
-        protocol="p",
-        method="m",
-        options={},
-        budget="smoke",
-        seed=seed,
-        data="real",
-        recipe=None,
-        overrides={},
-        seconds=None,
-        episodes=None,
-        test_episodes=None,
-        priority=0,
-        resources=resources or Resources(),
-    )
+    run = plain_run(seed, resources)
     return Planned(run, folder / f"run-{seed}", "p", "m", None)
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.sweep.definition import Resources
 from harness.sweep.drive import Result, drive
 from harness.sweep.engine import Job, State, Task, say
-from harness.sweep.expand import SweepRun
 from harness.sweep.places import Places
 from harness.sweep.plan import Planned
+from tests.helpers.sweeps import plain_run
 
 Try = tuple[int, Callable[[Path], object]]
 """The exit code of a try, and what is done to its log."""
@@ -72,21 +71,7 @@ class Scripted:
 
 def driven(folder: Path, tries: Sequence[Try], late: bool = False) -> tuple[Result, list[str]]:
     """The result of a run with such tries, and what was told of those that failed."""
-    run = SweepRun(
-        protocol="p",
-        method="m",
-        options={},
-        budget="smoke",
-        seed=0,
-        data="real",
-        recipe=None,
-        overrides={},
-        seconds=None,
-        episodes=None,
-        test_episodes=None,
-        priority=0,
-        resources=Resources(),
-    )
+    run = plain_run()
     lines: list[str] = []
     places = Places((Path("leaderboards"), Path("runs/boards")))
     planned = Planned(run, folder / "run-0", "p", "m", None)

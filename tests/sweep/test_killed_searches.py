@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy
 
 from harness.sweep import searching
-from harness.sweep.definition import Ranges, Resources, Search
+from harness.sweep.definition import Ranges, Search
 from harness.sweep.expand import SweepRun
 from harness.sweep.places import Places
 from harness.sweep.plan import Planned
@@ -25,6 +25,7 @@ from harness.sweep.ranges import FloatRange, IntRange
 from harness.sweep.search import PlannedStudy, Study
 from harness.sweep.searching import Searches
 from harness.sweep.trials import DATABASE, read_trials
+from tests.helpers.sweeps import plain_run
 
 PLACES = Places((Path("leaderboards"), Path("runs/boards")))
 RANGES = {
@@ -112,21 +113,7 @@ def score_in(folder: Path) -> float:
 def planned(trials: int, at_once: int = 5) -> PlannedStudy:
     ranges = Ranges(overrides={"lr": RANGES["overrides.lr"]}, options={"width": RANGES["options.width"]})
     search = Search(protocols=["p"], methods=["m"], ranges=ranges, trials=trials, at_once=at_once)
-    base = SweepRun(
-        protocol="p",
-        method="m",
-        options={},
-        budget="smoke",
-        seed=0,
-        data="real",
-        recipe=None,
-        overrides={},
-        seconds=None,
-        episodes=None,
-        test_episodes=None,
-        priority=0,
-        resources=Resources(),
-    )
+    base = plain_run()
     return PlannedStudy(Study(search, base, (0,)), "study")
 
 
