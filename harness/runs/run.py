@@ -41,7 +41,7 @@ from harness.runs.folder import (
 from harness.runs.init import load_init
 from harness.runs.resolve import Prepared, as_cut, limits_of
 from harness.runs.run_errors import file_error, folder_error, memory_error, out_of_memory
-from harness.runs.status import IN_USE, TRAINED, lock_of
+from harness.runs.status import ENTER_WITHIN, IN_USE, TRAINED, TRY_EVERY, lock_of
 from harness.runs.untrained import check_untrained
 from harness.training.callbacks import Callback, reporting_to
 from harness.training.feature_cache import FeatureCache
@@ -88,8 +88,6 @@ def train_only(prepared: Prepared, quiet: bool = False, callbacks: Sequence[Call
 
 
 Body = Callable[[Prepared, Reporter, Sequence[Callback]], Record | None]
-_ENTER_WITHIN, _TRY_EVERY = 1.0, 0.02
-"""Seconds to get hold of a folder, and between two tries: `in_use`, which only asks, holds it for a moment too."""
 
 
 def _in_folder(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback], body: Body) -> Record | None:
@@ -98,10 +96,10 @@ def _in_folder(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback], b
 
     folder = prepared.folder
     check_place(prepared)
-    lock = FileLock(lock_of(folder), timeout=_ENTER_WITHIN)
+    lock = FileLock(lock_of(folder), timeout=ENTER_WITHIN)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(poll_interval=_TRY_EVERY)
+        lock.acquire(poll_interval=TRY_EVERY)
     except Timeout:
         raise UserError(f"{folder} {IN_USE}") from None
     except OSError as error:

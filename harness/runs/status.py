@@ -23,6 +23,9 @@ TRAINED = "trained"
 IN_USE = "is in use by another process"
 """How the error of a run ends whose folder another process holds."""
 
+ENTER_WITHIN, TRY_EVERY = 1.0, 0.02
+"""Seconds to get hold of a folder, and between two tries: who only asks whether it is in use holds it for a moment."""
+
 Progress = Literal["waiting", "unfinished", "done"]
 
 

@@ -103,6 +103,8 @@ def expand_searches(sweep: Sweep, document: Document) -> list[Study]:
 def plan_studies(studies: Sequence[Study], places: Places) -> list[PlannedStudy]:
     """Every study with its name. Raises UserError for data that are not there or cannot validate, and for a method that
     trains nothing, naming the study."""
+    import torch
+
     from harness.runs.run import training_of
     from harness.training.loop import has_updates
 
@@ -117,7 +119,8 @@ def plan_studies(studies: Sequence[Study], places: Places) -> list[PlannedStudy]
                 f"search of {study.title}: {prepared.dataset.name} has no validation classes for its episodes, and "
                 "trials are compared by validation scores"
             )
-        if not has_updates(training_of(prepared, lambda _: None)):
+        # On the CPU: who only plans or drives runs holds no memory of a GPU.
+        if not has_updates(training_of(dataclasses.replace(prepared, device=torch.device("cpu")), lambda _: None)):
             raise UserError(f"search of {study.title}: {prepared.method.name} trains nothing that could be searched")
         search = study.search
         decides = {

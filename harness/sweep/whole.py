@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.runs.status import ENTER_WITHIN, TRY_EVERY
 from harness.sweep.definition import Sweep, read_sweep
 from harness.sweep.drive import Result, drive
 from harness.sweep.engines import Choice
@@ -17,10 +18,6 @@ from harness.sweep.search import PlannedStudy, expand_searches, plan_studies
 from harness.sweep.searching import Searches, SearchState, search_states
 from harness.util.errors import UserError
 from harness.util.quantities import duration
-
-_BEGIN_WITHIN, _TRY_EVERY = 1.0, 0.02
-"""Seconds to get hold of a sweep, and between two tries: `--status` and `--dry-run`, which ask whether it is under way,
-hold it for a moment."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +82,9 @@ def run_sweep(
 
     folder = planned.folder
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=_BEGIN_WITHIN)
+    lock = FileLock(folder / ".lock", timeout=ENTER_WITHIN)
     try:
-        lock.acquire(poll_interval=_TRY_EVERY)
+        lock.acquire(poll_interval=TRY_EVERY)
     except Timeout:
         where = f"the sweep in {folder} is under way in another process"
         raise UserError(f"{where}; `harness sweep --status` shows how far it is") from None
