@@ -95,9 +95,8 @@ class Comparison:
         lines = [f"{names[0]} less {names[1]} on {self.board}, per cent, {self.difference.episodes} episodes of both"]
         width = max(len(each.metric) for each in self.differences)
         for each in self.differences:
-            change, half = each.difference
             means = f"{each.first.mean:.2f} - {each.second.mean:.2f}"
-            lines.append(f"  {each.metric:<{width}}  {means} = {change:+.2f} ± {half:.2f}")
+            lines.append(f"  {each.metric:<{width}}  {means} = {each.difference.text()}")
         return "\n".join(lines)
 
     def to_pandas(self) -> pd.DataFrame:

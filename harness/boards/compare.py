@@ -25,14 +25,14 @@ class Difference:
     """A metric of two entries over the episodes that both have, per cent.
 
     `first` and `second` are what boards show of each, over these episodes. `difference` is the mean of the first less
-    the second, episode by episode, and the half-width of its 95 % interval; `better`, `worse` are the shares of
-    episodes, in per cent, in which the first earned more or less.
+    the second, episode by episode, with its 95 % interval; `better`, `worse` are the shares of episodes, in per cent,
+    in which the first earned more or less.
     """
 
     metric: str
     first: Summary
     second: Summary
-    difference: tuple[float, float]
+    difference: intervals.Change
     better: float
     worse: float
     episodes: int
@@ -40,7 +40,7 @@ class Difference:
     @property
     def excludes_zero(self) -> bool:
         """Whether the interval of the difference excludes zero."""
-        return abs(self.difference[0]) > self.difference[1]
+        return self.difference.excludes_zero
 
     def as_json(self) -> dict[str, Any]:
         """The difference as plain data."""
@@ -48,7 +48,7 @@ class Difference:
             "metric": self.metric,
             "first": self.first.as_json(),
             "second": self.second.as_json(),
-            "difference": {"mean": self.difference[0], "interval": self.difference[1]},
+            "difference": {"mean": self.difference.mean, "interval": self.difference.half},
             "excludes_zero": self.excludes_zero,
             "better": self.better,
             "worse": self.worse,
@@ -80,7 +80,7 @@ def differences(protocol: AnyProtocol, first: Entry, second: Entry, boards: Path
     """The paired differences of two entries: first in the metric that the board is ranked by, then in those shown.
 
     Intervals are over seeds and episodes (`harness.evaluation.intervals`). Raises UserError if the two were not scored
-    on the same episodes, or scores of single episodes are not kept.
+    on the same episodes, or scores of single episodes are not kept. Metrics that both have in no episode are left out.
     """
     one, other = first.newest, second.newest
     if (one.digest, one.data.fingerprint) != (other.digest, other.data.fingerprint):
@@ -91,11 +91,14 @@ def differences(protocol: AnyProtocol, first: Entry, second: Entry, boards: Path
             f"not known of them: digest {one.digest[:12]}, now {protocol.digest[:12]}"
         )
     mine, theirs = ([_values(protocol, record, boards) for record in entry.records] for entry in (first, second))
-    return [
+    found = [
         _difference(name, _stacked(mine, name), _stacked(theirs, name))
         for name in dict.fromkeys((protocol.ranking, *protocol.reported))
         if all(name in values for values in (*mine, *theirs))
     ]
+    if not any(found):
+        raise UserError(f"{one.run} and {other.run} have no metric in the same episode")
+    return [each for each in found if each]
 
 
 def _values(protocol: AnyProtocol, record: Record, boards: Path) -> Each:
@@ -118,10 +121,12 @@ def _stacked(seeds: list[Each], metric: str) -> np.ndarray:
     return np.stack([values[metric] for values in seeds])
 
 
-def _difference(metric: str, first: np.ndarray, second: np.ndarray) -> Difference:
+def _difference(metric: str, first: np.ndarray, second: np.ndarray) -> Difference | None:
     episodes = min(first.shape[1], second.shape[1])
     first, second = first[:, :episodes], second[:, :episodes]
     both = ~(np.isnan(first).any(0) | np.isnan(second).any(0))
+    if not both.any():
+        return None
     first, second = first[:, both], second[:, both]
     change = first.mean(0) - second.mean(0)
     return Difference(

@@ -209,10 +209,10 @@ def _differ(first: Entry, second: Entry, metric: str) -> bool:
     for both, and else from their own intervals."""
     mine, theirs = first.by_episode(metric), second.by_episode(metric)
     if mine is not None and theirs is not None and mine.shape[1] == theirs.shape[1] > 1:
-        change, half = intervals.paired(mine, theirs)
+        change = intervals.paired(mine, theirs)
     else:
         one, other = first.estimate(metric), second.estimate(metric)
         if one is None or other is None:
             return first.newest.metrics[metric].mean != second.newest.metrics[metric].mean
-        change, half = intervals.unpaired(one, other)
-    return abs(change) > half
+        change = intervals.unpaired(one, other)
+    return change.excludes_zero

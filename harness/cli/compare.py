@@ -46,12 +46,13 @@ def _text(board: str, first: Entry, second: Entry, results: list[Difference], wi
     names = [entry.newest.method for entry in (first, second)]
     if names[0] == names[1]:
         names = [entry.newest.run for entry in (first, second)]
-    better, worse = names if main.difference[0] > 0 else names[::-1]
-    verdict = (
-        f"{better} is better than {worse} on these episodes: the interval of the difference excludes zero."
-        if main.excludes_zero
-        else "These episodes do not separate the two: the interval of the difference includes zero."
-    )
+    better, worse = names if main.difference.mean > 0 else names[::-1]
+    if main.excludes_zero:
+        verdict = f"{better} is better than {worse} on these episodes: the interval of the difference excludes zero."
+    elif main.difference.half is None:
+        verdict = "The two have a single episode in common, which does not separate them: it has no interval."
+    else:
+        verdict = "These episodes do not separate the two: the interval of the difference includes zero."
     return "\n".join(
         [
             f"{board}, {main.episodes} test episodes, the same for both; per cent, with 95 % intervals",
@@ -72,7 +73,7 @@ def _rows(results: list[Difference]) -> list[dict[str, str]]:
             "metric": each.metric,
             "first": each.first.text(2),
             "second": each.second.text(2),
-            "difference": f"{each.difference[0]:+.2f} ± {each.difference[1]:.2f}",
+            "difference": each.difference.text(),
             "better in": f"{each.better:.0f} %",
             "worse in": f"{each.worse:.0f} %",
             "episodes": str(each.episodes),

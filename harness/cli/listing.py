@@ -28,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     topics: tuple[str, ...] = (args.topic,) if args.topic else TOPICS
+    if args.csv and not args.topic:
+        raise UserError(f"--csv prints one table; say which: {', '.join(TOPICS)}")
     if args.kind is not None:
         kind = _kind(args.kind)
         if args.topic == "datasets":

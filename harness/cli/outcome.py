@@ -120,7 +120,8 @@ def _against(outcome: Outcome) -> list[tuple[str, str]]:
     name = f"{outcome.rival.newest.method}, the best before it"
     if outcome.difference is None:
         return [("against", f"{name}: no paired difference ({outcome.without_difference})")]
-    change, half = outcome.difference.difference
-    says = "" if outcome.difference.excludes_zero else "; the interval holds zero"
-    episodes = f"paired on the same {outcome.difference.episodes} episodes"
-    return [("against", f"{name}: {change:+.2f} ± {half:.2f}, {episodes}{says}")]
+    change, episodes = outcome.difference.difference, outcome.difference.episodes
+    if change.half is None:
+        return [("against", f"{name}: {change.text()}, on the same single episode, which has no interval")]
+    says = "" if change.excludes_zero else "; the interval holds zero"
+    return [("against", f"{name}: {change.text()}, paired on the same {episodes} episodes{says}")]

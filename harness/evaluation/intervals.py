@@ -16,6 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,6 +40,24 @@ class Estimate:
     mean: float
     half: float
     episodes: int
+
+
+class Change(NamedTuple):
+    """The difference of two means, per cent, and the half-width of its interval: None with a single episode, which
+    tells nothing of others."""
+
+    mean: float
+    half: float | None
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether there is an interval, and zero lies outside it."""
+        return self.half is not None and abs(self.mean) > self.half
+
+    def text(self, digits: int = 2) -> str:
+        """'+1.62 ± 0.22', or '+1.62' without an interval."""
+        mean = f"{self.mean:+.{digits}f}"
+        return mean if self.half is None else f"{mean} ± {self.half:.{digits}f}"
 
 
 def of_values(values: np.ndarray) -> Estimate:
@@ -99,23 +118,24 @@ def _trials(estimate: Estimate) -> float | None:
     return None if trials > _MANY else trials
 
 
-def paired(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Difference of two means, per cent, and the half-width of its interval, from shares [S, E] on the same episodes.
+def paired(first: np.ndarray, second: np.ndarray) -> Change:
+    """The difference of two means from shares [S, E] on the same episodes; those with a NaN are left out.
 
-    The number of seeds may differ, since seeds of two methods have nothing in common; half-width 0 with one episode.
+    The number of seeds may differ, since seeds of two methods have nothing in common. The mean is not a number where no
+    episode is left.
     """
     both = ~(np.isnan(first).any(0) | np.isnan(second).any(0))
     first, second = first[:, both], second[:, both]
     change = first.mean(0) - second.mean(0)
-    if not len(change):
-        return float("nan"), float("nan")
+    if len(change) < 2:
+        return Change(100 * float(change[0]) if len(change) else math.nan, None)
     half = math.hypot(_half(change), _half(first.mean(1)), _half(second.mean(1)))
-    return 100 * float(change.mean()), 100 * half
+    return Change(100 * float(change.mean()), 100 * half)
 
 
-def unpaired(first: Estimate, second: Estimate) -> tuple[float, float]:
+def unpaired(first: Estimate, second: Estimate) -> Change:
     """The same from two estimates alone, as if they were on different episodes: on the same ones it is too wide."""
-    return first.mean - second.mean, math.hypot(first.half, second.half)
+    return Change(first.mean - second.mean, math.hypot(first.half, second.half))
 
 
 @cache

@@ -215,11 +215,11 @@ def _pairs(ranked: Sequence[Entry], metric: str) -> Pairs | None:
         if i == j:
             return None
         (first, mine), (second, theirs) = found[i], found[j]
-        change, half = intervals.paired(mine[:, :episodes], theirs[:, :episodes])
-        style, words = "open", "the interval includes zero"
-        if abs(change) > half:
-            style, words = "better" if change > 0 else "worse", "the interval excludes zero"
-        return f"{change:+.1f} ± {half:.1f}", style, f"{first} less {second}: {words}"
+        change = intervals.paired(mine[:, :episodes], theirs[:, :episodes])
+        style, words = "open", "one episode has no interval" if change.half is None else "the interval includes zero"
+        if change.excludes_zero:
+            style, words = "better" if change.mean > 0 else "worse", "the interval excludes zero"
+        return change.text(1), style, f"{first} less {second}: {words}"
 
     numbers = range(len(found))
     return Pairs([name for name, _ in found], [[cell(i, j) for j in numbers] for i in numbers], episodes, without,

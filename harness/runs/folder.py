@@ -16,7 +16,7 @@ from harness.evaluation.score import Scores
 from harness.records.canonical import canonical_json
 from harness.records.record import Record, utc_now
 from harness.runs.earlier import with_new_options
-from harness.runs.status import CHECKPOINT, CUT, NOTED
+from harness.runs.status import CHECKPOINT, CUT, NOTED, TRAINED
 from harness.util.atomic_files import is_folder, leftovers, replacing
 from harness.util.errors import UserError
 from harness.util.json_files import parsed_json, read_bounded, read_json
@@ -114,8 +114,10 @@ def look(prepared: Prepared) -> Found:
             raise UserError(f"{folder / RECORD} was changed after the run; run again with {switch('fresh')}")
         return Found(record, status)
     if not request.resume:
+        holds = "a run that is trained and not scored" if status == TRAINED else f"an unfinished run ({status})"
+        goes_on = ", and leave out --train-only, to score it" if status == TRAINED else " to go on with it"
         raise UserError(
-            f"{folder} holds an unfinished run ({status}); add {switch('resume')} to go on with it, "
+            f"{folder} holds {holds}; add {switch('resume')}{goes_on}, "
             f"or {switch('fresh')} to set it aside and begin again"
         )
     if prepared.budget.episodes and not (folder / CHECKPOINT).is_file() and _was_trained(folder / WEIGHTS):

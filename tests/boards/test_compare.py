@@ -67,6 +67,20 @@ def test_compare_refuses_what_cannot_be_paired(run: Path, capsys: pytest.Capture
     assert "damaged" in capsys.readouterr().err
 
 
+def test_one_episode_in_common_separates_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    for method in ("count", "nearest_pixel"):
+        assert cli.main([*RUN, "--method", method, "--test-episodes", "1"]) == 0
+    names = [row.run for row in rows()]
+    capsys.readouterr()
+    assert cli.main(["compare", "tiny.yaml", *names, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["differences"][0]
+    assert (found["difference"]["interval"], found["excludes_zero"], found["episodes"]) == (None, False, 1)
+    assert cli.main(["compare", "tiny.yaml", *names]) == 0
+    said = capsys.readouterr().out
+    assert "The two have a single episode in common" in said
+    assert "±" not in said
+
+
 def test_rows_that_are_not_ranked_are_told_apart_from_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*RUN, "--method", "count", "--no-check"]) == 0
     assert cli.main([*RUN, "--method", "nearest_pixel"]) == 0

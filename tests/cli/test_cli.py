@@ -87,6 +87,7 @@ def test_every_command_of_the_table_can_be_imported_and_shows_its_help(capsys: p
             ["list", "metods"],
             "topic cannot be 'metods'. Did you mean 'methods'? Allowed: protocols, methods, datasets.",
         ),
+        (["list", "--csv"], "--csv prints one table; say which: protocols, methods, datasets"),
         (["list", "--jsn"], "unknown option of 'harness list' '--jsn'. Did you mean '--json'?"),
         (["export", "cifarfs_delay5", "--episods", "5"], "Did you mean '--episodes'?"),
         (["export", "cifarfs_delay5"], "the following arguments are required: --out"),

@@ -45,7 +45,19 @@ def test_nothing_but_right_or_wrong_answers_leave_room_for_others(value: float, 
 
 def test_what_is_the_same_in_every_episode_has_no_width() -> None:
     assert bounds([of_values(np.full((2, 100), 0.2))])[0] == pytest.approx((20, 20))
-    assert paired(np.full((1, 9), 0.2), np.full((1, 9), 0.5)) == pytest.approx((-30, 0))
+    change = paired(np.full((1, 9), 0.2), np.full((1, 9), 0.5))
+    assert change == pytest.approx((-30, 0))
+    assert change.excludes_zero
+
+
+def test_a_single_episode_in_common_has_a_difference_and_no_interval() -> None:
+    nan = np.nan
+    change = paired(np.array([[nan, 0.75, 1.0]]), np.array([[0.5, 0.5, nan]]))
+    assert (change.mean, change.half, change.excludes_zero, change.text()) == (25, None, False, "+25.00")
+    none = paired(np.array([[nan, 0.5]]), np.array([[0.5, nan]]))
+    assert np.isnan(none.mean)
+    assert none.half is None
+    assert not none.excludes_zero
 
 
 def test_bounds_never_leave_0_to_100() -> None:
