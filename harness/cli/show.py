@@ -16,17 +16,16 @@ if TYPE_CHECKING:
     from harness.episodes.episode_plan import EpisodePlan
     from harness.protocol.models import AnyProtocol
 
+_WHICH = {"episode": 0, "split": "test", "seed": 0}
+"""Which episode of a protocol is shown where nothing else is said."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a protocol's name or YAML file, or a method's name or path/to/file.py:ClassName")
-    parser.add_argument("--episode", type=whole_number, default=0, metavar="I", help="number of the episode")
-    parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="the split")
+    parser.add_argument("--episode", type=whole_number, metavar="I", help="number of the episode (default: 0)")
+    parser.add_argument("--split", choices=("train", "validation", "test"), help="the split (default: test)")
     parser.add_argument(
-        "--seed",
-        type=whole_number,
-        default=0,
-        metavar="N",
-        help="seed of the episodes; scoring uses seed 0",
+        "--seed", type=whole_number, metavar="N", help="seed of the episodes (default: 0, as in scoring)"
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the episode as a web page, with its images")
     parser.add_argument(
@@ -57,12 +56,16 @@ def execute(args: argparse.Namespace) -> int:
             raise UserError(f"--{option} goes with --{needed}")
     methods, protocols = method_names(), protocol_files()
     if known_name(args.name, methods) or ".py:" in args.name or args.name.endswith(".py"):
-        if args.html is not None:
-            raise UserError(f"--html writes an episode of a protocol, and {args.name} is a method")
+        for option in ("html", *_WHICH):
+            if getattr(args, option) is not None:
+                raise UserError(f"--{option} is for an episode of a protocol, and {args.name} is a method")
         return _method(args)
     path = Path(args.name)
     if not (path.exists() or path.suffix or known_name(args.name, protocols)):
         raise unknown("protocol or method", args.name, [*protocols, *methods])
+    for option, value in _WHICH.items():
+        if getattr(args, option) is None:
+            setattr(args, option, value)
     return _episode(args) if args.html is None else _page(args)
 
 

@@ -100,6 +100,8 @@ def test_every_command_of_the_table_can_be_imported_and_shows_its_help(capsys: p
             "--lr: found -0.001, expected a number greater than 0",
         ),
         (["show", "cifarfs_delay5", "--episode", "two"], "expected a whole number from 0 to 10^18 - 1, found 'two'"),
+        (["show", "opn", "--seed", "0"], "--seed is for an episode of a protocol, and opn is a method"),
+        (["show", "opn", "--html", "x.html"], "--html is for an episode of a protocol, and opn is a method"),
         (["show", "means.py"], "'means.py' names a file but no class; write means.py:ClassName"),
         (["show", "cifarfs_dely5"], "Did you mean 'cifarfs_delay5'?"),
         (["validate"], "the following arguments are required: FILE"),

@@ -49,7 +49,10 @@ def test_a_training_scores_no_test_episode_and_its_run_goes_on_to_the_record_of_
     assert not Path("boards").exists()
 
     assert main(WORDS) == 2
-    assert "a run that is trained and not scored; add --resume, and leave out --train-only, to score it" in capsys.readouterr().err
+    assert (
+        "a run that is trained and not scored; add --resume, and leave out --train-only, to score it"
+        in capsys.readouterr().err
+    )
     assert main([*WORDS, "--resume", "--searched", "7", "--json"]) == 0
     (record,) = last_json(capsys)["records"]
     assert "hyperparameters searched: 7 trials" in record["marks"]
