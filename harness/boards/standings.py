@@ -22,8 +22,8 @@ MORE = "More test episodes than the protocol has"
 RANKINGS = ("accuracy", "query_accuracy", "joint", "iou")
 """The metrics that boards are ranked by, in the order in which a record without its protocol is asked for them."""
 
-Key = tuple[str, int, str | None]
-"""Row key, seed and the weights that training began from."""
+Key = tuple[str, int, str | None, bool]
+"""Row key, seed, the weights that training began from, and whether the method was checked."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def standings(
         groups.setdefault((row_key, reasons), []).append(record)
     entries = []
     for (row_key, reasons), group in groups.items():
-        others = sum(older[row_key, record.seed, record.init] for record in group) if older else 0
+        others = sum(older[_key(row_key, record)] for record in group) if older else 0
         entries.append((row_key, _entry(group, others, reasons, values)))
     summarise([entry for _, entry in entries], (*shown, ranking))
     entries.sort(key=lambda each: _order(each[0], each[1], ranking))
@@ -109,18 +109,27 @@ def _newest(records: Iterable[tuple[int, Record]]) -> tuple[dict[Key, Record], C
 
     A seed that was trained twice would otherwise count twice in a mean over seeds; one that was trained from two other
     runs' weights is two trainings. The run's id is not asked: it is the name of a folder, and two people may give one
-    name to different runs.
+    name to different runs. A record whose conformance check was left out does not stand for an earlier one that was
+    checked: both count until a checked one follows.
     """
     latest: dict[Key, Record] = {}
     older: Counter[Key] = Counter()
     in_order = sorted(records, key=itemgetter(0))
     for (_, record), row_key in zip(in_order, row_keys([record for _, record in in_order]), strict=True):
-        key = (row_key, record.seed, record.init)
+        key = _key(row_key, record)
+        unchecked: Key = (*key[:3], False)
         if key in latest:
             del latest[key]  # so that they are in order of their lines
             older[key] += 1
+        if key != unchecked and unchecked in latest:
+            del latest[unchecked]
+            older[key] += 1 + older.pop(unchecked, 0)
         latest[key] = record
     return latest, older
+
+
+def _key(row_key: str, record: Record) -> Key:
+    return row_key, record.seed, record.init, NOT_CHECKED not in record.marks
 
 
 def _common_fingerprint(records: Iterable[Record]) -> str | None:

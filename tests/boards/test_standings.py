@@ -72,6 +72,27 @@ def test_a_newer_record_that_failed_a_check_takes_the_older_one_out_of_the_ranki
     assert [heading for heading, _ in result.apart] == ["Failed a check"]
 
 
+UNCHECKED = ["not checked"]
+
+
+def test_a_newer_record_that_was_not_checked_hides_none_that_was() -> None:
+    checked, unchecked = record(70), record(80, marks=UNCHECKED)
+    result = ranking(checked, unchecked)
+    assert [entry.records for _, entry in result.ranked] == [(checked,)]
+    assert [(heading, entry.records) for heading, (entry,) in result.apart] == [("Not checked", (unchecked,))]
+    failed = record(marks=["failed check: no cross-talk"])
+    assert {heading for heading, _ in ranking(failed, unchecked).apart} == {"Failed a check", "Not checked"}
+
+
+def test_a_checked_record_stands_for_all_before_it() -> None:
+    last = record(90)
+    result = ranking(record(70), record(75, marks=UNCHECKED), record(80, marks=UNCHECKED), last)
+    ((_, entry),) = result.ranked
+    assert (entry.records, entry.older, result.apart) == ((last,), 3, ())
+    ((_, entries),) = ranking(record(70, marks=UNCHECKED), record(80, marks=UNCHECKED)).apart
+    assert [entry.older for entry in entries] == [1]
+
+
 def test_two_runs_of_one_name_but_different_settings_are_both_shown() -> None:
     assert len(ranking(record(), record(options={"width": 32}, finished="2026-03-01T00:00:00Z")).ranked) == 2
 
