@@ -50,7 +50,7 @@ def episodes(
             to be trained on.
         first: the number of the episode to begin with.
         episodes: how many there are; None: without end, but of the test split as many as the protocol scores.
-        augment: 'flip' and 'crop', for training.
+        augment: for training: 'flip' and 'crop' of each image, 'warp' of whole episodes (task augmentation).
         device: where the tensors are made.
         rank: this process's number, where `torch.distributed` does not say.
         ranks: how many processes there are.

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-AUGMENTATIONS = ("flip", "crop")
+MOVES = ("flip", "crop")
+"""What may be done to each image by itself in training."""
+
 _PADDING = 4
 
 

@@ -11,7 +11,7 @@ PHASES = ("support", "stream", "query")
 NULL = -1
 """Feedback of a step before which nothing is revealed."""
 
-CLASSES, IMAGES, ORDER, AUGMENT, SINGLE, QUERY_ORDER = range(6)
+CLASSES, IMAGES, ORDER, AUGMENT, SINGLE, QUERY_ORDER, WARP = range(7)
 """Which of an episode's random words are meant: its classes, their images, the order of steps, and so on."""
 
 

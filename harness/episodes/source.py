@@ -15,15 +15,19 @@ from torch import Tensor
 from harness.data.dataset import ClassTable, Dataset
 from harness.episodes import one_pass
 from harness.episodes.ahead import PlansAhead
-from harness.episodes.changes import AUGMENTATIONS, changed, drawn_changes
+from harness.episodes.changes import MOVES, changed, drawn_changes
 from harness.episodes.mapped_pages import mapped_pages
 from harness.episodes.plan import AUGMENT, NULL, SINGLE, EpisodePlan, plan_key
+from harness.episodes.warp import drawn_maps, warped
 from harness.protocol.models import AnyProtocol
 from harness.util import philox
 from harness.util.device_copy import packed_to_device, tensor_to_device, to_device
 from harness.util.errors import UserError
 
 __all__ = ["AUGMENTATIONS", "EpisodeSource", "Episodes"]
+
+AUGMENTATIONS = (*MOVES, "warp")
+"""What training images may go through: each by itself, or ("warp") as parts of an episode."""
 
 _CACHED = 2**19
 """Pixels worked on at once on a CPU: few enough to stay in its cache from one pass to the next."""
@@ -108,25 +112,29 @@ class EpisodeSource:
         augment: Sequence[str] = (),
         part: slice | None = None,
     ) -> Episodes:
-        """The numbered episodes of a split under a seed, or `part` of them; `augment` may name 'flip' and 'crop'.
+        """The numbered episodes of a split under a seed, or `part` of them, with the AUGMENTATIONS that are named.
 
         Raises UserError where the protocol asks for masks and the data set has none.
         """
         table = self.dataset.tables[split]
         plan = self._plans.plan(protocol, table, split, seed, numbers)
         plan = plan if part is None else plan.part(part)
-        words = None
-        if augment:
-            words = philox.words(plan_key(protocol, split, seed), plan.episode, AUGMENT, plan.steps).T.flatten()
+        key, words = plan_key(protocol, split, seed), None
+        if any(each in augment for each in MOVES):
+            words = philox.words(key, plan.episode, AUGMENT, plan.steps).T.flatten()
         changes = drawn_changes(_rotations(table, plan), words, augment)
         # Time first, so that the pixels come out as [T, B, ...] without a copy.
         shown = [plan.image.T, *([] if changes is None else [changes])]
-        (image, *more), (target, scored, class_rows) = self._placed(shown, [plan.target.T, plan.scored, plan.classes])
+        others = [plan.target.T, plan.scored, plan.classes, *([drawn_maps(plan, key)] if "warp" in augment else [])]
+        (image, *more), (target, scored, class_rows, *maps) = self._placed(shown, others)
         scored = scored.bool()[:, None].expand_as(target)
-        x = self._gathered(image.flatten(), *more).unflatten(0, target.shape)
+        x = self._gathered(image.flatten(), *more)
+        x = (warped(x, *maps) if maps else x).unflatten(0, target.shape)
         if not protocol.masks:
             return Episodes(x, target, scored, plan, class_rows=class_rows)
-        objects = self._objects(image.flatten(), *more).unflatten(0, target.shape)
+        objects = self._objects(image.flatten(), *more)
+        objects = (warped(objects, *maps) > 0.5).float() if maps else objects
+        objects = objects.unflatten(0, target.shape)
         shown = objects * (target == 0)[:, :, None, None, None]
         return Episodes(x, shown, scored, plan, objects, class_rows)
 
@@ -155,6 +163,7 @@ class EpisodeSource:
     ) -> tuple[Tensor, Tensor]:
         """Single images x [N, C, H, W] and their rows int64 [N] in the split's class table, classes drawn evenly.
 
+        Of AUGMENTATIONS these take what each image goes through by itself; "warp" leaves them as they are.
         Image i of a split under a seed is a pure function of (protocol digest, split, seed, i); or, without a protocol,
         of the data's fingerprint in place of the digest.
         """

@@ -48,8 +48,8 @@ class EpisodeStream(_Base):
         rank: int | None = None,
         ranks: int | None = None,
     ) -> None:
-        """`episodes` bounds the stream (None: it never ends); `augment` may name 'flip' and 'crop'; `rank` of `ranks`
-        are those of `torch.distributed` where it is initialised, else 0 of 1.
+        """`episodes` bounds the stream (None: it never ends); `augment` may name 'flip', 'crop' and 'warp'; `rank` of
+        `ranks` are those of `torch.distributed` where it is initialised, else 0 of 1.
 
         Raises UserError for a split that the data set has not, and for numbers that make no sense.
         """

@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from harness.episodes.changes import MOVES
 from harness.training.clipping import Clipping
 from harness.training.feature_cache import FeatureCache
 from harness.training.feature_keys import arithmetic_of, code_of, key_of, probe_of
@@ -128,7 +129,7 @@ class CachedStage:
                 "lr": spec.lr or optimizer.lr,
             },
             "clip_norm": clipping.norm,
-            "augment": sorted(budget.augment),
+            "augment": sorted(each for each in budget.augment if each in MOVES),
             "seed": [training.seed, progress.stage, progress.updates],
             "computes": probe_of(self.shared, dataset.card.image_shape, device),
             **self._made_by(),

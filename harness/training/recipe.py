@@ -152,7 +152,12 @@ class Budget(Strict):
         "over some 100): validation and scoring see the average, and the stage ends with it; none where left out, and "
         "on the objectives classes and pretext",
     )
-    augment: list[Literal["flip", "crop"]] = Field([], description="augmentation of training images")
+    augment: list[Literal["flip", "crop", "warp"]] = Field(
+        [],
+        description="augmentation of training images: flip mirrors every second one, crop moves each by up to four "
+        "pixels; warp makes other classes of those of an episode: all its images go through one affine map, and each "
+        "of its classes is mirrored or not (not in stages on single images or frozen features)",
+    )
     precision: Precision = Field(
         "fp32",
         description="what training may round to: tf32 (a GPU's convolutions and matrix products) or bf16 "

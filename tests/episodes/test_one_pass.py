@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.episodes import one_pass, source
-from harness.episodes.changes import AUGMENTATIONS, changed
+from harness.episodes.changes import MOVES, changed
 from harness.episodes.source import EpisodeSource
 from harness.protocol.models import PROTOCOL
 from harness.testing import tiny_dataset
@@ -110,7 +110,7 @@ def protocol_of(dataset: str) -> Any:
 
 
 @pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("augment", [(), AUGMENTATIONS])
+@pytest.mark.parametrize("augment", [(), MOVES])
 def test_episodes_are_the_same_with_and_without_it(
     turned: bool, augment: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,7 +30,8 @@ SOURCES = {
 }
 NUMBERS = st.lists(st.integers(0, 1000), min_size=1, max_size=4)
 STREAMS = protocols(STREAM_KINDS)
-AUGMENTED = st.sampled_from([("flip",), ("crop",), ("flip", "crop")])
+MOVED = [("flip",), ("crop",), ("flip", "crop")]
+AUGMENTED = st.sampled_from([*MOVED, ("warp",), AUGMENTATIONS])
 
 
 def turned_by_pil(image: np.ndarray, quarters: int) -> np.ndarray:
@@ -92,7 +93,7 @@ def test_all_four_turns_occur_in_the_loop_above() -> None:
     assert not (turned_by_pil(image, 1) == np.rot90(image, -1, (1, 2))).all()
 
 
-@given(STREAMS, st.booleans(), st.integers(0, 9), NUMBERS, AUGMENTED)
+@given(STREAMS, st.booleans(), st.integers(0, 9), NUMBERS, st.sampled_from(MOVED))
 def test_augmentation_equals_a_loop_over_single_images(
     protocol: Any, turned: bool, seed: int, numbers: list[int], augment: tuple[str, ...]
 ) -> None:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from harness.data.dataset import Dataset
+from harness.episodes.changes import MOVES
 from harness.episodes.plan import NULL
-from harness.episodes.source import AUGMENTATIONS, EpisodeSource
+from harness.episodes.source import EpisodeSource
 from harness.evaluation.rollout import feedback_of, score_batch
 from harness.evaluation.score import metrics, score
 from harness.evaluation.score.credit import overlap
@@ -55,7 +56,7 @@ def drawn_on(x: Tensor) -> Tensor:
     st.booleans(),
     st.sampled_from(["train", "test"]),
     NUMBERS,
-    st.sampled_from([(), ("flip",), ("crop",), AUGMENTATIONS]),
+    st.sampled_from([(), ("flip",), ("crop",), MOVES]),
 )
 def test_a_mask_is_turned_flipped_and_cropped_as_its_image_is(
     protocol: Any, turned: bool, split: str, numbers: list[int], augment: tuple[str, ...]
@@ -68,10 +69,24 @@ def test_a_mask_is_turned_flipped_and_cropped_as_its_image_is(
 
 def test_masks_are_moved_at_all_in_the_test_above() -> None:
     protocol, source = of_kind("segmentation_distractors", "scenes", presentations=3), SOURCES[True]
-    plain, moved = (source.episodes(protocol, "train", 0, range(4), each).objects for each in ((), AUGMENTATIONS))
+    plain, moved = (source.episodes(protocol, "train", 0, range(4), each).objects for each in ((), MOVES))
     assert plain is not None
     assert moved is not None
     assert not any(torch.equal(a, b) for a, b in zip(plain.flatten(0, 1), moved.flatten(0, 1), strict=True))
+
+
+def test_a_mask_is_warped_as_its_image_is() -> None:
+    protocol, source = of_kind("segmentation_distractors", "scenes", presentations=3), SOURCES[True]
+    plain, found = (source.episodes(protocol, "train", 0, range(8), each) for each in ((), ("warp",)))
+    card = source.dataset.card
+    values = (found.x * torch.tensor(card.std).view(-1, 1, 1) + torch.tensor(card.mean).view(-1, 1, 1))[:, :, :1]
+    sure = (values - 0.5).abs() > 1e-4
+    assert found.objects is not None
+    assert plain.objects is not None
+    assert torch.equal(found.objects[sure], (values > 0.5).float()[sure])
+    assert not torch.equal(found.objects, plain.objects)
+    shown = torch.from_numpy(found.plan.target.T == 0)[:, :, None, None, None]
+    assert torch.equal(found.target, found.objects * shown)
 
 
 @given(protocols(SEGMENTATION), st.sampled_from(["train", "test"]), st.integers(0, 9), NUMBERS)
