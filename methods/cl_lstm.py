@@ -177,7 +177,11 @@ class CLLSTM(Trainable, SequenceLearner):
             if apart and isinstance(norm, nn.BatchNorm2d):
                 # Queries see memory at its fullest, so that statistics of their own would normalise otherwise in
                 # training than the running ones do in scoring: those of the steps before serve both.
-                maps = F.batch_norm(maps, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+                # Copies: a loss on other images in the same update would change the statistics under its gradient.
+                assert norm.running_mean is not None
+                assert norm.running_var is not None
+                mean, variance = norm.running_mean.clone(), norm.running_var.clone()
+                maps = F.batch_norm(maps, mean, variance, norm.weight, norm.bias, eps=norm.eps)
             else:
                 maps = norm(maps)
             if layer == 1:

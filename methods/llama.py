@@ -13,6 +13,7 @@ from methods.maml import MAML
 from methods.nn.curvature import Fisher, factors, log_determinant
 from methods.nn.functional_nets import NetName, Norm
 from methods.nn.inner_loop import Rate
+from methods.nn.needs_queries import check_queries
 
 
 class LLAMA(MAML):
@@ -80,6 +81,7 @@ class LLAMA(MAML):
 
     def episode_loss(self, batch: Batch) -> Tensor:
         """The summed loss of the queries and the weighted log-determinant, averaged over episodes."""
+        check_queries(batch, "the loss of LLAMA")
         x, target, first = batch.x, batch.target, batch.first_query
         support, labels = x[:first], target[:first]
         state = self.adapt(self.absorb(self.start(x.shape[1]), support, Feedback(labels, support)))

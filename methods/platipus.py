@@ -16,6 +16,7 @@ from methods.maml import MAML
 from methods.nn import inner_loop
 from methods.nn.functional_nets import NetName, Norm
 from methods.nn.inner_loop import Rate, Weights
+from methods.nn.needs_queries import check_queries
 
 
 class PLATIPUS(MAML):
@@ -115,6 +116,7 @@ class PLATIPUS(MAML):
 
     def episode_loss(self, batch: Batch) -> Tensor:
         """The summed loss of the queries from a start sampled from q, and the weighted divergence."""
+        check_queries(batch, "the loss of PLATIPUS")
         x, labels, first = self.encode(batch.x.transpose(0, 1)), batch.target.T, batch.first_query
         support, queries = (x[:, :first], labels[:, :first]), (x[:, first:], labels[:, first:])
         p, q = self._mean(*support, self.gamma_p), self._mean(*queries, self.gamma_q)

@@ -87,8 +87,9 @@ def evaluate(
     """Scores an instance as it is, on the device that it is on, without a run: metrics in per cent by name,
     each with its 95 % interval as boards have it.
 
-    `episodes` are the first so many of the split (None: as many as the protocol scores in its test). Raises UserError
-    for a split or for data that are not there, and for a method that was built for other episodes.
+    `episodes` are the first so many of the split, or so many from all over it where they are its images (None: as many
+    as the protocol scores in its test). Raises UserError for a split or for data that are not there, for more images
+    than there are, and for a method that was built for other episodes.
     """
     loaded = on_data(load_protocol(protocol), data)
     root, store = map(path_of, (data_root, cache))

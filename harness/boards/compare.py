@@ -90,6 +90,11 @@ def differences(protocol: AnyProtocol, first: Entry, second: Entry, boards: Path
             f"{one.run} and {other.run} were scored by another protocol than the present one, so what it measures is "
             f"not known of them: digest {one.digest[:12]}, now {protocol.digest[:12]}"
         )
+    if protocol.supervised and len({record.test_episodes for record in (*first.records, *second.records)}) > 1:
+        raise UserError(
+            f"{one.run} and {other.run} were scored on other images: {one.test_episodes} and {other.test_episodes}, "
+            "each from all over the test split"
+        )
     mine, theirs = ([_values(protocol, record, boards) for record in entry.records] for entry in (first, second))
     found = [
         _difference(name, _stacked(mine, name), _stacked(theirs, name))

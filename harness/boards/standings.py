@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -21,6 +21,9 @@ PARTIAL = "Partial test"
 MORE = "More test episodes than the protocol has"
 RANKINGS = ("accuracy", "query_accuracy", "joint", "iou")
 """The metrics that boards are ranked by, in the order in which a record without its protocol is asked for them."""
+
+Reasons = tuple[tuple[str, str], ...]
+"""Why an entry is not ranked: heading and detail of each reason."""
 
 Key = tuple[str, int, str | None, bool]
 """Row key, seed, the weights that training began from, and whether the method was checked."""
@@ -51,23 +54,27 @@ def standings(
 ) -> Standings:
     """Groups a board's records (line number, record) and ranks them by the metric `ranking`.
 
-    `digest` is the protocol's own. The data that rows are compared on are those of most records with that
-    digest; if two sets of data are equally common, those of the record in the later line.
+    `digest` is the protocol's own. The data that rows are compared on are those of most records that nothing else sets
+    apart (or, if there is none, of most with that digest); if two sets of data are equally common, those of the record
+    in the later line.
     `test_episodes` is what the protocol asks for, None if it asks for the whole split. `values` gives a record's
     metrics in every test episode; without them (None), its own means and intervals are what there is to go by. Metrics
     that are `shown` besides are summarised meanwhile.
     """
     newest, older = _newest(records)
-    fingerprint = _common_fingerprint(record for record in newest.values() if record.digest == digest)
-    groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[Record]] = {}
-    known: dict[tuple[str, int, bool], tuple[tuple[str, str], ...]] = {}
-    for (row_key, *_), record in newest.items():
-        # Everything that reasons follow from; records of one key have digest, data and test episodes in common.
-        asked = (row_key, id(record.marks), ranking in record.metrics)
-        reasons = known.get(asked)
-        if reasons is None:
-            reasons = known[asked] = tuple(_reasons(record, digest, fingerprint, test_episodes, ranking))
-        groups.setdefault((row_key, reasons), []).append(record)
+    # Everything that reasons follow from; records of one key have digest, data and test episodes in common.
+    asked = [(row_key, id(record.marks), ranking in record.metrics) for (row_key, *_), record in newest.items()]
+    alone: dict[tuple[str, int, bool], Reasons] = {}
+    for each, record in zip(asked, newest.values(), strict=True):
+        if each not in alone:
+            alone[each] = tuple(_reasons(record, digest, test_episodes, ranking))
+    fingerprint = _common_fingerprint(asked, newest.values(), alone, digest)
+    known: dict[tuple[str, int, bool], Reasons] = {}
+    groups: dict[tuple[str, Reasons], list[Record]] = {}
+    for each, record in zip(asked, newest.values(), strict=True):
+        if each not in known:
+            known[each] = (*_other_data(record, digest, fingerprint), *alone[each])
+        groups.setdefault((each[0], known[each]), []).append(record)
     entries = []
     for (row_key, reasons), group in groups.items():
         others = sum(older[_key(row_key, record)] for record in group) if older else 0
@@ -132,8 +139,15 @@ def _key(row_key: str, record: Record) -> Key:
     return row_key, record.seed, record.init, NOT_CHECKED not in record.marks
 
 
-def _common_fingerprint(records: Iterable[Record]) -> str | None:
-    found = list(records)
+def _common_fingerprint(
+    asked: Sequence[tuple[str, int, bool]],
+    records: Collection[Record],
+    alone: dict[tuple[str, int, bool], Reasons],
+    digest: str,
+) -> str | None:
+    """The data of most records that nothing else sets apart; if there are none, of most with the protocol's digest."""
+    sound = [record for each, record in zip(asked, records, strict=True) if not alone[each]]
+    found = sound or [record for record in records if record.digest == digest]
     counts = Counter(record.data.fingerprint for record in found)
     last = {record.data.fingerprint: place for place, record in enumerate(found)}
     return max(counts, key=lambda each: (counts[each], last[each], each), default=None)
@@ -148,17 +162,16 @@ def _without(ranking: str) -> str:
     return f"Without '{ranking}'"
 
 
-def _reasons(
-    record: Record, digest: str, fingerprint: str | None, test_episodes: int | None, ranking: str
-) -> Iterator[tuple[str, str]]:
-    """Why a record cannot be compared with the others, in the order of the headings."""
+def _other_data(record: Record, digest: str, fingerprint: str | None) -> Reasons:
+    if record.digest != digest or record.data.fingerprint == fingerprint:
+        return ()
+    return ((OTHER_DATA, f"fingerprint {record.data.fingerprint[:12]}, most rows have {(fingerprint or 'none')[:12]}"),)
+
+
+def _reasons(record: Record, digest: str, test_episodes: int | None, ranking: str) -> Iterator[tuple[str, str]]:
+    """Why a record cannot be compared with the others, whatever data these have, in the order of the headings."""
     if record.digest != digest:
         yield OTHER_DIGEST, f"digest {record.digest[:12]}, the protocol's is {digest[:12]}"
-    elif record.data.fingerprint != fingerprint:
-        yield (
-            OTHER_DATA,
-            f"fingerprint {record.data.fingerprint[:12]}, most rows have {(fingerprint or 'none')[:12]}",
-        )
     for mark in record.marks:
         if mark.startswith(FAILED_CHECK):
             yield FAILED, mark
@@ -177,7 +190,7 @@ def _reasons(
 def _entry(
     records: list[Record],
     older: int,
-    reasons: tuple[tuple[str, str], ...],
+    reasons: Reasons,
     values: Callable[[Record], Each | None],
 ) -> Entry:
     in_order = sorted(records, key=lambda record: record.seed)

@@ -54,16 +54,12 @@ def evaluate(
     with_feedback: bool = True,
     of: int | None = None,
     batches: Sequence[int] | None = None,
-    spread: bool = False,
 ) -> Scores:
-    """Scores of the first `episodes` episodes of a split, in evaluation mode; the mode is put back afterwards.
+    """Scores of so many `episodes` of a split (`episode_numbers`), in evaluation mode; the mode is put back afterwards.
 
-    With `spread`, of so many from all over the split where its episodes are its images, class after class (kind
-    supervised): the first would be of a few classes.
-
-    They may be the first `of` so many: they then have the very bits that they have among all of these, which depend on
-    how many are scored at once. With `batches` only those are scored, by number, of the batches in which all of them
-    are (`sampled` draws some). Unless `with_feedback`, every feedback is replaced by null, which shows what it
+    They may be the first of so many (`of`): they then have the very bits that they have among all of these, which
+    depend on how many are scored at once. With `batches` only those are scored, by number, of the batches in which all
+    of them are (`sampled` draws some). Unless `with_feedback`, every feedback is replaced by null, which shows what it
     owes to feedback. `scored` is called with the number of episodes of each batch; what it raises ends the scoring.
     Raises UserError where the data set has no such split.
     """
@@ -73,9 +69,6 @@ def evaluate(
         )
     parts = []
     size = min(_batch(source, protocol, split), of or episodes)
-    spread_over = episodes
-    if spread and protocol.kind == "supervised":
-        spread_over = max(episodes, int(source.dataset.tables[split].offsets[-1]))
     was_training = method.training
     method.eval()
     try:
@@ -86,7 +79,7 @@ def evaluate(
         ):
             for begin in range(0, episodes, size) if batches is None else [size * number for number in batches]:
                 wanted = np.arange(begin, min(begin + size, episodes))
-                numbers = np.resize(wanted * spread_over // episodes, size)
+                numbers = np.resize(episode_numbers(protocol, source.dataset, split, wanted, of or episodes), size)
                 batch = source.episodes(protocol, split, EVALUATION_SEED, numbers)
                 earned = score_batch(method, batch if with_feedback else without_feedback(batch))
                 parts.append(first(score(protocol, earned, batch.plan), len(wanted)))
@@ -106,7 +99,27 @@ def _tracked(split: str, episodes: int, size: int, batches: Sequence[int] | None
 def whole_test(protocol: AnyProtocol, dataset: Dataset) -> int:
     """Test episodes that the protocol asks for: its own number, or every image of the test split."""
     own = protocol.test_episodes
-    return own if own is not None else int(dataset.tables["test"].offsets[-1])
+    return own if own is not None else _images(dataset, "test")
+
+
+def episode_numbers(protocol: AnyProtocol, dataset: Dataset, split: str, places: np.ndarray, of: int) -> np.ndarray:
+    """The numbers of episodes by their places among `of` that are scored, int64 as `places`.
+
+    They are the first so many; but where episodes are the images of a split, class after class (kind supervised), as
+    many from all over it: the first would be of a few classes.
+    """
+    if not protocol.supervised or split == "train":
+        return places
+    return places * max(of, _images(dataset, split)) // of
+
+
+def most_episodes(protocol: AnyProtocol, dataset: Dataset, split: str, wanted: int) -> int:
+    """`wanted`, or as many episodes as there are where they are the images of a split."""
+    return min(wanted, _images(dataset, split)) if protocol.supervised and split != "train" else wanted
+
+
+def _images(dataset: Dataset, split: str) -> int:
+    return int(dataset.tables[split].offsets[-1])
 
 
 def sampled(source: Source, protocol: AnyProtocol, split: str, of: int, at_least: int) -> tuple[list[int], np.ndarray]:

@@ -9,6 +9,8 @@ import numpy as np
 
 from harness.evaluation.score import each
 from harness.protocol.models import AnyProtocol
+from harness.records.marks import PARTIAL_TEST
+from harness.records.record import Record
 from harness.report.choice import Chosen, by_confidence, by_score
 from harness.report.commands import show_command
 from harness.report.confusion import confusion_figure, counted, outcomes_figure
@@ -88,6 +90,8 @@ def run_episodes(run: RunFolder, on: Subject | None, places: Places) -> tuple[Ru
     confusions = [*_confusions(sample, len(values))] if sample is not None and answers else []
     single = sample if on.protocol.supervised and answers else None
     chosen = by_score(values) if single is None else by_confidence(single)
+    if single is None and PARTIAL_TEST in run.record.marks and on.protocol.supervised:
+        chosen = []  # the places in such a test are no numbers of episodes
     numbers = [number for group in chosen for number in group.numbers]
     if not numbers:
         return RunEpisodes(confusions=confusions), None
@@ -129,9 +133,9 @@ def _sample(run: RunFolder, on: Subject, places: Places) -> ShownEpisodes | None
     per_episode = record.score_seconds / record.test_episodes
     most = _IMAGES if protocol.supervised else _MOST
     number = min(record.test_episodes, max(_FEWEST, min(most, int(_SECONDS / max(per_episode, 1e-6)))))
-    # Test images may be sorted by class: they are taken evenly spaced.
+    # Test images may be sorted by class: they are taken evenly spaced from those that were scored.
     every = record.test_episodes // number if protocol.supervised else 1
-    return _played(run, on, range(0, every * number, every), places).shown
+    return _played(run, on, _numbers(record, on, range(0, every * number, every)), places).shown
 
 
 def _confusions(shown: ShownEpisodes, scored: int) -> Iterator[Figure]:
@@ -152,6 +156,16 @@ def _confusions(shown: ShownEpisodes, scored: int) -> Iterator[Figure]:
         names = [f"subtask {place}" for place in range(len(counts))]
         over = f"over the first {number} test episodes"
         yield confusion_figure(f"Queries of which subtask are taken for which, {over}", "subtask", counts, names)
+
+
+def _numbers(record: Record, on: Subject, places: Sequence[int]) -> Sequence[int]:
+    """The numbers of test episodes by their places among those that were scored."""
+    from harness.evaluation.evaluate import episode_numbers
+
+    if on.dataset is None:
+        return places
+    found: list[int] = episode_numbers(on.protocol, on.dataset, "test", np.array(places), record.test_episodes).tolist()
+    return found
 
 
 def _played(run: RunFolder, on: Subject, numbers: Sequence[int], places: Places) -> Played:

@@ -42,7 +42,8 @@ class Request:
     With `isolated` the method is scored in a process of its own, with `fresh_workers` in a new one for each batch of
     episodes; neither changes the scores. `changes` are those of the recipe (--lr, --batch, --override):
     {"lr": 1e-3, "the protocol.batch": 4}. `searched` is the number of trials among which options and changes had
-    the best validation score; it marks the row and is not part of which run it is.
+    the best validation score; it marks the row and is not part of which run it is. A run that is `only_named` is
+    trained elsewhere: what this machine cannot do is no matter.
     """
 
     protocol: str
@@ -70,6 +71,7 @@ class Request:
     isolated: bool = False
     fresh_workers: bool = False
     searched: int = 0
+    only_named: bool = False
     command: str = ""
 
 
@@ -172,6 +174,8 @@ def _check_precision(request: Request, folder: Path, budget: Budget, device: tor
     """UserError where a run is to be trained in a precision that the device has not."""
     from harness.util.arithmetic import check_precision
 
+    if request.only_named:
+        return
     try:
         check_precision(budget.precision, device)
     except UserError:

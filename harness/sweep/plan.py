@@ -122,5 +122,6 @@ def request_of(run: SweepRun, places: Places) -> Request:
         data_root=places.data_root,
         cache=places.cache,
         out=places.runs,
-        device="cpu",  # the run is only named here
+        device="cpu",
+        only_named=True,
     )

@@ -17,7 +17,7 @@ from harness.training.cached_stage import with_cache
 from harness.training.follow import state_for_others
 from harness.training.processes import Order
 from harness.training.selection import Selection
-from harness.training.stages import begin_stage
+from harness.training.stages import begin_stage, check_stages
 from harness.training.state import Limits, Progress, Training
 from harness.util import signals
 from harness.util.devices import name_of
@@ -41,6 +41,7 @@ def train(training: Training, report: Report = lambda *_: None) -> Progress:
     stages, limits, processes = training.budget.stages, training.limits, training.processes
     if not has_updates(training):
         return Progress(done=True)
+    check_stages(training)
     progress, tensors, best = checkpoint.restore(training)
     selection = Selection(training, best)
     training.method.train()

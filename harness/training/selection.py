@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from harness.data.dataset import Dataset
-from harness.evaluation.evaluate import evaluate
+from harness.evaluation.evaluate import evaluate, most_episodes
 from harness.evaluation.score import metrics
 from harness.protocol.models import AnyProtocol
 from harness.training.frozen_features import seen_once
@@ -64,12 +64,12 @@ class Selection:
         assert training.budget.validation is not None
         protocol = validation_protocol(training.protocol, training.source.dataset)
         assert protocol is not None, "a training without it has no validation in its budget"
-        episodes = training.budget.validation.episodes
+        episodes = most_episodes(protocol, training.source.dataset, "validation", training.budget.validation.episodes)
         # Features that a stage trains are others at the next look, and of use to nobody.
         frozen = training.budget.stages[progress.stage].objective == "head"
         cache = training.cache if frozen else None
         played, source = seen_once(training.method, training.source, protocol, "validation", episodes, cache)
-        scores = evaluate(played, source, protocol, "validation", episodes, scored, spread=True)
+        scores = evaluate(played, source, protocol, "validation", episodes, scored)
         score = metrics(protocol, scores)[protocol.ranking][0]
         progress.history.append(
             {

@@ -248,17 +248,33 @@ def learning_rate(stage: Stage, optimizer: Optimizer, done: int, batch: int) -> 
 
 
 def stage_protocol(training: Training, stage: Stage) -> AnyProtocol:
-    """The protocol of a stage; UserError if it changes the label delay of a method that needs it."""
+    """The protocol of a stage; UserError if its labels come at another delay than a method that needs to know was told.
+
+    A method that pairs images with labels by the delay that it was told would learn from the wrong pairs.
+    """
     protocol = staged(training.protocol, stage.episode, stage.kind)
-    if stage.objective == "pretext":
+    method = training.method
+    told, late = method.task.label_delay, protocol.label_delay
+    if stage.objective == "pretext" or not type(method).needs_label_delay or late is None or late == told:
         return protocol
-    label_delay = training.method.task.label_delay
-    if label_delay is not None and protocol.stream and label_delay != protocol.label_delay:
+    name = type(method).__name__
+    if stage.kind is None:
         raise UserError(
-            f"stage '{stage.name}' changes the label delay, but {type(training.method).__name__} is told the delay "
-            f"of the protocol ({label_delay}) and cannot follow; leave label_delay out of the stage"
+            f"stage '{stage.name}' changes the label delay, but {name} is told the delay of the protocol ({told}) and "
+            "cannot follow; leave label_delay out of the stage"
         )
-    return protocol
+    knows = "told of no delay" if told is None else f"told the delay of the protocol ({told})"
+    raise UserError(
+        f"in stage '{stage.name}' of the kind {stage.kind}, labels come {late} step{'s' if late > 1 else ''} late, "
+        f"but {name} is {knows} and cannot follow; leave the kind out of the stage, or give it one without delay "
+        "(n_way_k_shot)"
+    )
+
+
+def check_stages(training: Training) -> None:
+    """UserError where a stage cannot be trained, before any of them is."""
+    for stage in training.budget.stages:
+        stage_protocol(training, stage)
 
 
 def _where(stage: RunningStage, progress: Progress, update: int) -> str:

@@ -13,6 +13,7 @@ from harness.training.interface import Batch
 from harness.util.errors import UserError
 from methods.nn.functional_linear import Weights
 from methods.nn.gradient_learner import GradientLearner
+from methods.nn.needs_queries import check_queries
 
 MetaLoss = Literal["episode", "remember"]
 
@@ -54,8 +55,9 @@ def remember_loss(method: GradientLearner, state: State, batch: Batch, images: i
 
     `state` has the initial weights with a row for each training class (`ClassRows.beside`). What is to be remembered is
     drawn from the images of the other episodes of the update, without replacement (all of them where they are fewer).
-    Raises UserError for an update of a single episode.
+    Raises UserError for an update of a single episode, and for episodes without queries.
     """
+    check_queries(batch, "meta_loss=remember")
     first, episodes = batch.first_query, batch.target.shape[1]
     if episodes < 2:
         raise UserError(

@@ -93,6 +93,16 @@ def test_a_checked_record_stands_for_all_before_it() -> None:
     assert [entry.older for entry in entries] == [1]
 
 
+def test_rows_that_stand_apart_do_not_decide_on_which_data_the_others_are_ranked() -> None:
+    good = [record(70, seed=0), record(71, seed=1)]
+    other = good[0].data.model_copy(update={"fingerprint": "9" * 64})
+    apart = [record(80, seed=each, marks=UNCHECKED).model_copy(update={"data": other}) for each in range(3)]
+    ((_, entry),) = ranking(*good, *apart).ranked
+    assert entry.records == tuple(good)
+    ((heading, (entry,)),) = ranking(*apart).apart
+    assert (heading, len(entry.reasons)) == ("Not checked", 1), "alone, their data are the usual ones"
+
+
 def test_two_runs_of_one_name_but_different_settings_are_both_shown() -> None:
     assert len(ranking(record(), record(options={"width": 32}, finished="2026-03-01T00:00:00Z")).ranked) == 2
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.episodes.plan import plan_episodes
 from harness.episodes.source import EpisodeSource
 from harness.evaluation import evaluate as module
-from harness.evaluation.evaluate import evaluate, whole_test
+from harness.evaluation.evaluate import episode_numbers, evaluate, most_episodes, whole_test
 from harness.evaluation.score import metrics
 from harness.method.interface import CLASSES, MASKS, Feedback, Method, State
 from harness.method.registry import build_method, load_method, task_for
@@ -66,10 +66,11 @@ def test_an_episodes_score_does_not_depend_on_how_many_are_asked_for(
     monkeypatch.setattr(module, "BATCH", 4)
     monkeypatch.setattr(module, "SINGLES", 4)
     method, source, protocol = ink_of(kind)
-    many, few = (evaluate(method, source, protocol, "test", n) for n in (11, 5))
+    many = evaluate(method, source, protocol, "test", 48)
+    few = evaluate(method, source, protocol, "test", 5, of=48 if protocol.supervised else None)
     assert many.keys() == few.keys()
     for name, values in few.items():
-        assert len(many[name]) == 11
+        assert len(many[name]) == 48
         assert np.array_equal(values, many[name][:5]), name
     assert len(np.unique(np.concatenate([values.ravel() for values in many.values()]))) > 1
 
@@ -109,23 +110,30 @@ def test_scoring_changes_nothing_in_the_method_and_needs_no_gradient(tmp_path: P
 
 
 @pytest.mark.parametrize(("episodes", "wanted"), [(5, [0, 9, 19, 28, 38]), (48, list(range(48)))])
-def test_a_few_images_of_a_supervised_split_can_be_from_all_over_it(
+def test_a_few_images_of_a_supervised_split_are_from_all_over_it(
     episodes: int, wanted: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SINGLES", 4)
     method, source, protocol = ink_of("supervised")
     whole = evaluate(method, source, protocol, "test", 48)
-    for name, values in evaluate(method, source, protocol, "test", episodes, spread=True).items():
+    assert episode_numbers(protocol, source.dataset, "test", np.arange(episodes), episodes).tolist() == wanted
+    for name, values in evaluate(method, source, protocol, "test", episodes).items():
         assert np.array_equal(values, whole[name][wanted]), name
+    for name, values in evaluate(method, source, protocol, "test", 3, of=episodes).items():
+        assert np.array_equal(values, whole[name][wanted[:3]]), name
+    for name, values in evaluate(method, source, protocol, "test", episodes, batches=[1]).items():
+        assert np.array_equal(values, whole[name][wanted[4:8]]), name
     with pytest.raises(UserError, match="episode 48 does not exist"):
-        evaluate(method, source, protocol, "test", 49, spread=True)
+        evaluate(method, source, protocol, "test", 49)
+    assert [most_episodes(protocol, source.dataset, "test", each) for each in (47, 49)] == [47, 48]
 
 
-def test_where_episodes_are_drawn_the_first_are_a_sample() -> None:
+def test_where_episodes_are_drawn_a_few_are_the_first() -> None:
     method, source, protocol = ink_of("online_few_shot")
-    few, spread = (evaluate(method, source, protocol, "test", 5, spread=each) for each in (False, True))
+    few, more = (evaluate(method, source, protocol, "test", each) for each in (5, 9))
     for name, values in few.items():
-        assert np.array_equal(values, spread[name]), name
+        assert np.array_equal(values, more[name][:5]), name
+    assert most_episodes(protocol, source.dataset, "test", 10**6) == 10**6
 
 
 def test_progress_counts_every_episode_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

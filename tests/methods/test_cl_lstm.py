@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.data.dataset import card_table
 from harness.episodes.plan import plan_episodes
+from harness.episodes.source import EpisodeSource
 from harness.evaluation.cost import measured_cost
 from harness.method.interface import Feedback, Task, one_hot
 from harness.method.registry import build_method
 from harness.protocol.models import PROTOCOL
+from harness.testing import tiny_dataset
+from harness.training.recipe import Budget
+from harness.training.stages import begin_stage
+from harness.training.state import Training
 from harness.util.errors import UserError
 from methods.cl_lstm import CLLSTM
 from methods.nn.conv_lstm import ConvLSTM
+from tests.helpers.plans import of_kind
 from tests.helpers.stepping import stepped_logits, stream_batch
 
 OMNIGLOT = Task(5, (1, 28, 28), "online_few_shot")
@@ -203,3 +210,24 @@ def test_impossible_options_are_refused_with_what_is_allowed() -> None:
         build_method(CLLSTM, OMNIGLOT, {"labels": "everywhere"}, seed=0)
     with pytest.raises(UserError, match="Did you mean 'channels'"):
         build_method(CLLSTM, OMNIGLOT, {"chanels": 3}, seed=0)
+
+
+def test_a_loss_on_classes_leaves_the_gradient_of_queries_as_it_is(tmp_path: Any) -> None:
+    # Queries are normalised by statistics that the loss on classes, computed after theirs, goes on to change.
+    protocol = of_kind("n_way_k_shot", "objects", ways=3, shots=1, queries=2)
+    source = EpisodeSource(tiny_dataset("objects"))
+
+    def gradient(weight: float | None) -> Tensor:
+        net = build_method(CLLSTM, Task(3, (3, 32, 32), "n_way_k_shot", None, 8), {"channels": 4, "lstm": 8}, 0).train()
+        stage = {"name": "all", "episodes": 8, **({"classes_weight": weight, "classes_batch": 6} if weight else {})}
+        training = Training(
+            net, source, protocol, Budget.model_validate({"batch": 2, "stages": [stage]}), 0, tmp_path / "none", {}
+        )
+        objective = begin_stage(training, 0).objective
+        loss = objective.loss(objective.drawn(np.arange(2))).minimised
+        parameters = [each for _, each in sorted(net.named_parameters())]
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        return torch.cat([each.flatten() for each in found if each is not None]).double()
+
+    alone, beside = gradient(None), gradient(1e-9)
+    assert (beside - alone).norm() < 1e-5 * alone.norm()

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from harness.evaluation.rollout import step_through
 from harness.method.interface import Task
 from harness.training.episode_loss import episode_loss
+from harness.training.interface import Batch
+from harness.util.errors import UserError
 from methods.llama import LLAMA
 from methods.maml import MAML
 from methods.nn import inner_loop
@@ -195,3 +197,9 @@ def test_the_factors_of_an_episode_are_its_own() -> None:
 def test_impossible_options_are_refused_with_the_reason() -> None:
     with pytest.raises(ValueError, match="precision must be above 0, found 0"):
         a_llama(precision=0)
+
+
+def test_a_stage_without_queries_is_refused_in_a_sentence() -> None:
+    batch = Batch(torch.rand(6, 2, 1, 16, 16), torch.zeros(6, 2).long(), torch.ones(6, 2).bool(), 6, torch.zeros(2, 3))
+    with pytest.raises(UserError, match="the loss of LLAMA is over queries"):
+        LLAMA(Task(3, (1, 16, 16), "n_way_k_shot"), channels=4).episode_loss(batch)

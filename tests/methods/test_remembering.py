@@ -226,3 +226,9 @@ def test_what_cannot_be_is_refused_in_a_sentence() -> None:
     one = Batch(batch.x[:, :1], batch.target[:, :1], batch.scored[:, :1], SUPPORT, batch.class_rows[:1])
     with pytest.raises(UserError, match="batch 2 or more"):
         net.episode_loss(one)
+    for which in ("oml", "anml"):  # as in a stage of streams of a continual protocol
+        net = a_net(which, "continual", meta_loss="remember")
+        batch = a_batch(net)
+        stream = Batch(batch.x, batch.target, batch.scored, len(batch.target), batch.class_rows)
+        with pytest.raises(UserError, match="meta_loss=remember is over queries .* of which .* this stage have none"):
+            net.episode_loss(stream)

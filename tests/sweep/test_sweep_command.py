@@ -148,3 +148,11 @@ def test_a_limit_of_training_leaves_runs_without_any_as_they_are(
     Path("grid.yaml").write_text(f"data: stand-in\nbudgets: [smoke]\nruns: [{grid}]\n", encoding="utf-8")
     assert len(printed(capsys, words)) == 1
     assert [row["state"] for row in printed(capsys, [*words, "--status"])] == ["done"]
+
+
+def test_a_precision_of_gpus_is_planned_for_where_there_is_none(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = Path("cl_lstm.yaml")
+    recipe.write_text(recipe.read_text().replace("      batch: 2\n", "      batch: 2\n      precision: tf32\n"))
+    assert {row["state"] for row in printed(capsys, [*words, "--dry-run"])} == {"waiting"}

@@ -31,6 +31,7 @@ from harness.util.errors import RunError, UserError
 from harness.util.tensor_files import load_tensors
 from methods.cl_lstm import CLLSTM
 from methods.opn import OPN
+from tests.helpers.plans import of_kind
 from tests.helpers.training import STAGES, assert_same, interrupting, training, weights
 
 UPDATES = 3 + 3 + 4 + 6
@@ -261,6 +262,38 @@ def test_a_stage_cannot_move_the_delay_of_a_method_that_is_told_it(tmp_path: Pat
     each = replace(each, method=OPN(Task(3, (3, 32, 32), "online_few_shot", 1), channels=2))
     with pytest.raises(UserError, match="'late' changes the label delay, but OPN is told"):
         train(each)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "told", "kind", "episode", "said"),
+    [
+        (
+            of_kind("n_way_k_shot", "objects", ways=3, shots=1, queries=2),
+            None,
+            "online_few_shot",
+            {"ways": 3, "presentations": 3},
+            "'other' of the kind online_few_shot, labels come 1 step late, but OPN is told of no delay",
+        ),
+        (
+            of_kind("delayed_label", "objects", ways=3, presentations=3, label_delay=3),
+            3,
+            "continual",
+            {"subtasks": 3, "shots": 2, "queries": 1},
+            r"'other' of the kind continual, labels come 1 step late, but OPN is told the delay of the protocol \(3\)",
+        ),
+    ],
+)
+def test_a_stage_of_another_kind_cannot_move_it_either_and_nothing_is_trained_before(
+    tmp_path: Path, protocol: Any, told: int | None, kind: str, episode: dict[str, int], said: str
+) -> None:
+    stages = [{"name": "first", "episodes": 4}, {"name": "other", "episodes": 4, "kind": kind, "episode": episode}]
+    method = OPN(Task(3, (3, 32, 32), protocol.task_kind, told), channels=2)
+    each = replace(training(tmp_path, stages=stages), method=method, protocol=protocol)
+    with pytest.raises(UserError, match=said):
+        train(each)
+    assert not each.checkpoint.exists()
+    support = {"name": "other", "episodes": 4, "kind": "n_way_k_shot", "episode": {"ways": 3, "shots": 1, "queries": 1}}
+    train(replace(training(tmp_path, stages=[support], validation=None), method=method, protocol=protocol))
 
 
 @pytest.mark.slow
