@@ -100,7 +100,7 @@ def run(
         override: other keys of every stage, or of one: `{"warmup": 100, "the protocol.episodes": 5000}`.
         init: a finished run's folder or result, or a file of weights, where training begins; of another method, from
             its features.
-        episodes: at most so many training episodes.
+        episodes: end training after so many episodes, rounded up to whole updates.
         seconds: at most so much training time.
         test_episodes: score only so many test episodes; marked on the row.
         device: cpu, cuda, cuda:1 or auto.
@@ -151,6 +151,7 @@ def run(
     wanted = [int(each) if isinstance(each, np.integer) else each for each in each_seed]
     if not wanted or not all(type(each) is int and 0 <= each < 2**63 for each in wanted):
         raise UserError(f"seeds are {wanted}; a seed is a whole number from 0 to 2^63 - 1, and there must be one")
+    wanted = list(dict.fromkeys(wanted))
     for name, value in (("episodes", episodes), ("test_episodes", test_episodes), ("threads", threads)):
         if value is not None and value < 1:
             raise UserError(f"{name} is {value}; it must be a whole number of at least 1")

@@ -73,7 +73,8 @@ def found(standings: Standings, name: str) -> Entry:
                 f"no row of {entry.newest.method} is ranked here ({why(entry)}); name a run to compare, "
                 f"such as {entry.newest.run}"
             )
-    raise unknown("ranked method or run", name, {entry.newest.method for entry in ranked})
+    error = unknown("ranked method or run", name, {entry.newest.method for entry in ranked})
+    raise UserError(f"{error} A run is named as the board shows it; one that went to no board has no row to compare.")
 
 
 def differences(protocol: AnyProtocol, first: Entry, second: Entry, boards: Path) -> list[Difference]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
+from torch import Tensor, nn
 
 from harness.check.compare import first_change
 from harness.check.conditions import poisoned
 from harness.check.report import Finding
 from harness.check.subject import Subject
 from harness.check.tasks import numbers
+from harness.episodes.source import Episodes
+from harness.method.interface import Method
 from harness.training.episode_loss import class_loss, episode_loss
 from harness.training.interface import check_hooks, training_hooks
 from harness.util.errors import first_few
@@ -28,19 +33,11 @@ def trainable(subject: Subject) -> Finding:
     learning = {name: each for name, each in method.named_parameters() if each.requires_grad}
     if not learning:
         return Finding("note", "nothing to train: no parameter requires a gradient")
-    with poisoned(), torch.enable_grad():
-        # A copy, because a rollout that edits its input is the finding of another check.
-        given = subject.given(subject.episodes)
-        loss = episode_loss(method, given)
-        if not bool(loss.isfinite()):
-            return Finding("failed", f"the training loss is {loss.item()}; it must be finite")
-        features = training_hooks(method).memoryless_features()
-        if features is not None and features.class_head is not None:  # what only the objective on classes trains
-            rows = numbers(given).flatten()
-            loss = loss + class_loss(features, features.class_head, given.x.flatten(0, 1), rows)
-        if not loss.requires_grad:
-            return Finding("failed", "the training loss carries no gradient: no parameter can learn from it")
-        found = torch.autograd.grad(loss, list(learning.values()), allow_unused=True)
+    # Copies, because a rollout that edits its input is the finding of another check.
+    given = subject.given(subject.episodes)
+    found = _gradients(method, given, learning)
+    if isinstance(found, Finding):
+        return found
     gradients = dict(zip(learning, found, strict=True))
     missing = [name for name, each in gradients.items() if each is None]
     if missing and not subject.setting.silent:
@@ -54,12 +51,42 @@ def trainable(subject: Subject) -> Finding:
         return Finding("failed", f"{_named(infinite)} a gradient that is not finite")
     zero = [name for name, each in gradients.items() if each is None or not bool(each.any())]
     if len(zero) == len(gradients):
-        return Finding("failed", "every parameter gets a gradient of exactly zero: nothing can be learned")
+        # A loss with a margin may be at its end where answers are right; none is with labels that fit no image.
+        mixed = _gradients(method, _mixed(subject.given(subject.episodes)), learning)
+        if isinstance(mixed, Finding) or not any(each is not None and bool(each.any()) for each in mixed):
+            return Finding("failed", "every parameter gets a gradient of exactly zero: nothing can be learned")
+        return Finding(
+            "note",
+            "the gradient is zero on these episodes, as where a margin is met; labels that fit no image give one",
+        )
     if subject.setting.silent:
         return Finding(reason=f"{len(gradients) - len(zero)} of {len(learning)} parameter tensors learn from one step")
     if zero:
         return Finding("note", f"{_named(zero)} a gradient of exactly zero on this batch")
     return Finding(reason=f"all {len(learning)} parameter tensors get a finite gradient")
+
+
+def _gradients(
+    method: Method, given: Episodes, learning: dict[str, nn.Parameter]
+) -> tuple[Tensor | None, ...] | Finding:
+    """The gradient of one training loss for each parameter, or what is wrong with the loss."""
+    with poisoned(), torch.enable_grad():
+        loss = episode_loss(method, given)
+        if not bool(loss.isfinite()):
+            return Finding("failed", f"the training loss is {loss.item()}; it must be finite")
+        features = training_hooks(method).memoryless_features()
+        if features is not None and features.class_head is not None:  # what only the objective on classes trains
+            rows = numbers(given).flatten()
+            loss = loss + class_loss(features, features.class_head, given.x.flatten(0, 1), rows)
+        if not loss.requires_grad:
+            return Finding("failed", "the training loss carries no gradient: no parameter can learn from it")
+        return torch.autograd.grad(loss, list(learning.values()), allow_unused=True)
+
+
+def _mixed(episodes: Episodes) -> Episodes:
+    """The same images with the targets of each episode in another order."""
+    order = torch.randperm(len(episodes.target), generator=torch.Generator().manual_seed(0))
+    return replace(episodes, target=episodes.target[order.to(episodes.target.device)])
 
 
 def save_and_load(subject: Subject) -> Finding:

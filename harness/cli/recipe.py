@@ -86,7 +86,7 @@ def execute(args: argparse.Namespace) -> int:
 def _parameters(
     args: argparse.Namespace, resolved: Resolved, loaded: Loaded, method: LoadedMethod, options: dict[str, Any]
 ) -> int | None:
-    """Trainable numbers of the method; None where that depends on data that are not decoded yet."""
+    """Numbers in the method's weights, as records count them; None where they depend on data not decoded yet."""
     from harness.method.options import parse_options
     from harness.method.registry import build_method, task_for
     from harness.protocol.load import for_data
@@ -97,7 +97,7 @@ def _parameters(
         return None
     with resolved.naming_options(parse_options(args.set)):
         built = build_method(method.cls, task_for(method.cls, protocol, protocol.card.image_shape, classes), options, 0)
-    return sum(each.numel() for each in built.parameters() if each.requires_grad)
+    return sum(each.numel() for each in built.parameters())
 
 
 def _time(

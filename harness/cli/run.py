@@ -46,7 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "weights)",
     )
     parser.add_argument(
-        "--episodes", type=positive_number, metavar="N", help="at most N training episodes (default: the recipe's)"
+        "--episodes",
+        type=positive_number,
+        metavar="N",
+        help="end training after N episodes, rounded up to whole updates (default: the recipe's)",
     )
     parser.add_argument("--time", metavar="10m", help="at most so much training time: 90s, 10m, 2h (default: no limit)")
     parser.add_argument(

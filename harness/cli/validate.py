@@ -136,9 +136,9 @@ def _recipe(file: str, path: Path, method: LoadedMethod | None) -> Checked:
 def _protocol(file: str, args: argparse.Namespace) -> Checked:
     """A protocol, with what lint finds in it if --strict is given."""
     from harness.cli.lint import linted
-    from harness.data.open_dataset import data_problem
     from harness.lint.finding import NOTE
     from harness.protocol.describe import summary
+    from harness.protocol.feasibility import data_problem
     from harness.protocol.load import for_data, load_protocol
 
     loaded = load_protocol(file)
@@ -149,7 +149,7 @@ def _protocol(file: str, args: argparse.Namespace) -> Checked:
         "kind": protocol.kind,
         "digest": protocol.digest,
         "summary": summary(protocol),
-        "data_problem": data_problem(protocol.dataset, args.data_root, loaded.base),
+        "data_problem": data_problem(protocol, args.data_root, loaded.base),
     }
     line = f"{where}: ok: {protocol.kind}, digest {protocol.digest[:12]}, {summary(protocol)}"
     if facts["data_problem"]:

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from harness.data.cache import fingerprint
 from harness.data.cards import Card
@@ -33,7 +34,7 @@ def dataset_of(
     Classes are in the order of their names, images in the order given; mean and standard deviation of the training
     images are what pixels are normalised with. Raises UserError for arrays that do not fit together.
     """
-    pixels, names = _pixels(images), [str(each) for each in np.asarray(labels).tolist()]
+    pixels, names = _pixels(images), _names(labels)
     if len(names) != len(pixels):
         raise UserError(f"there are {len(pixels)} images and {len(names)} labels; give a label for each image")
     of_split = _by_split(names, splits)
@@ -92,11 +93,34 @@ def _own(array: np.ndarray) -> np.ndarray:
     return copied
 
 
+def _names(labels: Sequence[Hashable] | np.ndarray) -> list[str]:
+    """The class of each image by name; UserError where one is missing, or where two labels have one name."""
+    # A list as it is: NumPy would make strings of all where one is.
+    found = labels if isinstance(labels, list | tuple) else np.asarray(labels).tolist()
+    of_name: dict[str, Any] = {}
+    names = []
+    for number, label in enumerate(found):
+        if label is None or label != label:  # None, or not a number
+            raise UserError(f"image {number} has no label (it is {label}); leave it out, or give it a class")
+        name = _name(label)
+        first = of_name.setdefault(name, label)
+        if isinstance(first, str) != isinstance(label, str):
+            raise UserError(f"the labels {first!r} and {label!r} have one name, '{name}'; write them alike")
+        names.append(name)
+    return names
+
+
+def _name(label: Hashable) -> str:
+    """What a label is called: 3.0, as data frames with a gap have it, is class 3."""
+    number = label.item() if isinstance(label, np.generic | torch.Tensor) else label
+    return str(int(number) if isinstance(number, float) and number.is_integer() else number)
+
+
 def _by_split(names: list[str], splits: Splits) -> dict[str, dict[str, list[int]]]:
     """Split to class to the numbers of its images."""
     if isinstance(splits, Mapping):
         _check_names(splits)
-        listed_in = {split: [str(each) for each in classes] for split, classes in splits.items()}
+        listed_in = {split: [_name(each) for each in classes] for split, classes in splits.items()}
         owner: dict[str, str] = {}
         for split, classes in listed_in.items():
             for each in classes:

@@ -63,18 +63,20 @@ def load_dataset(
     return _real(card, _finder(data), _root(data_root), folder, download, rehash)
 
 
-def data_problem(data: str | OwnData, data_root: Path | None = None, base: Path | None = None) -> str:
-    """What `load_dataset` would say of a user's own files without reading images: that they are nowhere, or that a
-    folder lacks classes; '' where they are found, and of any other data set."""
+def own_sizes(
+    data: str | OwnData, data_root: Path | None = None, base: Path | None = None
+) -> dict[str, dict[str, int]] | None:
+    """How many images each class of each split of a user's own image folder has; None where only reading them tells,
+    and of any other data set.
+
+    Raises UserError where the user's own files are nowhere, a folder lacks classes, or a table columns. No image is
+    read.
+    """
     if isinstance(data, str):
-        return ""
+        return None
     from harness.data import user
 
-    try:
-        user.find(data, base, _root(data_root))
-    except UserError as error:
-        return str(error)
-    return ""
+    return user.find(data, base, _root(data_root))
 
 
 def default_cache() -> Path:

@@ -112,7 +112,13 @@ class Method(nn.Module):
         By default every query is a step of its own that follows the state; what it leaves behind is dropped.
         """
         episodes, queries = x.shape[:2]
-        forked = pytree.tree_map(lambda leaf: leaf.repeat_interleave(queries, 0), state)
+
+        def fork(leaf: Tensor) -> Tensor:
+            if not isinstance(leaf, Tensor):
+                raise AnswerError(f"the state of {type(self).__name__} holds {leaf!r:.40}, which is no tensor")
+            return leaf.repeat_interleave(queries, 0)
+
+        forked = pytree.tree_map(fork, state)
         logits, _ = self.predict(forked, x.flatten(0, 1))
         return logits.unflatten(0, (episodes, queries))
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.data.dataset import Dataset
 from harness.data.image_decoding import listed
+from harness.data.open_dataset import own_sizes
 from harness.util.errors import UserError
 
 if TYPE_CHECKING:
     from harness.protocol.models import AnyProtocol
+
+Sizes = Mapping[str, Mapping[str, int]]
+"""How many images each class of each split has."""
 
 
 def check_possible(protocol: AnyProtocol, dataset: Dataset) -> None:
@@ -18,26 +23,46 @@ def check_possible(protocol: AnyProtocol, dataset: Dataset) -> None:
 
     The cards of known data sets tell this when a protocol is read; of a user's own it is known only now.
     """
-    problems = list(_problems(protocol, dataset))
+    sizes = {
+        split: dict(zip(table.names, table.sizes.tolist(), strict=True)) for split, table in dataset.tables.items()
+    }
+    check_sizes(protocol, dataset.name, sizes, dataset.masks is not None)
+
+
+def data_problem(protocol: AnyProtocol, data_root: Path | None = None, base: Path | None = None) -> str:
+    """What a run would say of a user's own files, as far as no image is read; '' where nothing is found to be wrong,
+    and of any other data set."""
+    try:
+        sizes = own_sizes(protocol.dataset, data_root, base)
+        if sizes is not None:
+            check_sizes(protocol, protocol.data_name, sizes, protocol.card.masks)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def check_sizes(protocol: AnyProtocol, name: str, sizes: Sizes, masks: bool) -> None:
+    """The same of the data set of that `name` before it is decoded, with or without `masks`."""
+    problems = list(_problems(protocol, name, sizes))
+    if protocol.masks and not masks:
+        problems.append(f"dataset: kind {protocol.kind} needs masks, and {name} has none")
     if problems:
-        raise UserError(f"the protocol is impossible on {dataset.name}:\n{listed(problems)}")
+        raise UserError(f"the protocol is impossible on {name}:\n{listed(problems)}")
 
 
-def _problems(protocol: AnyProtocol, dataset: Dataset) -> Iterator[str]:
+def _problems(protocol: AnyProtocol, name: str, sizes: Sizes) -> Iterator[str]:
     needs = protocol.needs
-    for split, table in dataset.tables.items():
+    for split, classes in sizes.items():
         if split == "test" and protocol.episode_file is not None:
             continue
-        if needs.classes > len(table.names) and split != "validation":  # as in harness.protocol.base.too_many
+        if needs.classes > len(classes) and split != "validation":  # as in harness.protocol.base.too_many
             yield (
                 f"{needs.classes_key}: {needs.classes} classes in an episode, but the {split} split of "
-                f"{dataset.name} has {len(table.names)}"
+                f"{name} has {len(classes)}"
             )
-        for name, size in zip(table.names, table.sizes.tolist(), strict=True):
+        for each, size in classes.items():
             if needs.images > size:
                 yield (
-                    f"{needs.images_key}: {needs.images} images of a class in an episode, but class '{name}' of "
-                    f"{dataset.name} ({split}) has {size}"
+                    f"{needs.images_key}: {needs.images} images of a class in an episode, but class '{each}' of "
+                    f"{name} ({split}) has {size}"
                 )
-    if protocol.masks and dataset.masks is None:
-        yield f"dataset: kind {protocol.kind} needs masks, and {dataset.name} has none"

@@ -280,6 +280,11 @@ def check_stages(training: Training) -> None:
 def _where(stage: RunningStage, progress: Progress, update: int) -> str:
     """Where in a training something went wrong, what is left of it, and what to try."""
     checkpoint = stage.training.checkpoint
+    if not update:
+        return (
+            f"the first update (stage '{stage.spec.name}'): the method's answers, or its loss, are no finite numbers "
+            "at its first weights; 'harness check' looks at both"
+        )
     left = f"the last good checkpoint is {checkpoint}"
     if not checkpoint.is_file():
         left = "no checkpoint was written before that"

@@ -380,6 +380,13 @@ def test_a_check_that_the_method_declares_to_skip_is_skipped_with_its_reason(
     assert check_method(methods.HasAnUnusedParameter, kinds=STREAMS).failures[0].name == "trainable"
 
 
+def test_a_loss_that_easy_episodes_end_is_no_fault_and_one_that_never_teaches_is() -> None:
+    found = check_method(methods.MeetsItsMargin, kinds=("continual",)).result("trainable")
+    assert (found.outcome, "labels that fit no image give one" in found.reason) == ("note", True)
+    found = check_method(methods.LearnsNothing, kinds=("continual",)).result("trainable")
+    assert (found.outcome, "a gradient of exactly zero" in found.reason) == ("failed", True)
+
+
 @pytest.mark.parametrize(
     ("skips", "message"),
     [

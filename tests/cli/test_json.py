@@ -7,7 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from harness import cli
 from harness.cli.parser import Parser
@@ -77,6 +79,30 @@ def test_validate_says_whether_one_s_own_data_are_there(
     (found,) = printed(capsys, "validate", str(own))
     assert then in found["data_problem"]
     assert bool(then) == bool(found["data_problem"])
+
+
+def test_validate_looks_at_own_data_as_far_as_no_image_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "birds.yaml"
+    text = (
+        "kind: n_way_k_shot\ntitle: Birds\nepisode: {ways: 1, shots: 1, queries: 2}\nscoring: {test_episodes: 4}\n"
+        "dataset: {name: birds, SOURCE, size: 8, classes: {train: [a], test: [b]}}\n"
+    )
+    own.write_text(text.replace("SOURCE", "folder: photos"))
+    for name, images in (("a", 3), ("b", 2)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(images):
+            (tmp_path / "photos" / name / f"{number}.png").touch()
+    (found,) = printed(capsys, "validate", str(own))
+    assert "3 images of a class in an episode, but class 'b' of birds (test) has 2" in found["data_problem"]
+    (tmp_path / "photos" / "b" / "2.png").touch()
+    assert not printed(capsys, "validate", str(own))[0]["data_problem"]
+    table = pa.table({"img": [b""], "label": ["a"]})
+    parquet.write_table(table, tmp_path / "birds.parquet")
+    own.write_text(text.replace("SOURCE", "parquet: birds.parquet"))
+    (found,) = printed(capsys, "validate", str(own))
+    assert "there is no column 'image', did you mean 'img'? (it has img, label)" in found["data_problem"]
 
 
 def test_validate_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -52,6 +53,36 @@ def test_a_split_for_each_image_may_share_all_classes() -> None:
     assert not found.card.disjoint
     assert found.tables["test"].names == ("1", "2", "3")
     assert found.tables["test"].members.tolist() == [5, 7, 9, 11, 1, 3]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        LABELS.tolist(),
+        [*LABELS],
+        torch.from_numpy(LABELS),
+        [*torch.from_numpy(LABELS)],
+        LABELS.astype(float),
+        LABELS.astype(str),
+        pd.Series(LABELS, dtype=float),
+    ],
+    ids=["list", "numpy scalars", "torch", "torch scalars", "float", "text", "pandas"],
+)
+def test_labels_of_any_type_are_the_same_classes(labels: Any) -> None:
+    assert of(labels=labels).fingerprint == of().fingerprint
+
+
+@pytest.mark.parametrize(
+    ("first", "message"),
+    [
+        (None, "image 0 has no label"),
+        (float("nan"), "image 0 has no label"),
+        ("3", "the labels '3' and 3 have one name, '3'"),
+    ],
+)
+def test_labels_that_are_missing_or_not_alike_are_told(first: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        of(labels=[first, *LABELS[1:].tolist()])
 
 
 def test_what_was_given_may_be_changed_afterwards() -> None:

@@ -97,6 +97,14 @@ def test_curves_are_means_by_step_and_by_shot() -> None:
     assert found["by_shot"] == pytest.approx([100 * earned.T[plan.shot == k].mean() for k in range(4)], abs=1e-4)
 
 
+def test_where_episodes_have_shots_of_their_own_a_curve_and_its_metric_are_one_mean() -> None:
+    protocol = a_protocol(order="iid")
+    plan = plan_episodes(protocol, TEST, "test", 0, range(40))
+    scores = score(protocol, np.random.default_rng(2).random((12, 40)), plan)
+    assert len(np.unique(scores["count"][:, 3])) > 2, "a pooled mean would be another"
+    assert curves(protocol, scores)["by_shot"][3] == pytest.approx(metrics(protocol, scores)["accuracy@shot=3"][0])
+
+
 # Kinds with queries, with masks, and of single images.
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from harness import Feedback, Method, State, Task
 from harness.method.interface import one_hot
+from harness.training.interface import Batch, Trainable
 
 
 class Honest(Method):
@@ -257,6 +258,23 @@ class StartsAtZero(Honest):
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         nn.init.zeros_(self.scale)
+
+
+class MeetsItsMargin(Trainable, Honest):
+    """Honest, with a loss that is over where each right answer leads the others by a little."""
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        target = batch.target[-len(logits) :]
+        right = logits.gather(-1, target.unsqueeze(-1))
+        others = logits.masked_fill(one_hot(target, logits.shape[-1]).bool(), -1e9).amax(-1, keepdim=True)
+        return (others - right + 1e-6).relu().mean()
+
+
+class LearnsNothing(Trainable, Honest):
+    """Its loss is zero whatever it answers."""
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        return (0 * logits).sum()
 
 
 class PeeksBehindAZeroHead(PeeksAtTheNextLabel):

@@ -230,5 +230,5 @@ def test_what_cannot_be_is_refused_in_a_sentence() -> None:
         net = a_net(which, "continual", meta_loss="remember")
         batch = a_batch(net)
         stream = Batch(batch.x, batch.target, batch.scored, len(batch.target), batch.class_rows)
-        with pytest.raises(UserError, match="meta_loss=remember is over queries .* of which .* this stage have none"):
+        with pytest.raises(UserError, match=r"meta_loss=remember is over queries .* of which .* this stage have none"):
             net.episode_loss(stream)

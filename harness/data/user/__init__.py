@@ -29,14 +29,19 @@ def source_of(data: OwnData, base: Path | None, root: Path | None) -> Source:
     return parquet_tables.hub(data) if data.hub is not None else parquet_tables.parquet(data, base, root)
 
 
-def find(data: OwnData, base: Path | None, root: Path | None) -> None:
-    """Raises UserError where the files are not there, or a folder does not hold the classes that the model names, and
-    reads no image; a hub repository is not looked for."""
+def find(data: OwnData, base: Path | None, root: Path | None) -> dict[str, dict[str, int]] | None:
+    """How many images each class of each split has, of an image folder; None of tables, whose rows are not read.
+
+    Raises UserError where the files are not there, a folder does not hold the classes that the model names, or a table
+    has not its columns. No image is read, and a hub repository is not looked for.
+    """
     if data.folder is not None:
         from harness.data.user import class_folders
 
-        class_folders.walked(data, base, root)
-    elif data.parquet is not None:
+        _, groups = class_folders.walked(data, base, root)
+        return {split: {name: len(images) for name, images in group.items()} for split, group in groups.items()}
+    if data.parquet is not None:
         from harness.data.user import parquet_tables
 
-        parquet_tables.files_of(data, base, root)
+        parquet_tables.check_columns(data, parquet_tables.files_of(data, base, root))
+    return None

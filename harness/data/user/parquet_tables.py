@@ -16,7 +16,7 @@ from harness.data.sources import Decoded, Source, content_digest
 from harness.data.user import items, pixels
 from harness.data.user.items import Encoded, Found, Item
 from harness.data.user.model import OwnData
-from harness.data.user.table_files import files_matching, has_rows, paths_in
+from harness.data.user.table_files import columns_of, files_matching, has_rows, paths_in
 from harness.util.atomic_files import is_file, is_folder
 from harness.util.errors import UserError, nearest
 from harness.util.text import printable
@@ -42,6 +42,25 @@ def files_of(data: OwnData, base: Path | None, root: Path | None) -> dict[str, l
         if not files[part]:
             raise items.missing(data, f"file '{pattern}'", looked)
     return files
+
+
+def check_columns(data: OwnData, files: dict[str, list[Path]]) -> None:
+    """Raises UserError where a table lacks columns that the model names; no row is read."""
+    problems = []
+    for file in filter(has_rows, (file for each in files.values() for file in each)):
+        names = columns_of(file)
+        if names is None:  # no table: what is wrong with it is found when its rows are read
+            continue
+        problems += [
+            f"{printable(file)}: there is no column '{each}'{_meant(each, names)}"
+            for each in _columns(data)
+            if each not in names
+        ]
+    items.refuse(data, "Parquet files", problems)
+
+
+def _columns(data: OwnData) -> list[str]:
+    return [data.image_column, data.label_column, *([data.mask] if data.mask else [])]
 
 
 def parquet(data: OwnData, base: Path | None, root: Path | None) -> Source:
@@ -136,10 +155,10 @@ def _classes(
 
     Raises _Unusable with all that is wrong with its columns and labels.
     """
-    columns = [data.image_column, data.label_column, *([data.mask] if data.mask else [])]
+    columns = _columns(data)
     absent = [each for each in columns if each not in rows.features]
     if absent:
-        raise _Unusable([f"{called}: there is no column '{each}'{_meant(each, rows)}" for each in absent])
+        raise _Unusable([f"{called}: there is no column '{each}'{_meant(each, rows.features)}" for each in absent])
     problems = []
     pictures = rows.select_columns([each for each in columns if each != data.label_column])
     for column in pictures.column_names:
@@ -213,6 +232,7 @@ def _type(feature: Any) -> str:
     return str(getattr(feature, "dtype", feature))
 
 
-def _meant(column: str, rows: Any) -> str:
-    guess = nearest(column, rows.column_names)
-    return f"{f', did you mean {guess!r}?' if guess else ''} (it has {', '.join(rows.column_names)})"
+def _meant(column: str, names: Iterable[str]) -> str:
+    names = list(names)
+    guess = nearest(column, names)
+    return f"{f', did you mean {guess!r}?' if guess else ''} (it has {', '.join(names)})"

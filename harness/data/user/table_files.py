@@ -43,6 +43,18 @@ def has_rows(file: Path) -> bool:
         return True
 
 
+def columns_of(file: Path) -> list[str] | None:
+    """The names of a table's columns; None of what is no table."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    try:
+        names: list[str] = parquet.read_schema(file).names
+    except (pyarrow.ArrowException, OSError, ValueError):
+        return None
+    return names
+
+
 def paths_in(file: Path, columns: Sequence[str]) -> Iterator[str]:
     """Paths of the images that a table names in `columns` without holding their bytes, in order, each once.
 

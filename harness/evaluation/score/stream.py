@@ -48,7 +48,14 @@ def each(scores: Scores, protocol: StreamProtocol) -> Each:
 
 
 def curves(scores: Scores) -> dict[str, list[float]]:
-    """Accuracy by step, and by shot (0-shot included)."""
-    right, count = scores["right"].sum(0), scores["count"].sum(0)
-    seen = count > 0
-    return {"by_step": percent(scores["by_step"].mean(0)), "by_shot": percent(right[seen] / count[seen])}
+    """Accuracy by step, and by shot (0-shot included): as in `each` the mean over episodes, where a class need not be
+    shown as often in one as in another (drawn order) those that have such a step."""
+    right, count = scores["right"], scores["count"]
+    seen = count.any(0)
+    right, count = right[:, seen], count[:, seen]
+    if (count == count[0]).all():
+        by_shot = right.sum(0) / count.sum(0)
+    else:
+        with np.errstate(invalid="ignore"):
+            by_shot = np.nanmean(right / count, axis=0)
+    return {"by_step": percent(scores["by_step"].mean(0)), "by_shot": percent(by_shot)}

@@ -16,6 +16,8 @@ _IID = """\
 Classes are drawn independently from step to step, so an episode may lack a shot: `accuracy` is the mean over all
 steps, first presentations among them, and `accuracy@shot=k` is over the episodes that have such a step."""
 
+_AND_ALL = " and, for `accuracy`, at all steps"
+
 
 class StreamBase(Protocol):
     """What both kinds of stream have; T is ways x presentations steps."""
@@ -61,12 +63,13 @@ class StreamBase(Protocol):
     @property
     def words(self) -> Words:
         late = "one step" if self.label_delay == 1 else f"{self.label_delay} steps"
+        drawn = self.episode.order == "iid"
         return Words(
             shape=f"{_order(self.episode, self.steps)}, labels {late} late",
             course=(timing(self.label_delay, self.steps),),
-            scoring=f"scored at {at_shots(self.shots)} over {self.test_words}",
+            scoring=f"scored at {at_shots(self.shots)}{_AND_ALL if drawn else ''} over {self.test_words}",
             legend=stream_legend("an image of a class, and must answer its number", "label"),
-            board=_IID if self.episode.order == "iid" else "",
+            board=_IID if drawn else "",
         )
 
     @model_validator(mode="after")
