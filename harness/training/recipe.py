@@ -154,9 +154,9 @@ class Budget(Strict):
     )
     augment: list[Literal["flip", "crop", "warp"]] = Field(
         [],
-        description="augmentation of training images: flip mirrors every second one, crop moves each by up to four "
-        "pixels; warp makes other classes of those of an episode: all its images go through one affine map, and each "
-        "of its classes is mirrored or not (not in stages on single images or frozen features)",
+        description="augmentation of training images: flip mirrors every second one, crop moves each by up to 4 pixels; "
+        "warp makes other classes of those of an episode: its images go through one affine map, and each of its classes "
+        "is mirrored or not (not in stages on single images or frozen features)",
     )
     precision: Precision = Field(
         "fp32",
