@@ -154,9 +154,8 @@ class Budget(Strict):
     )
     augment: list[Literal["flip", "crop", "warp"]] = Field(
         [],
-        description="augmentation of training images: flip mirrors every second one, crop moves each by up to 4 pixels; "
-        "warp makes other classes of those of an episode: its images go through one affine map, and each of its classes "
-        "is mirrored or not (not in stages on single images or frozen features)",
+        description="augmentation of training images: flip mirrors every second one, crop moves each by up to 4 pixels, "
+        "warp takes all images of an episode through one affine map and mirrors some of its classes (task augmentation)",
     )
     precision: Precision = Field(
         "fp32",
