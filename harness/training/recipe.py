@@ -154,8 +154,8 @@ class Budget(Strict):
     )
     augment: list[Literal["flip", "crop", "warp"]] = Field(
         [],
-        description="augmentation of training images: flip mirrors every second one, crop moves each by up to 4 pixels, "
-        "warp takes all images of an episode through one affine map and mirrors some of its classes (task augmentation)",
+        description="augmentation in training: flip mirrors every second image, crop moves each by up to 4 pixels, "
+        "warp takes all images of an episode through one affine map and mirrors some classes (task augmentation)",
     )
     precision: Precision = Field(
         "fp32",
