@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli.common import add_boards, add_formats, table_width
 from harness.cli.text_table import csv_table, text_table, wrap
+from harness.util.quantities import counted
 from harness.util.shown_text import in_json, shown
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _text(board: str, first: Entry, second: Entry, results: list[Difference], wi
         verdict = "These episodes do not separate the two: the interval of the difference includes zero."
     return "\n".join(
         [
-            f"{board}, {main.episodes} test episodes, the same for both; per cent, with 95 % intervals",
+            f"{board}, {counted(main.episodes, 'test episode')}, the same for both; per cent, with 95 % intervals",
             "",
             *(f"{place}: {_named(entry)}" for place, entry in (("first", first), ("second", second))),
             "",

@@ -10,6 +10,7 @@ from harness.cli.common import add_data_arguments, add_json, add_overwrite, posi
 from harness.cli.parser import RawDefaults
 from harness.cli.text_table import wrap
 from harness.util.errors import UserError
+from harness.util.quantities import counted
 from harness.util.shown_text import in_json, shown
 
 _IDENTITY = (
@@ -82,7 +83,7 @@ def execute(args: argparse.Namespace) -> int:
         )
         return 0
     wrote = (
-        f"wrote {episodes} episodes ({rows} steps) of the {args.split} split to {args.out}\n"
+        f"wrote {counted(episodes, 'episode')} ({counted(rows, 'step')}) of the {args.split} split to {args.out}\n"
         f"protocol {loaded.name}, digest {protocol.digest}\n"
         f"data {dataset.name}, fingerprint {dataset.fingerprint}"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.text_table import terminal_width, wrap
+from harness.util.quantities import counted
 from harness.util.shown_text import in_line
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _metric_rows(protocol: AnyProtocol, entry: Entry) -> list[tuple[str, str]]:
         summary = entry.summary(name)
         if summary is not None:
             episodes = entry.newest.metrics[name].episodes
-            rows.append((name, f"{summary.text(2)} %, {episodes} test episodes"))
+            rows.append((name, f"{summary.text(2)} %, {counted(episodes, 'test episode')}"))
     return rows
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.episodes.episode_plan import EpisodePlan
     from harness.protocol.models import AnyProtocol
 
-_WHICH = {"episode": 0, "split": "test", "seed": 0}
+BY_DEFAULT = {"episode": 0, "split": "test", "seed": 0}
 """Which episode of a protocol is shown where nothing else is said."""
 
 
@@ -56,14 +56,14 @@ def execute(args: argparse.Namespace) -> int:
             raise UserError(f"--{option} goes with --{needed}")
     methods, protocols = method_names(), protocol_files()
     if known_name(args.name, methods) or ".py:" in args.name or args.name.endswith(".py"):
-        for option in ("html", *_WHICH):
+        for option in ("html", *BY_DEFAULT):
             if getattr(args, option) is not None:
                 raise UserError(f"--{option} is for an episode of a protocol, and {args.name} is a method")
         return _method(args)
     path = Path(args.name)
     if not (path.exists() or path.suffix or known_name(args.name, protocols)):
         raise unknown("protocol or method", args.name, [*protocols, *methods])
-    for option, value in _WHICH.items():
+    for option, value in BY_DEFAULT.items():
         if getattr(args, option) is None:
             setattr(args, option, value)
     return _episode(args) if args.html is None else _page(args)

@@ -23,6 +23,7 @@ from harness.protocol.episode_models import Published
 from harness.protocol.words import Words
 from harness.util.errors import unknown
 from harness.util.pydantic_base import Strict
+from harness.util.quantities import counted
 
 SEMANTICS = 1
 """Raised when the same protocol text comes to mean other episodes; part of every digest."""
@@ -152,7 +153,9 @@ class Protocol(Strict):
     def test_words(self) -> str:
         """Which test episodes are scored, in words."""
         file = self.episode_file
-        return f"{self.test_episodes} episodes" if file is None else f"the {file.count} episodes of {file.path.name}"
+        if file is not None:
+            return f"the {counted(file.count, 'episode')} of {file.path.name}"
+        return counted(self.test_episodes or 0, "episode")  # a kind without such a number has words of its own
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -8,6 +8,11 @@ from dataclasses import dataclass
 _EXAMPLE = 12
 
 
+def queries_come(queries: int) -> str:
+    """'75 queries come in random order', or that one does."""
+    return "one query comes" if queries == 1 else f"{queries} queries come in random order"
+
+
 @dataclass(frozen=True)
 class Words:
     """A protocol in words: the shape of an episode, what happens in it (sentences), how it is scored, what a step and

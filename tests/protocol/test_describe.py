@@ -302,12 +302,8 @@ def test_the_real_classes_are_named(capsys: pytest.CaptureFixture[str], data_roo
 
 
 def test_scores_are_taken_under_the_seed_that_is_shown_by_default() -> None:
-    from harness.cli.show import add_arguments
+    from harness.cli.show import BY_DEFAULT
     from harness.evaluation.evaluate import EVALUATION_SEED
 
-    parser = cli.Parser("harness show", "show")
-    add_arguments(parser)
-    args = parser.parse(["x"])
-    assert args is not None
-    assert (args.seed, args.split) == (EVALUATION_SEED, "test")
+    assert (BY_DEFAULT["seed"], BY_DEFAULT["split"]) == (EVALUATION_SEED, "test")
     assert protocol_as(DelayedLabel, "cifarfs_delay5").scoring.test_episodes == 2000

@@ -9,7 +9,8 @@ from pydantic import model_validator
 from harness.protocol.base import Needs, Protocol, refuse, too_many
 from harness.protocol.course import Part
 from harness.protocol.episode_models import ContinualEpisode, QueryScoring
-from harness.protocol.words import Words, labels
+from harness.protocol.words import Words, labels, queries_come
+from harness.util.quantities import counted
 
 _BOARD = """\
 `query_accuracy` is over the queries of all subtasks, asked after the last of them; `query_accuracy@earlier` is over
@@ -61,11 +62,11 @@ class Continual(Protocol):
         shape = self.episode
         steps, queries = shape.subtasks * shape.shots, shape.subtasks * shape.queries
         return Words(
-            shape=f"{shape.subtasks} classes one after another, {shape.shots} samples each, "
-            f"then {shape.queries} queries of each",
+            shape=f"{counted(shape.subtasks, 'class', 'classes')} one after another, "
+            f"{counted(shape.shots, 'sample')} each, then {counted(shape.queries, 'query', 'queries')} of each",
             course=(
                 "The label of step t of the stream is revealed before step t + 1; no class comes back.",
-                f"Then {queries} queries come in random order. Each is asked as the step that would follow the stream, "
+                f"Then {queries_come(queries)}. Each is asked as the step that would follow the stream, "
                 f"when {labels(range(steps))} known: from the same state, which no query changes.",
             ),
             scoring=f"scored by query accuracy over {self.test_words}",

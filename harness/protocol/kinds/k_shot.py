@@ -9,7 +9,8 @@ from pydantic import model_validator
 from harness.protocol.base import Needs, Protocol, refuse, too_many
 from harness.protocol.course import Part
 from harness.protocol.episode_models import KShotEpisode, QueryScoring
-from harness.protocol.words import Words
+from harness.protocol.words import Words, queries_come
+from harness.util.quantities import counted
 
 _BOARD = """\
 `query_accuracy` is over the queries, asked after the whole support set. Its shots are labelled samples of a class,
@@ -50,10 +51,12 @@ class NWayKShot(Protocol):
         shape = self.episode
         pairs, queries = shape.ways * shape.shots, shape.ways * shape.queries
         return Words(
-            shape=f"{shape.ways} classes, {shape.shots} labelled and {shape.queries} query samples of each",
+            shape=f"{counted(shape.ways, 'class', 'classes')}, {shape.shots} labelled and "
+            f"{counted(shape.queries, 'query sample')} of each",
             course=(
-                f"The learner is given {pairs} pairs of an image and its label, one after another in random order.",
-                f"Then {queries} queries come in random order, each asked from the same state, which no query changes.",
+                f"The learner is given {counted(pairs, 'pair')} of an image and its label, one after another in random "
+                "order.",
+                f"Then {queries_come(queries)}, each asked from the same state, which no query changes.",
             ),
             scoring=f"scored by query accuracy over {self.test_words}",
             legend="The learner is given the support pairs; of each query it must answer the number of the class.",

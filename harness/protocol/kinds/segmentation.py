@@ -10,6 +10,7 @@ from harness.protocol.base import Needs, Protocol, refuse, too_many
 from harness.protocol.course import Part
 from harness.protocol.episode_models import SegmentationEpisode, StreamScoring
 from harness.protocol.words import Words, at_shots, stream_legend
+from harness.util.quantities import counted
 
 _IOU = """\
 `iou@shot=k` is the intersection over union of the target's mask at its (k+1)-th presentation, """
@@ -76,7 +77,7 @@ class SegmentationDistractors(Protocol):
         )
         what = "IoU of the target and masking of the distractor" if shape.distractor else "IoU"
         return Words(
-            shape=f"{shape.presentations} images of a target class{distractor}",
+            shape=f"{counted(shape.presentations, 'image')} of a target class{distractor}",
             course=known + which if shape.distractor else known,
             scoring=f"scored by {what} at {at_shots(self.shots)} over {self.test_words}",
             legend=stream_legend("an image, and must mark the object of the target class", "mask"),
