@@ -17,6 +17,7 @@ from harness.protocol.load import load_protocol
 from harness.protocol.models import KINDS
 from harness.records import marks
 from harness.training.recipe import Stage
+from harness.training.recipe_file import load_budget
 from harness.util.shipped_files import protocol_files
 
 ROOT = Path(__file__).parents[1]
@@ -126,3 +127,11 @@ def test_the_kind_in_the_walkthrough_runs(tmp_path: Path, cache: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert 25 < float(done.stdout) < 45
+
+
+def test_the_recipe_of_the_docs_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"```yaml\n(# mine\.yaml\n.*?)```", text, re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(recipe, encoding="utf-8")
+    found = load_budget(tmp_path / "mine.yaml", load_protocol("miniimagenet_5way_1shot"), "quick")
+    assert [stage.name for stage in found.stages] == ["2 ways", "3 ways", "the protocol"]
