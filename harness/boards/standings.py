@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -68,7 +68,8 @@ def standings(
     for each, record in zip(asked, newest.values(), strict=True):
         if each not in alone:
             alone[each] = tuple(_reasons(record, digest, test_episodes, ranking))
-    fingerprint = _common_fingerprint(asked, newest.values(), alone, digest)
+    sound = [record for each, record in zip(asked, newest.values(), strict=True) if not alone[each]]
+    fingerprint = _common_fingerprint(sound or [each for each in newest.values() if each.digest == digest])
     known: dict[tuple[str, int, bool], Reasons] = {}
     groups: dict[tuple[str, Reasons], list[Record]] = {}
     for each, record in zip(asked, newest.values(), strict=True):
@@ -139,15 +140,7 @@ def _key(row_key: str, record: Record) -> Key:
     return row_key, record.seed, record.init, NOT_CHECKED not in record.marks
 
 
-def _common_fingerprint(
-    asked: Sequence[tuple[str, int, bool]],
-    records: Collection[Record],
-    alone: dict[tuple[str, int, bool], Reasons],
-    digest: str,
-) -> str | None:
-    """The data of most records that nothing else sets apart; if there are none, of most with the protocol's digest."""
-    sound = [record for each, record in zip(asked, records, strict=True) if not alone[each]]
-    found = sound or [record for record in records if record.digest == digest]
+def _common_fingerprint(found: Sequence[Record]) -> str | None:
     counts = Counter(record.data.fingerprint for record in found)
     last = {record.data.fingerprint: place for place, record in enumerate(found)}
     return max(counts, key=lambda each: (counts[each], last[each], each), default=None)

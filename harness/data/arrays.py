@@ -6,7 +6,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from harness.data.cache import fingerprint
 from harness.data.cards import Card
@@ -112,7 +111,7 @@ def _names(labels: Sequence[Hashable] | np.ndarray) -> list[str]:
 
 def _name(label: Hashable) -> str:
     """What a label is called: 3.0, as data frames with a gap have it, is class 3."""
-    number = label.item() if isinstance(label, np.generic | torch.Tensor) else label
+    number = getattr(label, "item", lambda: label)()  # of NumPy's and torch's numbers
     return str(int(number) if isinstance(number, float) and number.is_integer() else number)
 
 
