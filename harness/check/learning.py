@@ -24,8 +24,8 @@ def trainable(subject: Subject) -> Finding:
 
     A method with a class head has the loss of the objective on classes too.
     No gradient at all fails: the parameter is not connected. A gradient of exactly zero is a note, since it can
-    be true of one batch (a gate that is shut, a class that was not shown), but fails where it is so of all, with labels that fit no image
-    too.
+    be true of one batch (a gate that is shut, a class that was not shown), but fails where it is so of all, and is so
+    with labels that fit no image as well.
     A single step without feedback (kind supervised) reaches what is for memory or labels not at all: some
     parameter must learn from it, and no gradient may be infinite.
     """
