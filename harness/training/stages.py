@@ -22,11 +22,12 @@ from harness.training.optimizer import RunningOptimizer, running_optimizer
 from harness.training.recipe import Optimizer, Stage, staged
 from harness.training.replay import CudaGraphs, Replays
 from harness.training.state import Progress, Training
+from harness.training.update_errors import explained
 from harness.training.whole_batch import whole_batch_statistics
 from harness.util import philox
 from harness.util.arithmetic import arithmetic
 from harness.util.device_copy import OnItsWay, to_host
-from harness.util.errors import AnswerError, RunError, UserError
+from harness.util.errors import RunError, UserError
 from harness.util.tensor_files import with_prefix, without_prefix
 
 
@@ -113,26 +114,22 @@ class RunningStage:
         return Loss(loss.minimised.detach(), loss.reported, loss.steps)
 
     def _differentiate(self, loss: Loss) -> None:
-        """Computes the gradients; AnswerError where the method has changed what they depend on."""
-        try:
+        with self._explained():
             loss.minimised.backward()
-        except RuntimeError as error:
-            if "modified by an inplace operation" not in str(error):
-                raise
-            raise AnswerError(
-                f"{type(self.training.method).__name__} changes a tensor in place that its gradients need, perhaps "
-                "a state that it was given: write x = x + y, not x += y or x[i] = y. `harness check` looks for it"
-            ) from error
 
     def _loss(self, drawn: Drawn) -> Loss:
         self.optimizer.zero_grad()
-        loss = self.objective.loss(drawn)
+        with self._explained():
+            loss = self.objective.loss(drawn)
         if not loss.minimised.requires_grad:
             raise UserError(
                 f"stage '{self.spec.name}' has the objective '{self.spec.objective}', which leaves "
                 f"{type(self.training.method).__name__} nothing to train"
             )
         return loss
+
+    def _explained(self) -> AbstractContextManager[None]:
+        return explained(type(self.training.method).__name__, self.spec, self.batch)
 
     def _clip(self) -> None:
         Clipping.of(self.spec, self.training.budget).apply(self.objective.clipped)

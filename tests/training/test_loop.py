@@ -31,6 +31,7 @@ from harness.util.errors import RunError, UserError
 from harness.util.tensor_files import load_tensors
 from methods.cl_lstm import CLLSTM
 from methods.opn import OPN
+from methods.transformer import Transformer
 from tests.helpers.plans import of_kind
 from tests.helpers.training import STAGES, assert_same, interrupting, training, weights
 
@@ -294,6 +295,13 @@ def test_a_stage_of_another_kind_cannot_move_it_either_and_nothing_is_trained_be
     assert not each.checkpoint.exists()
     support = {"name": "other", "episodes": 4, "kind": "n_way_k_shot", "episode": {"ways": 3, "shots": 1, "queries": 1}}
     train(replace(training(tmp_path, stages=[support], validation=None), method=method, protocol=protocol))
+
+
+def test_normalising_by_a_single_value_is_told_with_what_to_do(tmp_path: Path) -> None:
+    stages = [{"name": "classes", "objective": "classes", "episodes": 4, "batch": 1}]
+    net = build_method(Transformer, Task(3, (3, 32, 32), "online_few_shot", 1), {"channels": 4, "width": 16}, 0)
+    with pytest.raises(UserError, match=r"'classes': Transformer normalises by .* a single value; .*\(batch is 1\)"):
+        train(replace(training(tmp_path, stages=stages), method=net))
 
 
 @pytest.mark.slow
