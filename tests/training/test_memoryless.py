@@ -88,6 +88,6 @@ def test_it_resumes_to_the_same_bits(tmp_path: Path) -> None:
 def test_a_method_that_answers_from_images_alone_is_refused(tmp_path: Path) -> None:
     each = training(tmp_path, stages=STAGES)
     options = {"channels": 4, "resolution": 16, "key": 4, "hidden": 4}
-    each = replace(each, method=build_method(CSN, each.method.task, options, 0))
+    each = replace(each, method=build_method(CSN, replace(each.method.task, label_delay=1), options, 0))
     with pytest.raises(UserError, match=r"objective 'memoryless', but CSN has no memoryless_features\(\) that can"):
         loop.train(each)
