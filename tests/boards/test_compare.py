@@ -81,6 +81,18 @@ def test_one_episode_in_common_separates_nothing(capsys: pytest.CaptureFixture[s
     assert "±" not in said
 
 
+def test_different_numbers_of_images_from_all_over_a_split_are_other_images(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("images.yaml").write_text("kind: supervised\ntitle: tiny\ndataset: objects_supervised\n", encoding="utf-8")
+    for count in ("20", "30"):
+        words = ["run", "images.yaml", *RUN[2:], "--method", "chance", "--run", count, "--test-episodes", count]
+        assert cli.main([*words, "--boards", "boards"]) == 0
+    capsys.readouterr()
+    assert cli.main(["compare", "images.yaml", "20", "30", "--boards", "boards"]) == 2
+    assert "were scored on other images: 20 and 30, each from all over the test split" in capsys.readouterr().err
+
+
 def test_rows_that_are_not_ranked_are_told_apart_from_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*RUN, "--method", "count", "--no-check"]) == 0
     assert cli.main([*RUN, "--method", "nearest_pixel"]) == 0
