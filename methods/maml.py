@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.method.interface import Feedback, Method, State, Task
 from harness.training.interface import Trainable
-from methods.nn import dense_descent, inner_loop
+from methods.nn import dense_descent, episode_conv, inner_loop
 from methods.nn.functional_nets import FunctionalDense, Norm, SourceNet, Statistics, build_learner, share_memory
 from methods.nn.gradient_learner import GradientLearner, pool, stream_logits
 from methods.nn.inner_loop import Rate, Weights
@@ -191,13 +191,13 @@ class MAML(Trainable, GradientLearner):
             return descent.all_weights(), descent.statistics
         statistics: Statistics = ()
         for step in range(self.steps[not self.training]):
-            logits, statistics = inner_loop.forward(self.learner, weights, images, ())
+            logits, statistics = episode_conv.forward(self.learner, weights, images)
             if self.training and step == 0 and statistics:
                 self.learner.body.update_running_statistics(statistics)
             weights = self._step(weights, logits, labels)
         if statistics:
             with self.outer_graph():
-                statistics = inner_loop.forward(self.learner, weights, images, ())[1]
+                statistics = episode_conv.forward(self.learner, weights, images)[1]
         return weights if self.training else {name: each.detach() for name, each in weights.items()}, statistics
 
     @property
@@ -219,8 +219,7 @@ class MAML(Trainable, GradientLearner):
         if self._running:
             running = self.learner.body.running_statistics()
             statistics = tuple(each.expand(len(x), *each.shape) for each in running)
-        logits: Tensor = inner_loop.forward(self.learner, weights, x, statistics)[0]
-        return logits
+        return episode_conv.forward(self.learner, weights, x, statistics)[0]
 
     def _step(self, weights: Weights, logits: Tensor, target: Tensor) -> Weights:
         """W_k+1 from W_k, the logits [B, N, ways] under it and the labels [B, N]."""

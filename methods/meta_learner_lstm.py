@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from harness.method.interface import State, Task
-from methods.nn import inner_loop
+from methods.nn import episode_conv, inner_loop
 from methods.nn.functional_nets import NetName, Statistics, build_learner
 from methods.nn.gradient_learner import GradientLearner, pool
 from methods.nn.passes import passes_over
@@ -119,7 +119,7 @@ class MetaLearnerLSTM(GradientLearner):
         weights, memory = state["weights"], state["memory"]
         with torch.enable_grad():
             leaves = inner_loop.detach(self._by_name(weights))
-            loss = inner_loop.loss_by_episode(inner_loop.forward(self.learner, leaves, samples, ())[0], target)
+            loss = inner_loop.loss_by_episode(episode_conv.forward(self.learner, leaves, samples)[0], target)
             found = inner_loop.gradients(leaves, loss, create_graph=False)
         gradient = torch.cat([each.flatten(1) for each in found.values()], 1)
         known = (target >= 0).any(1)
@@ -174,5 +174,4 @@ class MetaLearnerLSTM(GradientLearner):
 
     def _logits(self, weights: Tensor, x: Tensor, statistics: Statistics = ()) -> tuple[Tensor, Statistics]:
         """Logits [B, n, ways] of images under each episode's weights [B, P], and the statistics of their net."""
-        found: tuple[Tensor, Statistics] = inner_loop.forward(self.learner, self._by_name(weights), x, statistics)
-        return found
+        return episode_conv.forward(self.learner, self._by_name(weights), x, statistics)

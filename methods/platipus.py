@@ -13,7 +13,7 @@ from harness.method.interface import Method, State, Task
 from harness.training.interface import Batch
 from harness.util import philox
 from methods.maml import MAML
-from methods.nn import inner_loop
+from methods.nn import episode_conv, inner_loop
 from methods.nn.functional_nets import NetName, Norm
 from methods.nn.inner_loop import Rate, Weights
 from methods.nn.needs_queries import check_queries
@@ -136,7 +136,7 @@ class PLATIPUS(MAML):
     def _mean(self, images: Tensor, labels: Tensor, factor: Tensor) -> Weights:
         """The mean of p or q [B, ...]: one step from mu on images [B, N, C, H, W] with labels [B, N]."""
         mu = self._start(len(images))
-        loss = inner_loop.loss_by_episode(inner_loop.forward(self.learner, mu, images, ())[0], labels)
+        loss = inner_loop.loss_by_episode(episode_conv.forward(self.learner, mu, images)[0], labels)
         return inner_loop.sgd_step(mu, loss, self.gamma * factor, self.training, not self.first_order)
 
     def _noise(self) -> list[Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.method.interface import Feedback, Method, State, Task
 from harness.training.interface import Batch
 from methods.maml import MAML
-from methods.nn import adam, inner_loop
+from methods.nn import adam, episode_conv, inner_loop
 from methods.nn.adam import Moments
 from methods.nn.functional_nets import Norm, SourceNet, share_memory
 from methods.nn.inner_loop import Weights
@@ -116,7 +116,7 @@ class Reptile(MAML):
         rows = batches_over(samples.shape[1], self.batches[scored], self.steps[scored])
         weights, _ = self._train(samples, labels, rows)
         with torch.no_grad():
-            return {"weights": weights, "statistics": inner_loop.forward(self.learner, weights, samples, ())[1]}
+            return {"weights": weights, "statistics": episode_conv.forward(self.learner, weights, samples)[1]}
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
         return None
@@ -130,7 +130,7 @@ class Reptile(MAML):
         with torch.no_grad():
             if self.fits_support_set:
                 first = samples[:, : self.batches[0]]
-                statistics = inner_loop.forward(self.learner, self._detached(len(samples)), first, ())[1]
+                statistics = episode_conv.forward(self.learner, self._detached(len(samples)), first)[1]
                 if statistics:
                     self.learner.body.update_running_statistics(statistics)
                 rows = batches_over(samples.shape[1], self.batches[0], self.steps[0])

@@ -31,7 +31,7 @@ from harness.training.recipe_file import load_budget, recipe_path
 from harness.training.replay import waits
 from harness.training.stages import RunningStage, begin_stage
 from harness.training.state import Progress, Training
-from methods.nn import conv_lstm_gates, conv_lstm_sequence
+from methods.nn import conv_lstm_gates, conv_lstm_sequence, episode_conv
 from tests.helpers.built_in import TRAINED
 
 PROTOCOL_OF_KIND = {
@@ -140,6 +140,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
         patched.setattr(episode_source.one_pass, "LEAST", 2**40)
         patched.setattr(RunningStage, "reads_late", property(lambda _: True))
         patched.setattr(RunningOptimizer, "step", lambda self, lr: None)  # on a GPU one kernel, which reads nothing
+        patched.setattr(episode_conv, "_pays", lambda device: False)
         fused = [counter.as_one(kernel) for kernel in (conv_lstm_gates.forward, conv_lstm_gates.backward)]
         gates = SimpleNamespace(forward=fused[0], backward=fused[1])
         patched.setattr(conv_lstm_sequence, "_kernels", lambda device: gates)
