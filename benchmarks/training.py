@@ -61,6 +61,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     **{name: (name, "cifar100_supervised", {}) for name in ("resnet20", "vgg11", "cl_resnet20", "cl_vgg11")},
     "protonet": ("protonet", SUPPORT_SETS, {}),
     "bauer": ("bauer", "miniimagenet_5way_1shot", {}),
+    "maml-mini": ("maml", "miniimagenet_5way_1shot", {}),
     "maml-84": ("maml", "miniimagenet_5way_1shot", {"channels": 32, "inner_steps": 5, "resolution": None}),
 }
 """What is timed, by name: the method, the protocol, and options over those of its recipe."""
@@ -145,7 +146,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--budget", default="quick", choices=["smoke", "quick", "full"])
+    parser.add_argument("--budget", default="quick", choices=["smoke", "quick", "day", "full"])
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare with another checkout of the project")
     parser.add_argument("--scoring", action="store_true", help="with --against: scoring, in place of updates")
     parser.add_argument("--batch", type=int, help="with --against: episodes an update (default: the recipe's)")

@@ -225,5 +225,6 @@ class MAML(Trainable, GradientLearner):
         """W_k+1 from W_k, the logits [B, N, ways] under it and the labels [B, N]."""
         loss = inner_loop.loss_by_episode(logits, target)
         rate = inner_loop.scaled_rate(self.inner_lr, self.factors, weights)
-        after = inner_loop.sgd_step(weights, loss, rate, self.training, not self.first_order)
-        return {**after, **{name: weights[name] for name in self._fixed}}
+        # Those that stay are the same tensors in every step: their gradient would go back through all steps before.
+        moving = {name: each for name, each in weights.items() if name not in self._fixed}
+        return {**weights, **inner_loop.sgd_step(moving, loss, rate, self.training, not self.first_order)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.profiler import profile
 
 from harness.method.interface import Task
 from harness.training.episode_loss import episode_loss
@@ -95,6 +97,22 @@ def test_maml_as_its_source_is_a_plain_loop_in_which_the_shift_does_not_adapt() 
     found = episode_loss(net, episodes)
     assert_nearly(found.double(), wanted)
     assert_nearly(meta_gradients(net, found), meta_gradients(net, wanted))
+
+
+@pytest.mark.parametrize("net", ["conv", "strided"])
+@pytest.mark.parametrize("norm", ["batch", "source"])
+def test_every_step_is_as_much_work_as_the_one_before(norm: Any, net: Any) -> None:
+    images, labels = torch.randn(2, 3, 1, 16, 16), torch.tensor([[0, 1, 2], [2, 1, 0]])
+
+    def operations(steps: int) -> int:
+        maml = MAML(Task(3, (1, 16, 16), "n_way_k_shot"), net=net, channels=4, norm=norm, inner_steps=steps).train()
+        with profile() as profiled:
+            maml.fit(images, labels)
+        return sum(each.count for each in profiled.key_averages() if each.key.startswith("aten::"))
+
+    counts = [operations(steps) for steps in range(2, 6)]
+    further = {after - before for before, after in pairwise(counts)}
+    assert len(further) == 1, counts
 
 
 def test_entries_of_the_meta_gradient_are_clipped_as_for_mini_imagenet(tmp_path: Path) -> None:
