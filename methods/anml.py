@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.method.interface import Feedback, State, Task
+from harness.method.option_types import Count, Positive
 from harness.training.interface import Batch, Trainable
 from methods.nn import adam, inner_loop, label_pairing
 from methods.nn.functional_linear import FunctionalLinear, Rows
-from methods.nn.gradient_learner import GradientLearner, TestOptimizer, pool, require_positive, stream_logits
+from methods.nn.gradient_learner import GradientLearner, TestOptimizer, pool, stream_logits
 from methods.nn.inner_loop import Weights
 from methods.nn.maps import MaxPool
 from methods.nn.remembering import ClassRows, MetaLoss, remember_loss
@@ -60,20 +61,20 @@ class ANML(Trainable, GradientLearner):
         self,
         task: Task,
         *,
-        channels: int = 256,
-        modulator: int = 112,
+        channels: Count = 256,
+        modulator: Count = 112,
         final_relu: bool = True,
         adapts: Literal["all", "head", "source"] = "all",
-        rate: float = 0.1,
-        trunk_rate: float | None = None,
+        rate: Positive = 0.1,
+        trunk_rate: Positive | None = None,
         learned_rate: bool = False,
         rows: Rows = "zero",
         first_order: bool = False,
-        resolution: int | None = None,
+        resolution: Count | None = None,
         meta_loss: MetaLoss = "episode",
-        remember: int = 64,
+        remember: Count = 64,
         test_optimizer: TestOptimizer = "sgd",
-        test_rate: float = 1e-3,
+        test_rate: Positive = 1e-3,
     ) -> None:
         super().__init__(task)
         self.adapts, self.first_order, self.resolution = adapts, first_order, resolution
@@ -88,14 +89,9 @@ class ANML(Trainable, GradientLearner):
         nn.init.zeros_(gating.bias)
         self.gate = nn.Sequential(Trunk(depth, modulator), gating, nn.Sigmoid())
         self.head = FunctionalLinear(self.dim, 0, task.ways, rows, rate, learned_rate, first_order)
-        if trunk_rate is not None and trunk_rate <= 0:
-            raise ValueError(
-                f"trunk_rate must be above 0, found {trunk_rate}; adapts=head keeps the convolutions fixed"
-            )
         tensors = len(list(self.trunk.parameters()))
         initial = torch.full((tensors,), math.log(rate if trunk_rate is None else trunk_rate))
         self.log_rates = nn.Parameter(initial, learned_rate and adapts != "head")
-        require_positive(remember=remember, test_rate=test_rate)
         self.by_adam, self.test_rate, self.remember = test_optimizer == "adam", test_rate, remember
         self.class_rows = ClassRows(task, self.dim) if meta_loss == "remember" else None
 

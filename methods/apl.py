@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task
+from harness.method.option_types import Count, Positive
 from methods.nn import label_pairing
 from methods.nn.feature_net import FeatureNet
 from methods.nn.maps import channels_last
@@ -61,16 +62,16 @@ class APL(FeatureNet, Method):
     def __init__(
         self,
         task: Task,
-        channels: int = 64,
-        neighbours: int = 5,
-        sigma: float = 0.75,
-        memory: int = 10_000,
+        channels: Count = 64,
+        neighbours: Count = 5,
+        sigma: Positive = 0.75,
+        memory: Count = 10_000,
         surprise: Literal["current", "cached"] = "current",
-        label: int = 32,
-        blocks: int = 5,
-        heads: int = 2,
-        key: int = 256,
-        value: int = 256,
+        label: Count = 32,
+        blocks: Count = 5,
+        heads: Count = 2,
+        key: Count = 256,
+        value: Count = 256,
     ) -> None:
         super().__init__(task)
         if memory < neighbours:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from harness.method.interface import Feedback, State, Task, one_hot
+from harness.method.option_types import Count, Positive
 from harness.training.interface import Batch, Features, features_of
 from harness.util.seeding import class_layer
 from methods.nn.backbones import Backbone, Net
@@ -41,15 +42,13 @@ class Bauer(MemoryBank):
         self,
         task: Task,
         backbone: Net = "conv4",
-        channels: int = 64,
-        widths: list[int] | None = None,
-        resolution: int | None = None,
-        variance: float | None = None,
-        steps: int = 50,
+        channels: Count = 64,
+        widths: list[Count] | None = None,
+        resolution: Count | None = None,
+        variance: Positive | None = None,
+        steps: Count = 50,
     ) -> None:
         super().__init__(task)
-        if variance is not None and variance <= 0:
-            raise ValueError(f"a variance is above 0, not {variance}")
         self.backbone = Backbone(task.image_shape, backbone, channels, widths, resolution)
         self.dim, self.given, self.steps = self.backbone.dim, variance, steps
         self.base = class_layer(self.dim, task.classes or task.ways, torch.initial_seed())

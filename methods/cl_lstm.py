@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, State, Task, one_hot
+from harness.method.option_types import Count
 from harness.training.interface import Features, Trainable
 from methods.nn.conv_lstm import ConvLSTM
 from methods.nn.maps import max_pool
@@ -56,13 +57,13 @@ class CLLSTM(Trainable, SequenceLearner):
     def __init__(
         self,
         task: Task,
-        channels: int = 64,
-        layers: int = 4,
-        lstm: int = 256,
+        channels: Count = 64,
+        layers: Count = 4,
+        lstm: Count = 256,
         labels: Literal["lstm", "first", "all"] = "first",
         skip: Literal["concat", "add", "none"] = "concat",
         norm: Literal["batch", "none"] = "batch",
-        resolution: int | None = None,
+        resolution: Count | None = None,
         forget_bias: float = 1.0,
         memory_init: float = 1.0,
         label_init: float = 1.0,

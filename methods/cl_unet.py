@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from harness.method.interface import MASKS, Feedback, Method, State, Task
+from harness.method.option_types import Count, Positive
 from harness.training.interface import Batch, Features, Trainable
 from methods.nn.conv_lstm import ConvLSTM
 from methods.nn.unet import Size, channels, sizes, walk
@@ -67,11 +68,11 @@ class CLUNet(Trainable, Method):
     def __init__(
         self,
         task: Task,
-        width: float = 1.0,
+        width: Positive = 1.0,
         label_layer: Literal[1, 9] = 1,
-        resolution: int | None = None,
+        resolution: Count | None = None,
         norm: Literal["batch", "none"] = "batch",
-        memory_kernel: int = 3,
+        memory_kernel: Count = 3,
         memory_begins: Literal["everywhere", "deep"] = "everywhere",
         forget_bias: float = 1.0,
         gate_bias: float = 1.0,

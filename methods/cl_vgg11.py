@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from harness.method.interface import Task
+from harness.method.option_types import Count, Positive
 from methods.nn.cl_classifier import CLClassifier, Layer, Norm, Through
 from methods.vgg11 import WIDTHS, pooled
 
@@ -34,10 +35,10 @@ class CLVGG11(CLClassifier):
     def __init__(
         self,
         task: Task,
-        width: float = 0.5,
-        steps: int = 1,
+        width: Positive = 0.5,
+        steps: Count = 1,
         norm: Norm = "outputs",
-        resolution: int | None = None,
+        resolution: Count | None = None,
         forget_bias: float = 1.0,
     ) -> None:
         super().__init__(task, steps, resolution)

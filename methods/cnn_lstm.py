@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Method, Task
+from harness.method.option_types import Count, NotNegative
 from methods.lstm import LSTM
 from methods.maml import MAML
 from methods.nn.functional_nets import FunctionalConv4, share_memory
@@ -39,13 +40,13 @@ class CNNLSTM(LSTM):
         self,
         task: Task,
         frozen: bool = False,
-        channels: int = 64,
-        units: int = 256,
-        layers: int = 2,
+        channels: Count = 64,
+        units: Count = 256,
+        layers: Count = 2,
         layer_norm: bool = True,
-        resolution: int | None = None,
-        inner_lr: float = 0.4,
-        inner_steps: int = 1,
+        resolution: Count | None = None,
+        inner_lr: NotNegative = 0.4,
+        inner_steps: Count = 1,
     ) -> None:
         super().__init__(task, "conv", channels, units, layers, layer_norm, resolution)
         depth, height, width = task.image_shape

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Feedback, Method, State, Task, one_hot
+from harness.method.option_types import Count, NotNegative
 from harness.training.interface import Batch
 from methods.nn import label_pairing
 from methods.nn.backbones import Conv4
@@ -70,12 +71,12 @@ class CPM(FeatureNet, Method):
     def __init__(
         self,
         task: Task,
-        channels: int = 64,
-        units: int = 256,
+        channels: Count = 64,
+        units: Count = 256,
         layer_norm: bool = True,
         fuse: Literal["add", "gate", "context"] = "add",
         write: Literal["dense", "sparse"] = "dense",
-        unknown_weight: float = 1.0,
+        unknown_weight: NotNegative = 1.0,
         mean_over: MeanOver = "episodes",
     ) -> None:
         super().__init__(task)

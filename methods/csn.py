@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import State, Task, one_hot
+from harness.method.option_types import Count, Positive
 from harness.training.interface import Features, features_of
 from methods.nn.attention import masked_softmax
 from methods.nn.backbone_layers import LAYERS, active, before, depth_of, gathered, norms_of, slope_of
@@ -35,7 +36,8 @@ class CSN(MemoryBank):
     ends a block, with a the sum before it. Information, with delta = softmax(a_L) - y_i the error of the unshifted net
     at the image's logits: by direct feedback f'(a_j) delta, which takes no backward pass; or by the error gradient, the
     derivative of the cross-entropy by a_j, as the pair (log|g| / p, sign g), or (-1, e^p g) below e^-p, with p = 10,
-    through which nothing is trained. At the logits it is delta_j or that pair of it. All neurons of a layer share v_l.
+    through which nothing is trained (in training it goes through batch normalisation, and so depends a little on the
+    images that are stored together). At the logits it is delta_j or that pair of it. All neurons of a layer share v_l.
     With direct feedback it has thus but two values for an image in a conv layer: of active neurons and of the others.
 
     In a stream the memory is of the images whose labels are revealed by now, and the state grows with t. It needs
@@ -58,15 +60,15 @@ class CSN(MemoryBank):
         self,
         task: Task,
         backbone: Net = "conv4",
-        channels: int = 32,
-        widths: list[int] | None = None,
-        resolution: int | None = None,
+        channels: Count = 32,
+        widths: list[Count] | None = None,
+        resolution: Count | None = None,
         conditioning: Literal["feedback", "gradient"] = "feedback",
         shifts: int = 4,
         keys: Literal["own", "shared"] = "own",
-        key: int = 32,
-        hidden: int = 20,
-        scale: float = 10.0,
+        key: Count = 32,
+        hidden: Count = 20,
+        scale: Positive = 10.0,
         learned_scale: bool = True,
     ) -> None:
         super().__init__(task)
@@ -125,6 +127,9 @@ class CSN(MemoryBank):
         below, features = self._unshifted(images)
         values = self._values(below, features, labels.flatten()).unflatten(0, labels.shape)
         keys = self._keys(images, features).unflatten(0, labels.shape)
+        if self.by_gradient and not self.training:
+            # What a gradient was taken of is not to be kept with every image that is stored.
+            keys, values = keys.detach(), values.detach()
         return {
             "keys": torch.cat([state["keys"], keys], 1),
             "values": torch.cat([state["values"], values], 1),
@@ -132,6 +137,11 @@ class CSN(MemoryBank):
         }
 
     def answer(self, state: State, samples: Tensor, known: Tensor | None = None) -> Tensor:
+        graph = self.training or not self.by_gradient
+        with torch.set_grad_enabled(graph and torch.is_grad_enabled()):
+            return self._answer(state, samples, known)
+
+    def _answer(self, state: State, samples: Tensor, known: Tensor | None) -> Tensor:
         labelled = state["known"].unsqueeze(1)
         images = samples.flatten(0, 1)
         below, features = self._unshifted(images)

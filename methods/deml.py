@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.method.interface import Feedback, Method, State, Task, one_hot
+from harness.method.option_types import Count, Positive
 from harness.training.interface import Features, features_of
 from harness.util.seeding import class_layer
 from methods.nn import label_pairing
@@ -44,11 +45,11 @@ class DEML(FeatureNet, Method):
         self,
         task: Task,
         backbone: Net = "conv4",
-        channels: int = 64,
-        widths: list[int] | None = None,
-        resolution: int | None = None,
-        rate: float = 0.1,
-        steps: int = 1,
+        channels: Count = 64,
+        widths: list[Count] | None = None,
+        resolution: Count | None = None,
+        rate: Positive = 0.1,
+        steps: Count = 1,
     ) -> None:
         super().__init__(task)
         self.backbone = Backbone(task.image_shape, backbone, channels, widths, resolution)

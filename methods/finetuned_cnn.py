@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import MASKS, Feedback, State, Task
+from harness.method.option_types import Count, NotNegative, Positive
 from methods.nn import inner_loop
 from methods.nn.functional_nets import Normalise
 from methods.nn.gradient_learner import GradientLearner, pool, stream_logits
@@ -41,8 +42,8 @@ class FinetunedCNN(GradientLearner):
     inner_lr : the rate, or where it begins if it is learned.
     steps : steps on a revealed mask.
     first_order : drop the second-order part of the training gradient.
-    resolution : side in pixels to which images and masks are average-pooled first, or None for their own size; answers
-        are upsampled to the size of the image.
+    resolution : side in pixels to which images are average-pooled first, or None for their own size; answers are
+        upsampled to the size of the masks.
     """
 
     kinds = MASKS
@@ -51,17 +52,15 @@ class FinetunedCNN(GradientLearner):
         self,
         task: Task,
         *,
-        width: float = 1.0,
+        width: Positive = 1.0,
         norm: Literal["layer", "instance"] = "layer",
         rate: Rate = "constant",
-        inner_lr: float = 0.1,
-        steps: int = 1,
+        inner_lr: NotNegative = 0.1,
+        steps: Count = 1,
         first_order: bool = False,
-        resolution: int | None = None,
+        resolution: Count | None = None,
     ) -> None:
         super().__init__(task)
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, found {steps}")
         depth, *full = task.image_shape
         self.size: Size = (full[0], full[1]) if resolution is None else (resolution, resolution)
         self.net = FunctionalUNet(depth, self.size, width, norm)
@@ -130,6 +129,11 @@ class FunctionalUNet(nn.Module):
     def __init__(self, depth: int, size: Size, width: float, norm: Literal["layer", "instance"]) -> None:
         super().__init__()
         self.sizes = sizes(*size)
+        if norm == "instance" and (1, 1) in self.sizes:
+            raise ValueError(
+                f"norm=instance leaves nothing of maps of a single pixel, to which images of {size[0]}x{size[1]} "
+                "shrink; use 32x32 or more, or norm=layer"
+            )
         inputs, outputs = channels(depth, width)
         # The normalisation cancels a bias of the layer before it, or has a shift that does the same.
         self.maps = nn.ModuleList(

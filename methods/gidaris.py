@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Task
+from harness.method.option_types import Count, Positive
 from harness.training.interface import Batch, Features, features_of
 from harness.util.seeding import seeded
 from methods.nn.backbones import Backbone, Net
@@ -60,12 +61,12 @@ class Gidaris(ClassMeans):
         self,
         task: Task,
         backbone: Net = "conv4",
-        channels: int = 64,
-        widths: list[int] | None = None,
-        resolution: int | None = None,
+        channels: Count = 64,
+        widths: list[Count] | None = None,
+        resolution: Count | None = None,
         attention: bool = True,
-        scale: float = 10.0,
-        attention_scale: float = 10.0,
+        scale: Positive = 10.0,
+        attention_scale: Positive = 10.0,
     ) -> None:
         super().__init__(task)
         self.backbone = Backbone(task.image_shape, backbone, channels, widths, resolution, final_relu=False)

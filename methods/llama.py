@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from harness.method.interface import Feedback, Task
+from harness.method.option_types import Count, NotNegative, Positive
 from harness.training.interface import Batch
 from methods.maml import MAML
 from methods.nn.curvature import Fisher, factors, log_determinant
@@ -49,22 +50,20 @@ class LLAMA(MAML):
         self,
         task: Task,
         *,
-        eta: float = 1e-6,
-        precision: float = 1.0,
+        eta: NotNegative = 1e-6,
+        precision: Positive = 1.0,
         fisher: Fisher = "expected",
         layers: Literal["all", "last"] = "all",
         net: NetName = "conv",
-        channels: int = 64,
+        channels: Count = 64,
         norm: Norm = "support",
         rate: Rate = "constant",
-        inner_lr: float = 0.05,
-        inner_steps: int = 5,
-        test_steps: int | None = None,
+        inner_lr: NotNegative = 0.05,
+        inner_steps: Count = 5,
+        test_steps: Count | None = None,
         first_order: bool = False,
-        resolution: int | None = None,
+        resolution: Count | None = None,
     ) -> None:
-        if precision <= 0:
-            raise ValueError(f"precision must be above 0, found {precision}")
         super().__init__(
             task,
             net=net,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.method.interface import State, Task, one_hot
+from harness.method.option_types import Count
 from methods.nn.feature_net import FeatureNet
 from methods.nn.features import FeatureKind, encoder
 from methods.nn.lstm_cell import recurrent
@@ -45,24 +46,16 @@ class LSTM(FeatureNet, SequenceLearner):
         self,
         task: Task,
         features: FeatureKind = "conv",
-        channels: int = 64,
-        units: int | None = None,
-        layers: int | None = None,
+        channels: Count = 64,
+        units: Count | None = None,
+        layers: Count | None = None,
         layer_norm: bool | None = None,
-        resolution: int | None = None,
+        resolution: Count | None = None,
     ) -> None:
         super().__init__(task)
         of_conv = features == "conv"
         units = (256 if of_conv else 200) if units is None else units
         layers = (2 if of_conv else 1) if layers is None else layers
-        for name, value in {
-            "channels": channels,
-            "units": units,
-            "layers": layers,
-            "resolution": resolution,
-        }.items():
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, found {value}")
         if features == "pixels" and resolution is None:
             resolution = _PIXELS
         # Centred features: the one trial that left the two-way plateau (after 1000 updates) had these, 128 units and no

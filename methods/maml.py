@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from harness.method.interface import Feedback, Method, State, Task
+from harness.method.option_types import Count, NotNegative
 from harness.training.interface import Trainable
 from methods.nn import dense_descent, episode_conv, inner_loop
 from methods.nn.functional_nets import FunctionalDense, Norm, SourceNet, Statistics, build_learner, share_memory
@@ -69,20 +70,17 @@ class MAML(Trainable, GradientLearner):
         task: Task,
         *,
         net: SourceNet = "conv",
-        channels: int = 64,
+        channels: Count = 64,
         norm: Norm | Literal["source"] = "support",
         rate: Rate = "constant",
-        inner_lr: float = 0.05,
-        pretext_lr: float = 0.4,
-        inner_steps: int = 5,
-        test_steps: int | None = None,
+        inner_lr: NotNegative = 0.05,
+        pretext_lr: NotNegative = 0.4,
+        inner_steps: Count = 5,
+        test_steps: Count | None = None,
         first_order: bool = False,
-        resolution: int | None = None,
+        resolution: Count | None = None,
     ) -> None:
         super().__init__(task)
-        for name, value in {"inner_steps": inner_steps, "test_steps": test_steps}.items():
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, found {value}")
         self.first_order, self.resolution, self.inner_lr = first_order, resolution, inner_lr
         self.steps = (inner_steps, test_steps or inner_steps)
         self.fits_support_set = task.kind == "n_way_k_shot"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import State, Task
+from harness.method.option_types import Count, Positive
 from harness.training.interface import Batch
 from methods.nn.attention import class_logits
 from methods.nn.backbones import Backbone, Net
@@ -46,19 +47,17 @@ class MatchingNet(MemoryBank):
         self,
         task: Task,
         backbone: Net = "conv4",
-        channels: int = 64,
-        widths: list[int] | None = None,
-        resolution: int | None = None,
+        channels: Count = 64,
+        widths: list[Count] | None = None,
+        resolution: Count | None = None,
         context: Literal["none", "full"] = "none",
-        reads: int = 3,
-        scale: float = 10.0,
+        reads: Count = 3,
+        scale: Positive = 10.0,
         learned_scale: bool = True,
     ) -> None:
         super().__init__(task)
         if context not in ("none", "full"):
             raise ValueError(f"context is 'none' or 'full', not {context!r}")
-        if reads < 1:
-            raise ValueError(f"reads must be at least 1, found {reads}")
         self.backbone = Backbone(task.image_shape, backbone, channels, widths, resolution)
         self.dim = self.backbone.dim
         self.scale = nn.Parameter(torch.tensor(scale), learned_scale)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import State, Task
+from harness.method.option_types import Count, NotNegative, Positive
 from harness.training.interface import Batch
 from methods.nn.attention import class_logits
 from methods.nn.backbones import Conv4
@@ -48,11 +49,11 @@ class MatchingOnline(MemoryBank):
     def __init__(
         self,
         task: Task,
-        channels: int = 64,
+        channels: Count = 64,
         similarity: Literal["cosine", "euclidean"] = "cosine",
-        scale: float = 7.5,
+        scale: Positive = 7.5,
         learned_scale: bool = False,
-        unknown_weight: float = 1.0,
+        unknown_weight: NotNegative = 1.0,
         mean_over: MeanOver = "episodes",
     ) -> None:
         super().__init__(task)

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from harness.method.interface import State, Task
+from harness.method.option_types import Count
 from methods.nn import episode_conv, inner_loop
 from methods.nn.functional_nets import NetName, Statistics, build_learner
 from methods.nn.gradient_learner import GradientLearner, pool
@@ -68,18 +69,16 @@ class MetaLearnerLSTM(GradientLearner):
         task: Task,
         *,
         net: NetName = "conv",
-        channels: int = 32,
+        channels: Count = 32,
         norm: Literal["support", "instance", "layer"] = "support",
-        passes: int = 8,
-        batch: int | None = None,
-        units: int = 20,
+        passes: Count = 8,
+        batch: Count | None = None,
+        units: Count = 20,
         start_rate: float = 0.01,
         checkpoint: bool = False,
-        resolution: int | None = None,
+        resolution: Count | None = None,
     ) -> None:
         super().__init__(task)
-        if passes < 1 or (batch is not None and batch < 1):
-            raise ValueError(f"passes and batch must be at least 1, found {passes} and {batch}")
         if not 0 < start_rate < 1:
             raise ValueError(f"start_rate must be between 0 and 1, found {start_rate}")
         self.passes, self.batch, self.units, self.recompute = passes, batch, units, checkpoint
@@ -87,7 +86,7 @@ class MetaLearnerLSTM(GradientLearner):
         depth, height, width = task.image_shape
         self.shape = (depth, resolution or height, resolution or width)
         norm = "instance" if norm == "support" and not self.fits_support_set else norm
-        self.learner = build_learner(net, self.shape, task.ways, channels, norm)
+        self.learner, self.over = build_learner(net, self.shape, task.ways, channels, norm), norm
         self.names = [name for name, _ in self.learner.named_parameters()]
         self.sizes = [each.numel() for each in self.learner.parameters()]
         self.first = nn.LSTMCell(4, units)
@@ -144,7 +143,8 @@ class MetaLearnerLSTM(GradientLearner):
                 for first in range(0, pairs, self.batch or pairs):
                     rows = order[first : first + (self.batch or pairs)]
                     state = self.learn(state, samples[:, rows], labels[:, rows])
-            return {"weights": state["weights"], "statistics": self._logits(state["weights"], samples)[1]}
+            statistics = self._logits(state["weights"], samples)[1] if self.over == "support" else ()
+            return {"weights": state["weights"], "statistics": statistics}
 
     def episodes_per_fit(self, support: int) -> int | None:
         return None if self.training else max(1, _NUMBERS_AT_ONCE // (sum(self.sizes) * self.units))

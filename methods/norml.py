@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from harness.method.interface import Feedback, State, Task
+from harness.method.option_types import Count, NotNegative, Whole
 from harness.training.interface import Features, Trainable, features_of
 from methods.nn import label_pairing
 from methods.nn.affine import apply_weight
@@ -93,7 +94,8 @@ class NORML(Trainable, GradientLearner):
     units : width of a cell; by default as many as its layer has outputs, and 128 if joint.
     zero_hidden, zero_cell : the hidden or cell state that is carried from step to step is set to zero.
     output_gate : whether the hidden state passes an output gate.
-    inputs : how g and h are scaled for the meta-learner: 'standard' (each vector less its mean, by its deviation),
+    inputs : how g and h are scaled for the meta-learner: 'standard' (each vector less its mean, over the root of its
+        variance + 1e-6: of gradients that are all far below 1e-3, as of a single well-fitted sample, little is left),
         'log_sign' (size and sign of each number, as Ravi and Larochelle do) or 'raw'.
     gate_bias : where the bias of p and q begins; 2 is a factor of 0.88.
     differentiate : where training differentiates through g and h: in 'all' their uses, in the 'update' alone (they are
@@ -111,29 +113,26 @@ class NORML(Trainable, GradientLearner):
         task: Task,
         *,
         net: Literal["features", "dense"] = "features",
-        hidden: list[int] | None = None,
+        hidden: list[Count] | None = None,
         norm: DenseNorm = "support",
         batch: Literal["one", "whole"] = "one",
-        passes: int = 10,
-        inner_lr: float = 0.05,
+        passes: Count = 10,
+        inner_lr: NotNegative = 0.05,
         cell: Literal["per_layer", "joint"] = "per_layer",
-        units: int | None = None,
+        units: Count | None = None,
         zero_hidden: bool = False,
         zero_cell: bool = False,
         output_gate: bool = False,
         inputs: CellInputs = "standard",
         gate_bias: float = 2.0,
         differentiate: Literal["all", "update", "none"] = "all",
-        checkpoint: int = 0,
+        checkpoint: Whole = 0,
         backbone: Net = "conv4",
-        channels: int = 64,
-        widths: list[int] | None = None,
-        resolution: int | None = None,
+        channels: Count = 64,
+        widths: list[Count] | None = None,
+        resolution: Count | None = None,
     ) -> None:
         super().__init__(task)
-        for name, value, least in (("passes", passes, 1), ("checkpoint", checkpoint, 0)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, found {value}")
         self.passes, self.inner_lr, self.differentiate, self.segment = passes, inner_lr, differentiate, checkpoint
         self.fits_support_set = task.kind == "n_way_k_shot"
         self.whole = self.fits_support_set and batch == "whole"

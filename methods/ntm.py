@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import State, Task, one_hot
+from harness.method.option_types import Count
 from methods.nn import memory_access
 from methods.nn.feature_net import FeatureNet
 from methods.nn.features import FeatureKind, encoder
@@ -141,22 +142,18 @@ class NTM(FeatureNet, SequenceLearner):
         self,
         task: Task,
         features: FeatureKind = "conv",
-        channels: int = 64,
-        resolution: int | None = None,
-        units: int = 200,
-        slots: int = 128,
-        width: int = 40,
-        heads: int = 4,
+        channels: Count = 64,
+        resolution: Count | None = None,
+        units: Count = 200,
+        slots: Count = 128,
+        width: Count = 40,
+        heads: Count = 4,
         decay: float = 0.95,
         sharpness: float | None = 10.0,
         reads: Literal["after", "before"] = "after",
         writes: Literal["key", "value"] = "key",
     ) -> None:
         super().__init__(task)
-        counts = {"channels": channels, "units": units, "slots": slots, "width": width, "heads": heads}
-        for name, value in {**counts, "resolution": 1 if resolution is None else resolution}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, found {value}")
         if heads > slots:
             raise ValueError(f"each of {heads} heads writes to a slot of its own, but there are {slots} slots")
         if not 0 <= decay <= 1:

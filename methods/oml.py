@@ -9,12 +9,13 @@ from typing import Literal
 from torch import Tensor, nn
 
 from harness.method.interface import Feedback, State, Task
+from harness.method.option_types import Count, Positive, Whole
 from harness.training.interface import Batch
 from methods.nn import label_pairing
 from methods.nn.backbones import Conv4
 from methods.nn.feature_net import FeatureNet
 from methods.nn.functional_linear import FunctionalLinear, Rows
-from methods.nn.gradient_learner import GradientLearner, TestOptimizer, require_positive
+from methods.nn.gradient_learner import GradientLearner, TestOptimizer
 from methods.nn.maps import channels_last
 from methods.nn.remembering import ClassRows, MetaLoss, remember_loss
 
@@ -69,17 +70,17 @@ class OML(FeatureNet, GradientLearner):
         task: Task,
         *,
         net: Literal["flops", "text"] = "flops",
-        channels: int = 256,
+        channels: Count = 256,
         final_relu: bool = True,
-        hidden: int = 1024,
-        rate: float = 0.03,
+        hidden: Whole = 1024,
+        rate: Positive = 0.03,
         learned_rate: bool = False,
         rows: Rows = "zero",
         first_order: bool = False,
         meta_loss: MetaLoss = "episode",
-        remember: int = 15,
+        remember: Count = 15,
         test_optimizer: TestOptimizer = "sgd",
-        test_rate: float = 1e-3,
+        test_rate: Positive = 1e-3,
     ) -> None:
         super().__init__(task)
         large = min(task.image_shape[1:]) >= 64
@@ -91,7 +92,6 @@ class OML(FeatureNet, GradientLearner):
             self.represent = Strided(task.image_shape[0], channels, strides, final_relu)
         self.dim = self.represent.features(task.image_shape)
         self.learner = FunctionalLinear(self.dim, hidden, task.ways, rows, rate, learned_rate, first_order)
-        require_positive(remember=remember, test_rate=test_rate)
         self.by_adam, self.test_rate, self.remember = test_optimizer == "adam", test_rate, remember
         self.class_rows = ClassRows(task, hidden or self.dim) if meta_loss == "remember" else None
 

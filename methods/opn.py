@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Task
+from harness.method.option_types import Count, NotNegative
 from harness.training.interface import Batch
 from methods.nn.backbones import Conv4
 from methods.nn.class_means import ClassMeans
@@ -40,9 +41,9 @@ class OPN(ClassMeans):
     def __init__(
         self,
         task: Task,
-        channels: int = 64,
+        channels: Count = 64,
         similarity: Literal["euclidean", "cosine"] = "euclidean",
-        unknown_weight: float = 1.0,
+        unknown_weight: NotNegative = 1.0,
         mean_over: MeanOver = "episodes",
     ) -> None:
         super().__init__(task)

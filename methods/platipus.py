@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Method, State, Task
+from harness.method.option_types import Count, NotNegative, Positive
 from harness.training.interface import Batch
 from harness.util import philox
 from methods.maml import MAML
@@ -56,24 +57,20 @@ class PLATIPUS(MAML):
         self,
         task: Task,
         *,
-        samples: int = 10,
-        kl_weight: float = 0.15,
-        gamma: float = 0.05,
-        deviation: float = 0.01,
+        samples: Count = 10,
+        kl_weight: NotNegative = 0.15,
+        gamma: NotNegative = 0.05,
+        deviation: Positive = 0.01,
         net: NetName = "conv",
-        channels: int = 32,
+        channels: Count = 32,
         norm: Norm = "support",
         rate: Rate = "constant",
-        inner_lr: float = 0.05,
-        inner_steps: int = 5,
-        test_steps: int | None = None,
+        inner_lr: NotNegative = 0.05,
+        inner_steps: Count = 5,
+        test_steps: Count | None = None,
         first_order: bool = False,
-        resolution: int | None = None,
+        resolution: Count | None = None,
     ) -> None:
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, found {samples}")
-        if deviation <= 0:
-            raise ValueError(f"deviation must be above 0, found {deviation}")
         super().__init__(
             task,
             net=net,

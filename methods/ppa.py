@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Task
+from harness.method.option_types import Count, Positive
 from methods.nn.backbones import Backbone, Net
 from methods.nn.class_means import ClassMeans
 from methods.nn.novelty import among_seen
@@ -36,10 +37,10 @@ class PPA(ClassMeans):
         self,
         task: Task,
         backbone: Net = "conv4",
-        channels: int = 64,
-        widths: list[int] | None = None,
-        resolution: int | None = None,
-        scale: float = 10.0,
+        channels: Count = 64,
+        widths: list[Count] | None = None,
+        resolution: Count | None = None,
+        scale: Positive = 10.0,
     ) -> None:
         super().__init__(task)
         self.backbone = Backbone(task.image_shape, backbone, channels, widths, resolution)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Task
+from harness.method.option_types import Count, Positive
 from methods.nn.backbones import Backbone, Net
 from methods.nn.class_means import ClassMeans
 from methods.nn.novelty import among_seen
@@ -44,19 +45,17 @@ class ProtoNet(ClassMeans):
         self,
         task: Task,
         backbone: Net = "conv4",
-        channels: int = 64,
-        widths: list[int] | None = None,
-        resolution: int | None = None,
+        channels: Count = 64,
+        widths: list[Count] | None = None,
+        resolution: Count | None = None,
         similarity: Literal["euclidean", "cosine"] = "euclidean",
-        scale: float | None = None,
+        scale: Positive | None = None,
     ) -> None:
         super().__init__(task)
         if similarity not in ("euclidean", "cosine"):
             raise ValueError(f"similarity is 'euclidean' or 'cosine', not {similarity!r}")
         self.backbone = Backbone(task.image_shape, backbone, channels, widths, resolution)
         self.dim = self.backbone.dim
-        if scale is not None and scale <= 0:
-            raise ValueError(f"scale is {scale}; it must be above 0")
         own = {"euclidean": 1.0, "cosine": 10.0}[similarity] if scale is None else scale
         self.scale = nn.Parameter(torch.tensor(own), similarity == "cosine" or scale is not None)
         self.similarity = similarity

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.method.interface import Feedback, Method, State, Task
+from harness.method.option_types import Count, NotNegative
 from harness.training.interface import Batch
 from methods.maml import MAML
 from methods.nn import adam, episode_conv, inner_loop
@@ -28,8 +29,8 @@ class Reptile(MAML):
 
     with eps the learning rate of a recipe's optimiser 'sgd': training minimises mean_b |W - W_b|^2 / 2 with W_b held
     constant, whose gradient that is. So the loss that a run reports is such a distance, and no cross-entropy. In
-    training all samples of an episode are learned from, its queries like its support set (the source: 15 of a class for
-    mini-ImageNet, whatever the shots), and eps falls from 1 to 0. While scored it is the support set alone.
+    training all samples of a k-shot episode are learned from, its queries like its support set (the source: 15 of a
+    class for mini-ImageNet, whatever the shots), and eps falls from 1 to 0. While scored it is the support set alone.
 
     The mean squared gradients v of Adam are carried from episode to episode, in scoring from where training left them.
     In the source tasks follow one another; here those of one update start from the same v, and their mean is stored.
@@ -60,22 +61,20 @@ class Reptile(MAML):
         task: Task,
         *,
         net: SourceNet = "conv",
-        channels: int = 32,
+        channels: Count = 32,
         norm: Norm = "support",
         transductive: bool = False,
-        inner_lr: float = 1e-3,
-        pretext_lr: float = 1e-3,
-        inner_steps: int = 8,
-        inner_batch: int = 10,
-        test_steps: int = 50,
-        test_batch: int | None = None,
+        inner_lr: NotNegative = 1e-3,
+        pretext_lr: NotNegative = 1e-3,
+        inner_steps: Count = 8,
+        inner_batch: Count = 10,
+        test_steps: Count = 50,
+        test_batch: Count | None = None,
         carry: bool = True,
-        resolution: int | None = None,
+        resolution: Count | None = None,
     ) -> None:
         if norm == "batch" or (transductive and norm != "support"):
             raise ValueError("norm 'batch' is asked for by transductive=true, which goes with norm 'support' alone")
-        if min(inner_batch, inner_batch if test_batch is None else test_batch) < 1:
-            raise ValueError(f"batches must be of at least 1, found {inner_batch} and {test_batch}")
         super().__init__(
             task,
             net=net,
@@ -115,6 +114,8 @@ class Reptile(MAML):
         scored = not self.training
         rows = batches_over(samples.shape[1], self.batches[scored], self.steps[scored])
         weights, _ = self._train(samples, labels, rows)
+        if self.over != "support":
+            return {"weights": weights, "statistics": ()}
         with torch.no_grad():
             return {"weights": weights, "statistics": episode_conv.forward(self.learner, weights, samples)[1]}
 
@@ -129,9 +130,9 @@ class Reptile(MAML):
         samples, labels = self.encode(batch.x.transpose(0, 1)), batch.target.T
         with torch.no_grad():
             if self.fits_support_set:
-                first = samples[:, : self.batches[0]]
-                statistics = episode_conv.forward(self.learner, self._detached(len(samples)), first)[1]
-                if statistics:
+                if self.over == "support":
+                    first = samples[:, : self.batches[0]]
+                    statistics = episode_conv.forward(self.learner, self._detached(len(samples)), first)[1]
                     self.learner.body.update_running_statistics(statistics)
                 rows = batches_over(samples.shape[1], self.batches[0], self.steps[0])
             else:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Task
+from harness.method.option_types import Count
 from methods.nn.classifier import Classifier, he_initialised
 
 WIDTHS = (16, 32, 64)
@@ -26,7 +27,7 @@ class ResNet20(Classifier):
     resolution : side to which images are average-pooled first, or None for their own size.
     """
 
-    def __init__(self, task: Task, resolution: int | None = None) -> None:
+    def __init__(self, task: Task, resolution: Count | None = None) -> None:
         super().__init__(task, resolution)
         self.stem = nn.Conv2d(task.image_shape[0], WIDTHS[0], 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(WIDTHS[0])

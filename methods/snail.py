@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.method.interface import Feedback, State, Task, one_hot
+from harness.method.option_types import Count, Positive
 from methods.nn import label_pairing
 from methods.nn.backbones import Backbone, Net
 from methods.nn.causal import Attention, Dense, Layer
@@ -41,17 +42,15 @@ class SNAIL(MemoryBank):
         self,
         task: Task,
         backbone: Net = "conv4",
-        channels: int = 64,
-        widths: list[int] | None = None,
-        resolution: int | None = None,
+        channels: Count = 64,
+        widths: list[Count] | None = None,
+        resolution: Count | None = None,
         length: int = 101,
-        width: float = 1.0,
+        width: Positive = 1.0,
     ) -> None:
         super().__init__(task)
         if length < 2:
             raise ValueError(f"length must be at least 2, an image and the query, found {length}")
-        if width <= 0:
-            raise ValueError(f"width must be above 0, found {width}")
 
         def sized(size: int) -> int:
             return max(1, round(size * width))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import State, Task
+from harness.method.option_types import Count
 from methods.nn.feature_net import FeatureNet
 from methods.nn.features import FeatureKind, encoder
 from methods.nn.sequence_learner import SequenceLearner
@@ -79,18 +80,14 @@ class Transformer(FeatureNet, SequenceLearner):
         self,
         task: Task,
         features: FeatureKind = "conv",
-        channels: int = 64,
-        resolution: int | None = None,
-        width: int = 128,
-        layers: int = 4,
-        heads: int = 4,
+        channels: Count = 64,
+        resolution: Count | None = None,
+        width: Count = 128,
+        layers: Count = 4,
+        heads: Count = 4,
         positions: Positions = "rotary",
     ) -> None:
         super().__init__(task)
-        counts = {"channels": channels, "width": width, "layers": layers, "heads": heads}
-        for name, value in {**counts, "resolution": 1 if resolution is None else resolution}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, found {value}")
         if positions not in ("rotary", "alibi", "none"):
             raise ValueError(f"positions is 'rotary', 'alibi' or 'none', not {positions!r}")
         share = 4 * heads if positions == "rotary" else heads

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method.interface import Task
+from harness.method.option_types import Count
 from methods.nn.classifier import Classifier, he_initialised
 from methods.nn.maps import max_pool
 
@@ -29,7 +30,7 @@ class VGG11(Classifier):
         left to pool is left out (the last one from 16x16).
     """
 
-    def __init__(self, task: Task, resolution: int | None = None) -> None:
+    def __init__(self, task: Task, resolution: Count | None = None) -> None:
         super().__init__(task, resolution)
         before = (task.image_shape[0], *WIDTHS)
         self.convs = nn.ModuleList(nn.Conv2d(n, m, 3, padding=1) for n, m in zip(before, WIDTHS, strict=False))

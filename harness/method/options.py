@@ -6,6 +6,7 @@ import enum
 import inspect
 import math
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +41,8 @@ def default_options(cls: type[Method]) -> dict[str, Any]:
 def resolved_options(cls: type[Method], given: dict[str, Any]) -> dict[str, Any]:
     """All options of a method, as JSON holds them: the constructor's defaults, replaced by those given.
 
-    Raises UserError for an unknown option (nearest name), a value of another type than annotated, a missing one, or a
-    value that JSON does not hold, which no record could say.
+    Raises UserError for an unknown option (nearest name), a value of another type than annotated or out of its range
+    (`option_types`), a missing one, or a value that JSON does not hold, which no record could say.
     """
     return {name: _recorded(cls, name, value) for name, value in constructor_arguments(cls, given).items()}
 
@@ -49,7 +50,8 @@ def resolved_options(cls: type[Method], given: dict[str, Any]) -> dict[str, Any]
 def constructor_arguments(cls: type[Method], given: dict[str, Any]) -> dict[str, Any]:
     """All options of a method, as its constructor takes them: a tuple for a list where one is annotated, and so on.
 
-    Raises UserError for an unknown option (nearest name), a value of another type than annotated, or a missing one.
+    Raises UserError for an unknown option (nearest name), a value of another type than annotated or out of its range,
+    or a missing one.
     """
     values, problems = _checked(cls, given)
     if problems:
@@ -76,7 +78,7 @@ def _checked(cls: type[Method], given: dict[str, Any]) -> tuple[dict[str, Any], 
 
     known = _parameters(cls)
     problems = [(name, _no_option(cls, name, list(known))) for name in given if name not in known]
-    hints = typing.get_type_hints(cls.__init__)
+    hints = typing.get_type_hints(cls.__init__, include_extras=True)
     fields: dict[str, Any] = {
         name: (hints.get(name, Any), ... if each.default is inspect.Parameter.empty else each.default)
         for name, each in known.items()
@@ -100,7 +102,7 @@ def _checked(cls: type[Method], given: dict[str, Any]) -> tuple[dict[str, Any], 
             wrong = []
         for each in wrong:
             where = ".".join(map(str, each["loc"]))
-            message = f"{cls.__name__}: option {where}: {each['msg']}, found {each['input']!r}"
+            message = f"{cls.__name__}: option {where}{_required(each)}, found {each['input']!r}"
             if each["type"] == "missing":
                 message = f"{cls.__name__}: option {where} has no default; give it a value with {option('set')}"
             problems.append((str(each["loc"][0]), message))
@@ -108,6 +110,16 @@ def _checked(cls: type[Method], given: dict[str, Any]) -> tuple[dict[str, Any], 
             return {}, problems
     # Not dict(found): an option may have the name of a method of its class, such as "keys".
     return {name: found.__dict__[name] for name in known}, problems
+
+
+def _required(problem: Mapping[str, Any]) -> str:
+    """What a value would have to be, from an error of pydantic's: of a range (`option_types`), or of a type."""
+    limits = problem.get("ctx", {})
+    if problem["type"] == "greater_than_equal":
+        return f" must be at least {limits['ge']:g}"
+    if problem["type"] == "greater_than":
+        return f" must be above {limits['gt']:g}"
+    return f": {problem['msg']}"
 
 
 def _from_plain(model: type[BaseModel], given: dict[str, Any]) -> BaseModel:

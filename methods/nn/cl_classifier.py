@@ -41,8 +41,6 @@ class CLClassifier(Method):
 
     def __init__(self, task: Task, steps: int, resolution: int | None) -> None:
         super().__init__(task)
-        if steps < 1:
-            raise ValueError(f"steps={steps}: an image is shown once at least")
         self.steps, self.resolution = steps, resolution
 
     def features(self, x: Tensor, through: Through) -> Tensor:

@@ -22,18 +22,19 @@ Factors = list[tuple[Tensor, Tensor]]
 class _Probed(nn.Module):
     """A learner with a zero added to the output of each linear map, to take gradients by.
 
-    Besides the logits it gives the second moments of the inputs of each map.
+    Besides the logits it gives the second moments of the inputs of each map, or with `last_only` of the classifier's.
     """
 
-    def __init__(self, learner: Learner) -> None:
+    def __init__(self, learner: Learner, last_only: bool) -> None:
         super().__init__()
-        self.learner = learner
+        self.learner, self.last_only = learner, last_only
 
     def forward(self, x: Tensor, probes: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         body, moments = self.learner.body, []
         x = x.flatten(1) if isinstance(body, FunctionalDense) else x
         for each, norm, probe in zip(body.maps, body.norms, probes, strict=True):
-            moments.append(_second_moments(x) if x.dim() == 2 else _of_patches(x))
+            if not self.last_only:
+                moments.append(_second_moments(x) if x.dim() == 2 else _of_patches(x))
             x, _ = body.activate(norm, each(x) + probe)
         x = x.flatten(1)
         moments.append(_second_moments(torch.cat([x, torch.ones_like(x[:, :1])], 1)))  # the 1 is the bias's
@@ -57,14 +58,13 @@ def factors(
     probes = tuple(each.requires_grad_() for each in _zeros(learner, x))
     named = {f"learner.{name}": each for name, each in weights.items()}
     with torch.enable_grad():
-        logits, moments = inner_loop.forward(_Probed(learner), named, x, probes)
-    gradients = _output_gradients(logits, target, fisher)
-    last = torch.stack([each.transpose(1, 2) @ each / each.shape[1] for each in gradients]).sum(0)
+        logits, moments = inner_loop.forward(_Probed(learner, last_only), named, x, probes)
+    last = _of_classifier(logits, target, fisher)
     if last_only:
         return [(moments[-1], last)]
     outer = [probe.new_zeros(len(x), probe.shape[2], probe.shape[2]) for probe in probes]
-    for gradient in gradients:
-        found = torch.autograd.grad(logits, probes, gradient.detach(), retain_graph=True)
+    for gradient in _output_gradients(logits.detach(), target, fisher):
+        found = torch.autograd.grad(logits, probes, gradient, retain_graph=True)
         for total, each in zip(outer, found, strict=True):
             flat = each.flatten(3).transpose(2, 3).flatten(1, 2) if each.dim() == 5 else each
             total += flat.transpose(1, 2) @ flat / flat.shape[1]
@@ -88,6 +88,20 @@ def log_determinant(layers: Factors, samples: int, precision: float) -> Tensor:
 def _log_det(matrix: Tensor, damping: float) -> Tensor:
     damped = matrix + damping * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     return 2 * torch.linalg.cholesky(damped).diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def _of_classifier(logits: Tensor, target: Tensor, fisher: Fisher) -> Tensor:
+    """G of the classifier, [B, ways, ways].
+
+    'expected' without the roots of `_output_gradients`: where a probability is 0, the gradient of its root is not a
+    number, while that of p_i p_i^T is 0.
+    """
+    probabilities = logits.softmax(-1)
+    if fisher == "empirical":
+        (gradient,) = _output_gradients(logits, target, fisher)
+        return gradient.mT @ gradient / gradient.shape[1]
+    outer = probabilities.mT @ probabilities / probabilities.shape[1]
+    return torch.diag_embed(probabilities.mean(1)) - outer
 
 
 def _output_gradients(logits: Tensor, target: Tensor, fisher: Fisher) -> list[Tensor]:

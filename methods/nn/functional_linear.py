@@ -69,8 +69,6 @@ class FunctionalLinear(nn.Module):
         first_order: bool,
     ) -> None:
         super().__init__()
-        if rate <= 0:
-            raise ValueError(f"rate must be above 0, found {rate}")
         self.first_order = first_order
         sizes = [inputs, hidden, ways] if hidden else [inputs, ways]
         layers = [nn.Linear(below, above) for below, above in pairwise(sizes)]

@@ -193,12 +193,17 @@ def build_learner(
 ) -> Learner:
     """A learner of images of that shape (C, H, W); `channels` is the width of convolutions.
 
-    Without `scaled` the normalisation has no scale.
+    Without `scaled` the normalisation has no scale. Raises ValueError for images too small for a net and its norm.
     """
     if net == "conv":
         return Learner(FunctionalConv4(image_shape, channels, norm, scaled), ways)
     if net == "dense":
         return Learner(FunctionalDense(image_shape, norm, scaled), ways)
+    if norm == "instance" and max(image_shape[1:]) <= 16:
+        raise ValueError(
+            f"normalising each image by itself leaves nothing of maps of a single pixel, to which net={net} shrinks "
+            f"images of {image_shape[1]}x{image_shape[2]}; use larger images, net=conv, or norm=layer"
+        )
     return Learner(FunctionalStrided(image_shape, channels, norm, net == "strided_mean", scaled), ways)
 
 

@@ -162,13 +162,6 @@ def stream_logits(
     return found
 
 
-def require_positive(**options: float) -> None:
-    """Raises ValueError for an option that is not above 0."""
-    for name, value in options.items():
-        if value <= 0:
-            raise ValueError(f"{name} must be above 0, found {value}")
-
-
 def pool(x: Tensor, size: Any) -> Tensor:
     """Images [B, N, C, H, W] average-pooled to `size` pixels a side (or height and width); None: as they are."""
     if size is None:

@@ -51,10 +51,11 @@ class ClassRows(nn.Module):
 
 def remember_loss(method: GradientLearner, state: State, batch: Batch, images: int) -> Tensor:
     """Cross-entropy among all training classes after an episode's labelled samples: of its queries, and of `images` of
-    other classes; the mean over both, times the number of queries, averaged over episodes.
+    other episodes; the mean over both, times the number of queries, averaged over episodes.
 
     `state` has the initial weights with a row for each training class (`ClassRows.beside`). What is to be remembered is
-    drawn from the images of the other episodes of the update, without replacement (all of them where they are fewer).
+    drawn from the images of the other episodes of the update, without replacement (all of them where they are fewer);
+    some may be of the episode's own classes.
     Raises UserError for an update of a single episode, and for episodes without queries.
     """
     check_queries(batch, "meta_loss=remember")

@@ -211,8 +211,6 @@ def test_the_released_sizes_have_as_many_parameters_as_counted_by_hand() -> None
 @pytest.mark.parametrize(
     ("side", "options", "said"),
     [
-        (22, {"rate": -0.1}, "^rate must be above 0"),
-        (22, {"trunk_rate": 0.0}, "trunk_rate must be"),
         (21, {}, "21x21 .* use 22x22"),
         (28, {"resolution": 14}, "14x14"),
     ],

@@ -18,7 +18,6 @@ from harness.evaluation.cost import measured_cost
 from harness.method.interface import Feedback, Task
 from harness.method.registry import build_method
 from harness.protocol.models import PROTOCOL
-from harness.util.errors import UserError
 from methods.cl_resnet20 import CLResNet20
 from methods.cl_vgg11 import CLVGG11
 from methods.nn.cl_classifier import CLClassifier
@@ -242,9 +241,3 @@ def test_empty_memory_costs_nothing(twin: str, width: float, widths: tuple[int, 
         found = measured_cost(method, plan)
         assert found.gflop_per_step == pytest.approx((expected + 2 * 10 * widths[-1]) / 1e9)
         assert found.state_bytes == 4 * 2 * sum(m * side**2 for _, m, side in sizes(twin, widths))
-
-
-@pytest.mark.parametrize("steps", [0, -1])
-def test_an_image_is_shown_at_least_once(steps: int) -> None:
-    with pytest.raises(UserError, match=f"steps={steps}: an image is shown once at least"):
-        build_method(CLVGG11, Task(5, (3, 32, 32), "supervised"), {"steps": steps}, 0)

@@ -189,3 +189,16 @@ def test_gradients_are_processed_by_size_and_sign() -> None:
     found = processed(torch.tensor([math.exp(-5.0), -1.0, 0.0, -math.exp(-12.0)]))
     expected = torch.tensor([[-0.5, 1.0], [0.0, -1.0], [-1.0, 0.0], [-1.0, -math.exp(-2.0)]])
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["delayed_label", "n_way_k_shot"])
+def test_what_is_stored_while_scored_keeps_no_graph_of_the_images(kind: str) -> None:
+    net = built(conditioning="gradient", kind=kind, delay=1 if kind == "delayed_label" else None)
+    image, label = torch.rand(EPISODES, 1, 16, 16, dtype=torch.float64), torch.zeros(EPISODES, dtype=torch.int64)
+    state = net.start(EPISODES)
+    if kind == "delayed_label":
+        state = net.predict(state, image)[1]
+    state = net.observe(state, Feedback(label, image if kind == "n_way_k_shot" else None))
+    logits, state = net.predict(state, image)
+    assert not any(each.requires_grad for each in [logits, *state.values()])
+    assert state["values"].shape[1] == 1

@@ -79,13 +79,13 @@ def test_single_precision_is_as_good_as_by_vmap() -> None:
     assert errors[0] < max(2 * errors[1], 1e-4)
 
 
-@pytest.mark.parametrize("case", ["scored", "instance", "dense", "autocast"])
+@pytest.mark.parametrize("case", ["scored", "instance", "dense", "autocast", "single images"])
 def test_all_else_is_left_to_vmap(case: str) -> None:
     with seeded(5):
         norm: Norm = "instance" if case == "instance" else "batch"
         learner = build_learner("dense" if case == "dense" else "conv", (1, 16, 16), WAYS, 4, norm)
         learner.train(case != "scored")
-        x = torch.randn(EPISODES, 4, 1, 16, 16)
+        x = torch.randn(EPISODES, 1 if case == "single images" else 4, 1, 16, 16)
     weights = inner_loop.per_episode_weights(learner, EPISODES)
     with torch.autocast("cpu", torch.bfloat16, enabled=case == "autocast"):
         found, expected = (each(learner, weights, x, ())[0] for each in (episode_conv.forward, inner_loop.forward))

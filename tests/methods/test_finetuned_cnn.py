@@ -132,6 +132,7 @@ def test_the_state_is_the_weights_and_the_images_whose_masks_are_to_come() -> No
         assert state_bytes(net.start(EPISODES)) == 4 * (weights + delay * 3 * 16 * 16)
 
 
-def test_a_number_of_steps_below_one_is_refused() -> None:
-    with pytest.raises(UserError, match="steps must be at least 1, found 0"):
-        a_net(steps=0)
+def test_channels_normalised_alone_need_maps_of_more_than_a_pixel() -> None:
+    with pytest.raises(UserError, match="images of 16x16 shrink; use 32x32 or more, or norm=layer"):
+        a_net(norm="instance", resolution=16)
+    assert a_net(norm="instance", resolution=32).net.sizes[4] == (2, 2)

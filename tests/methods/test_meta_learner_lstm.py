@@ -240,7 +240,6 @@ def test_the_state_is_weights_what_the_meta_learner_remembers_of_each_and_pendin
     assert state_bytes(state) == 8 * (weights + 4 * 2)
 
 
-def test_options_out_of_range_are_refused() -> None:
-    for options in ({"passes": 0}, {"batch": 0}, {"start_rate": 1.0}):
-        with pytest.raises(ValueError, match="must be"):
-            built(**options)
+def test_a_rate_of_forgetting_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="start_rate must be between 0 and 1, found 1"):
+        built(start_rate=1.0)

@@ -244,7 +244,6 @@ def test_the_delay_is_not_told() -> None:
     ("options", "said"),
     [
         ({"features": "convs"}, "'conv' or 'pixels', not 'convs'"),
-        ({"slots": 0}, "slots must be at least 1, found 0"),
         ({"slots": 3}, "each of 4 heads writes to a slot of its own, but there are 3 slots"),
         ({"sharpness": 1.0}, "sharpness must be above 1"),
         ({"decay": 1.5}, "decay must be from 0 to 1, found 1.5"),

@@ -161,13 +161,6 @@ def test_its_pretraining_method_is_maml_with_its_mean() -> None:
     assert maml.inner_lr == net.inner_lr
 
 
-def test_impossible_options_are_refused_with_the_reason() -> None:
-    with pytest.raises(ValueError, match="samples must be at least 1, found 0"):
-        a_platipus(samples=0)
-    with pytest.raises(ValueError, match="deviation must be above 0, found 0"):
-        a_platipus(deviation=0)
-
-
 def test_a_stage_without_queries_is_refused_in_a_sentence() -> None:
     batch = Batch(torch.rand(6, 2, 1, 16, 16), torch.zeros(6, 2).long(), torch.ones(6, 2).bool(), 6, torch.zeros(2, 3))
     with pytest.raises(UserError, match="the loss of PLATIPUS is over queries"):

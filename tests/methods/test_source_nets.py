@@ -63,6 +63,14 @@ def test_features_at_28x28_are_as_many_as_in_the_sources(net: Any, features: int
     assert body(torch.rand(2, 1, 28, 28))[0].shape == (2, features)
 
 
+@pytest.mark.parametrize("net", ["strided", "strided_mean"])
+def test_images_normalised_alone_must_not_shrink_to_a_pixel(net: Any) -> None:
+    with pytest.raises(ValueError, match=f"net={net} shrinks images of 16x16"):
+        build_learner(net, (1, 16, 16), 5, 4, "instance")
+    logits, _ = build_learner(net, (1, 17, 16), 5, 4, "instance")(torch.randn(3, 1, 17, 16))
+    assert len(logits.unique(dim=0)) == 3
+
+
 def plain_logits(net: MAML, weights: dict[str, Tensor], x: Tensor) -> Tensor:
     """Logits of images [N, 1, 28, 28], normalised by their own batch without a scale; written out."""
     for layer in range(4):

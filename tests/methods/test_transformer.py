@@ -234,7 +234,6 @@ def test_the_delay_is_not_told() -> None:
     ("options", "said"),
     [
         ({"features": "convs"}, "'conv' or 'pixels', not 'convs'"),
-        ({"layers": 0}, "layers must be at least 1, found 0"),
         ({"heads": 3}, "with 3 heads and positions=rotary, width must be a multiple of 12"),
         ({"heads": 3, "positions": "alibi"}, "with 3 heads and positions=alibi, width must be a multiple of 3"),
         ({"positions": "learned"}, "'rotary', 'alibi' or 'none', not 'learned'"),
