@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -17,6 +17,7 @@ from harness.boards.compare import Difference, differences, found
 from harness.boards.entries import Entry, summarise
 from harness.boards.markdown import View, on_data, view_all, view_board
 from harness.boards.places import boards_to_read
+from harness.boards.standings import Standings
 from harness.records.record import Record
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from harness.report.plot import Plot
 
 EntryLike: TypeAlias = MethodLike | Result | Record
-"""A ranked method (its best entry), or a run: its name, record or result."""
+"""A ranked method (its best entry), a run (its name or record), or a result."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -131,7 +132,7 @@ def results(
     """What is on the boards of a folder: `harness board`.
 
     Args:
-        boards: the folder, by default `leaderboards`.
+        boards: the folder, by default `leaderboards`, for stand-in data `runs/boards`.
         protocol: the board of this protocol only.
         data: boards of 'real' or of 'stand-in' data only; None: of both.
 
@@ -139,9 +140,10 @@ def results(
         UserError: for a protocol that is not there.
     """
     if protocol is None:
-        folder = boards_to_read(path_of(boards), data == "stand-in")
-        views = view_all(folder)
-        return Results(tuple(each for each in views if data is None or each.stand_in == (data == "stand-in")))
+        kinds = {"real": [False], "stand-in": [True], None: [False, True]}[data]
+        places = {kind: boards_to_read(path_of(boards), kind) for kind in kinds}
+        seen = {folder: view_all(folder) for folder in dict.fromkeys(places.values())}
+        return Results(tuple(v for kind in kinds for v in seen[places[kind]] if v.stand_in == kind))
     loaded = load_protocol(protocol)
     own = loaded.protocol.card.stand_in
     wanted = [own] if own else {"real": [False], "stand-in": [True], None: [False, True]}[data]
@@ -167,10 +169,11 @@ def compare(
 
     Args:
         protocol: whose board it is.
-        first: a ranked method (its best entry), or a run: its name, record or result.
+        first: a ranked method (its best entry), a run (its name or record), or a result with all its seeds.
         second: what it is compared with.
         data: the board of 'real' or of 'stand-in' data; None: that which the runs are on, for names that of real data.
-        boards: the folder of boards, by default `leaderboards`, for stand-in data `runs/boards`.
+        boards: the folder of boards, by default where a result that is given has its rows, or else `leaderboards`, for
+            stand-in data `runs/boards`.
 
     Raises:
         UserError: where the board has no such entry, the two were scored on other episodes, or the scores of single
@@ -180,9 +183,10 @@ def compare(
     generated = data == "stand-in" or (data is None and any(map(_on_generated, (first, second))))
     stand_in = generated or loaded.protocol.card.stand_in
     on = on_data(loaded, stand_in)
-    folder = boards_to_read(path_of(boards), stand_in, loaded.name)
+    given = next((each.boards for each in (first, second) if isinstance(each, Result) and each.boards), None)
+    folder = boards_to_read(path_of(boards) or given, stand_in, loaded.name)
     standings = view_board(loaded.name, on, folder, stand_in).standings
-    one, other = (found(standings, _entry_name(each)) for each in (first, second))
+    one, other = (_entry(standings, each) for each in (first, second))
     return Comparison(loaded.name, one, other, tuple(differences(on, one, other, folder)))
 
 
@@ -191,12 +195,13 @@ def _on_generated(entry: EntryLike) -> bool:
     return isinstance(record, Record) and record.data.stand_in
 
 
-def _entry_name(entry: EntryLike) -> str:
-    if isinstance(entry, str):
-        return entry
+def _entry(standings: Standings, entry: EntryLike) -> Entry:
     if isinstance(entry, Result):
-        return entry.record.run
-    return entry.run if isinstance(entry, Record) else load_method(entry).name
+        each = [found(standings, record.run) for record in entry.records]
+        return replace(each[0], records=tuple(record for one in each for record in one.records))
+    if isinstance(entry, str):
+        return found(standings, entry)
+    return found(standings, entry.run if isinstance(entry, Record) else load_method(entry).name)
 
 
 def _ranked(view: View, most: int | None) -> list[dict[str, str]]:

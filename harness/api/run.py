@@ -155,6 +155,9 @@ def run(
     for name, value in (("episodes", episodes), ("test_episodes", test_episodes), ("threads", threads)):
         if value is not None and value < 1:
             raise UserError(f"{name} is {value}; it must be a whole number of at least 1")
+    for key, own in (("lr", lr), ("batch", batch)):
+        if own is not None and key in (override or {}):
+            raise UserError(f"{key} is given twice: as {key}={own} and in override")
     if searched < 0:
         raise UserError(f"searched is {searched}; it is a number of trials")
     if budget not in BUDGETS:

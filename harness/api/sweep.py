@@ -18,7 +18,7 @@ from harness.runs.folder import read_record
 from harness.sweep.engines import Choice
 from harness.sweep.places import Places
 from harness.sweep.plan import Planned
-from harness.sweep.searching import best_runs
+from harness.sweep.searching import SearchState, best_runs
 from harness.sweep.whole import plan_sweep, run_sweep
 from harness.util.errors import UserError
 from harness.util.launch import refuse_sweep
@@ -49,6 +49,8 @@ class SweepResult:
     """The runs of a sweep, in order; iterating gives each."""
 
     runs: tuple[SweepRun, ...]
+    searches: tuple[SearchState, ...] = ()
+    """How far each search is; its trials are not among the runs."""
 
     def __iter__(self) -> Iterator[SweepRun]:
         return iter(self.runs)
@@ -59,15 +61,17 @@ class SweepResult:
     def __repr__(self) -> str:
         states = [each.state for each in self.runs]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-        return f"{len(self)} runs: {counts or 'none'}; .to_pandas() is a table of them"
+        searched = sum(map(_found, self.searches))
+        more = f", {searched} of {len(self.searches)} searches done" if self.searches else ""
+        return f"{len(self)} runs: {counts or 'none'}{more}; .to_pandas() is a table of them"
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(repr(self))}</p>" + self.to_pandas().to_html(index=False, border=0, na_rep="")
 
     @property
     def done(self) -> bool:
-        """Whether every run is."""
-        return all(each.state == "done" for each in self.runs)
+        """Whether every run is, and every search, with a best trial."""
+        return all(each.state == "done" for each in self.runs) and all(map(_found, self.searches))
 
     def to_pandas(self) -> pd.DataFrame:
         """A row a run: its title, state, reason and folder, and of a finished one every metric with its interval
@@ -137,9 +141,15 @@ def sweep(
     planned = plan_sweep(Path(file).expanduser() if isinstance(file, Path) else file, places)
     if dry_run:
         best = [run for each in planned.searches() for run in best_runs(each, places)]
-        return SweepResult(tuple(_run(each, each.state) for each in (*planned.runs, *best)))
+        return SweepResult(tuple(_run(each, each.state) for each in (*planned.runs, *best)), tuple(planned.searches()))
     outcome = run_sweep(planned, choice, seconds or planned.seconds, LOG.info)
-    return SweepResult(tuple(_run(each.planned, each.outcome, each.reason) for each in outcome.results))
+    return SweepResult(
+        tuple(_run(each.planned, each.outcome, each.reason) for each in outcome.results), outcome.searches
+    )
+
+
+def _found(search: SearchState) -> bool:
+    return search.done and search.best is not None
 
 
 def _run(planned: Planned, state: str, reason: str = "") -> SweepRun:

@@ -134,7 +134,7 @@ def _difference(metric: str, first: np.ndarray, second: np.ndarray) -> Differenc
     if not both.any():
         return None
     first, second = first[:, both], second[:, both]
-    change = first.mean(0) - second.mean(0)
+    change = intervals.by_episode(first, second)
     return Difference(
         metric,
         of_values(first),

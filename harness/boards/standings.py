@@ -228,6 +228,6 @@ def _differ(first: Entry, second: Entry, metric: str) -> bool:
     else:
         one, other = first.estimate(metric), second.estimate(metric)
         if one is None or other is None:
-            return first.newest.metrics[metric].mean != second.newest.metrics[metric].mean
+            return abs(first.newest.metrics[metric].mean - second.newest.metrics[metric].mean) > 1e-8
         change = intervals.unpaired(one, other)
     return change.excludes_zero

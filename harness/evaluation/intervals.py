@@ -30,7 +30,8 @@ _RECORDED = 1.96
 """The factor by which records' half-widths exceed the standard error (`harness.evaluation.score.mean`)."""
 
 _ROUNDING, _MANY = 1e-10, 1e9
-"""A half-width that is rounding alone; and trials so many that the bounds are those of a normal distribution."""
+"""A half-width or a difference that is rounding alone; and trials so many that the bounds are those of a normal
+distribution."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class Change(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether there is an interval, and zero lies outside it."""
-        return self.half is not None and abs(self.mean) > self.half
+        """Whether there is an interval, and zero lies outside it by more than rounding."""
+        return self.half is not None and abs(self.mean) > self.half + 100 * _ROUNDING
 
     def text(self, digits: int = 2) -> str:
         """'+1.62 ± 0.22', or '+1.62' without an interval."""
@@ -126,11 +127,18 @@ def paired(first: np.ndarray, second: np.ndarray) -> Change:
     """
     both = ~(np.isnan(first).any(0) | np.isnan(second).any(0))
     first, second = first[:, both], second[:, both]
-    change = first.mean(0) - second.mean(0)
+    change = by_episode(first, second)
     if len(change) < 2:
         return Change(100 * float(change[0]) if len(change) else math.nan, None)
     half = math.hypot(_half(change), _half(first.mean(1)), _half(second.mean(1)))
     return Change(100 * float(change.mean()), 100 * half)
+
+
+def by_episode(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The difference in each episode of two entries' means over seeds, shares [S, E] each: 0 where they differ by
+    rounding alone, as means of equal numbers over three seeds and over one do."""
+    change: np.ndarray = first.mean(0) - second.mean(0)
+    return np.where(np.abs(change) > _ROUNDING, change, 0.0)
 
 
 def unpaired(first: Estimate, second: Estimate) -> Change:

@@ -17,7 +17,7 @@ from harness.protocol.episode_models import Published
 from harness.records.record import Record
 from harness.report.board_table import board_table
 from harness.report.commands import verify_command
-from harness.report.curves import TITLES, WORDS, curve
+from harness.report.curves import TITLES, WORDS, mean_curve
 from harness.report.entry_names import entry_names
 from harness.report.figure import Figure
 from harness.report.forest import Interval, forest
@@ -63,7 +63,8 @@ def board_page(view: View, boards: Path, pages: Pages) -> str:
     names = entry_names(ranked)
     isolated = any(record.isolated for entry in ranked for record in entry.records)
     apart = [entry for _, entries in view.standings.apart for entry in entries]
-    scores = {id(entry): _scores(entry, boards) for entry in _best_of_each_method(ranked)[:CURVES]}
+    best = _best_of_each_method(ranked)[:CURVES]
+    scores = {id(entry): [_scores(record, boards) for record in entry.records] for entry in best}
     marks = {each.anchor: each for entry in (*ranked, *apart) for each in map(explained, marks_of(entry))}
     up = "../../" if view.stand_in else "../"
 
@@ -156,20 +157,20 @@ def _best_of_each_method(ranked: Sequence[Entry]) -> list[Entry]:
     return [*best.values()]
 
 
-def _scores(entry: Entry, boards: Path) -> Scores | None:
+def _scores(record: Record, boards: Path) -> Scores | None:
     try:
-        return scores_of(entry.newest, boards)
+        return scores_of(record, boards)
     except UserError:
         return None
 
 
-def _curves(ranked: Sequence[Entry], scores: dict[int, Scores | None]) -> Iterator[Figure]:
+def _curves(ranked: Sequence[Entry], scores: dict[int, list[Scores | None]]) -> Iterator[Figure]:
     best = _best_of_each_method(ranked)
     for name, (x_label, y_label) in WORDS.items():
         having = [entry for entry in best if entry.newest.curves.get(name)]
         drawn: list[Series] = []
         for number, entry in enumerate(having[:CURVES]):
-            one = curve(entry.newest, name, scores.get(id(entry)), entry.newest.method, number)
+            one = mean_curve(entry.records, name, scores.get(id(entry), []), entry.newest.method, number)
             drawn += [one] if one else []
         if drawn and max(len(each.x) for each in drawn) > 1:
             more = f", the best {CURVES} methods" if len(having) > CURVES else ""

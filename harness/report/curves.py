@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from harness.evaluation.intervals import of_values
 from harness.evaluation.score import Scores, mean
 from harness.evaluation.summary import of_recorded
 from harness.records.record import Record
@@ -37,6 +38,26 @@ def curve(record: Record, name: str, scores: Scores | None, label: str, number: 
         return None
     half = [] if scores is None else _halves(_episodes(name, scores), len(values))
     return Series(label, [*range(len(values))], values, half, number)
+
+
+def mean_curve(
+    records: Sequence[Record], name: str, scores: Sequence[Scores | None], label: str, number: int | None = None
+) -> Series | None:
+    """The mean of a curve over records of several seeds, with 95 % intervals over seeds and episodes; None if one of
+    them has no such curve."""
+    if len(records) == 1:
+        return curve(records[0], name, scores[0] if scores else None, label, number)
+    each = [record.curves.get(name, []) for record in records]
+    if len({*map(len, each)}) > 1 or not each[0]:
+        return None
+    values = np.mean(each, axis=0).tolist()
+    found = [_episodes(name, one) for one in scores if one is not None]
+    behind = [one for one in found if one is not None and one.ndim == 2 and one.shape[1] >= len(values)]
+    if len(behind) < len(records) or len({len(one) for one in behind}) > 1:
+        return Series(label, [*range(len(values))], values, [], number)
+    stacked = np.stack(behind)
+    half = [of_values(stacked[:, :, place]).half for place in range(len(values))]
+    return Series(label, [*range(len(values))], values, [] if np.isnan(half).any() else half, number)
 
 
 def curve_figures(runs: Sequence[tuple[Record, Scores | None, str]]) -> Iterator[Figure]:

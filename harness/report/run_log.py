@@ -107,9 +107,17 @@ def find_runs(folder: Path) -> list[Path]:
 
 
 def stages(log: Sequence[Logged]) -> list[Stage]:
-    """The stages of a training, by the episodes at which entries of each were written."""
-    found: list[Stage] = []
+    """The stages of a training, by the episodes at which entries of each were written.
+
+    What was trained after the checkpoint from which a run went on was lost, and is left out.
+    """
+    kept: list[Logged] = []
     for each in log:
+        while kept and kept[-1].episodes > each.episodes:
+            kept.pop()
+        kept.append(each)
+    found: list[Stage] = []
+    for each in kept:
         if found and found[-1].name == each.stage:
             found[-1] = Stage(each.stage, found[-1].begin, each.episodes)
         else:

@@ -3,6 +3,7 @@ written."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ipaddress
 import socket
@@ -117,6 +118,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _called(header: str | None) -> str:
+    """The name or address in a request's header Host, which has no port where that is 80; '' for what is none."""
+    with contextlib.suppress(ValueError):
+        return urlsplit(f"//{header or ''}").hostname or ""
+    return ""
+
+
 def answers_to(name: str, host: str) -> bool:
     """Whether a request may call the server at `host` by this name or address.
 
@@ -154,7 +162,7 @@ def _handler(page: Callable[[str], str | None], host: str) -> type[BaseHTTPReque
             self._answer(body=False)
 
         def _answer(self, body: bool) -> None:
-            if not answers_to((self.headers.get("Host") or "").rpartition(":")[0].strip("[]"), host):
+            if not answers_to(_called(self.headers.get("Host")), host):
                 return self.send_error(HTTPStatus.FORBIDDEN)
             try:
                 text = page(urlsplit(self.path).path.removeprefix("/"))

@@ -24,6 +24,7 @@ from harness.method.interface import Method
 from harness.method.registry import build_method, task_for
 from harness.records.parts import Isolated
 from harness.records.record import Record
+from harness.runs.begin import begin
 from harness.runs.build_record import Before, record_of, selection_in_words, trained_on, training_marks
 from harness.runs.folder import (
     CHECKPOINT,
@@ -42,8 +43,9 @@ from harness.runs.init import load_init
 from harness.runs.resolve import Prepared, as_cut, limits_of
 from harness.runs.run_errors import file_error, folder_error, memory_error, out_of_memory
 from harness.runs.status import ENTER_WITHIN, IN_USE, TRAINED, TRY_EVERY, lock_of
+from harness.runs.unasked import warn_of_unasked
 from harness.runs.untrained import check_untrained
-from harness.training.callbacks import Callback, reporting_to
+from harness.training.callbacks import Callback, Called, reporting_to
 from harness.training.feature_cache import FeatureCache
 from harness.training.frozen_features import seen_once
 from harness.training.loop import has_updates, train
@@ -56,7 +58,8 @@ from harness.util.arithmetic import available
 from harness.util.atomic_files import check_writable
 from harness.util.errors import HarnessError, RunError, UserError
 from harness.util.exits import exit_call, exits_raised
-from harness.util.option_names import in_shell, switch
+from harness.util.json_files import read_json
+from harness.util.option_names import in_shell
 from harness.util.signals import nothing_to_save
 from harness.util.tensor_files import WEIGHTS, save_tensors
 from harness.util.threads import torch_threads
@@ -87,7 +90,7 @@ def train_only(prepared: Prepared, quiet: bool = False, callbacks: Sequence[Call
     _in_folder(prepared, quiet, callbacks, _train_alone)
 
 
-Body = Callable[[Prepared, Reporter, Sequence[Callback]], Record | None]
+Body = Callable[[Prepared, Reporter, Called], Record | None]
 
 
 def _in_folder(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback], body: Body) -> Record | None:
@@ -110,10 +113,7 @@ def _in_folder(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback], b
         finished = enter(prepared)
         if finished:
             LOG.info(f"the run in {folder} was finished on {finished.when:%Y-%m-%d at %H:%M} UTC and is not repeated")
-            if prepared.request.isolated and finished.isolated is None:
-                LOG.warning(
-                    f"the run in {folder} was scored in the harness's own process; {switch('fresh')} scores it isolated"
-                )
+            warn_of_unasked(prepared, finished)
         return finished or _watched(prepared, quiet, callbacks, body)
     finally:
         with contextlib.suppress(OSError):
@@ -148,25 +148,21 @@ def _watched(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback], bod
 
 
 def _called_back(prepared: Prepared, callbacks: Sequence[Callback], body: Body) -> Record | None:
-    """Runs, from the callbacks' `on_start` to their `on_end`."""
-    started: list[Callback] = []
-    record: Record | None = None
+    """Runs, and tells the callbacks of its end."""
+    called, record = Called(callbacks), None
     try:
-        for each in callbacks:
-            each.on_start(prepared.identity, prepared.folder)
-            started.append(each)
-        record = body(prepared, Reporter(), callbacks)
+        record = body(prepared, Reporter(), called)
         return record
     finally:
-        for each in started:
-            each.on_end(record)
+        called.end(record)
 
 
 def _note_end(prepared: Prepared, status: str) -> None:
     # On a full disk nothing can be noted; the run can be resumed all the same. One that did not get as far as its first
-    # note (a device that is not there) can be begun again as if nothing had been.
-    with contextlib.suppress(HarnessError, OSError):
-        if (prepared.folder / NOTED).is_file():
+    # note (a device that is not there) can be begun again as if nothing had been. One that is done stays so, whatever
+    # becomes of those who are told of it.
+    with contextlib.suppress(HarnessError, OSError, ValueError):
+        if read_json(prepared.folder / NOTED)["status"] != "done":
             note(prepared, status)
 
 
@@ -195,13 +191,13 @@ def training_of(prepared: Prepared, say: Callable[[str], None]) -> Training:
     )
 
 
-def _train_alone(prepared: Prepared, reporter: Reporter, callbacks: Sequence[Callback]) -> None:
-    _trained(prepared, reporter, callbacks, alone=True)
+def _train_alone(prepared: Prepared, reporter: Reporter, called: Called) -> None:
+    _trained(prepared, reporter, called, alone=True)
     note(prepared, TRAINED)
 
 
 def _trained(
-    prepared: Prepared, reporter: Reporter, callbacks: Sequence[Callback], alone: bool = False
+    prepared: Prepared, reporter: Reporter, called: Called, alone: bool = False
 ) -> tuple[Prepared, Training, Before, Progress]:
     """The run as it was cut, its training at its end, the best weights in its method and in the folder, and what came
     before it."""
@@ -218,9 +214,9 @@ def _trained(
         screen.say(said)
     if prepared.budget.precision == "tf32" and "tf32" not in available(prepared.device):
         screen.say(f"tf32 is a mode of GPUs: what is left to train is done in fp32 on {prepared.device}")
-    note(prepared, "training")
+    begin(prepared, called)
     try:
-        tell = reporting_to(callbacks)
+        tell = reporting_to(called.callbacks)
 
         def report(progress: Progress, training: Training, event: str) -> None:
             reporter.training(progress, training, event)
@@ -241,8 +237,8 @@ def _trained(
     return prepared, training, before, progress
 
 
-def _run(prepared: Prepared, reporter: Reporter, callbacks: Sequence[Callback]) -> Record:
-    prepared, training, before, progress = _trained(prepared, reporter, callbacks)
+def _run(prepared: Prepared, reporter: Reporter, called: Called) -> Record:
+    prepared, training, before, progress = _trained(prepared, reporter, called)
     method, source, protocol, folder = training.method, training.source, prepared.protocol, prepared.folder
     note(prepared, "scoring")
     began, total = time.monotonic(), prepared.identity["test_episodes"]

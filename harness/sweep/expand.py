@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import shlex
@@ -16,7 +17,7 @@ from harness.method.registry import LoadedMethod, load_method, method_names
 from harness.protocol.load import load_protocol
 from harness.sweep.definition import ALL, Exclusion, Names, Resources, Runs, Sweep
 from harness.util.errors import UserError
-from harness.util.quantities import duration
+from harness.util.quantities import duration, in_seconds
 from harness.util.shipped_files import protocol_files
 from harness.yaml_files import scalars
 from harness.yaml_files.document import Document
@@ -69,7 +70,7 @@ class SweepRun:
         for key, value in self.overrides.items():
             words += ["--override", f"{key}={as_text(value)}"]
         if self.seconds is not None:
-            words += ["--time", f"{self.seconds:g}s"]
+            words += ["--time", in_seconds(self.seconds)]
         if self.episodes is not None:
             words += ["--episodes", str(self.episodes)]
         if self.test_episodes is not None:
@@ -121,7 +122,8 @@ def expand(sweep: Sweep, document: Document) -> list[SweepRun]:
     problems += _no_such_table(sweep, document)
     if problems:
         raise YamlError(*dict.fromkeys(problems))
-    left = [run for run in runs.values() if not any(_agrees(each, run) for each in sweep.exclude)]
+    excluded = _exclusions(sweep, document)
+    left = [run for run in runs.values() if not any(_agrees(each, run) for each in excluded)]
     if runs and not left:
         raise YamlError(problem_at(document.place(("exclude",), at_key=True), "leaves no run", ("exclude",)))
     return sorted(left, key=lambda run: -run.priority)
@@ -151,7 +153,7 @@ def runs_of(
     protocols = _protocols(grid, at, document, problems)
     methods = _methods(grid, at, document, problems)
     anywhere = ALL in (grid.protocols, grid.methods)
-    recipe = None if grid.recipe is None else document.path.parent / grid.recipe
+    recipe = None if grid.recipe is None else _near(grid.recipe, (*at, "recipe"), document)
     if recipe is not None and not recipe.is_file():
         problems.append(problem_at(document.place((*at, "recipe")), f"there is no file {recipe}", (*at, "recipe")))
     for loaded, method in itertools.product(protocols, methods):
@@ -164,7 +166,7 @@ def runs_of(
             problems += option_problems_at(method, options, place, document)
             for budget, seed in itertools.product(grid.budgets or sweep.budgets, grid.seeds or sweep.seeds):
                 yield SweepRun(
-                    protocol=loaded.name if loaded.path in protocol_files().values() else str(loaded.path),
+                    protocol=_called(loaded),
                     method=method.target if method.file else method.name,
                     options=options,
                     budget=budget,
@@ -180,12 +182,26 @@ def runs_of(
                 )
 
 
+def _near(name: str, loc: Loc, document: Document) -> Path:
+    """A file that is named at `loc`, beside the file which says so: another than the sweep's where that extends it."""
+    return document.place(loc).path.parent / name
+
+
+def _protocol(name: str, loc: Loc, document: Document) -> Loaded:
+    near = _near(name, loc, document)
+    return load_protocol(near if near.is_file() else name)
+
+
+def _called(loaded: Loaded) -> str:
+    """What a run calls its protocol: a shipped one by its name, others by their file."""
+    return loaded.name if loaded.path in protocol_files().values() else str(loaded.path)
+
+
 def _protocols(grid: Runs, at: Loc, document: Document, problems: list[Problem]) -> list[Loaded]:
     found = []
     for name, loc in _named(grid.protocols, list(protocol_files()), (*at, "protocols")):
         try:
-            near = document.path.parent / name
-            found.append(load_protocol(near if near.is_file() else name))
+            found.append(_protocol(name, loc, document))
         except YamlError as error:
             problems += error.problems
         except UserError as error:
@@ -198,7 +214,7 @@ def _methods(grid: Runs, at: Loc, document: Document, problems: list[Problem]) -
     for name, loc in _named(grid.methods, method_names(), (*at, "methods")):
         try:
             file, _, cls = name.rpartition(":")
-            near = document.path.parent / file
+            near = _near(file, loc, document)
             found.append(_loaded(f"{near}:{cls}" if file and near.is_file() else name))
         except UserError as error:
             problems.append(problem_at(document.place(loc), str(error), loc))
@@ -236,9 +252,20 @@ def _agrees(exclusion: Exclusion, run: SweepRun) -> bool:
     )
 
 
+def _exclusions(sweep: Sweep, document: Document) -> list[Exclusion]:
+    """The exclusions, with protocols called as runs call them."""
+    found = []
+    for number, exclusion in enumerate(sweep.exclude):
+        name = exclusion.protocol
+        with contextlib.suppress(UserError):  # what names no protocol agrees with no run, which is said
+            name = name and _called(_protocol(name, ("exclude", number, "protocol"), document))
+        found.append(exclusion.model_copy(update={"protocol": name}))
+    return found
+
+
 def _idle_exclusions(sweep: Sweep, runs: list[SweepRun], document: Document) -> Iterator[Problem]:
     """An exclusion that leaves nothing out is a misspelt one."""
-    for number, exclusion in enumerate(sweep.exclude):
+    for number, exclusion in enumerate(_exclusions(sweep, document)):
         if not any(_agrees(exclusion, run) for run in runs):
             loc = ("exclude", number)
             yield problem_at(document.place(loc), "agrees with no run of the sweep", loc)

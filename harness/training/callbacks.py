@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,26 @@ class Callback:
 
     def on_end(self, record: Record | None) -> None:
         """The run is over: its record with the test metrics, None where it was stopped or failed."""
+
+
+@dataclass
+class Called:
+    """Those who are told of a run, and how many of them know that it began."""
+
+    callbacks: Sequence[Callback]
+    started: int = 0
+
+    def start(self, identity: Mapping[str, Any], folder: Path) -> None:
+        """Tells each that the run begins."""
+        for each in self.callbacks:
+            each.on_start(identity, folder)
+            self.started += 1
+
+    def end(self, record: Record | None) -> None:
+        """Tells each that knew of the beginning, in their order, even where one of them raises."""
+        with contextlib.ExitStack() as stack:
+            for each in reversed(self.callbacks[: self.started]):
+                stack.callback(each.on_end, record)
 
 
 def reporting_to(callbacks: Sequence[Callback]) -> Callable[[Progress, Training, str], None]:

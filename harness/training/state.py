@@ -12,6 +12,7 @@ from harness.protocol.models import AnyProtocol
 from harness.training.feature_cache import FeatureCache
 from harness.training.processes import ALONE, Processes
 from harness.training.recipe import Budget
+from harness.util.quantities import in_seconds
 
 SMOOTHING = 0.98
 """Weight of the past in the smoothed loss."""
@@ -96,7 +97,7 @@ class Limits:
     def text(self) -> str:
         """What a record says of them, as in 'episodes=8 time=600s'; '' for none."""
         episodes = None if self.episodes is None else f"episodes={self.episodes}"
-        seconds = None if self.seconds is None else f"time={self.seconds:g}s"
+        seconds = None if self.seconds is None else f"time={in_seconds(self.seconds)}"
         return " ".join(filter(None, [episodes, seconds]))
 
 

@@ -18,6 +18,11 @@ def duration(text: str, name: str) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
+def in_seconds(seconds: float) -> str:
+    """The same number of seconds as `duration` reads it: '90s', '1036800s', '0.5s'."""
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
+
+
 def counted(count: int, one: str, several: str = "") -> str:
     """A number of things: '1 thread', '2 threads', '0 classes'."""
     return f"{count} {one if count == 1 else several or f'{one}s'}"
@@ -49,9 +54,9 @@ def seed_numbers(text: str, name: str) -> list[int]:
         first, last = match[1], match[2] or match[1]
         if max(len(first), len(last)) > 20 or int(last) >= 2**63:
             raise UserError(f"{name} is '{text}'; a seed is a whole number below 2^63")
+        if int(last) < int(first):
+            raise UserError(f"{name} is '{text}', where {part.strip()} names no seed; write the smaller one first")
         seeds += range(int(first), min(int(last), int(first) + MOST_SEEDS) + 1)
         if len(seeds) > MOST_SEEDS:
             raise UserError(f"{name} is '{text}', which names more than {MOST_SEEDS} seeds")
-    if not seeds:
-        raise UserError(f"{name} is '{text}', which names no seed")
     return list(dict.fromkeys(seeds))

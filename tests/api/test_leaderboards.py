@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,3 +69,21 @@ def test_a_method_is_checked_by_name_or_class() -> None:
     by_name = h.check("count", kinds=["online_few_shot"], delays=[1])
     assert by_name.passed
     assert h.check(h.load_method("count").cls, kinds=["online_few_shot"], delays=[1]) == by_name
+
+
+def test_a_result_of_several_seeds_is_compared_with_all_of_them_where_its_rows_are(here: Path) -> None:
+    places: dict[str, Any] = {"data": "stand-in", "quiet": True, "boards": "mine"}
+    three = h.run("late.yaml", "chance", seeds=[0, 1, 2], **places)
+    one = h.run("late.yaml", "count", **places)
+    found = h.compare("late.yaml", three, one)
+    assert [record.seed for record in found.first.records] == [0, 1, 2]
+    assert found.differences == h.compare("late.yaml", "chance", "count", data="stand-in", boards="mine").differences
+    assert found.difference.first.mean == pytest.approx(three.metrics["accuracy"].mean)
+
+
+def test_results_are_of_real_and_of_generated_data_where_nothing_else_is_asked(here: Path) -> None:
+    both, real, generated = (h.results(data=data) for data in (None, "real", "stand-in"))
+    assert {view.stand_in for view in generated.views} == {True}
+    assert len(generated) == 2
+    assert len(real) > 100, "those that come with the harness"
+    assert len(both) == len(real) + len(generated)

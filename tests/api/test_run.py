@@ -182,9 +182,9 @@ def test_what_cannot_be_is_said_before_anything_is_run(here: Path, change: dict[
 
 
 def test_a_run_that_is_refused_once_its_method_is_built_leaves_no_folder(here: Path) -> None:
-    with pytest.raises(h.HarnessError, match="channels=-3"):
-        h.run("late.yaml", "cl_lstm", options={"channels": -3}, data="stand-in", budget="smoke", quiet=True)
-    assert not [*Path("runs").glob("late/cl_lstm-*")], "a report of runs by a pattern would stumble over it"
+    with pytest.raises(h.HarnessError, match="images of 8x8 vanish"):
+        h.run("late.yaml", "lstm", options={"resolution": 8}, data="stand-in", budget="smoke", quiet=True)
+    assert not [*Path("runs").glob("late/lstm-*")], "a report of runs by a pattern would stumble over it"
 
 
 def test_a_class_of_a_notebook_is_known_by_the_source_of_its_cell(here: Path, cache: Path) -> None:
@@ -256,3 +256,10 @@ def test_a_run_leaves_the_threads_of_the_process_as_they_were(here: Path, cache:
     result = h.run("late.yaml", "count", data="stand-in", test_episodes=2, threads=before + 1, board=False, quiet=True)
     assert result.record.hardware.threads == before + 1
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("key", ["lr", "batch"])
+def test_what_is_given_twice_is_refused(here: Path, key: str) -> None:
+    twice: dict[str, Any] = {"override": {key: 8}, key: 4}
+    with pytest.raises(h.UserError, match=f"{key} is given twice: as {key}=4 and in override"):
+        h.run("late.yaml", "cl_lstm", data="stand-in", budget="smoke", **twice)

@@ -72,3 +72,14 @@ def test_what_cannot_be_is_refused(grid: Path, call: dict[str, Any], message: st
 def test_a_sweep_that_is_not_there_is_refused_with_the_names_of_those_that_are() -> None:
     with pytest.raises(h.UserError, match="Did you mean 'norml_table2'"):
         h.sweep("norml_tabel2")
+
+
+def test_a_search_that_has_not_ended_is_not_done(here: Path) -> None:
+    Path("search.yaml").write_text(
+        "data: stand-in\nbudgets: [smoke]\nsearch:\n"
+        "  - {protocols: [late.yaml], methods: [cl_lstm], recipe: cl_lstm.yaml, trials: 2,\n"
+        "     ranges: {options: {lstm: {type: int, low: 4, high: 8}}}}\n"
+    )
+    planned = h.sweep("search.yaml", dry_run=True)
+    assert not planned.done
+    assert "0 of 1 searches done" in repr(planned)

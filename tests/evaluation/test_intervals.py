@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.evaluation.intervals import bounds, of_records, of_values, paired, unpaired
+from harness.evaluation.intervals import bounds, by_episode, of_records, of_values, paired, unpaired
 from harness.evaluation.score import mean
 
 RNG = np.random.default_rng(0)
@@ -124,3 +124,16 @@ def test_many_entries_at_once_have_the_very_bits_of_each_alone(seeds: int) -> No
     assert found == alone
     assert [each.mean for each in found] == [float(np.mean(each.tolist())) for each in means]
     assert bounds(found) == [bounds([each])[0] for each in found]
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 6, 7])
+@pytest.mark.parametrize("value", [0.2, 0.7, 1 / 3])
+def test_equal_numbers_do_not_differ_for_being_averaged_over_seeds(seeds: int, value: float) -> None:
+    several, one = np.full((seeds, 50), value), np.full((1, 50), value)
+    assert not by_episode(several, one).any()
+    change = paired(several, one)
+    assert change.mean == 0
+    assert change.half == pytest.approx(0, abs=1e-12)
+    assert not change.excludes_zero
+    assert not unpaired(of_values(several), of_values(one)).excludes_zero
+    assert paired(several + 1e-6, one).excludes_zero

@@ -15,10 +15,12 @@ from harness.boards import store
 from harness.boards.entries import Entry
 from harness.boards.lines import line_of
 from harness.boards.markdown import view_all, view_board
+from harness.evaluation.intervals import of_values
 from harness.protocol.load import load_protocol
 from harness.protocol.models import PROTOCOL
 from harness.records.record import Record
 from harness.report.board_page import board_page
+from harness.report.curves import mean_curve
 from harness.report.entry_names import entry_names
 from harness.report.page import Pages, file_name
 from harness.report.table_page import table_page
@@ -226,3 +228,18 @@ def test_named_boards_and_files_of_ones_own(tmp_path: Path, monkeypatch: pytest.
     assert Path("mine/index.html").read_text() == "my own"
     assert [each.name for each in Path("mine").iterdir()] == ["index.html"], "no page was written before"
     assert cli.main([*words[:-1], "mine/index.html"]) == 2
+
+
+def test_a_curve_of_several_seeds_is_their_mean_with_the_interval_of_boards() -> None:
+    rng = np.random.default_rng(0)
+    by_step = [rng.random((40, 3)) for _ in range(3)]
+    records = [record(seed=n, curves={"by_step": (100 * each.mean(0)).tolist()}) for n, each in enumerate(by_step)]
+    drawn = mean_curve(records, "by_step", [{"by_step": each} for each in by_step], "opn", 0)
+    assert drawn is not None
+    expected = [of_values(np.stack([each[:, place] for each in by_step])) for place in range(3)]
+    assert drawn.y == pytest.approx([each.mean for each in expected])
+    assert drawn.half == pytest.approx([each.half for each in expected])
+    without = mean_curve(records, "by_step", [None] * 3, "opn", 0)
+    assert without is not None
+    assert (without.y, list(without.half)) == (drawn.y, [])
+    assert mean_curve([*records[:2], record(curves={})], "by_step", [], "opn", 0) is None

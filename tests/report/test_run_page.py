@@ -20,9 +20,9 @@ from harness.boards import store
 from harness.report import sources
 from harness.report.choice import EXTREMES, by_score
 from harness.report.run_episodes import run_episodes
-from harness.report.run_log import Logged, read_run, stages, throughput
+from harness.report.run_log import Logged, Stage, read_run, stages, throughput
 from harness.report.run_page import run_page
-from harness.report.server import HOST, Sources, answers_to, server
+from harness.report.server import HOST, Sources, _called, answers_to, server
 from harness.report.sources import Places, subject_of
 from harness.runs import resolve
 from harness.testing import tiny_dataset
@@ -257,3 +257,27 @@ def test_the_server_takes_requests_to_this_machine_alone_and_only_reads(address:
         fetched(f"{address}/", Host="elsewhere.example:80")
     with pytest.raises(urllib.error.HTTPError, match="501"):
         urllib.request.urlopen(address, data=b"x")
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("localhost:8000", "localhost"),
+        ("localhost", "localhost"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("[::1]:80", "::1"),
+        ("[::1]", "::1"),
+        ("[::1", ""),
+        (None, ""),
+    ],
+)
+def test_a_request_to_port_80_says_no_port(header: str | None, name: str) -> None:
+    assert _called(header) == name
+
+
+def test_what_was_lost_before_a_run_went_on_is_no_stage() -> None:
+    log = [
+        Logged(stage, episodes, 0.0, None, None)
+        for stage, episodes in (("A", 300), ("A", 400), ("B", 500), ("A", 350), ("A", 400), ("B", 800))
+    ]
+    assert stages(log) == [Stage("A", 0.0, 400), Stage("B", 400, 800)]

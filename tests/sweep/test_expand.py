@@ -164,3 +164,25 @@ def test_every_table_of_a_paper_has_a_sweep() -> None:
     swept = {find_table(sweep.table).name for sweep in (read_sweep(name)[1] for name in sweep_files()) if sweep.table}
     tables = {each.name for each in all_tables() if not each.table.computed}
     assert tables - swept == {"layer-distributed memory figure 4"}
+
+
+def test_files_are_beside_the_sweep_that_names_them_and_can_be_excluded_by_these_words(tmp_path: Path) -> None:
+    for folder, ways in (("base", 5), ("child", 10)):
+        (tmp_path / folder).mkdir()
+        own = f"extends: omniglot_20way_1shot\ntitle: with {ways} ways\nepisode: {{ways: {ways}}}\n"
+        (tmp_path / folder / "own.yaml").write_text(own)
+    text = "runs: [{protocols: [own.yaml, omniglot_20way_1shot], methods: [maml, protonet]}]\n"
+    exclude = "exclude: [{protocol: own.yaml, method: maml}]\n"
+    (tmp_path / "base" / "base.yaml").write_text(text + exclude)
+    runs = runs_of(tmp_path / "child", "extends: ../base/base.yaml\n")
+    theirs = tmp_path / "child" / ".." / "base" / "own.yaml"
+    assert [(run.protocol, run.method) for run in runs] == [
+        (str(theirs), "protonet"),
+        ("omniglot_20way_1shot", "maml"),
+        ("omniglot_20way_1shot", "protonet"),
+    ]
+
+
+def test_a_time_of_many_days_is_read_by_the_run(tmp_path: Path) -> None:
+    (run,) = runs_of(tmp_path, "runs: [{protocols: [omniglot_20way_1shot], methods: [maml], time: 12d}]\n")
+    assert run.words[-2:] == ["--time", "1036800s"]

@@ -174,3 +174,36 @@ def test_a_tracker_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("harness.tracking.find_spec", lambda name: None)
     with pytest.raises(h.UserError, match=r"pip install 'episode-harness\[wandb\]'"):
         tracker("wandb")
+
+
+class Writing(h.Callback):
+    """Leaves a file in the run folder as it starts, and raises at the end."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+    def on_start(self, identity: Mapping[str, Any], folder: Path) -> None:
+        (folder / "events").write_text("mine")
+
+    def on_end(self, record: h.Record | None) -> None:
+        if self.error:
+            raise self.error
+
+
+def test_a_folder_that_a_callback_wrote_into_is_that_of_a_run(here: Path) -> None:
+    with pytest.raises(h.UserError, match="trains nothing"):
+        h.run("late.yaml", "count", data="stand-in", board=False, quiet=True, searched=3, callbacks=[Writing()])
+    assert h.run("late.yaml", "count", data="stand-in", board=False, quiet=True).record.method == "count"
+    with pytest.raises(h.HarnessError, match="no network"):
+        run(callbacks=[Writing(), Guarded("mlflow", Breaking("start"))])
+    assert run(resume=True).record.status == "done"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("the server is gone")], ids=["interrupt", "error"])
+def test_a_finished_run_stays_finished_whatever_its_callbacks_do(here: Path, error: BaseException) -> None:
+    noting = Noting()
+    with pytest.raises(type(error)):
+        run(callbacks=[Writing(error), noting])
+    assert noting.calls[-1][0] == "end", "others are told all the same"
+    assert json.loads((run_folder() / "run.json").read_text())["status"] == "done"
+    assert run().record == noting.calls[-1][1]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from harness.util.errors import all_of
-from harness.util.quantities import about, clock, counted, seed_numbers
+import pytest
+
+from harness.util.errors import UserError, all_of
+from harness.util.quantities import about, clock, counted, duration, in_seconds, seed_numbers
 
 
 def test_measured_times() -> None:
@@ -38,3 +40,18 @@ def test_numbers_of_things() -> None:
 
 def test_a_seed_that_is_named_twice_is_one() -> None:
     assert seed_numbers("0,0,3,1-3", "--seeds") == [0, 3, 1, 2]
+
+
+@pytest.mark.parametrize("text", ["4-2", "0,4-2", "4-2,0"])
+def test_seeds_in_the_wrong_order_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match="where 4-2 names no seed; write the smaller one first"):
+        seed_numbers(text, "--seeds")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.5, "0.5s"), (90.0, "90s"), (1036800.0, "1036800s"), (1 / 3, "0.333333333s")],
+)
+def test_seconds_are_written_as_a_duration_is_read(seconds: float, text: str) -> None:
+    assert in_seconds(seconds) == text
+    assert duration(text, "time") == pytest.approx(seconds)
