@@ -17,6 +17,7 @@ import harness as h
 from harness import cli
 from harness.boards.store import read_board
 from harness.runs.resolve import Request
+from methods.count import Count
 from tests.api.conftest import OWN
 
 
@@ -185,6 +186,26 @@ def test_a_run_that_is_refused_once_its_method_is_built_leaves_no_folder(here: P
     with pytest.raises(h.HarnessError, match="images of 8x8 vanish"):
         h.run("late.yaml", "lstm", options={"resolution": 8}, data="stand-in", budget="smoke", quiet=True)
     assert not [*Path("runs").glob("late/lstm-*")], "a report of runs by a pattern would stumble over it"
+
+
+class Fragile(Count):
+    """A method that can be built with any option, and not played with all of them."""
+
+    def __init__(self, task: h.Task, broken: bool = False) -> None:
+        super().__init__(task)
+        self.broken = broken
+
+    def predict(self, state: Any, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        if self.broken:
+            raise RuntimeError("no layer is left")
+        return super().predict(state, x)
+
+
+def test_options_that_break_the_first_episode_are_named(here: Path) -> None:
+    options: dict[str, Any] = {"options": {"broken": True}, "data": "stand-in", "quiet": True}
+    with pytest.raises(h.UserError, match="Fragile with broken=True cannot play an episode: no layer is left"):
+        h.run("late.yaml", Fragile, **options)
+    assert not [*Path("runs").glob("late/Fragile-*")]
 
 
 def test_a_class_of_a_notebook_is_known_by_the_source_of_its_cell(here: Path, cache: Path) -> None:

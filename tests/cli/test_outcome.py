@@ -191,7 +191,7 @@ def test_a_dry_run_shows_what_would_be_run_and_does_nothing(capsys: pytest.Captu
 
 
 def test_a_dry_run_refuses_options_that_no_method_can_be_built_with(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([*WORDS, "--method", "protonet", "--set", "channels=-3", "--dry-run"]) == 2
+    assert cli.main([*WORDS, "--method", "protonet", "--set", "resolution=8", "--dry-run"]) == 2
     assert "cannot be built" in capsys.readouterr().err
 
 
