@@ -228,6 +228,7 @@ def _differ(first: Entry, second: Entry, metric: str) -> bool:
     else:
         one, other = first.estimate(metric), second.estimate(metric)
         if one is None or other is None:
-            return abs(first.newest.metrics[metric].mean - second.newest.metrics[metric].mean) > 1e-8
+            means = first.newest.metrics[metric].mean, second.newest.metrics[metric].mean
+            return intervals.Change(means[0] - means[1], 0.0).excludes_zero
         change = intervals.unpaired(one, other)
     return change.excludes_zero

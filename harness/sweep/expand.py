@@ -118,11 +118,11 @@ def expand(sweep: Sweep, document: Document) -> list[SweepRun]:
         options = [(each, (*at, "options", place)) for place, each in enumerate(grid.options)]
         for run in runs_of(sweep, grid, options, at, document, problems):
             runs.setdefault(run.command, run)
-    problems += _idle_exclusions(sweep, list(runs.values()), document)
+    excluded = _exclusions(sweep, document)
+    problems += _idle_exclusions(excluded, list(runs.values()), document)
     problems += _no_such_table(sweep, document)
     if problems:
         raise YamlError(*dict.fromkeys(problems))
-    excluded = _exclusions(sweep, document)
     left = [run for run in runs.values() if not any(_agrees(each, run) for each in excluded)]
     if runs and not left:
         raise YamlError(problem_at(document.place(("exclude",), at_key=True), "leaves no run", ("exclude",)))
@@ -263,9 +263,9 @@ def _exclusions(sweep: Sweep, document: Document) -> list[Exclusion]:
     return found
 
 
-def _idle_exclusions(sweep: Sweep, runs: list[SweepRun], document: Document) -> Iterator[Problem]:
+def _idle_exclusions(excluded: list[Exclusion], runs: list[SweepRun], document: Document) -> Iterator[Problem]:
     """An exclusion that leaves nothing out is a misspelt one."""
-    for number, exclusion in enumerate(_exclusions(sweep, document)):
+    for number, exclusion in enumerate(excluded):
         if not any(_agrees(exclusion, run) for run in runs):
             loc = ("exclude", number)
             yield problem_at(document.place(loc), "agrees with no run of the sweep", loc)
