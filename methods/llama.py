@@ -12,7 +12,7 @@ from harness.method.option_types import Count, NotNegative, Positive
 from harness.training.interface import Batch
 from methods.maml import MAML
 from methods.nn.curvature import Fisher, factors, log_determinant
-from methods.nn.functional_nets import NetName, Norm
+from methods.nn.functional_nets import NetName, SourceNorm
 from methods.nn.inner_loop import Rate
 from methods.nn.needs_queries import check_queries
 
@@ -56,7 +56,7 @@ class LLAMA(MAML):
         layers: Literal["all", "last"] = "all",
         net: NetName = "conv",
         channels: Count = 64,
-        norm: Norm = "support",
+        norm: SourceNorm = "support",
         rate: Rate = "constant",
         inner_lr: NotNegative = 0.05,
         inner_steps: Count = 5,

@@ -4,7 +4,7 @@ adaptation of deep networks", ICML 2017)."""
 from __future__ import annotations
 
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -12,12 +12,25 @@ from harness.method.interface import Feedback, Method, State, Task
 from harness.method.option_types import Count, NotNegative
 from harness.training.interface import Trainable
 from methods.nn import dense_descent, episode_conv, inner_loop
-from methods.nn.functional_nets import FunctionalDense, Norm, SourceNet, Statistics, build_learner, share_memory
+from methods.nn.functional_nets import (
+    FunctionalDense,
+    Norm,
+    SourceNet,
+    SourceNorm,
+    Statistics,
+    build_learner,
+    share_memory,
+)
 from methods.nn.gradient_learner import GradientLearner, pool, stream_logits
 from methods.nn.inner_loop import Rate, Weights
 
-_VALUES_AT_ONCE = 100_000_000
-"""Values of the first layer over the support images of all episodes that are adapted together while scored."""
+_VALUES_AT_ONCE = {"cpu": 1_000_000}
+"""Values of the first layer over all images that are learned from, or answered, together while scored: on a CPU, what
+stays in a cache."""
+_VALUES_ELSEWHERE = 100_000_000
+_FEWEST = 3
+"""Sets of weights that are used together at least. Alone, one takes another path through a convolution, to other last
+bits, and of four or more episodes in parts of three at most none is left alone."""
 
 
 class MAML(Trainable, GradientLearner):
@@ -71,7 +84,7 @@ class MAML(Trainable, GradientLearner):
         *,
         net: SourceNet = "conv",
         channels: Count = 64,
-        norm: Norm | Literal["source"] = "support",
+        norm: SourceNorm = "support",
         rate: Rate = "constant",
         inner_lr: NotNegative = 0.05,
         pretext_lr: NotNegative = 0.4,
@@ -108,6 +121,7 @@ class MAML(Trainable, GradientLearner):
         )
         self._running = norm == "support" and not self.fits_support_set
         places = self.shape[1] * self.shape[2]
+        self._sets = 1
         self._widest = 256 if net == "dense" else channels * (places if net == "conv" else -(-places // 4))
 
     @property
@@ -148,8 +162,11 @@ class MAML(Trainable, GradientLearner):
         weights: Weights = state["descent"].all_weights() if "descent" in state else state["weights"]
         return weights
 
-    def episodes_per_fit(self, support: int) -> int | None:
-        return None if self.training else max(1, _VALUES_AT_ONCE // (support * self._widest))
+    def episodes_at_once(self, images: int) -> int | None:
+        if self.training:
+            return None
+        values = _VALUES_AT_ONCE.get(next(self.parameters()).device.type, _VALUES_ELSEWHERE)
+        return max(-(-_FEWEST // self._sets), values // (images * self._widest * self._sets))
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:
         """As stepping; at delay 1 a forward pass serves both the answer and the step on it."""
@@ -224,5 +241,9 @@ class MAML(Trainable, GradientLearner):
         loss = inner_loop.loss_by_episode(logits, target)
         rate = inner_loop.scaled_rate(self.inner_lr, self.factors, weights)
         # Those that stay are the same tensors in every step: their gradient would go back through all steps before.
-        moving = {name: each for name, each in weights.items() if name not in self._fixed}
+        moving = self._moving(weights)
         return {**weights, **inner_loop.sgd_step(moving, loss, rate, self.training, not self.first_order)}
+
+    def _moving(self, weights: Weights) -> Weights:
+        """Those that episodes adapt."""
+        return {name: each for name, each in weights.items() if name not in self._fixed}

@@ -146,7 +146,7 @@ class MetaLearnerLSTM(GradientLearner):
             statistics = self._logits(state["weights"], samples)[1] if self.over == "support" else ()
             return {"weights": state["weights"], "statistics": statistics}
 
-    def episodes_per_fit(self, support: int) -> int | None:
+    def episodes_at_once(self, images: int) -> int | None:
         return None if self.training else max(1, _NUMBERS_AT_ONCE // (sum(self.sizes) * self.units))
 
     def answer(self, state: State, samples: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ meta-learning", NeurIPS 2018)."""
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from harness.training.interface import Batch
 from harness.util import philox
 from methods.maml import MAML
 from methods.nn import episode_conv, inner_loop
-from methods.nn.functional_nets import NetName, Norm
+from methods.nn.functional_nets import NetName, SourceNorm
 from methods.nn.inner_loop import Rate, Weights
 from methods.nn.needs_queries import check_queries
 
@@ -47,7 +48,7 @@ class PLATIPUS(MAML):
     gamma : where both step sizes begin; learned as factors of it, like `MAML`'s rates.
     deviation : where sigma and v begin.
     net, channels, norm, rate, inner_lr, inner_steps, test_steps, first_order, resolution : as in `MAML`; first order
-        holds for the two gradients at mu, too.
+        holds for the two gradients at mu, too. Shifts that episodes do not adapt (norm 'source') are not sampled.
     """
 
     needs_label_delay = False
@@ -63,7 +64,7 @@ class PLATIPUS(MAML):
         deviation: Positive = 0.01,
         net: NetName = "conv",
         channels: Count = 32,
-        norm: Norm = "support",
+        norm: SourceNorm = "support",
         rate: Rate = "constant",
         inner_lr: NotNegative = 0.05,
         inner_steps: Count = 5,
@@ -85,10 +86,11 @@ class PLATIPUS(MAML):
             resolution=resolution,
         )
         self.samples, self.kl_weight, self.gamma = samples, kl_weight, gamma
-        logs = [torch.full_like(each, math.log(deviation)) for each in self.learner.parameters()]
+        sampled = self._moving(dict(self.learner.named_parameters()))
+        logs = [torch.full_like(each, math.log(deviation)) for each in sampled.values()]
         self.log_sigma, self.log_v = nn.ParameterList(logs), nn.ParameterList([each.clone() for each in logs])
         self.gamma_p, self.gamma_q = nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(()))
-        self._widest *= samples
+        self._sets = samples
 
     def answer(self, state: State, samples: Tensor) -> Tensor:
         """The logarithms of probabilities, means over the sampled starts."""
@@ -100,11 +102,12 @@ class PLATIPUS(MAML):
 
     def fit(self, samples: Tensor, labels: Tensor) -> State:
         """Weights [B, samples, ...] after all steps from starts sampled from p, and their statistics."""
-        mean, noise = self._mean(samples, labels, self.gamma_p), self._noise()
-        start = {
-            name: (each.unsqueeze(1) + log.exp() * own).flatten(0, 1)
-            for (name, each), log, own in zip(mean.items(), self.log_sigma, noise, strict=True)
+        mean = {
+            name: each.unsqueeze(1).expand(-1, self.samples, *each.shape[1:])
+            for name, each in self._mean(samples, labels, self.gamma_p).items()
         }
+        drawn = self._sampled(mean, self.log_sigma, self._noise())
+        start = {name: each.flatten(0, 1) for name, each in drawn.items()}
         repeated = (each.repeat_interleave(self.samples, 0) for each in (samples, labels))
         weights, statistics = self._descend(inner_loop.require_grad(start, self.training), *repeated)
         shape = (len(samples), self.samples)
@@ -118,12 +121,10 @@ class PLATIPUS(MAML):
         support, queries = (x[:, :first], labels[:, :first]), (x[:, first:], labels[:, first:])
         p, q = self._mean(*support, self.gamma_p), self._mean(*queries, self.gamma_q)
         # In training the harness seeds torch anew for every update.
-        start = {
-            name: each + log.exp() * torch.randn_like(each)
-            for (name, each), log in zip(q.items(), self.log_v, strict=True)
-        }
-        weights, statistics = self._descend(start, *support)
+        noise = [torch.randn_like(each) for each in self._moving(q).values()]
+        weights, statistics = self._descend(self._sampled(q, self.log_v, noise), *support)
         loss = self.loss(self._logits(weights, queries[0], statistics).transpose(0, 1), batch)
+        q, p = self._moving(q), self._moving(p)
         return loss + self.kl_weight * divergence(q, list(self.log_v), p, list(self.log_sigma)).mean()
 
     def pretraining_method(self, task: Task) -> Method:
@@ -134,13 +135,18 @@ class PLATIPUS(MAML):
         """The mean of p or q [B, ...]: one step from mu on images [B, N, C, H, W] with labels [B, N]."""
         mu = self._start(len(images))
         loss = inner_loop.loss_by_episode(episode_conv.forward(self.learner, mu, images)[0], labels)
-        return inner_loop.sgd_step(mu, loss, self.gamma * factor, self.training, not self.first_order)
+        moving = self._moving(mu)
+        return {**mu, **inner_loop.sgd_step(moving, loss, self.gamma * factor, self.training, not self.first_order)}
+
+    def _sampled(self, mean: Weights, logs: Iterable[Tensor], noise: Iterable[Tensor]) -> Weights:
+        """Starts from their mean, the logarithms of deviations and standard noise of those that are sampled."""
+        own = zip(self._moving(mean).items(), logs, noise, strict=True)
+        return {**mean, **{name: each + log.exp() * drawn for (name, each), log, drawn in own}}
 
     def _noise(self) -> list[Tensor]:
-        """Standard noise [samples, ...] for each weight: always the same."""
+        """Standard noise [samples, ...] for each sampled weight: always the same."""
         random = torch.Generator().manual_seed(philox.key_of("PLATIPUS", "samples")[0])
-        own = self.learner.parameters()
-        return [torch.randn(self.samples, *each.shape, generator=random).to(each) for each in own]
+        return [torch.randn(self.samples, *each.shape, generator=random).to(each) for each in self.log_sigma]
 
 
 def divergence(q: Weights, log_v: list[Tensor], p: Weights, log_sigma: list[Tensor]) -> Tensor:

@@ -99,7 +99,7 @@ def run(
         batch: episodes an update, of every stage.
         override: other keys of every stage, or of one: `{"warmup": 100, "the protocol.episodes": 5000}`.
         init: a finished run's folder or result, or a file of weights, where training begins; of another method, from
-            its features.
+            what both have (docs/runs.md).
         episodes: end training after so many episodes, rounded up to whole updates.
         seconds: at most so much training time.
         test_episodes: score only so many test episodes; marked on the row.

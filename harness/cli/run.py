@@ -42,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--init",
         type=Path,
         metavar="RUN",
-        help="begin from the weights of a finished run or a file; of another method, from its features (default: fresh "
-        "weights)",
+        help="begin from the weights of a finished run or a file; of another method, from what both have (default: "
+        "fresh weights)",
     )
     parser.add_argument(
         "--episodes",

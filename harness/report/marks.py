@@ -12,6 +12,8 @@ MEANINGS = {
     "pre-trained on another kind of episode": "a stage was trained on another kind of protocol",
     "features of another method": "training started from the features of another method's run (--init RUN), all else "
     "fresh",
+    "weights of another method": "training started from all weights of another method's run (--init RUN); what this "
+    "one has beside them is fresh",
     "starting weights from elsewhere": "training started from weights that the harness did not produce (--init FILE)",
     "recipe changed": "the command line changed the recipe (--lr, --batch, --override); the record has it under "
     "recipe_changes",

@@ -53,10 +53,12 @@ FOREIGN = "starting weights from elsewhere"
 """They were not made by a run of the harness, so that nobody knows what they were trained on."""
 FEATURES = "features of another method"
 """Training began from the features of a run of another method; all else was fresh."""
+WHOLE = "weights of another method"
+"""Training began from all weights of a run of another method, which fit this one or its pretraining method."""
 FEWER_WAYS = "validated in fewer ways"
 UNSELECTED = "not validated"
 """The validation split has fewer classes than an episode; or too few for any, and the last weights were scored."""
-OF_TRAINING = (PRETRAINED, ELSEWHERE, FOREIGN, FEATURES, FEWER_WAYS, UNSELECTED)
+OF_TRAINING = (PRETRAINED, ELSEWHERE, FOREIGN, FEATURES, WHOLE, FEWER_WAYS, UNSELECTED)
 """Marks of how weights came about, which whatever is trained on from them keeps."""
 OF_ONE_RUN = (CUSTOM_RECIPE, RECIPE_CHANGED, SEARCHED, TRAINED_BY, TRAINED_ON)
 """Marks, or beginnings of marks, that speak of one run alone: of its recipe, of what trained."""

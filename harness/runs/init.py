@@ -11,21 +11,23 @@ from harness.method.interface import Method
 from harness.records.marks import TRAINED_ON
 from harness.records.parts import MOST
 from harness.records.record import Record
-from harness.runs.build_record import FEATURES, FOREIGN, OF_ONE_RUN, OF_TRAINING, Before
+from harness.runs.build_record import FEATURES, FOREIGN, OF_ONE_RUN, OF_TRAINING, WHOLE, Before
 from harness.runs.folder import RECORD, read_record
 from harness.runs.resolve import weights_file
 from harness.training.interface import training_hooks
 from harness.util.errors import UserError
 from harness.util.option_names import option, switch
 from harness.util.progress import say
+from harness.util.seeding import seeded
 from harness.util.tensor_files import fits, load_tensors, load_weights, without_prefix
 
 
 def load_init(method: Method, init: Path | None, target: str | None = None) -> Before:
     """Loads the weights that training begins from, and says what they had been through; UserError for damaged ones.
 
-    Where they are those of another method than `target` (`MODULE:CLASS`; None: any) and do not fit this one, the
-    features that both have (`Features.shared`) are loaded alone, which is said; whatever else it has stays as it is.
+    Where they are those of another method than `target` (`MODULE:CLASS`; None: any) and do not fit this one, what both
+    have is loaded alone, which is said: the net of its pretraining method, if that is the other one, or else features
+    (`Features.shared`). Whatever else it has stays as it is.
     """
     if init is None:
         return Before()
@@ -39,22 +41,26 @@ def load_init(method: Method, init: Path | None, target: str | None = None) -> B
     identity = header.get("identity")
     named = identity if isinstance(identity, dict) else {}
     own = all(named.get(name) for name in ("protocol", "digest", "method", "target"))
-    features = None
-    if own and target not in (None, named["target"]) and not fits(method.state_dict(), tensors):
-        features = _features_in(tensors, method)
-    if features is None:
+    others = own and target not in (None, named["target"])
+    part = None
+    if others and not fits(method.state_dict(), tensors):
+        part = _pretrained_in(tensors, method, named["target"]) or _features_in(tensors, method)
+    if part is None:
         try:
             load_weights(method, tensors, path)
         except UserError as error:
-            if not own or target in (None, named["target"]):
+            if not others:
                 raise
             raise UserError(
                 f"{error}. They are those of {named['method']}: of another method a backbone can be taken alone, and "
-                "both must have one, with the same options"
+                "both must have one, with the same options; or its whole net, if it is this one's pretraining method"
             ) from None
     else:
-        features.module.load_state_dict(features.tensors)
-        say(f"features: those of {named['method']} on {named['protocol']}; all else begins fresh")
+        part.module.load_state_dict(part.tensors)
+        say(f"{part.name}: those of {named['method']} on {named['protocol']}; all else begins fresh")
+    # A class that was moved to another file is the same method.
+    renamed = others and target is not None and named["target"].split(":")[-1] != target.split(":")[-1]
+    of_another = [part.mark] if part else [WHOLE] if renamed else []
     marks = header.get("marks") if own else [FOREIGN]
     # Weights from before their header said so are asked of the record beside them.
     of_old = own and not {"marks", "devices"} <= header.keys() and (path.parent / RECORD).is_file()
@@ -71,7 +77,7 @@ def load_init(method: Method, init: Path | None, target: str | None = None) -> B
     devices = header.get("devices", _devices_of(record) if record else [])
     if not isinstance(devices, list) or not all(isinstance(each, str) and each.isprintable() for each in devices):
         raise UserError(f"{path} is damaged: it does not say what its weights were trained on")
-    return Before(episodes, tuple(dict.fromkeys([*marks, *([FEATURES] if features else [])])), tuple(devices))
+    return Before(episodes, tuple(dict.fromkeys([*marks, *of_another])), tuple(devices))
 
 
 def _devices_of(record: Record) -> list[str]:
@@ -83,14 +89,24 @@ def _devices_of(record: Record) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Features:
-    """A net that features come from, and weights for it."""
+class _Part:
+    """A net that a method shares with another, that other's weights for it, what they are called and the mark of it."""
 
     module: nn.Module
     tensors: dict[str, Tensor]
+    name: str
+    mark: str
 
 
-def _features_in(tensors: dict[str, Tensor], method: Method) -> _Features | None:
+def _pretrained_in(tensors: dict[str, Tensor], method: Method, target: str) -> _Part | None:
+    """The whole of the method's pretraining method, if the weights are of that class, for the same task and options."""
+    found = seeded(lambda: training_hooks(method).pretraining_method(method.task), "init")
+    if found is None or f"{type(found).__module__}:{type(found).__qualname__}" != target:
+        return None
+    return _Part(found, tensors, "weights", WHOLE) if fits(found.state_dict(), tensors) else None
+
+
+def _features_in(tensors: dict[str, Tensor], method: Method) -> _Part | None:
     """The features that methods share, if this one has them and the weights of another have exactly one such net, under
     whatever name."""
     features = training_hooks(method).memoryless_features()
@@ -100,4 +116,4 @@ def _features_in(tensors: dict[str, Tensor], method: Method) -> _Features | None
     prefixes = [name.removesuffix(f".{first}") for name in tensors if name.endswith(f".{first}")]
     found = [without_prefix(each, tensors) for each in prefixes]
     fitting = [each for each in found if fits(own, each)]
-    return _Features(features.shared, fitting[0]) if len(fitting) == 1 else None
+    return _Part(features.shared, fitting[0], "features", FEATURES) if len(fitting) == 1 else None

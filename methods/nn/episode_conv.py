@@ -1,7 +1,7 @@
-"""The four-layer convolutional learner under each episode's own weights, arranged for training.
+"""The four-layer convolutional learner under each episode's own weights, arranged for a CPU.
 
 What `inner_loop.forward` computes by vmap of a `Learner` over `FunctionalConv4`, for support sets and queries in half
-to two thirds of the time, through the backward of the backward:
+to two thirds of the time, through the backward of the backward and in scoring:
 
 - Episodes are groups of channels of one map [N, B * C, H, W] in channels-last memory, the layout in which grouped
   convolutions are fastest on a CPU (fifteen times on images of three channels).
@@ -34,11 +34,11 @@ def forward(
 ) -> tuple[Tensor, Statistics]:
     """Logits [B, N, ways] of images x [B, N, C, H, W] and the body's statistics, [B, 2, C] a layer.
 
-    `statistics` are what to normalise by, if the norm is 'support'. Other learners, norms and devices, autocast, single
-    images (those of streams, on which it would be slower) and whatever is scored are left to `inner_loop.forward`.
+    `statistics` are what to normalise by, if the norm is 'support'. Other learners, norms and devices, autocast and
+    single images (those of streams, on which it would be slower) are left to `inner_loop.forward`.
     """
     norm = next(iter(learner.body.norms)).norm
-    fast = learner.training and isinstance(learner.body, FunctionalConv4) and norm in ("support", "batch")
+    fast = isinstance(learner.body, FunctionalConv4) and norm in ("support", "batch")
     if not fast or x.shape[1] == 1 or not _pays(x.device.type):
         found: tuple[Tensor, Statistics] = inner_loop.forward(learner, weights, x, statistics)
         return found
@@ -52,7 +52,8 @@ def forward(
         if sign is not None:
             weight = weight * sign.view(*sign.shape, 1, 1, 1)
         maps = maps.contiguous(memory_format=torch.channels_last)
-        maps, mean, variance = _PooledWithMoments.apply(_Convolution.apply(maps, weight.flatten(0, 1), episodes))
+        pooled = _PooledWithMoments.apply if torch.is_grad_enabled() else _pooled_with_moments
+        maps, mean, variance = pooled(_Convolution.apply(maps, weight.flatten(0, 1), episodes))
         mean, variance = mean.view(episodes, -1), variance.view(episodes, -1)
         own = statistics[number] if statistics else torch.stack([mean if sign is None else mean * sign, variance], 1)
         used.append(own)
@@ -134,23 +135,29 @@ class _WeightAdjoint(Function):
         )
 
 
+def _pooled_with_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What `_PooledWithMoments` gives."""
+    share = x.shape[1] / x.numel()
+    mean = x.sum((0, 2, 3)) * share
+    variance = (x - mean.view(-1, 1, 1)).square_().sum((0, 2, 3)) * share
+    windows = _windows(x)
+    maxima = torch.maximum(torch.maximum(windows[0], windows[1]), torch.maximum(windows[2], windows[3]))
+    return maxima, mean, variance
+
+
 class _PooledWithMoments(Function):
     """Of maps x [N, K, H, W]: their 2x2 maxima, and each channel's mean and variance [K] over all items and pixels."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        share = x.shape[1] / x.numel()
-        mean = x.sum((0, 2, 3)) * share
-        variance = (x - mean.view(-1, 1, 1)).square_().sum((0, 2, 3)) * share
-        windows = _windows(x)
-        maxima = torch.maximum(torch.maximum(windows[0], windows[1]), torch.maximum(windows[2], windows[3]))
+        maxima, mean, variance = _pooled_with_moments(x)
         masks, free = [], torch.ones_like(maxima, dtype=torch.bool)
-        for window in windows:
+        for window in _windows(x):
             first = (window == maxima) & free
             free = free ^ first
             masks.append(first.to(x.dtype))
         ctx.save_for_backward(x, mean, *masks)
-        ctx.share = share
+        ctx.share = x.shape[1] / x.numel()
         return maxima, mean, variance
 
     @staticmethod

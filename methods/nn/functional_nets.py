@@ -18,6 +18,8 @@ SourceNet = Literal["conv", "dense", "strided", "strided_mean"]
 """And those that the sources of MAML and Reptile have for Omniglot."""
 
 Norm = Literal["support", "batch", "instance", "layer"]
+SourceNorm = Norm | Literal["source"]
+"""And what the sources of MAML and of methods made from it have (`methods.maml.MAML`)."""
 Statistics = tuple[Tensor, ...]
 """Mean and variance [2, C] by which each normalisation of a net normalised; empty where queries take their own."""
 

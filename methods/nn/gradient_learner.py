@@ -67,8 +67,11 @@ class GradientLearner(Method):
         """The state after learning from a support set of samples [B, n, ...] with labels [B, n]."""
         raise TypeError(f"{type(self).__name__} does not define fit()")
 
-    def episodes_per_fit(self, support: int) -> int | None:
-        """How many episodes with support sets of that size are fitted together; None: all. Bounds memory."""
+    def episodes_at_once(self, images: int) -> int | None:
+        """Of how many episodes so many images each are learned from, or answered, together; None: of all.
+
+        It bounds memory, and what is left in a cache is faster.
+        """
         return None
 
     def answer(self, state: State, samples: Tensor) -> Tensor:
@@ -114,14 +117,25 @@ class GradientLearner(Method):
         if "samples" not in state:
             return state
         samples, labels = state["samples"], state["labels"]
-        size = self.episodes_per_fit(samples.shape[1]) or len(samples)
-        parts = [self.fit(*each) for each in zip(samples.split(size), labels.split(size), strict=True)]
+        parts = [self.fit(*each) for each in self._parts((samples, labels), samples.shape[1])]
         return parts[0] if len(parts) == 1 else pytree.tree_map(lambda *each: torch.cat(each), *parts)
 
     def query(self, state: State, x: Tensor) -> Tensor:
         """All queries under the same weights, which need no copy for each."""
         with self.outer_graph():
-            return self.answer(state, self.encode(x))
+            parts = [self.answer(part, self.encode(own)) for part, own in self._parts((state, x), x.shape[1])]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _parts(self, tree: Any, images: int) -> list[Any]:
+        """A pytree of tensors with leading B in parts of about as many episodes, of which none has more than
+        `episodes_at_once` of so many images allows."""
+        leaves, spec = pytree.tree_flatten(tree)
+        episodes = len(leaves[-1])
+        parts = -(-episodes // (self.episodes_at_once(images) or episodes))
+        if parts == 1:
+            return [tree]
+        split = zip(*(each.tensor_split(parts) for each in leaves), strict=True)
+        return [pytree.tree_unflatten(list(each), spec) for each in split]
 
     def absorb(self, state: State, x: Tensor, feedback: Feedback) -> State:
         """All images are encoded at once; support pairs are stored, or the labels learned from one by one."""

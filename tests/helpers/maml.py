@@ -52,10 +52,23 @@ def plain_answers(net: MAML, weights: dict[str, Tensor], x: Tensor, statistics: 
             mean, variance = statistics[2 * layer : 2 * layer + 2]
         used += [mean, variance]
         shape = (1, -1) if dense else (1, -1, 1, 1)
-        scale, shift = (weights[f"body.norms.{layer}.{name}"].view(shape) for name in ("scale", "shift"))
+        scale, shift = scale_and_shift(weights, layer, shape)
         x = ((x - mean) / (variance + 1e-5).sqrt() * scale + shift).clamp(min=0)
         x = x if dense else F.max_pool2d(x, 2)
     return x.flatten(1) @ weights["classify.weight"].T + weights["classify.bias"], used
+
+
+def scale_and_shift(weights: dict[str, Tensor], layer: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Of a layer's normalisation; with norm 'source' there is no scale."""
+    shift = weights[f"body.norms.{layer}.shift"].view(shape)
+    scale = weights.get(f"body.norms.{layer}.scale")
+    return torch.ones_like(shift) if scale is None else scale.view(shape), shift
+
+
+def adapted(weights: dict[str, Tensor]) -> list[str]:
+    """The names of those that episodes adapt: all, but for the shifts with norm 'source'."""
+    source = not any(name.endswith(".scale") for name in weights)
+    return [name for name in weights if not (source and name.endswith(".shift"))]
 
 
 def start_weights(net: MAML) -> dict[str, Tensor]:
@@ -67,13 +80,14 @@ def plain_step(
 ) -> dict[str, Tensor]:
     """The weights after one step of one episode."""
     logits, _ = plain_answers(net, weights, x, statistics)
-    gradients = torch.autograd.grad(F.cross_entropy(logits, labels), list(weights.values()), create_graph=True)
-    if net.first_order:
-        gradients = tuple(each.detach() for each in gradients)
+    names = adapted(weights)
+    found = torch.autograd.grad(F.cross_entropy(logits, labels), [weights[name] for name in names], create_graph=True)
+    gradients = {name: each.detach() if net.first_order else each for name, each in zip(names, found, strict=True)}
     factors = torch.ones(()) if net.factors is None else net.factors
-    each = factors.expand(len(weights)) if factors.dim() == 0 else factors
-    rate = net.inner_lr
-    return {name: w - rate * f * g for (name, w), f, g in zip(weights.items(), each, gradients, strict=True)}
+    rates = dict(
+        zip(weights, net.inner_lr * (factors.expand(len(weights)) if factors.dim() == 0 else factors), strict=True)
+    )
+    return {name: w - rates[name] * gradients[name] if name in gradients else w for name, w in weights.items()}
 
 
 def plain_loss(net: MAML, episodes: Episodes, steps: int) -> Tensor:

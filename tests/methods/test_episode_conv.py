@@ -1,4 +1,4 @@
-"""The convolutional learner as training computes it against the same by vmap (`inner_loop`), which scoring computes."""
+"""The convolutional learner arranged for a CPU against the same by vmap (`inner_loop`)."""
 
 from __future__ import annotations
 
@@ -79,12 +79,29 @@ def test_single_precision_is_as_good_as_by_vmap() -> None:
     assert errors[0] < max(2 * errors[1], 1e-4)
 
 
-@pytest.mark.parametrize("case", ["scored", "instance", "dense", "autocast", "single images"])
+@pytest.mark.parametrize("norm", ["support", "batch"])
+@pytest.mark.parametrize("given", [False, True], ids=["own statistics", "those of another set"])
+def test_without_a_graph_it_computes_the_same_bits(norm: Norm, given: bool) -> None:
+    """A shortcut is taken there, which keeps no masks of the maxima."""
+    with seeded(5):
+        learner = a_learner(norm, True, (1, 16, 16), torch.float32).eval()
+        x, other = (torch.randn(EPISODES, 4, 1, 16, 16) for _ in range(2))
+    weights = inner_loop.per_episode_weights(learner, EPISODES)
+    statistics = episode_conv.forward(learner, weights, other)[1] if given else ()
+    with_graph = episode_conv.forward(learner, weights, x, statistics)
+    with torch.no_grad():
+        without = episode_conv.forward(learner, weights, x, statistics)
+    assert with_graph[0].requires_grad
+    assert not without[0].requires_grad
+    assert torch.equal(with_graph[0], without[0])
+    assert all(map(torch.equal, with_graph[1], without[1]))
+
+
+@pytest.mark.parametrize("case", ["instance", "dense", "autocast", "single images"])
 def test_all_else_is_left_to_vmap(case: str) -> None:
     with seeded(5):
         norm: Norm = "instance" if case == "instance" else "batch"
         learner = build_learner("dense" if case == "dense" else "conv", (1, 16, 16), WAYS, 4, norm)
-        learner.train(case != "scored")
         x = torch.randn(EPISODES, 1 if case == "single images" else 4, 1, 16, 16)
     weights = inner_loop.per_episode_weights(learner, EPISODES)
     with torch.autocast("cpu", torch.bfloat16, enabled=case == "autocast"):

@@ -39,8 +39,8 @@ class Decaying(GradientLearner):
         self.fitted.append(len(samples))
         return {"weight": self.learn_all(self.initial(len(samples)), samples, labels)["weight"]}
 
-    def episodes_per_fit(self, support: int) -> int | None:
-        return 3 if support == STEPS else None
+    def episodes_at_once(self, images: int) -> int | None:
+        return 3 if images == STEPS else None
 
     def answer(self, state: State, samples: Tensor) -> Tensor:
         return state["weight"].unsqueeze(1) * samples
@@ -99,7 +99,7 @@ def test_a_support_set_is_stored_and_then_fitted_a_few_episodes_at_a_time() -> N
     torch.testing.assert_close(net.absorb(net.start(7), x, Feedback(target, x)), stored)
     assert stored["samples"].shape == (7, STEPS, 1)
     state = net.adapt(stored)
-    assert net.fitted == [3, 3, 1]
+    assert net.fitted == [3, 2, 2]
     assert set(state) == {"weight"}
     assert state["weight"][:, 0].tolist() == [by_hand(x[:, b], target[:, b])[-1] for b in range(7)]
     assert net.adapt(state) is state

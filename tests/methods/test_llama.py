@@ -26,6 +26,7 @@ from tests.helpers.maml import (
     meta_gradients,
     plain_loss,
     plain_step,
+    scale_and_shift,
     some_episodes,
     start_weights,
 )
@@ -112,7 +113,7 @@ def plain_layers(net: LLAMA, weights: dict[str, Tensor], x: Tensor, labels: Tens
         over = [0] if dense else [0, 2, 3]
         mean, variance = drive.mean(over, keepdim=True), drive.var(over, keepdim=True, correction=0)
         shape = mean.shape
-        scale, shift = (weights[f"body.norms.{layer}.{name}"].view(shape) for name in ("scale", "shift"))
+        scale, shift = scale_and_shift(weights, layer, shape)
         x = ((drive - mean) / (variance + 1e-5).sqrt() * scale + shift).relu()
         x = x if dense else F.max_pool2d(x, 2)
     entered.append(torch.cat([x.flatten(1), x.new_ones(len(x), 1)], 1))
@@ -147,6 +148,7 @@ CASES: dict[str, dict[str, Any]] = {
     "conv": {},
     "conv, true labels": {"fisher": "empirical", "rate": "layer"},
     "conv, the classifier alone": {"layers": "last", "precision": 0.3},
+    "conv, as the source of MAML normalises": {"norm": "source"},
     "dense, first order": {"net": "dense", "first_order": True},
 }
 

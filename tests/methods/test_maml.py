@@ -167,20 +167,55 @@ def test_scoring_takes_its_own_number_of_steps_and_keeps_no_graph(norm: str) -> 
     assert not any(each.grad_fn for each in (answers, *pytree.tree_leaves(state)))
 
 
-def test_adapting_a_few_episodes_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def fitted_and_answered(net: MAML, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Lists to which every call of `fit` and of `answer` adds its number of episodes."""
+    counts: list[list[int]] = [[], []]
+
+    def noted(inside: Any, calls: list[int]) -> Any:
+        def noting(first: Any, second: Tensor) -> Any:
+            calls.append(len(second))
+            return inside(first, second)
+
+        return noting
+
+    monkeypatch.setattr(net, "fit", noted(net.fit, counts[0]))
+    monkeypatch.setattr(net, "answer", noted(net.answer, counts[1]))
+    return counts
+
+
+def test_adapting_and_answering_a_few_episodes_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     episodes, net = some_episodes(k_shot_protocol()), a_maml().eval()
     expected, _ = step_through(net, episodes)
-    monkeypatch.setattr(maml, "_VALUES_AT_ONCE", 1)
-    calls: list[int] = []
-    inside = net.fit
-
-    def noted(images: Tensor, labels: Tensor) -> Any:
-        calls.append(len(images))
-        return inside(images, labels)
-
-    monkeypatch.setattr(net, "fit", noted)
+    monkeypatch.setattr(maml, "_VALUES_AT_ONCE", {"cpu": 1})
+    monkeypatch.setattr(maml, "_FEWEST", 1)
+    counts = fitted_and_answered(net, monkeypatch)
     torch.testing.assert_close(step_through(net, episodes)[0], expected)
-    assert calls == [1] * EPISODES
+    assert counts == [[1] * EPISODES] * 2
+
+
+@pytest.mark.parametrize("episodes", range(1, 12))
+def test_an_episode_has_the_same_bits_beside_however_many_others(
+    episodes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No part of a batch is a single episode, whose convolutions are computed in another way."""
+    monkeypatch.setattr(maml, "_VALUES_AT_ONCE", {"cpu": 1})
+    net = a_maml(inner_steps=1).float().eval()
+    counts = fitted_and_answered(net, monkeypatch)
+    random = torch.Generator().manual_seed(1)
+    x = torch.rand(12, 4, 1, 28, 28, generator=random)
+    labels = torch.randint(0, WAYS, (12, 4), generator=random)
+    answers = []
+    for chosen in (range(episodes), range(12)):
+        rows = list(chosen)
+        support = x[rows, :3].transpose(0, 1)
+        state = net.absorb(net.start(len(rows)), support, Feedback(labels[rows, :3].T, support))
+        answers.append(net.query(net.adapt(state), x[rows]))
+    parts = counts[0][: -(-episodes // 3)]
+    assert sum(parts) == episodes
+    assert max(parts) <= 3
+    if episodes > 1:
+        assert min(parts) > 1
+        assert torch.equal(answers[0], answers[1][:episodes])
 
 
 def test_the_state_is_the_pairs_and_then_the_weights_or_the_weights_and_the_pending_images() -> None:

@@ -20,6 +20,7 @@ from methods.platipus import PLATIPUS, divergence
 from tests.helpers.maml import (
     EPISODES,
     WAYS,
+    adapted,
     assert_nearly,
     k_shot_protocol,
     meta_gradients,
@@ -66,27 +67,35 @@ def mean_of(net: PLATIPUS, x: Tensor, labels: Tensor, gamma: Tensor) -> dict[str
     """The mean of p or q for one episode."""
     mu = start_weights(net)
     logits, _ = plain_answers(net, mu, x, None)
-    found = torch.autograd.grad(F.cross_entropy(logits, labels), list(mu.values()), create_graph=True)
-    found = tuple(each.detach() for each in found) if net.first_order else found
-    return {name: each - net.gamma * gamma * gradient for (name, each), gradient in zip(mu.items(), found, strict=True)}
+    names = adapted(mu)
+    found = torch.autograd.grad(F.cross_entropy(logits, labels), [mu[name] for name in names], create_graph=True)
+    steps = {name: each.detach() if net.first_order else each for name, each in zip(names, found, strict=True)}
+    return {name: each - net.gamma * gamma * steps[name] if name in steps else each for name, each in mu.items()}
 
 
-@pytest.mark.parametrize("options", [{}, {"first_order": True, "net": "dense", "rate": "layer"}], ids=["conv", "dense"])
+CASES: dict[str, dict[str, Any]] = {
+    "conv": {},
+    "conv, as the source of MAML normalises": {"norm": "source"},
+    "dense": {"first_order": True, "net": "dense", "rate": "layer"},
+}
+
+
+@pytest.mark.parametrize("options", CASES.values(), ids=CASES)
 def test_training_minimises_the_queries_loss_from_q_and_the_divergence(options: dict[str, Any]) -> None:
     net, episodes = a_platipus(**options), some_episodes(k_shot_protocol())
     with seeded(1):
         found = episode_loss(net, episodes)
         torch.manual_seed(1)
-        noise = [torch.randn(EPISODES, *each.shape, dtype=torch.float64) for each in net.learner.parameters()]
+        noise = [torch.randn(EPISODES, *each.shape, dtype=torch.float64) for each in net.log_v]
     total = torch.zeros((), dtype=torch.float64)
     for b in range(EPISODES):
         x, labels = episodes.x[:, b], episodes.target[:, b]
         p = mean_of(net, x[:FEW], labels[:FEW], net.gamma_p)
         q = mean_of(net, x[FEW:], labels[FEW:], net.gamma_q)
-        weights = {}
-        for (name, each), log_v, log_sigma, own in zip(q.items(), net.log_v, net.log_sigma, noise, strict=True):
-            weights[name] = each + log_v.exp() * own[b]
-            divergences = kl_divergence(Normal(each, log_v.exp()), Normal(p[name], log_sigma.exp()))
+        weights = dict(q)
+        for name, log_v, log_sigma, own in zip(adapted(q), net.log_v, net.log_sigma, noise, strict=True):
+            weights[name] = q[name] + log_v.exp() * own[b]
+            divergences = kl_divergence(Normal(q[name], log_v.exp()), Normal(p[name], log_sigma.exp()))
             total = total + net.kl_weight * divergences.sum()
         for _ in range(2):
             weights = plain_step(net, weights, x[:FEW], labels[:FEW])
@@ -97,8 +106,9 @@ def test_training_minimises_the_queries_loss_from_q_and_the_divergence(options: 
     assert_nearly(meta_gradients(net, found), meta_gradients(net, wanted))
 
 
-def test_scoring_averages_probabilities_over_starts_sampled_from_p() -> None:
-    net, episodes = a_platipus(), some_episodes(k_shot_protocol())
+@pytest.mark.parametrize("norm", ["support", "source"])
+def test_scoring_averages_probabilities_over_starts_sampled_from_p(norm: str) -> None:
+    net, episodes = a_platipus(norm=norm), some_episodes(k_shot_protocol())
     net.eval()
     logits, _ = step_through(net, episodes)
     assert not logits.requires_grad
@@ -109,10 +119,9 @@ def test_scoring_averages_probabilities_over_starts_sampled_from_p() -> None:
         p = mean_of(net, x[:FEW], labels[:FEW], net.gamma_p)
         probabilities = torch.zeros(len(x) - FEW, WAYS, dtype=torch.float64)
         for sample in range(3):
-            weights = {
-                name: each + log.exp() * own[sample]
-                for (name, each), log, own in zip(p.items(), net.log_sigma, noise, strict=True)
-            }
+            weights = dict(p)
+            for name, log, own in zip(adapted(p), net.log_sigma, noise, strict=True):
+                weights[name] = p[name] + log.exp() * own[sample]
             for _ in range(2):
                 weights = plain_step(net, weights, x[:FEW], labels[:FEW])
             statistics = plain_answers(net, weights, x[:FEW], None)[1]
