@@ -2,6 +2,7 @@
 
     python benchmarks/training.py [CASE ...] [--device cpu] [--threads 1] [--rounds 3] [--budget quick]
     python benchmarks/training.py [CASE ...] --against CHECKOUT [--scoring] [--rounds 3] [--budget quick] [--batch N]
+        [--precision bf16]
 
 An update is a loss on the episodes of one batch and its gradient, at the options and batch of the method's recipe,
 on random pixels in the shape of the data set. Three ways of it:
@@ -60,6 +61,10 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     **{name: (name, SUPPORT_SETS, {}) for name in ("maml", "norml")},
     **{name: (name, "cifar100_supervised", {}) for name in ("resnet20", "vgg11", "cl_resnet20", "cl_vgg11")},
     "protonet": ("protonet", SUPPORT_SETS, {}),
+    **{
+        name: (name, "miniimagenet_5way_1shot", {})
+        for name in ("platipus", "llama", "reptile", "meta_learner_lstm", "csn")
+    },
     "bauer": ("bauer", "miniimagenet_5way_1shot", {}),
     "maml-mini": ("maml", "miniimagenet_5way_1shot", {}),
     "maml-84": ("maml", "miniimagenet_5way_1shot", {"channels": 32, "inner_steps": 5, "resolution": None}),
@@ -150,6 +155,7 @@ def main() -> None:
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare with another checkout of the project")
     parser.add_argument("--scoring", action="store_true", help="with --against: scoring, in place of updates")
     parser.add_argument("--batch", type=int, help="with --against: episodes an update (default: the recipe's)")
+    parser.add_argument("--precision", choices=["tf32", "bf16"], help="with --against: of updates here, not there")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_freed_memory()  # as every run does
@@ -157,7 +163,10 @@ def main() -> None:
         time_of = "CPU time" if args.device == "cpu" else torch.cuda.get_device_name()
         print(f"{machine()}; one thread, {time_of}, median of {args.rounds} rounds", flush=True)
         names = args.case or CASES
-        cases = [Case(name, *CASES[name], args.budget, args.scoring, args.device, args.batch) for name in names]
+        cases = [
+            Case(name, *CASES[name], args.budget, args.scoring, args.device, args.batch, args.precision)
+            for name in names
+        ]
         found = compared(cases, Path(__file__).resolve().parents[1], args.against.absolute(), args.rounds)
         heads = ["case", "protocol", "batch", "there, ms an episode", "here", "times as fast"]
         print(tabulate(found, headers=heads, tablefmt="github", disable_numparse=True))

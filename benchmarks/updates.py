@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,7 +29,8 @@ SCORED = 50
 @dataclass(frozen=True)
 class Case:
     """What is trained: the last stage of a recipe, on random pixels, by one seed; at `batch` episodes an update where
-    that is given. With `scoring`, the method that it begins with is scored instead."""
+    that is given, and at another `precision` than the recipe's. With `scoring`, the method that it begins with is
+    scored instead."""
 
     name: str
     method: str
@@ -39,6 +40,7 @@ class Case:
     scoring: bool = False
     device: str = "cpu"
     batch: int | None = None
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def updates_of(case: Case) -> Callable[[], Update]:
     card = loaded.protocol.card
     budget = load_budget(recipe_path(case.method, found.own_file), loaded, case.budget)
     last = budget.stages[-1].model_copy(update={"batch": case.batch or budget.stages[-1].batch or budget.batch})
-    budget = budget.model_copy(update={"stages": [*budget.stages[:-1], last]})
+    changes = {"precision": case.precision} if case.precision else {}
+    budget = budget.model_copy(update={"stages": [*budget.stages[:-1], last], **changes})
     task = task_for(found.cls, loaded.protocol, card.image_shape, card.classes["train"])
     device = torch.device(case.device)
     method = build_method(found.cls, task, {**budget.options, **case.options}, 0, device).train()
@@ -178,14 +181,15 @@ class Side:
 def compared(cases: Sequence[Case], own: Path, other: Path, rounds: int) -> list[list[str]]:
     """A row for each case: its batch, milliseconds an episode in the other checkout and in the own, and the ratio.
 
-    The two make an update each in every round; figures and ratio are medians over the rounds. SystemExit where a case
-    is not of the same size in both.
+    The two make an update each in every round, the other checkout at its recipe's precision; figures and ratio are
+    medians over the rounds. SystemExit where a case is not of the same size in both.
     """
     sides = Side(other), Side(own)
     rows = []
     try:
         for case in cases:
-            pairs = [tuple(side.update(case) for side in sides) for _ in range(rounds)]
+            both = replace(case, precision=None), case
+            pairs = [tuple(side.update(each) for side, each in zip(sides, both, strict=True)) for _ in range(rounds)]
             before, after = pairs[0]
             if before.parameters != after.parameters:
                 raise SystemExit(f"{case.name} has {before.parameters} parameters there and {after.parameters} here")
