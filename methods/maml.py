@@ -24,10 +24,10 @@ from methods.nn.functional_nets import (
 from methods.nn.gradient_learner import GradientLearner, pool, stream_logits
 from methods.nn.inner_loop import Rate, Weights
 
-_VALUES_AT_ONCE = {"cpu": 1_000_000}
-"""Values of the first layer over all images that are learned from, or answered, together while scored: on a CPU, what
-stays in a cache."""
-_VALUES_ELSEWHERE = 100_000_000
+_VALUES_AT_ONCE = 100_000_000
+"""Values of the first layer over all images that are learned from, or answered, together while scored."""
+_VALUES_IN_CACHE = 1_000_000
+"""The same on a CPU."""
 _FEWEST = 3
 """Sets of weights that are used together at least. Alone, one takes another path through a convolution, to other last
 bits, and of four or more episodes in parts of three at most none is left alone."""
@@ -165,7 +165,7 @@ class MAML(Trainable, GradientLearner):
     def episodes_at_once(self, images: int) -> int | None:
         if self.training:
             return None
-        values = _VALUES_AT_ONCE.get(next(self.parameters()).device.type, _VALUES_ELSEWHERE)
+        values = _VALUES_IN_CACHE if next(self.parameters()).device.type == "cpu" else _VALUES_AT_ONCE
         return max(-(-_FEWEST // self._sets), values // (images * self._widest * self._sets))
 
     def rollout(self, x: Tensor, feedback: Feedback) -> Tensor | None:

@@ -70,7 +70,7 @@ class GradientLearner(Method):
     def episodes_at_once(self, images: int) -> int | None:
         """Of how many episodes so many images each are learned from, or answered, together; None: of all.
 
-        It bounds memory, and what is left in a cache is faster.
+        Fewer at a time need less memory, and are faster where they fit into a cache.
         """
         return None
 

@@ -186,7 +186,7 @@ def fitted_and_answered(net: MAML, monkeypatch: pytest.MonkeyPatch) -> list[list
 def test_adapting_and_answering_a_few_episodes_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     episodes, net = some_episodes(k_shot_protocol()), a_maml().eval()
     expected, _ = step_through(net, episodes)
-    monkeypatch.setattr(maml, "_VALUES_AT_ONCE", {"cpu": 1})
+    monkeypatch.setattr(maml, "_VALUES_IN_CACHE", 1)
     monkeypatch.setattr(maml, "_FEWEST", 1)
     counts = fitted_and_answered(net, monkeypatch)
     torch.testing.assert_close(step_through(net, episodes)[0], expected)
@@ -198,7 +198,7 @@ def test_an_episode_has_the_same_bits_beside_however_many_others(
     episodes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No part of a batch is a single episode, whose convolutions are computed in another way."""
-    monkeypatch.setattr(maml, "_VALUES_AT_ONCE", {"cpu": 1})
+    monkeypatch.setattr(maml, "_VALUES_IN_CACHE", 1)
     net = a_maml(inner_steps=1).float().eval()
     counts = fitted_and_answered(net, monkeypatch)
     random = torch.Generator().manual_seed(1)
