@@ -57,7 +57,8 @@ class Difference:
 
 
 def found(standings: Standings, name: str) -> Entry:
-    """The best ranked entry of a method, or the entry with the run of that name; UserError if there is none."""
+    """The best ranked entry of a method, or the run of that name, be there a newer one of its setting and seed or not;
+    UserError if there is none."""
     ranked = [entry for _, entry in standings.ranked]
     for entry in ranked:
         if known_name(name, [entry.newest.method]):
@@ -67,6 +68,9 @@ def found(standings: Standings, name: str) -> Entry:
         for record in entry.records:
             if record.run == name:
                 return Entry((record,), 0, entry.reasons)
+    for record in reversed(standings.older):
+        if record.run == name:
+            return Entry((record,), 0, ())
     for entry in apart:
         if known_name(name, [entry.newest.method]):
             raise UserError(

@@ -31,12 +31,13 @@ Key = tuple[str, int, str | None, bool]
 
 @dataclass(frozen=True)
 class Standings:
-    """Ranked entries with their rank ('1', '2=', ...), best first by the metric `ranking`, and entries apart
-    under their headings."""
+    """Ranked entries with their rank ('1', '2=', ...), best first by the metric `ranking`, entries apart under their
+    headings, and the records that newer ones of the same setting and seed stand for."""
 
     ranking: str
     ranked: tuple[tuple[str, Entry], ...]
     apart: tuple[tuple[str, tuple[Entry, ...]], ...]
+    older: tuple[Record, ...] = ()
 
     @property
     def entries(self) -> int:
@@ -78,7 +79,7 @@ def standings(
         groups.setdefault((each[0], known[each]), []).append(record)
     entries = []
     for (row_key, reasons), group in groups.items():
-        others = sum(older[_key(row_key, record)] for record in group) if older else 0
+        others = sum(len(older.get(_key(row_key, record), ())) for record in group) if older else 0
         entries.append((row_key, _entry(group, others, reasons, values)))
     summarise([entry for _, entry in entries], (*shown, ranking))
     entries.sort(key=lambda each: _order(each[0], each[1], ranking))
@@ -90,6 +91,7 @@ def standings(
         ranking,
         tuple(_ranks(ranked, ranking)),
         tuple((heading, tuple(found)) for heading, found in under.items() if heading and found),
+        tuple(record for each in older.values() for record in each),
     )
 
 
@@ -111,9 +113,9 @@ def usual_ranking(records: Iterable[tuple[int, Record]]) -> str:
     return next((name for name in RANKINGS if name in metrics), RANKINGS[0])
 
 
-def _newest(records: Iterable[tuple[int, Record]]) -> tuple[dict[Key, Record], Counter[Key]]:
+def _newest(records: Iterable[tuple[int, Record]]) -> tuple[dict[Key, Record], dict[Key, list[Record]]]:
     """The newest record of each setting, seed and start, which is the one in the later line, in order of the lines, and
-    how many are older.
+    those that are older.
 
     A seed that was trained twice would otherwise count twice in a mean over seeds; one that was trained from two other
     runs' weights is two trainings. The run's id is not asked: it is the name of a folder, and two people may give one
@@ -121,17 +123,16 @@ def _newest(records: Iterable[tuple[int, Record]]) -> tuple[dict[Key, Record], C
     checked: both count until a checked one follows.
     """
     latest: dict[Key, Record] = {}
-    older: Counter[Key] = Counter()
+    older: dict[Key, list[Record]] = {}
     in_order = sorted(records, key=itemgetter(0))
     for (_, record), row_key in zip(in_order, row_keys([record for _, record in in_order]), strict=True):
         key = _key(row_key, record)
         unchecked: Key = (*key[:3], False)
         if key in latest:
-            del latest[key]  # so that they are in order of their lines
-            older[key] += 1
+            # Taken out first, so that they are in order of their lines.
+            older.setdefault(key, []).append(latest.pop(key))
         if key != unchecked and unchecked in latest:
-            del latest[unchecked]
-            older[key] += 1 + older.pop(unchecked, 0)
+            older.setdefault(key, []).extend([*older.pop(unchecked, []), latest.pop(unchecked)])
         latest[key] = record
     return latest, older
 

@@ -116,3 +116,15 @@ def test_runs_of_an_earlier_form_of_the_protocol_are_not_measured_by_the_present
     capsys.readouterr()
     assert cli.main(["compare", "tiny.yaml", *names]) == 2
     assert "were scored by another protocol than the present one" in capsys.readouterr().err
+
+
+def test_a_run_is_found_behind_a_newer_one_of_its_setting_and_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("first", "second"):
+        assert cli.main([*RUN, "--method", "nearest_pixel", "--run", f"runs/{folder}"]) == 0
+    assert [row.run for row in rows()] == ["first", "second"]
+    capsys.readouterr()
+    assert cli.main(["compare", "tiny.yaml", "first", "second", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["first"], found["second"]) == (["first"], ["second"])
+    assert cli.main(["compare", "tiny.yaml", "frist", "second"]) == 2
+    assert "one that went to no board has no row to compare" in " ".join(capsys.readouterr().err.split())
