@@ -43,7 +43,7 @@ from harness.runs.init import load_init
 from harness.runs.resolve import Prepared, as_cut, limits_of
 from harness.runs.run_errors import file_error, folder_error, memory_error, out_of_memory
 from harness.runs.status import ENTER_WITHIN, IN_USE, TRAINED, TRY_EVERY, lock_of
-from harness.runs.unasked import warn_of_unasked
+from harness.runs.unasked import check_unchanged, warn_of_unasked
 from harness.runs.untrained import check_untrained
 from harness.training.callbacks import Callback, Called, reporting_to
 from harness.training.feature_cache import FeatureCache
@@ -112,6 +112,7 @@ def _in_folder(prepared: Prepared, quiet: bool, callbacks: Sequence[Callback], b
             check_writable(folder, CHECKPOINT)  # now, and not after an hour of training
         finished = enter(prepared)
         if finished:
+            check_unchanged(prepared, finished)
             LOG.info(f"the run in {folder} was finished on {finished.when:%Y-%m-%d at %H:%M} UTC and is not repeated")
             warn_of_unasked(prepared, finished)
         return finished or _watched(prepared, quiet, callbacks, body)

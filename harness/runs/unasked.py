@@ -1,15 +1,30 @@
-"""What was asked for of a run that was finished without it."""
+"""What was asked for of a run that was finished without it, or with another method than the present one."""
 
 from __future__ import annotations
 
 import logging
 
+from harness.method.registry import built_in
 from harness.records.marks import SEARCHED
 from harness.records.record import Record
 from harness.runs.resolve import Prepared
+from harness.util.errors import UserError
 from harness.util.option_names import switch
 
 LOG = logging.getLogger(__name__)
+
+
+def check_unchanged(prepared: Prepared, finished: Record) -> None:
+    """Raises UserError where a method of the user's own is no longer what the finished run was made with.
+
+    Its old scores would pass for those of the new code, whose conformance is what a row says.
+    """
+    method, there = prepared.method, finished.method_source
+    if built_in(finished.target) is None and there not in (None, method.source_hash):
+        raise UserError(
+            f"{method.own_file}, or a file that it imports, has changed since the run in {prepared.folder} was "
+            f"finished with it; {switch('fresh')} runs it again and sets the old one aside"
+        )
 
 
 def warn_of_unasked(prepared: Prepared, finished: Record) -> None:

@@ -89,3 +89,24 @@ def test_a_run_whose_method_answers_nothing_has_failed(capsys: pytest.CaptureFix
     assert cli.main([*words, "--run", "mine"]) == 1
     assert capsys.readouterr().err.endswith("harness: error: Nothing does not define start()\n")
     assert '"failed"' in Path("mine/run.json").read_text()
+
+
+def test_a_finished_run_is_not_taken_for_one_of_a_method_that_was_edited_since(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its row would say that the new code passed the checks, beside the scores of the old."""
+    code = "from methods.count import Count\n\n\nclass Mine(Count):\n    pass\n"
+    Path("own.py").write_text(code)
+    words = ["run", "cifarfs_delay5", "--method", "own.py:Mine", "--test-episodes", "2", "--no-board", "--run", "done"]
+    assert cli.main(words) == 0
+    assert cli.main(words) == 0
+    before = Path("done/record.json").read_bytes()
+    Path("own.py").write_text(code.replace("pass", "version = 1"))
+    capsys.readouterr()
+    assert cli.main(words) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "own.py, or a file that it imports, has changed since the run in done was finished with it" in error
+    assert "--fresh runs it again" in error
+    assert Path("done/record.json").read_bytes() == before
+    assert cli.main([*words, "--fresh"]) == 0
+    assert Path("done/record.json").read_bytes() != before
