@@ -61,15 +61,15 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     **{name: (name, SUPPORT_SETS, {}) for name in ("maml", "norml")},
     **{name: (name, "cifar100_supervised", {}) for name in ("resnet20", "vgg11", "cl_resnet20", "cl_vgg11")},
     "protonet": ("protonet", SUPPORT_SETS, {}),
-    **{
-        name: (name, "miniimagenet_5way_1shot", {})
-        for name in ("platipus", "llama", "reptile", "meta_learner_lstm", "csn")
-    },
+    **{name: (name, "miniimagenet_5way_1shot", {}) for name in ("platipus", "llama", "reptile", "meta_learner_lstm")},
     "bauer": ("bauer", "miniimagenet_5way_1shot", {}),
     "maml-mini": ("maml", "miniimagenet_5way_1shot", {}),
     "maml-84": ("maml", "miniimagenet_5way_1shot", {"channels": 32, "inner_steps": 5, "resolution": None}),
 }
 """What is timed, by name: the method, the protocol, and options over those of its recipe."""
+OWN_LOSS = ("platipus", "llama", "reptile")
+"""Cases that are for `--against` alone: their methods are trained by more than the loss of their answers, which is all
+that a plain loop over these has."""
 
 
 def stepped(method: Method, episodes: Episodes) -> Tensor:
@@ -172,10 +172,12 @@ def main() -> None:
         print(tabulate(found, headers=heads, tablefmt="github", disable_numparse=True))
         return
 
+    if own := [name for name in args.case if name in OWN_LOSS]:
+        parser.error(f"{', '.join(own)}: trained by a loss of its own, which no plain loop has; add --against CHECKOUT")
     rows = []
     gpu = f"{torch.cuda.get_device_name()} beside " if args.device.startswith("cuda") else ""
     print(f"{gpu}{machine()}; {args.threads} thread(s)", flush=True)
-    for name in args.case or CASES:
+    for name in args.case or [each for each in CASES if each not in OWN_LOSS]:
         bench = bench_of(name, args.budget, args.device)
         ours, by_step, plain = timed(bench, args.rounds)
         rates = [f"{bench.batch / each:.3g}" for each in (ours, by_step, plain)]

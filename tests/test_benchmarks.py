@@ -44,7 +44,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return printed
 
 
-@pytest.mark.parametrize("name", ["opn", "cl_lstm", "oml", "anml", "maml", "norml"])
+@pytest.mark.parametrize("name", ["opn", "cl_lstm", "oml", "anml", "maml", "norml", "meta_learner_lstm"])
 def test_the_three_ways_have_one_loss_and_one_gradient(name: str) -> None:
     training = script("training")
     bench = training.bench_of(name, "smoke", "cpu")
@@ -57,6 +57,15 @@ def test_the_three_ways_have_one_loss_and_one_gradient(name: str) -> None:
     for value, gradient in found[1:]:
         assert value == pytest.approx(found[0][0], rel=1e-4)
         torch.testing.assert_close(gradient, found[0][1], rtol=1e-2, atol=1e-4)
+
+
+def test_what_has_a_loss_of_its_own_is_not_compared_with_a_loop_over_answers(
+    run: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in script("training").OWN_LOSS:
+        with pytest.raises(SystemExit):
+            run("training", name)
+        assert "which no plain loop has; add --against CHECKOUT" in capsys.readouterr().err
 
 
 def cells(text: str, first: str) -> list[str]:

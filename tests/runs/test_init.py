@@ -194,15 +194,23 @@ def test_weights_of_another_method_without_the_features_are_refused(
     assert "They are those of bauer: of another method a backbone can be taken alone" in error
 
 
+def untrained_from(start: Path, method: str, out: str, shape: str, *options: str) -> int:
+    """A run from the weights at `start` in which nothing is trained, with the options of `shape`."""
+    name = method.split(":")[-1]
+    recipe = Path(f"{name}.yaml")
+    recipe.write_text(f"method: {name}\nparts:\n  - {{smoke: &s {{options: {shape}}}, quick: *s, full: *s}}\n")
+    words = ["--init", str(start), "--recipe", str(recipe), "--out", out, "--no-board", "--no-check", *options]
+    return cli.main(["run", "tiny.yaml", "--budget", "smoke", "--threads", "1", "--method", method, *words])
+
+
+CONV4 = "{channels: 8, resolution: 16}"
+ADAPTED = "{channels: 4, inner_steps: 1, resolution: 16}"
+
+
 def test_weights_that_fit_a_class_of_another_name_are_loaded_whole() -> None:
     first = features_trained("ppa", "first")
     Path("mine.py").write_text("from methods.ppa import PPA\n\n\nclass Mine(PPA):\n    pass\n")
-    recipe = Path("none.yaml")
-    options = "options: {channels: 8, resolution: 16}"
-    recipe.write_text(f"method: Mine\nparts:\n  - {{smoke: &s {{{options}}}, quick: *s, full: *s}}\n")
-    protocol = ["run", "tiny.yaml", "--budget", "smoke", "--threads", "1"]
-    words = ["--method", "mine.py:Mine", "--recipe", str(recipe), "--init", str(first), "--out", "then", "--no-board"]
-    assert cli.main([*protocol, *words, "--no-check"]) == 0
+    assert untrained_from(first, "mine.py:Mine", "then", CONV4) == 0
     theirs, ours = weights_of(first), weights_of(the_run(Path("then")))
     assert theirs.keys() == ours.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -211,20 +219,11 @@ def test_weights_that_fit_a_class_of_another_name_are_loaded_whole() -> None:
     assert "features of another method" not in marks
 
 
-def untrained_from(start: Path, method: str, out: str, *options: str) -> int:
-    """A run from the weights at `start` in which nothing is trained."""
-    recipe = Path(f"{method}.yaml")
-    shape = "{channels: 4, inner_steps: 1, resolution: 16}"
-    recipe.write_text(f"method: {method}\nparts:\n  - {{smoke: &s {{options: {shape}}}, quick: *s, full: *s}}\n")
-    words = ["--init", str(start), "--recipe", str(recipe), "--out", out, "--no-board", "--threads", "1", *options]
-    return cli.main(["run", "tiny.yaml", "--budget", "smoke", "--method", method, *words])
-
-
 def test_the_net_of_its_pretraining_method_begins_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     """PLATIPUS goes on from MAML: its mean is MAML's net, its deviations are fresh."""
     first = features_trained("maml", "first")
     capsys.readouterr()
-    assert untrained_from(first, "platipus", "then", "--set", "samples=2") == 0
+    assert untrained_from(first, "platipus", "then", ADAPTED, "--set", "samples=2") == 0
     assert "weights: those of maml on tiny; all else begins fresh" in capsys.readouterr().err
     theirs, ours = weights_of(first), weights_of(the_run(Path("then")))
     assert theirs.keys() < ours.keys()
@@ -232,31 +231,25 @@ def test_the_net_of_its_pretraining_method_begins_a_run(capsys: pytest.CaptureFi
     record = record_of(the_run(Path("then")))
     assert (record.init, record.init_episodes) == (record_of(first).checkpoint, record_of(first).train_episodes)
     assert "weights of another method" in record.marks
-    assert untrained_from(the_run(Path("then")), "platipus", "last", "--set", "samples=2") == 0
+    assert untrained_from(the_run(Path("then")), "platipus", "last", ADAPTED, "--set", "samples=2") == 0
     assert "weights of another method" in record_of(the_run(Path("last"))).marks
 
 
 def test_a_net_that_its_pretraining_method_would_not_have_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     first = features_trained("maml", "first")
     capsys.readouterr()
-    assert untrained_from(first, "platipus", "then", "--set", "channels=6") == 2
+    assert untrained_from(first, "platipus", "then", ADAPTED, "--set", "channels=6") == 2
     assert "does not fit this method and its options" in capsys.readouterr().err
 
 
 def test_all_weights_of_a_method_with_the_same_ones_begin_a_run_and_the_row_says_so() -> None:
     first = features_trained("maml", "first")
-    assert untrained_from(first, "llama", "then") == 0
+    assert untrained_from(first, "llama", "then", ADAPTED) == 0
     assert all(torch.equal(each, weights_of(first)[name]) for name, each in weights_of(the_run(Path("then"))).items())
     assert "weights of another method" in record_of(the_run(Path("then"))).marks
 
 
 def test_a_class_that_was_moved_to_another_file_is_the_same_method() -> None:
     Path("mine.py").write_text("from methods.ppa import PPA as Base\n\n\nclass PPA(Base):\n    pass\n")
-    first = features_trained("ppa", "first")
-    recipe = Path("none.yaml")
-    options = "options: {channels: 8, resolution: 16}"
-    recipe.write_text(f"method: PPA\nparts:\n  - {{smoke: &s {{{options}}}, quick: *s, full: *s}}\n")
-    protocol = ["run", "tiny.yaml", "--budget", "smoke", "--threads", "1"]
-    words = ["--method", "mine.py:PPA", "--recipe", str(recipe), "--init", str(first), "--out", "then", "--no-board"]
-    assert cli.main([*protocol, *words, "--no-check"]) == 0
+    assert untrained_from(features_trained("ppa", "first"), "mine.py:PPA", "then", CONV4) == 0
     assert not [mark for mark in record_of(the_run(Path("then"))).marks if "another method" in mark]
