@@ -13,9 +13,10 @@ from harness.api.checked import checked
 from harness.api.named import MethodLike, ProtocolLike, load_method, load_protocol, path_of
 from harness.api.result import Result
 from harness.boards.columns import budget_of, columns, options_of, why
-from harness.boards.compare import Difference, differences, found
+from harness.boards.compare import Difference, differences, found, of_record
 from harness.boards.entries import Entry, summarise
 from harness.boards.markdown import View, on_data, view_all, view_board
+from harness.boards.outcome import BEHIND
 from harness.boards.places import boards_to_read
 from harness.boards.standings import Standings
 from harness.records.record import Record
@@ -197,11 +198,11 @@ def _on_generated(entry: EntryLike) -> bool:
 
 def _entry(standings: Standings, entry: EntryLike) -> Entry:
     if isinstance(entry, Result):
-        each = [found(standings, record.run) for record in entry.records]
+        each = [of_record(standings, record) for record in entry.records]
         return replace(each[0], records=tuple(record for one in each for record in one.records))
-    if isinstance(entry, str):
-        return found(standings, entry)
-    return found(standings, entry.run if isinstance(entry, Record) else load_method(entry).name)
+    if isinstance(entry, Record):
+        return of_record(standings, entry)
+    return found(standings, entry if isinstance(entry, str) else load_method(entry).name)
 
 
 def _ranked(view: View, most: int | None) -> list[dict[str, str]]:
@@ -229,7 +230,7 @@ def _rows(view: View) -> Iterator[dict[str, Any]]:
         summarise(alone, [name])
     for entry in alone:
         record = entry.newest
-        rank, reason = places.get(id(record), (None, "a newer record of the same setting and seed stands for it"))
+        rank, reason = places.get(id(record), (None, BEHIND))
         yield {
             "board": view.name,
             "data": record.data.name,

@@ -241,7 +241,7 @@ def finished(
         if boards is not None:
             record, view = publish_run(record, prepared, boards, check)
         records.append(record)
-    outcome = None if view is None or boards is None else outcome_of(records[-1], view, boards)
+    outcome = None if view is None or boards is None else outcome_of(records, view, boards)
     return Result(runs[-1].protocol, tuple(records), tuple(each.folder for each in runs), boards, outcome)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, overload
 
 from harness.api.checked import checked
 from harness.api.named import ProtocolLike, load_protocol, path_of
@@ -50,6 +50,35 @@ class Verified:
         return self.verdict.outcome in {"same", "agrees"}
 
 
+@dataclass(frozen=True, repr=False)
+class Verification(Sequence[Verified]):
+    """The verdicts on rows, in order, and what boards that were verified as a whole hold besides: lines that were
+    edited after they were written, cut short or there twice, as 'file:line: what'."""
+
+    rows: tuple[Verified, ...]
+    problems: tuple[str, ...] = ()
+
+    @overload
+    def __getitem__(self, place: int) -> Verified: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Verified, ...]: ...
+
+    def __getitem__(self, place: int | slice) -> Verified | tuple[Verified, ...]:
+        return self.rows[place]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        return "\n".join([*map(repr, self.rows), *(f"{problem} (not a row)" for problem in self.problems)])
+
+    @property
+    def holds(self) -> bool:
+        """Whether every row was scored again, what it says holds, and the boards hold nothing else."""
+        return not self.problems and all(row.holds for row in self.rows)
+
+
 @checked
 @one_at_a_time
 def verify(
@@ -66,7 +95,7 @@ def verify(
     threads: int | None = None,
     data_root: str | Path | None = None,
     cache: str | Path | None = None,
-) -> list[Verified]:
+) -> Verification:
     """Scores rows of boards again from their weights, and compares with what they say: `harness verify`.
 
     Args:
@@ -97,17 +126,23 @@ def verify(
             raise no_boards(folder, stand_in)
     else:
         every = [load_protocol(protocol)]
-    found = []
+    found, problems = [], list[str]()
     for loaded in every:
         on_generated = stand_in or loaded.protocol.card.stand_in
         folder = boards_to_read(path_of(boards), on_generated, loaded.name)
-        chosen = _chosen(board_path(folder, loaded.name, on_generated), rows)
+        path = board_path(folder, loaded.name, on_generated)
+        board = read_board(path)
+        chosen = _chosen(path, board, rows, protocol is None)
+        if rows is None:
+            problems += board.problems
+        if not chosen:
+            continue
         bench = bench_for(loaded, data, path_of(data_root), path_of(cache), str(device), in_process, fresh_workers)
         for line, record in chosen:
             with torch_threads(threads or record.hardware.threads):
                 verdict = verified(record, bench, folder, episodes, method)
             found.append(Verified(loaded.name, line, record, verdict))
-    return found
+    return Verification(tuple(found), tuple(problems))
 
 
 def bench_for(
@@ -127,8 +162,10 @@ def bench_for(
     return Bench(protocol, dataset, device_named(device), places, in_process, fresh_workers)
 
 
-def _chosen(path: Path, rows: int | Iterable[int] | str | Record | Result | None) -> list[tuple[int, Record]]:
-    board = read_board(path)
+def _chosen(
+    path: Path, board: Board, rows: int | Iterable[int] | str | Record | Result | None, among_others: bool
+) -> list[tuple[int, Record]]:
+    """The rows of a board that were asked for, with their lines; a board `among_others` may have none."""
     if isinstance(rows, str | Record | Result):
         named = rows.records if isinstance(rows, Result) else [rows]
         runs = {each if isinstance(each, str) else each.run for each in named}
@@ -139,7 +176,7 @@ def _chosen(path: Path, rows: int | Iterable[int] | str | Record | Result | None
     lines = None if rows is None else {rows} if isinstance(rows, int) else set(rows)
     chosen = [(line, record) for line, record in board.records if lines is None or line in lines]
     missing = (lines or set()) - {line for line, _ in chosen}
-    if missing or not chosen:
+    if missing or not (chosen or among_others):
         raise no_such_rows(path, board, sorted(missing))
     return chosen
 
@@ -147,7 +184,9 @@ def _chosen(path: Path, rows: int | Iterable[int] | str | Record | Result | None
 def no_such_rows(path: Path, board: Board, lines: Sequence[int]) -> UserError:
     """The error for lines of a board's file that hold no row, or for a board without rows."""
     if not board.records:
-        return UserError(f"{path} has no rows" if path.is_file() else f"there is no board {path}")
+        if not path.is_file():
+            return UserError(f"there is no board {path}")
+        return UserError("; ".join([f"{path} has no row that can be read", *board.problems]))
     known = ", ".join(str(line) for line, _ in board.records)
     return UserError(f"{path} has no row in line {', '.join(map(str, lines))}; rows are in lines: {known}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from harness.evaluation.score import Each, each
 from harness.evaluation.summary import Summary, of_values
 from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
+from harness.records.same_run import adds_nothing
 from harness.util.errors import UserError, known_name, unknown
 
 
@@ -63,15 +65,10 @@ def found(standings: Standings, name: str) -> Entry:
     for entry in ranked:
         if known_name(name, [entry.newest.method]):
             return entry
-    apart = [entry for _, entries in standings.apart for entry in entries]
-    for entry in [*ranked, *apart]:
-        for record in entry.records:
-            if record.run == name:
-                return Entry((record,), 0, entry.reasons)
-    for record in reversed(standings.older):
-        if record.run == name:
-            return Entry((record,), 0, ())
-    for entry in apart:
+    for alone in _alone(standings):
+        if alone.newest.run == name:
+            return alone
+    for entry in (entry for _, entries in standings.apart for entry in entries):
         if known_name(name, [entry.newest.method]):
             raise UserError(
                 f"no row of {entry.newest.method} is ranked here ({why(entry)}); name a run to compare, "
@@ -79,6 +76,21 @@ def found(standings: Standings, name: str) -> Entry:
             )
     error = unknown("ranked method or run", name, {entry.newest.method for entry in ranked})
     raise UserError(f"{error} A run is named as the board shows it; one that went to no board has no row to compare.")
+
+
+def of_record(standings: Standings, record: Record) -> Entry:
+    """The row of this very run, or else of a run of that name; UserError if there is none."""
+    alone = [each for each in _alone(standings) if each.newest.run == record.run]
+    if not alone:
+        raise UserError(f"the board has no row of run {record.run}; one that went to no board has no row to compare")
+    return next((each for each in alone if adds_nothing(record, each.newest)), alone[0])
+
+
+def _alone(standings: Standings) -> Iterator[Entry]:
+    """Every row by itself: those that are shown, best first, then the others, newest first."""
+    shown = [*(entry for _, entry in standings.ranked), *(each for _, apart in standings.apart for each in apart)]
+    yield from (Entry((record,), 0, entry.reasons) for entry in shown for record in entry.records)
+    yield from (Entry((record,), 0, ()) for record in reversed(standings.older))
 
 
 def differences(protocol: AnyProtocol, first: Entry, second: Entry, boards: Path) -> list[Difference]:

@@ -28,6 +28,7 @@ from harness.records.record import Record
 from harness.util.atomic_files import leftovers, replacing
 from harness.util.errors import UserError
 from harness.util.garbage import uncollected
+from harness.util.quantities import counted
 from harness.util.shown_text import in_markdown
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ MADE = "<!-- Written by `harness board --write` from the records; changes made h
 """The first line of every file written here. A file without it is somebody's own and is left alone."""
 
 INDEX = "README.md"
+INDEX_COLUMNS = ("board", "file", "title", "best measured", "entries", "best published")
 
 
 @dataclass(frozen=True)
@@ -266,11 +268,12 @@ def _index_row(view: View) -> dict[str, str]:
     problems = len(view.board.problems)
     folder = f"{STAND_IN_FOLDER}/" if view.stand_in else ""
     published = None if view.protocol is None or view.stand_in else best_published(view.protocol)
-    return {
-        "board": view.name,
-        "file": f"{folder}{view.name}.md",
-        "title": view.protocol.title if view.protocol else "(protocol file not shipped)",
-        "best measured": best,
-        "entries": str(view.standings.entries) + (f", {problems} problems" if problems else ""),
-        "best published": published or NOTHING,
-    }
+    cells = (
+        view.name,
+        f"{folder}{view.name}.md",
+        view.protocol.title if view.protocol else "(protocol file not shipped)",
+        best,
+        str(view.standings.entries) + (f", {counted(problems, 'problem')}" if problems else ""),
+        published or NOTHING,
+    )
+    return dict(zip(INDEX_COLUMNS, cells, strict=True))

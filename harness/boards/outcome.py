@@ -8,13 +8,18 @@ from pathlib import Path
 
 from harness.boards.compare import Difference, differences
 from harness.boards.entries import Entry
-from harness.boards.markdown import View
+from harness.boards.markdown import View, stored_values
 from harness.evaluation.score import each
 from harness.protocol.models import AnyProtocol
 from harness.records.record import Record
+from harness.records.same_run import adds_nothing
 from harness.runs.folder import SCORES, read_scores
 from harness.util.errors import UserError
 from harness.util.tensor_files import sha256_of
+
+
+OLDER, BEHIND = "Older", "another row of the same setting and seed stands for it"
+"""Why a run that the board does not show is not ranked: heading and detail."""
 
 
 def entry_of_runs(protocol: AnyProtocol, records: Sequence[Record], folders: Sequence[Path]) -> Entry:
@@ -43,16 +48,18 @@ class Outcome:
     without_difference: str
 
 
-def outcome_of(record: Record, view: View, boards: Path) -> Outcome:
-    """The outcome of a record that is on the board of this view (or was, and a newer one of the same setting and seed
-    stands for it). Raises UserError if the board has neither."""
+def outcome_of(records: Sequence[Record], view: View, boards: Path) -> Outcome:
+    """The outcome of records, one a seed, the last of which has just been put on the board of this view.
+
+    Where the board shows another run for that setting and seed, the outcome is that of `records` by themselves,
+    without a rank.
+    """
     ranked = view.standings.ranked
     entries = [*ranked, *((None, entry) for _, apart in view.standings.apart for entry in apart)]
-    key, start = record.row_key, (record.seed, record.init)
-    found = ((rank, entry) for rank, entry in entries for each in entry.records if (each.seed, each.init) == start)
-    own = next(((rank, entry) for rank, entry in found if entry.newest.row_key == key), None)
+    own = next(((rank, entry) for rank, entry in entries if _shows(entry, records[-1])), None)
     if own is None:
-        raise UserError(f"the board '{view.name}' has no row of run {record.run}")
+        values = tuple(stored_values(view.protocol, record, boards) for record in records)
+        own = None, Entry(tuple(records), 0, ((OLDER, BEHIND),), values)
     rank, entry = own
     rival = next((other for _, other in ranked if other is not entry), None)
     difference, reason = None, ""
@@ -62,3 +69,8 @@ def outcome_of(record: Record, view: View, boards: Path) -> Outcome:
         except UserError as error:
             reason = str(error)
     return Outcome(entry, rank, len(ranked), rival, difference, reason)
+
+
+def _shows(entry: Entry, record: Record) -> bool:
+    """Whether an entry has the row of this very run, be it one that says more of it."""
+    return any(adds_nothing(record, each) for each in entry.records)

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from harness.util.errors import UserError
+from harness.util.option_names import option
 from harness.util.shipped_files import boards_dir
 
 LOG = logging.getLogger(__name__)
@@ -19,8 +20,11 @@ BOARDS, LOCAL_BOARDS = Path("leaderboards"), Path("runs/boards")
 
 
 def boards_to_write(given: Path | None, stand_in: bool) -> Path:
-    """The folder that a run's row goes to: rows of generated data leave the project's boards as they are."""
-    return given or (LOCAL_BOARDS if stand_in else BOARDS)
+    """The folder that a run's row goes to: rows of generated data leave the project's boards as they are.
+
+    Raises UserError for a folder that is that of generated data inside another one.
+    """
+    return _not_within(given) if given else LOCAL_BOARDS if stand_in else BOARDS
 
 
 def boards_found(stand_in: bool, board: str | None = None) -> Path:
@@ -36,16 +40,26 @@ def boards_found(stand_in: bool, board: str | None = None) -> Path:
 def boards_to_read(given: Path | None, stand_in: bool, board: str | None = None) -> Path:
     """The folder that is given, or else that of `boards_found`; that it is the project's own is logged once.
 
-    Raises UserError where a folder is given that is not there.
+    Raises UserError where a folder is given that is not there, or is that of generated data inside another one.
     """
     if given is not None:
         if not given.is_dir():
             raise UserError(f"there is no folder of boards '{given}'")
-        return given
+        return _not_within(given)
     found = boards_found(stand_in, board)
     if is_shipped(found) and found != BOARDS.resolve():
         _say_whose(found)
     return found
+
+
+def _not_within(given: Path) -> Path:
+    """The folder, which would otherwise pass for one of boards of real data."""
+    if given.name == STAND_IN_FOLDER or given.resolve().name == STAND_IN_FOLDER:
+        raise UserError(
+            f"'{given}' is where boards of generated data are, inside the folder of boards "
+            f"'{given.resolve().parent}': give that, and ask for {option('data', 'stand-in')}"
+        )
+    return given
 
 
 @functools.cache

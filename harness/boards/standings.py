@@ -12,6 +12,7 @@ from harness.evaluation import intervals
 from harness.evaluation.score import Each
 from harness.records.marks import FAILED_CHECK, NOT_CHECKED, PARTIAL_TEST
 from harness.records.record import Record, row_keys
+from harness.records.same_run import adds_nothing
 
 OTHER_DIGEST = "Another protocol digest"
 OTHER_DATA = "Other data"
@@ -120,7 +121,8 @@ def _newest(records: Iterable[tuple[int, Record]]) -> tuple[dict[Key, Record], d
     A seed that was trained twice would otherwise count twice in a mean over seeds; one that was trained from two other
     runs' weights is two trainings. The run's id is not asked: it is the name of a folder, and two people may give one
     name to different runs. A record whose conformance check was left out does not stand for an earlier one that was
-    checked: both count until a checked one follows.
+    checked: both count until a checked one follows. Nor does a record of the very same run that leaves out some of
+    what an earlier one says of it.
     """
     latest: dict[Key, Record] = {}
     older: dict[Key, list[Record]] = {}
@@ -128,6 +130,10 @@ def _newest(records: Iterable[tuple[int, Record]]) -> tuple[dict[Key, Record], d
     for (_, record), row_key in zip(in_order, row_keys([record for _, record in in_order]), strict=True):
         key = _key(row_key, record)
         unchecked: Key = (*key[:3], False)
+        more = next((k for k in (key, _checked(key)) if k in latest and adds_nothing(record, latest[k])), None)
+        if more is not None:
+            older.setdefault(more, []).append(record)
+            continue
         if key in latest:
             # Taken out first, so that they are in order of their lines.
             older.setdefault(key, []).append(latest.pop(key))
@@ -139,6 +145,10 @@ def _newest(records: Iterable[tuple[int, Record]]) -> tuple[dict[Key, Record], d
 
 def _key(row_key: str, record: Record) -> Key:
     return row_key, record.seed, record.init, NOT_CHECKED not in record.marks
+
+
+def _checked(key: Key) -> Key:
+    return (*key[:3], True)
 
 
 def _common_fingerprint(found: Sequence[Record]) -> str | None:

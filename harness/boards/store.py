@@ -10,7 +10,7 @@ import glob
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import FileIO
@@ -22,6 +22,7 @@ from harness.boards.pieces import Pieces
 from harness.boards.places import STAND_IN_FOLDER
 from harness.boards.scan import last_line, line_ends, lines_of_run
 from harness.records.record import Record
+from harness.records.same_run import adds_nothing
 from harness.util.errors import RunError
 from harness.util.garbage import uncollected
 from harness.util.json_files import read_bounded
@@ -56,7 +57,8 @@ def board_path(boards: Path, protocol: str, stand_in: bool) -> Path:
 def append_record(record: Record, boards: Path, report: Report = LOG.warning) -> Path:
     """Appends a record to its board and returns the board's file.
 
-    The line is on the disk when this returns. A record that is there already is not written again. A torn
+    The line is on the disk when this returns. A record that is there already is not written again, nor one of the same
+    run that says less (`harness.records.same_run`). A torn
     last line, left by a writer that was killed, is moved to `<board>.jsonl.torn-<time>`; a last line that is
     whole but for its line end gets one. `report` is told of these, and of a run with other records.
     Raises RunError if the file cannot be written or stays locked by another process; it is then as before.
@@ -75,6 +77,12 @@ def append_record(record: Record, boards: Path, report: Report = LOG.warning) ->
                     same = run_index.lines_of_run(file, path, record.run)
                     if line in same:
                         report(f"{path.name} already has this record of run {record.run}; nothing was appended")
+                        return path
+                    if any(adds_nothing(record, other) for other in _records_in(same)):
+                        report(
+                            f"{path.name} has a row of run {record.run} that says all this, or more (that it "
+                            "was checked or scored isolated); nothing was appended"
+                        )
                         return path
                     if same:
                         report(
@@ -230,6 +238,13 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _records_in(lines: Sequence[bytes]) -> Iterator[Record]:
+    """The records of those lines that can be trusted."""
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            yield record_in(line)
 
 
 def _on_board(record: Record, board: str, is_stand_in: bool) -> Record:

@@ -58,14 +58,19 @@ def execute(args: argparse.Namespace) -> int:
 
 def _take_path(args: argparse.Namespace) -> None:
     """A folder of boards, or the file of one, in place of a protocol's name: what it means as --boards and name."""
-    path = Path(args.protocol or "")
-    is_folder = path.is_dir() and any(path.glob("*.jsonl")) and args.protocol is not None
+    from harness.util.shipped_files import protocol_files
+
+    if args.protocol is None:
+        return
+    path = Path(args.protocol)
+    boards = any(each for place in (path, path / STAND_IN_FOLDER) for each in place.glob("*.jsonl"))
+    is_folder = path.is_dir() and (boards or args.protocol not in protocol_files())
     if not is_folder and path.suffix not in {".jsonl", ".md"}:
         return
     if args.boards is not None:
         raise UserError(f"{path} says where the board is, and so does --boards; give one of the two")
     if is_folder:
-        args.protocol, args.boards = None, path
+        args.protocol, args.boards = None, path.parent if path.name == STAND_IN_FOLDER else path
         return
     if not path.with_suffix(".jsonl").is_file():
         raise UserError(f"there is no board '{path.with_suffix('.jsonl')}'")
@@ -84,7 +89,7 @@ def _writable(boards: Path, args: argparse.Namespace) -> Path:
 
 
 def _all(args: argparse.Namespace, boards: Path) -> int:
-    from harness.boards.markdown import index_tables, render_index, view_all, write_board, write_index
+    from harness.boards.markdown import INDEX_COLUMNS, index_tables, render_index, view_all, write_board, write_index
     from harness.cli.board_text import index_text
     from harness.cli.text_table import csv_table
     from harness.protocol.load import load_protocol
@@ -97,7 +102,7 @@ def _all(args: argparse.Namespace, boards: Path) -> int:
         print(render_index(views), end="")
     elif args.csv:
         rows = [{"table": name, **row} for name, table in index_tables(views) for row in table]
-        print(csv_table(rows), end="")
+        print(csv_table(rows, ("table", *INDEX_COLUMNS)), end="")
     else:
         print(index_text(views, table_width(args)))
     if args.write:

@@ -74,7 +74,7 @@ def board_csv(view: View) -> str:
         for entry, cells in zip(entries, _cells(entries, view), strict=True)
     ]
     ranked = [{**row, "not ranked": ""} for row in _ranked(view)]
-    return csv_table([_plain(row) for row in [*ranked, *apart]])
+    return csv_table([_plain(row) for row in [*ranked, *apart]], ("rank", *_first(view), "not ranked"))
 
 
 def index_text(views: list[View], width: int) -> str:
@@ -107,11 +107,15 @@ def _cells(entries: Sequence[Entry], view: View) -> list[dict[str, str]]:
     from harness.boards.columns import columns
 
     assert view.protocol is not None
+    cells = columns(entries, view.standings.ranking, view.protocol.reported)
+    return [{**{name: every[name] for name in _first(view)}, **every} for every in cells]
+
+
+def _first(view: View) -> tuple[str, ...]:
+    """The most telling columns of a board's entries."""
+    assert view.protocol is not None
     by = view.standings.ranking
-    first = ("method", by, "seeds", "marks", "budget", "options", *view.protocol.reported, "training episodes")
-    return [
-        {**{name: every[name] for name in first}, **every} for every in columns(entries, by, view.protocol.reported)
-    ]
+    return "method", by, "seeds", "marks", "budget", "options", *view.protocol.reported, "training episodes"
 
 
 def _apart(entries: Sequence[Entry], rows: Sequence[dict[str, str]], columns: Sequence[str]) -> list[str]:

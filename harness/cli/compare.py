@@ -35,10 +35,10 @@ def execute(args: argparse.Namespace) -> int:
         return 0
     results = list(found.differences)
     if args.csv:
-        print(csv_table(_rows(results)), end="")
+        print(csv_table(_rows(results), ("metric",)), end="")
         return 0
     width = table_width(args)
-    print(shown(wrap(_text(found.board, found.first, found.second, results, width), width)))
+    print(shown(_text(found.board, found.first, found.second, results, width)))
     return 0
 
 
@@ -54,18 +54,20 @@ def _text(board: str, first: Entry, second: Entry, results: list[Difference], wi
         verdict = "The two have a single episode in common, which does not separate them: it has no interval."
     else:
         verdict = "These episodes do not separate the two: the interval of the difference includes zero."
-    return "\n".join(
-        [
-            f"{board}, {counted(main.episodes, 'test episode')}, the same for both; per cent, with 95 % intervals",
-            "",
-            *(f"{place}: {_named(entry)}" for place, entry in (("first", first), ("second", second))),
-            "",
-            text_table(_rows(results), width, ("metric", "difference", "first", "second"))[0],
-            "",
-            verdict,
-            "Of a method with one seed it speaks of these trained weights; another training may end elsewhere.",
-        ]
-    )
+    above = [
+        f"{board}, {counted(main.episodes, 'test episode')}, the same for both; per cent, with 95 % intervals",
+        "",
+        *(f"{place}: {_named(entry)}" for place, entry in (("first", first), ("second", second))),
+        "",
+    ]
+    below = [
+        "",
+        verdict,
+        "Of a method with one seed it speaks of these trained weights; another training may end elsewhere.",
+    ]
+    # Columns that have no room together would be torn apart by a terminal, or by wrapping the lines of the table.
+    table = text_table(_rows(results), width, ("metric", "difference"))[0]
+    return "\n".join([wrap("\n".join(above), width), table, wrap("\n".join(below), width)])
 
 
 def _rows(results: list[Difference]) -> list[dict[str, str]]:

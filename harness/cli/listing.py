@@ -45,7 +45,7 @@ def execute(args: argparse.Namespace) -> int:
     for topic in topics:
         cells = [_CELLS[topic](row) for row in rows[topic]]
         if args.csv:
-            parts.append(csv_table(cells).rstrip("\n"))
+            parts.append(csv_table(cells, ("name",)).rstrip("\n"))
             continue
         indent = "" if args.topic else "  "
         lines = _lines(cells, topic, table_width(args) - len(indent))

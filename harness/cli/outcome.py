@@ -1,4 +1,4 @@
-"""The last lines of a run: each metric with its interval, the rank, the difference to the best before it."""
+"""The last lines of a run: each metric with its interval, the rank, the difference to the best of the others."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def outcome_lines(
         named = ", ".join(f"{name} {summary.text(2)} %" for name, summary in baselines.items())
         rows.append(("without images", f"{named} ({protocol.ranking} of baselines that see labels alone)"))
     rows.append(("seeds", _seeds(protocol, entry, records)))
-    if len(entry.records) > len(records):
+    if any(each.run not in {record.run for record in records} for each in entry.records):
         rows.append(("this run" if len(records) == 1 else "these runs", _alone(protocol, records)))
     if marks := marks_of(entry):
         rows.append(("marks", ", ".join(marks)))
@@ -95,10 +95,10 @@ def _seeds(protocol: AnyProtocol, entry: Entry, records: Sequence[Record]) -> st
     summary = entry.summary(protocol.ranking)
     spread = summary.spread if summary else None
     said = "" if spread is None else f" (standard deviation of {protocol.ranking} {spread:.2f})"
-    asked = {record.seed for record in records}
-    before = [str(record.seed) for record in entry.records if record.seed not in asked]
+    asked = {record.run for record in records}
+    before = [str(record.seed) for record in entry.records if record.run not in asked]
     if before:
-        said += f"; seed{'s' if len(before) > 1 else ''} {', '.join(before)} from earlier runs on the board"
+        said += f"; seed{'s' if len(before) > 1 else ''} {', '.join(before)} from other runs on the board"
     return ", ".join(str(record.seed) for record in entry.records) + said
 
 
@@ -118,7 +118,7 @@ def _rank(outcome: Outcome, board: Path | None) -> str:
 def _against(outcome: Outcome) -> list[tuple[str, str]]:
     if outcome.rival is None:
         return []
-    name = f"{outcome.rival.newest.method}, the best before it"
+    name = f"{outcome.rival.newest.method}, the best of the other rows"
     if outcome.difference is None:
         return [("against", f"{name}: no paired difference ({outcome.without_difference})")]
     change, episodes = outcome.difference.difference, outcome.difference.episodes

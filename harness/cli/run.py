@@ -241,7 +241,7 @@ def _show(
 
     prepared, folders, outcome, path = runs[-1], [each.folder for each in runs], None, None
     if view is not None and boards is not None:
-        outcome, path = outcome_of(records[-1], view, boards), view.path
+        outcome, path = outcome_of(records, view, boards), view.path
     table, episodes = prepared.dataset.table("test"), records[-1].test_episodes
     baselines = label_only_metrics(prepared.protocol, table, episodes)
     if args.json:

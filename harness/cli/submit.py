@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.cli.common import add_json, add_places, add_scoring
+from harness.cli.common import add_boards, add_json, add_places, add_scoring, boards_to_write
 from harness.util.shown_text import in_json, in_line
 
 
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
     parser.add_argument("--method", metavar="NAME", help="the run's method, if it is not part of the harness")
     parser.add_argument("--protocol", metavar="FILE", help="the run's protocol, if it is not shipped")
-    parser.add_argument("--boards", type=Path, default=Path("leaderboards"), metavar="DIR", help="where boards are")
+    add_boards(parser)
     parser.add_argument(
         "--store",
         metavar="WHERE",
@@ -35,11 +35,12 @@ def execute(args: argparse.Namespace) -> int:
 
     check_store(args.store)  # now, and not after everything was scored again
     record = read_record(args.run)
+    boards = boards_to_write(args, record.data.stand_in)
     submission = Submission(
         folder=args.run,
         record=record,
         loaded=loaded_for(record, args.protocol),
-        boards=args.boards,
+        boards=boards,
         method=args.method,
         data_root=args.data_root,
         cache=args.cache,
@@ -59,8 +60,8 @@ def execute(args: argparse.Namespace) -> int:
         print(in_json(found) if args.json else "nothing was appended (--dry-run)")
         return 0
     # What was seen here counts, whatever the record says of its own scoring.
-    row = keep(record, args.run, args.boards, args.store).model_copy(update={"isolated": isolated})
-    path = publish(row, submission.loaded, args.boards).path
+    row = keep(record, args.run, boards, args.store).model_copy(update={"isolated": isolated})
+    path = publish(row, submission.loaded, boards).path
     if args.json:
         print(in_json({**found, "board": str(path)}))
     else:

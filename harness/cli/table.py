@@ -28,7 +28,7 @@ def execute(args: argparse.Namespace) -> int:
     if args.json:
         print(in_json(as_json(filled)))
     elif args.csv:
-        print(csv_table(as_rows(filled)), end="")
+        print(csv_table(as_rows(filled), ("row",)), end="")
     elif args.md:
         print(markdown_table(as_rows(filled)))
     else:
@@ -60,7 +60,7 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print(in_json([{**row, "reached": count} for row, count in zip(listed, counts, strict=True)]))
     elif args.csv:
-        print(csv_table(listed), end="")
+        print(csv_table(listed, ("table",)), end="")
     elif args.md:
         print(markdown_table(listed))
     else:

@@ -65,10 +65,12 @@ def text_table(
     return "\n".join(lines), [name for name in natural if name not in chosen]
 
 
-def csv_table(rows: Rows) -> str:
-    """The rows with all their columns as comma-separated values, with a line of names."""
+def csv_table(rows: Rows, names: Sequence[str]) -> str:
+    """The rows with all their columns as comma-separated values, below a line of their names; that of `names`, which is
+    what rows would have at least, where there are no rows."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, [*dict.fromkeys(name for row in rows for name in row)], lineterminator="\n")
+    columns = dict.fromkeys(name for row in rows for name in row) or names
+    writer = csv.DictWriter(out, [*columns], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return shown_text.shown(out.getvalue())

@@ -24,6 +24,7 @@ from harness.cli.common import (
 from harness.cli.notices import notice
 from harness.cli.text_table import message
 from harness.util.errors import UserError, VerificationError
+from harness.util.quantities import counted
 from harness.util.shown_text import in_json, in_line
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Prints a verdict a row; 3 if one does not hold, or could not be scored again though it says that it can be, or,
-    where rows were asked for by --row, was not scored again for whatever reason."""
+    where rows were asked for by --row, was not scored again for whatever reason; and for a line that is no row, unless
+    only others were asked for."""
     if args.run and len(args.row or []) != 1:
         raise UserError("--run is compared with one row: give its --row N")
     if args.row and not args.board:
@@ -77,19 +79,22 @@ def execute(args: argparse.Namespace) -> int:
 
     if args.method:
         check_name(args.method)
-    rows = []
+    rows, problems = [], list[str]()
     for name in [args.board] if args.board else _all_boards(args):
-        for row in _rows(name, load_protocol(name), args):
+        for row in _rows(name, load_protocol(name), args, problems):
             rows.append(row)
             if not args.json:
                 _show(row, args)
     verdicts = [row.verdict for row in rows if row.verdict]
     counts = Counter(each.outcome for each in verdicts)
     if args.json:
-        print(in_json([_as_json(row) for row in rows]))
-    elif not args.list:
-        print(", ".join(f"{number} {outcome}" for outcome, number in counts.items()))
-    wrong = any(each.wrong for each in verdicts) or (args.row and counts["not re-scored"])
+        print(in_json([*(_as_json(row) for row in rows), *map(_problem_as_json, problems)]))
+    else:
+        outcomes = [f"{number} {outcome}" for outcome, number in counts.items()]
+        bad = [counted(len(problems), "line that is no row", "lines that are no rows")] if problems else []
+        if outcomes or bad:
+            print(", ".join([*outcomes, *bad]))
+    wrong = any(each.wrong for each in verdicts) or problems or (args.row and counts["not re-scored"])
     return VerificationError.exit_code if wrong else 0
 
 
@@ -123,8 +128,9 @@ class Row:
     """Whether only a repetition of the run could show more."""
 
 
-def _rows(name: str, loaded: Loaded, args: argparse.Namespace) -> Iterator[Row]:
-    """Each row that was asked for, once the verdict on it is there."""
+def _rows(name: str, loaded: Loaded, args: argparse.Namespace, problems: list[str]) -> Iterator[Row]:
+    """Each row that was asked for, once the verdict on it is there; what else a board holds that was asked for as a
+    whole is added to `problems`."""
     from harness.api.verify import no_such_rows
     from harness.boards.store import board_path, read_board
     from harness.boards.verify import allows
@@ -135,10 +141,14 @@ def _rows(name: str, loaded: Loaded, args: argparse.Namespace) -> Iterator[Row]:
     board = read_board(path)
     for problem in board.problems:
         notice(problem)
+    if not args.row:
+        problems += board.problems
     rows = [(line, record) for line, record in board.records if not args.row or line in args.row]
     missing = sorted(set(args.row or ()) - {line for line, _ in rows})
-    if missing or not rows:
+    if missing or not (rows or (problems and not args.row) or not args.board):
         raise no_such_rows(path, board, missing)
+    if not rows:
+        return
     bench = None if args.list else _bench(loaded, args)
     for line, record in rows:
         verdict = None if bench is None else _verdict(record, bench, boards, args)
@@ -175,6 +185,13 @@ def _as_json(row: Row) -> dict[str, Any]:
         found |= {"outcome": row.verdict.outcome, "message": row.verdict.said, "episodes": row.verdict.episodes}
         found["failed"] = row.verdict.wrong
     return found
+
+
+def _problem_as_json(problem: str) -> dict[str, Any]:
+    """A line that is no row, under the keys that rows have."""
+    file, line, said = problem.split(":", 2)
+    found = {"board": file.split(".jsonl")[0], "file": file, "row": int(line)}
+    return {**found, "outcome": "unreadable", "message": said.strip(), "failed": True}
 
 
 def _bench(loaded: Loaded, args: argparse.Namespace) -> Bench:

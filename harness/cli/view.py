@@ -33,9 +33,9 @@ def execute(args: argparse.Namespace) -> int:
 
     if args.port > 65_535:
         raise UserError(f"--port is {args.port}; it can be up to 65535")
-    sources = Sources(
-        boards_to_read(args, args.data == "stand-in"), near(args.runs), Places(args.data_root, args.cache)
-    )
+    places, stand_in = Places(args.data_root, args.cache), args.data == "stand-in"
+    boards_to_read(args, stand_in)  # refused now, and not when a page is asked for
+    sources = Sources(args.boards, near(args.runs), places, stand_in)
     try:
         served = server(sources, args.port, args.host)
     except OSError as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from harness.boards.places import STAND_IN_FOLDER
+from harness.boards.places import STAND_IN_FOLDER, boards_to_read
 from harness.report.all_boards import AllBoards, read_all
 from harness.report.board_page import board_page
 from harness.report.build import run_episode_page, run_line, run_links
@@ -31,11 +31,18 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Sources:
-    """Where boards, runs and data are read from."""
+    """Where boards, runs and data are read from; without `given_boards`, from where they are at the time, those of
+    generated data if `stand_in` says so."""
 
-    boards: Path
+    given_boards: Path | None
     runs: Path
     places: Places = field(default_factory=Places)
+    stand_in: bool = False
+
+    @property
+    def boards(self) -> Path:
+        """The folder of boards; UserError where the one that was given is not there."""
+        return boards_to_read(self.given_boards, self.stand_in)
 
 
 def page_at(address: str, sources: Sources) -> str | None:

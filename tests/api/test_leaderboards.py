@@ -49,6 +49,43 @@ def test_a_comparison_is_that_of_the_command_line(here: Path, capsys: pytest.Cap
     assert found.to_pandas().loc[0, "difference"] == found.difference.difference[0]
 
 
+def test_a_run_named_like_a_method_is_compared_as_the_run_that_it_is(here: Path) -> None:
+    on: dict[str, Any] = {"data": "stand-in", "quiet": True}
+    mine = h.run("late.yaml", "majority", folder="mine/count", **on)
+    found = h.compare("late.yaml", mine, "nearest_pixel")
+    assert [each.newest.method for each in (found.first, found.second)] == ["majority", "nearest_pixel"]
+    assert h.compare("late.yaml", mine.record, "count", data="stand-in").first.newest.method == "majority"
+    missing = mine.record.model_copy(update={"run": "nearest_pixel"})
+    with pytest.raises(h.UserError, match="the board has no row of run nearest_pixel"):
+        h.compare("late.yaml", missing, "count", data="stand-in")
+
+
+def test_the_folder_of_boards_of_generated_data_passes_for_no_other(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inner = "runs/boards/stand_in"
+    before = {path: path.read_bytes() for path in Path("runs/boards").rglob("*.md")}
+    capsys.readouterr()
+    for call in (
+        lambda: h.results(inner),
+        lambda: h.verify("late.yaml", data="stand-in", boards=inner),
+        lambda: h.run("late.yaml", "chance", data="stand-in", boards=inner, quiet=True),
+    ):
+        with pytest.raises(h.UserError, match="where boards of generated data are, inside the folder"):
+            call()
+    assert cli.main(["board", "--boards", inner]) == 2
+    assert "ask for --data stand-in" in " ".join(capsys.readouterr().err.split())
+    assert cli.main(["board", "runs/boards"]) == 0
+    index = capsys.readouterr().out
+    assert cli.main(["board", inner, "--write"]) == 0
+    assert capsys.readouterr().out == index
+    assert "Stand-in data" in index
+    assert {path: path.read_bytes() for path in Path("runs/boards").rglob("*.md")} == before
+    Path("empty").mkdir()
+    assert cli.main(["board", "empty"]) == 0
+    assert "No boards yet" in capsys.readouterr().out
+
+
 def test_rows_are_verified_by_line_run_or_result(here: Path) -> None:
     again = h.run("late.yaml", "count", data="stand-in", quiet=True, board=False)
     (row,) = h.verify("late.yaml", again, data="stand-in", in_process=True)

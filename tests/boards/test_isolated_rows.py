@@ -10,8 +10,9 @@ import pytest
 from harness import cli
 from harness.boards.columns import ISOLATED, UNCONFINED
 from harness.boards.store import append_record
+from harness.records.parts import Isolated
 from harness.runs.folder import SCORES, read_record, read_scores
-from tests.helpers.submissions import BOARD, RUN, finished, rewritten, rows, submitted
+from tests.helpers.submissions import BOARD, RUN, finished, published, rewritten, rows, submitted
 
 pytestmark = pytest.mark.usefixtures("tiny_board")
 
@@ -51,6 +52,21 @@ def test_only_isolated_rows_are_called_verified(run: Path) -> None:
         text = marked()
         assert f" {mark}, label delay told" in text
         assert "Only rows marked 'isolated' are verified" in text
+
+
+def test_the_command_of_a_run_given_again_hides_nothing_that_was_said_of_it(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = read_record(run)
+    isolated = Isolated(confined="bubblewrap", episodes=12, fresh=True)
+    published(run, isolated=isolated)
+    capsys.readouterr()
+    said: list[str] = []
+    for less in (record, record.model_copy(update={"marks": [*record.marks, "not checked"]})):
+        append_record(less, Path("leaderboards"), said.append)
+    assert len(said) == 2
+    assert all(f"a row of run {record.run} that says all this, or more" in text for text in said)
+    assert [each.isolated for each in rows()] == [isolated]
 
 
 @pytest.mark.slow

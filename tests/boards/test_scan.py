@@ -39,7 +39,7 @@ def test_a_line_with_blanks_between_its_keys_is_of_its_run(tmp_path: Path) -> No
     path.write_text(path.read_text().replace('"run":', '"run" : '))
     said: list[str] = []
     append_record(record(), tmp_path, said.append)
-    assert [text.partition(" has ")[2][:25] for text in said] == ["1 other row of run opn-qu"]
+    assert [text.partition(" has ")[2][:25] for text in said] == ["a row of run opn-quick-s0"]
 
 
 def test_an_append_parses_the_lines_of_its_run_alone_and_reads_the_board_once(

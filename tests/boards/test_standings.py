@@ -10,7 +10,8 @@ import pytest
 from harness.boards.entries import Summary
 from harness.boards.standings import Standings, standings
 from harness.protocol.models import PROTOCOL
-from harness.records.parts import Metric
+from harness.records.marks import FAILED_CHECK, NOT_CHECKED
+from harness.records.parts import Isolated, Metric
 from harness.records.record import Record
 from tests.helpers.boards import DIGEST, PROTOCOL_TEXT, record
 
@@ -51,6 +52,22 @@ def test_a_metric_that_one_seed_lacks_is_not_averaged_over_the_others() -> None:
     assert entry.summary("accuracy") is not None
 
 
+def test_a_row_of_the_same_run_that_says_less_hides_none_that_says_more() -> None:
+    isolated = Isolated(confined="bubblewrap", episodes=1000, fresh=True)
+    plain = record(70).model_copy(update={"kept": ""})
+    more = plain.model_copy(update={"isolated": isolated, "kept": "checkpoints"})
+    unchecked = plain.model_copy(update={"marks": [*plain.marks, NOT_CHECKED]})
+    for less in (plain, unchecked, more.model_copy(update={"isolated": None})):
+        for rows in ((more, less), (less, more)):
+            found = ranking(*rows)
+            ((_, entry),) = found.ranked
+            assert (entry.records, entry.older, found.apart) == ((more,), 1, ())
+    another = plain.model_copy(update={"run": "another", "finished": "2026-03-01T00:00:00Z"})
+    assert ranking(more, another).ranked[0][1].records == (another,), "a run of its own"
+    failed = plain.model_copy(update={"marks": [*plain.marks, f"{FAILED_CHECK}: no cross-talk"]})
+    assert not ranking(more, failed).ranked, "that is news"
+
+
 def test_of_one_setting_and_seed_the_later_line_counts_whatever_time_it_says_and_the_older_are_counted() -> None:
     last = record(80, finished="2026-02-01T00:00:00Z")
     ((_, entry),) = ranking(record(60, finished="2026-03-01T00:00:00Z"), record(70), last).ranked
@@ -80,7 +97,7 @@ def test_a_newer_record_that_was_not_checked_hides_none_that_was() -> None:
     result = ranking(checked, unchecked)
     assert [entry.records for _, entry in result.ranked] == [(checked,)]
     assert [(heading, entry.records) for heading, (entry,) in result.apart] == [("Not checked", (unchecked,))]
-    failed = record(marks=["failed check: no cross-talk"])
+    failed = record(60, marks=["failed check: no cross-talk"])
     assert {heading for heading, _ in ranking(failed, unchecked).apart} == {"Failed a check", "Not checked"}
 
 

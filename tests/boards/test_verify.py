@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import harness as h
+from harness import cli
 from harness.boards.artifacts import keep, weights_of
 from harness.boards.store import append_record
 from harness.runs.folder import read_record
 from methods.opn import OPN
 from tests.helpers.submissions import (
+    BOARD,
     HERE,
     PROTOCOL,
     at,
@@ -121,6 +125,44 @@ def test_a_row_whose_method_gives_no_answers_fails(
     monkeypatch.setattr(OPN, "predict", lambda _, state, x: (torch.zeros(3), state))
     assert verify() == 3
     assert "not re-scored: OPN.predict: the answer has shape [3]" in capsys.readouterr().out
+
+
+def test_a_line_that_was_tampered_with_is_no_row_and_fails_its_board(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = published(run, kept=""), published(run, kept="", run="other")
+    BOARD.write_text(BOARD.read_text().replace('"mean":', '"mean":1', 1))
+    capsys.readouterr()
+    assert verify("--json") == 3
+    good, bad = json.loads(capsys.readouterr().out)
+    assert (good["run"], good["row"], bad["file"], bad["row"]) == (second.run, 2, "tiny.jsonl", 1)
+    assert (bad["outcome"], bad["failed"]) == ("unreadable", True)
+    assert "changed after it was written" in bad["message"]
+    assert verify("--list") == 3
+    assert verify("--list", "--row", "2") == 0, "it was not asked for"
+    assert verify("--list", "--row", "1") == 2
+    found = h.verify("tiny.yaml", in_process=True)
+    assert ([row.line for row in found], found.holds) == ([2], False)
+    assert found.problems == ("tiny.jsonl:1: sha256 does not fit: the line was changed after it was written",)
+    assert h.verify("tiny.yaml", 2, in_process=True).problems == ()
+    assert first.run not in repr(found)
+
+
+def test_a_board_without_a_row_that_can_be_read_does_not_end_the_others(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published(run)
+    board = Path("leaderboards/omniglot_delay2.jsonl")
+    for text, code in (("", 0), ("not a row\n", 3)):
+        board.write_text(text)
+        assert cli.main(["verify", "--list"]) == code
+        found = h.verify(in_process=True)
+        assert (len(found), len(found.problems)) == (0, int(bool(text)))
+    assert cli.main(["verify", "omniglot_delay2", "--list"]) == 3
+    board.write_text("")
+    capsys.readouterr()
+    assert cli.main(["verify", "omniglot_delay2", "--list"]) == 2
+    assert "has no row that can be read" in capsys.readouterr().err
 
 
 def test_a_row_without_kept_weights_is_held_against_its_kept_scores(

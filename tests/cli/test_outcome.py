@@ -51,14 +51,14 @@ def test_the_last_lines_tell_metrics_seeds_rank_difference_and_record(
     assert re.match(r"(count|copy_last|majority) \d+\.\d\d ± ", first["without images"])
     later = rows(printed(capsys, *words, "--method", "chance", "--seeds", "5"))
     assert re.fullmatch(
-        r"0, 3, 5 \(standard deviation of accuracy .*\); seeds 0, 3 from earlier runs on the board", later["seeds"]
+        r"0, 3, 5 \(standard deviation of accuracy .*\); seeds 0, 3 from other runs on the board", later["seeds"]
     )
     assert re.fullmatch(r"seed 5: accuracy \d+\.\d\d %", later["this run"])
     assert "this run" not in first
     text = printed(capsys, *words, "--method", "count")
     second = rows(text)
     assert re.fullmatch(r"[12]=? of 2 on leaderboards/six.md", second["rank"])
-    assert second["against"].startswith("chance, the best before it: ")
+    assert second["against"].startswith("chance, the best of the other rows: ")
     assert re.search(r": [+-]\d+\.\d\d ± \d+\.\d\d, paired on the same 6 episodes", second["against"])
     assert Path(second["record"]).is_file()
     monkeypatch.setenv("COLUMNS", "80")
@@ -89,6 +89,25 @@ def test_a_repeated_command_says_so_and_prints_the_same_lines(capsys: pytest.Cap
     assert out == once
     assert re.search(r"was finished on \d{4}-\d\d-\d\d at \d\d:\d\d UTC and is not repeated", err)
     assert cli.main([*words, "--device", "cuda:77"]) == 2, "a device that is not there is refused even then"
+
+
+@pytest.mark.slow
+def test_what_is_printed_is_of_the_run_itself_where_the_board_shows_another(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "six.yaml", "--threads", "1", "--method", "protonet", "--budget", "smoke"]
+    old, new = [*words, "--run", "old", "--episodes", "1"], [*words, "--run", "new", "--episodes", "1"]
+    once = rows(printed(capsys, *old))
+    assert once["rank"].startswith("1 of 1")
+    later = rows(printed(capsys, *new, "--no-check"))
+    assert later["rank"].endswith(": the run left the conformance check out")
+    assert later["accuracy"] == once["accuracy"], "the same training"
+    assert "not checked" in later["marks"]
+    assert json.loads(printed(capsys, *new, "--no-check", "--json"))["rank"] is None
+    printed(capsys, *new)
+    hidden = rows(printed(capsys, *old))
+    assert hidden["rank"].endswith(": another row of the same setting and seed stands for it")
+    assert hidden["accuracy"] == once["accuracy"]
+    assert "this run" not in hidden
+    assert rows(printed(capsys, *new, "--no-check"))["rank"].startswith("1 of 1"), "it was checked before"
 
 
 def test_json_holds_the_records_and_the_difference(capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,7 +76,8 @@ def test_a_number_and_its_interval_stay_together_and_columns_are_lined_up_on_any
 
 
 def test_csv_reads_back() -> None:
-    assert list(csv.DictReader(io.StringIO(csv_table(ROWS)))) == ROWS
+    assert list(csv.DictReader(io.StringIO(csv_table(ROWS, ("name",))))) == ROWS
+    assert csv_table([], ("name", "title")) == "name,title\n", "a reader of tables finds its columns"
 
 
 def test_wrapping_keeps_words_whole_and_short_lines_as_they_are() -> None:
