@@ -13,8 +13,10 @@ from harness.data.open_dataset import load_dataset
 from harness.data.registered import register_dataset
 from harness.episodes.fixed import with_episodes
 from harness.episodes.stream import EpisodeStream
-from harness.evaluation.evaluate import whole_test
+from harness.evaluation.evaluate import episodes_there, whole_test
 from harness.protocol.feasibility import check_possible
+from harness.util.errors import UserError
+from harness.util.quantities import counted
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +51,8 @@ def episodes(
         seed: with another seed episode i is another one. Boards are scored on seed 0 of the test split, which is never
             to be trained on.
         first: the number of the episode to begin with.
-        episodes: how many there are; None: without end, but of the test split as many as the protocol scores.
+        episodes: how many there are; None: without end, but of the test split up to the last one that the protocol
+            scores, and where episodes are the images of a split (kind supervised, not for training) up to its last.
         augment: for training: 'flip' and 'crop' of each image, 'warp' of whole episodes (task augmentation).
         device: where the tensors are made.
         rank: this process's number, where `torch.distributed` does not say.
@@ -65,8 +68,20 @@ def episodes(
     own = load_dataset(loaded.protocol.dataset, root, store, base=loaded.base)
     found = with_episodes(loaded.protocol, own, store)
     check_possible(loaded.protocol, found)
-    if split == "test" and episodes is None:
-        episodes = whole_test(loaded.protocol, found)
+    found.table(split)  # refuses what is no split of it
+    there = episodes_there(loaded.protocol, found, split)
+    scored = whole_test(loaded.protocol, found) if split == "test" else there
+    if there is not None and first + (episodes or 1) > there:
+        raise UserError(
+            f"the {split} split has {counted(there, 'episode')}, from 0: there are not {episodes or 1} from episode "
+            f"{first} on"
+        )
+    if episodes is None and scored is not None:
+        if first >= scored:
+            raise UserError(
+                f"{scored} episodes are scored, from 0, and first is {first}; say how many episodes you want"
+            )
+        episodes = scored - first
     return EpisodeStream(
         loaded.protocol,
         found,

@@ -17,7 +17,6 @@ from harness.runs.folder import SCORES, read_scores
 from harness.util.errors import UserError
 from harness.util.tensor_files import sha256_of
 
-
 OLDER, BEHIND = "Older", "another row of the same setting and seed stands for it"
 """Why a run that the board does not show is not ranked: heading and detail."""
 

@@ -136,6 +136,9 @@ def settings_for(
     With a protocol only its kind, ways and image shape; of both kinds of stream if it is a stream. Raises UserError for
     a kind that is unknown or not the method's, and where nothing is left to check.
     """
+    early = [each for each in delays or () if each < 1]
+    if early:
+        raise UserError(f"a label delay is {early[0]}; the label of step t comes before step t + 1 at the earliest (1)")
     for kind in (*cls.kinds, *(kinds or ())):
         if kind not in KINDS:
             raise unknown("kind of protocol", kind, KINDS)

@@ -10,10 +10,11 @@ import numpy as np
 from harness.data.cache import fingerprint
 from harness.data.cards import Card
 from harness.data.dataset import SPLITS, ClassTable, Dataset
-from harness.data.image_decoding import listed
+from harness.data.image_decoding import NAMED, listed
 from harness.data.sources import table_of
 from harness.data.user.pixels import statistics
-from harness.util.errors import UserError, unknown
+from harness.util.errors import UserError, first_few, unknown
+from harness.util.quantities import counted
 
 SOURCE = "arrays in memory"
 Splits = Mapping[str, Sequence[Hashable]] | Sequence[str]
@@ -82,6 +83,12 @@ def _planes(masks: Any, pixels: np.ndarray) -> np.ndarray:
         raise UserError(f"masks are {list(np.shape(masks))}; the images need {list(wanted)}")
     if not np.isin(array, (0, 1)).all():
         raise UserError("masks hold other values than 0 (elsewhere) and 1 (on the object)")
+    if len(empty := np.flatnonzero(~array.reshape(len(array), -1).any(axis=1))):
+        found = first_few([str(number) for number in empty[:NAMED]], NAMED)
+        raise UserError(
+            f"{counted(len(empty), 'mask marks', 'masks mark')} no pixel as object, of image{'s' * (len(empty) > 1)} "
+            f"{found}{', ...' * (len(empty) > NAMED)}; leave these images out"
+        )
     return _own(array)
 
 

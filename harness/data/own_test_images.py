@@ -116,7 +116,10 @@ def _write(card: Card, items: Sequence[tuple[Item, int]], masked: bool, images: 
         for batch in batches(items, _BATCH):
             contents = [item.content() for item, _ in batch]
             found = pool.map(lambda pair, content: decode(pair[0], *content), batch, contents)
-            for (_, turns), result in zip(batch, found, strict=True):
+            for (item, turns), result in zip(batch, found, strict=True):
+                if turns % 2 and card.image_shape[1] != card.image_shape[2]:
+                    height, width = card.image_shape[1:]
+                    result = [f"{item.called}: images of {width}x{height} cannot be turned by {turns} quarter turns"]
                 if isinstance(result, list):
                     problems += result
                     continue

@@ -20,6 +20,7 @@ from harness.episodes.episode_plan import EpisodePlan
 from harness.episodes.plans import PLANS
 from harness.episodes.plans.drawing import earlier_presentations
 from harness.protocol.episode_file import EpisodeFile, ShownImage
+from harness.protocol.episode_reading import contradictions
 from harness.protocol.episode_rows import Content, contents
 from harness.protocol.models import AnyProtocol
 from harness.util.errors import UserError, nearest
@@ -166,6 +167,9 @@ def _found(file: EpisodeFile, dataset: Dataset) -> FixedImages:
         first = [f"row {n}, {_why_not(*wanted, number, dataset)}" for n, wanted in sorted(problems)[:NAMED]]
         lines = [*first, *(f"row {n}" for n, _ in sorted(problems)[NAMED:])]
         raise UserError(f"the episodes of {shown(file.path)} are not on {dataset.name}:\n{listed(lines)}")
+    conflicts = contradictions(file.row, file.target, row, table.names, "image_id")
+    if conflicts:
+        raise UserError(f"the episodes of {shown(file.path)} contradict {dataset.name}:\n{listed(conflicts)}")
     return FixedImages(image, row)
 
 

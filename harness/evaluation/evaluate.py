@@ -113,9 +113,20 @@ def episode_numbers(protocol: AnyProtocol, dataset: Dataset, split: str, places:
     return places * max(of, _images(dataset, split)) // of
 
 
+def episodes_there(protocol: AnyProtocol, dataset: Dataset, split: str) -> int | None:
+    """How many episodes there are in a split, where they are its images or a file fixes them; None where they are drawn
+    without end."""
+    if split == "train":
+        return None
+    if split == "test" and protocol.episode_file is not None:
+        return protocol.episode_file.count
+    return _images(dataset, split) if protocol.supervised else None
+
+
 def most_episodes(protocol: AnyProtocol, dataset: Dataset, split: str, wanted: int) -> int:
-    """`wanted`, or as many episodes as there are where they are the images of a split."""
-    return min(wanted, _images(dataset, split)) if protocol.supervised and split != "train" else wanted
+    """`wanted`, or as many episodes as there are in the split."""
+    there = episodes_there(protocol, dataset, split)
+    return wanted if there is None else min(wanted, there)
 
 
 def _images(dataset: Dataset, split: str) -> int:

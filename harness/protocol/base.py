@@ -199,18 +199,22 @@ class Protocol(Strict):
 
 
 def too_many(protocol: Protocol) -> Iterator[str]:
-    """Reasons why an episode cannot be drawn from a split, as far as the card of the data set tells.
+    """Reasons why an episode cannot be drawn from a split, as far as the card of the data set tells: from all but the
+    test split where a file fixes the test episodes.
 
     A validation split may have fewer classes: models are then selected in fewer ways (`harness.training.selection`).
     """
     needs = protocol.needs
-    for split, available in protocol.card.classes.items():
+    drawn = [split for split in protocol.card.classes if split != "test" or protocol.episode_file is None]
+    for split in drawn:
+        available = protocol.card.classes[split]
         if needs.classes > available and split != "validation":
             yield (
                 f"{needs.classes_key}: {needs.classes} classes in an episode, but the {split} split of "
                 f"{protocol.data_name} has {available}"
             )
-    for split, available in protocol.card.images_per_class.items():
+    for split in drawn:
+        available = protocol.card.images_per_class.get(split, needs.images)
         if needs.images > available:
             yield (
                 f"{needs.images_key}: {needs.images} images of a class in an episode, but the {split} split of "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,11 @@ def _file(path: Path, rows: Rows) -> EpisodeFile:
             for n, split in enumerate(columns["split"])
             if split not in (None, "test")
         ]
+    problems += [
+        f"row {rows.number[n]}, scored: missing; expected true or false, as in other rows"
+        for n, scored in enumerate(columns.get("scored", []))
+        if scored is None
+    ]
     names, class_of = _numbered(columns.get("class_name"), at)
     target = _whole(columns.get("target"), at)
     if target is None:
@@ -78,7 +84,7 @@ def _file(path: Path, rows: Rows) -> EpisodeFile:
         f"row {row[place]}, target: missing; expected the class number within the episode"
         for place in zip(*np.nonzero(target < 0), strict=True)
     ]
-    problems += _contradictions(row, target, class_of, names)
+    problems += contradictions(row, target, class_of, names)
     images, shown_in = _images(rows, at, problems)
     _stop(problems)
     prints = sorted({each for each in columns.get("fingerprint", []) if each is not None})
@@ -96,7 +102,7 @@ def _file(path: Path, rows: Rows) -> EpisodeFile:
         class_of=class_of,
         feedback=_whole(columns.get("feedback"), at),
         reveals=_whole(columns.get("reveals"), at),
-        scored=np.array(columns["scored"], object)[at] == True if "scored" in columns else None,  # noqa: E712
+        scored=np.array(columns["scored"], bool)[at] if "scored" in columns else None,
         fingerprint=prints[0] if prints else None,
     )
     return replace(found, digest=_digest(found))
@@ -169,8 +175,11 @@ def _drawn_targets(names: tuple[str, ...], class_of: np.ndarray) -> np.ndarray:
     return np.stack([numbers[each] for numbers, each in zip(order, rank, strict=True)])
 
 
-def _contradictions(row: np.ndarray, target: np.ndarray, class_of: np.ndarray, names: tuple[str, ...]) -> list[str]:
-    """Rows that give a class another number, or a number another class, than most rows of their episode."""
+def contradictions(
+    row: np.ndarray, target: np.ndarray, class_of: np.ndarray, names: Sequence[str], column: str = "class_name"
+) -> list[str]:
+    """Rows that give a class another number, or a number another class, than most rows of their episode; `column` is
+    what says which class it is."""
     if _bijective(target, class_of):
         return []
     problems = []
@@ -190,7 +199,7 @@ def _contradictions(row: np.ndarray, target: np.ndarray, class_of: np.ndarray, n
                         )
                     elif np.count_nonzero(classes == classes[at]) == np.count_nonzero(here & (classes == classes[at])):
                         problems.append(
-                            f"row {rows[at]}, class_name: found '{named}' as number {each}, which is "
+                            f"row {rows[at]}, {column}: found '{named}' as number {each}, which is "
                             f"'{names[usual]}' in row {first} of this episode"
                         )
     return problems

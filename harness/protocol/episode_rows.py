@@ -38,6 +38,9 @@ COLUMNS = {
 UNREAD = ("digest", "seed", "shot", "revealed")
 """Columns of exported files that say where a row came from, or are counted again."""
 
+_NULL_SAYS = ("feedback", "reveals")
+"""Columns whose null says something: that nothing is revealed."""
+
 _REQUIRED = ("episode", "step", "phase")
 _NUMBERS = ("step", "turns", "target", "feedback", "reveals")
 _TEXTS = ("phase", "image_id", "class_name", "split", "fingerprint")
@@ -76,7 +79,11 @@ def read_rows(path: Path, problems: list[str]) -> Rows:
             hint = f"; did you mean '{guess}'?" if guess else f"; known are {', '.join([*COLUMNS, *UNREAD])}"
             problems.append(f"row {number}: unknown column '{name}'{hint}")
         for name, value in given.items():
-            if value is None or name not in COLUMNS:
+            if name not in COLUMNS:
+                continue
+            if value is None:
+                if name in _NULL_SAYS and name not in rows.columns:
+                    rows.columns[name] = [None] * len(rows.number)
                 continue
             try:
                 checked = _CHECKS[name](value, path.parent)

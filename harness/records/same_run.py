@@ -1,4 +1,5 @@
-"""Records of one finished run, which differ in what was looked at afterwards: a check, a scoring apart, weights kept."""
+"""Records of one finished run, which differ in what was found out or done later: a check, a scoring apart, weights
+kept."""
 
 from __future__ import annotations
 

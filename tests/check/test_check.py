@@ -427,6 +427,12 @@ def test_the_check_puts_scorings_own_names_on_the_stack() -> None:
         assert variable in scoring.__code__.co_varnames
 
 
+@pytest.mark.parametrize("delay", [0, -1])
+def test_a_label_delay_before_the_next_step_is_refused(delay: int) -> None:
+    with pytest.raises(UserError, match=f"a label delay is {delay}; the label of step t comes before step t"):
+        settings_for(methods.Honest, None, None, [3, delay])
+
+
 def test_an_unknown_option_is_the_users_error_and_no_finding() -> None:
     with pytest.raises(UserError, match="units"):
         check_method(methods.Honest, options={"unit": 3})

@@ -115,6 +115,11 @@ def test_masks_are_planes_of_0_and_1() -> None:
         ({"splits": ["train"] * 6 + ["test"] * 6}, "share some classes and not all:\n  1"),
         ({"masks": PIXELS[:, 0]}, "other values than 0"),
         ({"masks": PIXELS[:, 0, :3]}, "masks are"),
+        ({"masks": np.zeros_like(PIXELS[:, 0])}, "masks mark no pixel as object, of images 0, 1, "),
+        (
+            {"masks": np.arange(len(PIXELS))[:, None, None] * np.ones_like(PIXELS[:, 0]) != 2},
+            "1 mask marks .* image 2;",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(change: dict[str, Any], message: str) -> None:

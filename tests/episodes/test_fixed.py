@@ -226,6 +226,71 @@ def test_images_that_the_data_set_has_not_are_refused_with_their_row(
     assert said in str(caught.value)
 
 
+def test_targets_that_contradict_the_classes_of_the_data_set_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = mine(monkeypatch)
+    file = tmp_path / "e.jsonl"
+    export_episodes(PROTOCOL.validate_python(ON_MINE), dataset, "test", 0, 2, file)
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in rows:
+        del row["class_name"]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert with_episodes(from_file(PROTOCOL.validate_python(ON_MINE), file), dataset).table("test").fixed is not None
+    other = next(n for n in range(4, 9) if rows[n]["target"] != rows[3]["target"])
+    rows[3]["target"], rows[other]["target"] = rows[other]["target"], rows[3]["target"]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fixed = from_file(PROTOCOL.validate_python(ON_MINE), file)
+    with pytest.raises(UserError, match=r"e\.jsonl contradict mine:") as caught:
+        with_episodes(fixed, dataset)
+    assert "row 4, target: found" in str(caught.value)
+    assert f"row {other + 1}, target: found" in str(caught.value)
+
+
+def test_images_that_are_not_square_are_not_turned_by_a_quarter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = mine(monkeypatch)
+    wide = dataclasses.replace(made.card, image_shape=(1, 14, 28))
+    monkeypatch.setitem(CARDS, "mine", wide)
+    dataset = dataclasses.replace(made, card=wide, images=np.ascontiguousarray(made.images[:, :, :14]))
+    rows = []
+    for t in range(9):
+        (tmp_path / f"{t}.png").write_bytes(encoded(wide, dataset.images[t]))
+        phase = "support" if t < 3 else "query"
+        rows.append(
+            {"episode": 0, "step": t, "phase": phase, "target": t % 3, "image": f"{t}.png", "turns": 2 * (t == 4)}
+        )
+    file = tmp_path / "e.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fixed = from_file(PROTOCOL.validate_python(ON_MINE), file)
+    source = EpisodeSource(with_episodes(fixed, dataset, tmp_path / "cache"))
+    pixels, _ = source.pixels(fixed, "test", 0, [0])
+    assert np.array_equal(pixels[4, 0].numpy(), dataset.images[4][:, ::-1, ::-1])
+    rows[4]["turns"] = 3
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fixed = from_file(PROTOCOL.validate_python(ON_MINE), file)
+    with pytest.raises(UserError, match="row 5, image: images of 28x14 cannot be turned by 3 quarter turns"):
+        with_episodes(fixed, dataset, tmp_path / "cache")
+
+
+def test_episodes_with_images_of_their_own_may_need_more_than_the_test_split_has() -> None:
+    """They take its place."""
+    episode = {"ways": 40, "shots": 1, "queries": 1}
+    needs = {**ON_MINE, "dataset": "cifar_fs", "episode": episode}
+    with pytest.raises(ValueError, match="40 classes in an episode, but the test split of cifar_fs has 20"):
+        PROTOCOL.validate_python(needs)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "e.jsonl"
+        rows = [
+            {"episode": 0, "step": t, "phase": "query" if t >= 40 else "support", "target": t % 40, "image": "a.png"}
+            for t in range(80)
+        ]
+        (Path(folder) / "a.png").write_bytes(encoded(CARDS["cifar_fs"], np.zeros((3, 32, 32), np.uint8)))
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert PROTOCOL.validate_python({**needs, "scoring": {"episodes": str(file)}}).test_episodes == 1
+
+
 def test_numbers_beyond_the_file_and_data_without_it_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,6 +120,15 @@ def changed(number: int, **values: Any) -> Callable[[list[Row]], None]:
         (changed(3, reveals=1), "row 4, reveals: found step 1, but by the label timing of the protocol step 3 follows"),
         (changed(3, feedback=0), "row 4, feedback: found 0, but what is revealed before this step is 1"),
         (changed(3, scored=False), "row 4, scored: expected true, since kind online_few_shot scores all of its steps"),
+        (
+            lambda rows: [row.update(feedback=None) for row in rows],
+            "row 2, feedback: found null, but what is revealed before this step is 0",
+        ),
+        (
+            lambda rows: [row.update(reveals=None) for row in rows],
+            "row 2, reveals: found null, but by the label timing",
+        ),
+        (changed(3, scored=None), "row 4, scored: missing; expected true or false, as in other rows"),
         (changed(3, scored="yes"), 'row 4, scored: found "yes"; expected true or false'),
         (changed(3, split="train"), "row 4, split: found 'train'; test episodes are of the test split"),
         (changed(3, image_id=None), "row 4: nothing says which image is shown; expected 'image_id' or 'image'"),
@@ -147,6 +156,13 @@ def test_parquet_counts_rows_the_same(tmp_path: Path) -> None:
     rows = stream_rows()
     rows[2]["target"] = 7
     assert "row 3, target: found 7" in said_of(tmp_path, rows, STREAM, ".parquet")
+
+
+def test_columns_that_say_nothing_are_as_if_they_were_not_there(tmp_path: Path) -> None:
+    rows = [{**row, "image": None, "mask": None, "turns": None} for row in stream_rows()]
+    file = protocol_with(written(tmp_path / "e.parquet", rows)).episode_file
+    assert not file.own_images
+    assert file.digest == protocol_with(written(tmp_path / "f.jsonl", stream_rows())).episode_file.digest
 
 
 def test_text_that_is_not_json_and_other_files_are_refused(tmp_path: Path) -> None:

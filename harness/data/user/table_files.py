@@ -19,14 +19,20 @@ def files_matching(pattern: Path) -> list[Path]:
     """
     if is_file(pattern):
         return [pattern]
-    literal, escaped = Path(pattern.anchor), Path(pattern.anchor)
-    parts = pattern.parts[1 if pattern.anchor else 0 :]
-    for number, part in enumerate(parts):
-        if not is_folder(literal / part):
-            escaped = escaped.joinpath(*parts[number:])
+    folder = beginning(pattern)
+    rest = pattern.relative_to(folder)
+    found = glob.glob(str(Path(glob.escape(str(folder))) / rest), recursive=True)
+    return [Path(each) for each in sorted(found) if is_file(Path(each))]
+
+
+def beginning(pattern: Path) -> Path:
+    """The innermost folder that is there under the very name that the pattern has for it."""
+    folder = Path(pattern.anchor)
+    for part in pattern.parts[1 if pattern.anchor else 0 :]:
+        if not is_folder(folder / part):
             break
-        literal, escaped = literal / part, escaped / glob.escape(part)
-    return [Path(each) for each in sorted(glob.glob(str(escaped), recursive=True)) if is_file(Path(each))]
+        folder = folder / part
+    return folder
 
 
 def has_rows(file: Path) -> bool:
