@@ -60,11 +60,16 @@ def _output_of_any_width(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_data_set_stays_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Data sets that a test registers are gone after it."""
+def _no_data_set_stays_registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Data sets that a test registers are gone after it, with their cards."""
     from harness.data import registered
+    from harness.data.cards import CARDS
 
     monkeypatch.setattr(registered, "_REGISTERED", dict(registered._REGISTERED))
+    cards = dict(CARDS)
+    yield
+    CARDS.clear()
+    CARDS.update(cards)
 
 
 @pytest.fixture(autouse=True, scope="session")

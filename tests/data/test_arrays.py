@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from harness.data.arrays import dataset_of
-from harness.data.cards import CARDS
 from harness.data.dataset import Dataset
 from harness.data.open_dataset import load_dataset
 from harness.data.registered import register_dataset
@@ -127,23 +126,19 @@ def test_arrays_that_do_not_fit_are_refused(change: dict[str, Any], message: str
         of(**change)
 
 
-def test_a_registered_data_set_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.data.registered._REGISTERED", {})
+def test_a_registered_data_set_is_known_by_its_name() -> None:
     first, second = of(name="dots"), of(255 - PIXELS, name="dots")
-    try:
-        register_dataset(first)
-        assert load_dataset("dots") is first
-        register_dataset(second)
-        assert load_dataset("dots") is second
-        text = {
-            "kind": "online_few_shot",
-            "title": "dots",
-            "dataset": "dots",
-            "episode": {"ways": 1, "presentations": 2},
-        }
-        assert PROTOCOL.validate_python({**text, "scoring": {"shots": [1]}}).card is second.card
-    finally:
-        CARDS.pop("dots", None)
+    register_dataset(first)
+    assert load_dataset("dots") is first
+    register_dataset(second)
+    assert load_dataset("dots") is second
+    text = {
+        "kind": "online_few_shot",
+        "title": "dots",
+        "dataset": "dots",
+        "episode": {"ways": 1, "presentations": 2},
+    }
+    assert PROTOCOL.validate_python({**text, "scoring": {"shots": [1]}}).card is second.card
 
 
 @pytest.mark.parametrize("name", ["omniglot", "My Data", ""])

@@ -104,11 +104,10 @@ def test_exported_episodes_come_back_bit_for_bit(protocol: AnyProtocol, suffix: 
         )
 
 
-def mine(monkeypatch: pytest.MonkeyPatch) -> Dataset:
+def mine() -> Dataset:
     """A small data set that protocols may name 'mine'."""
     made = tiny_dataset("glyphs", 6, 6)
     named = dataclasses.replace(made, card=dataclasses.replace(made.card, name="mine", ink=False))
-    monkeypatch.setitem(CARDS, "mine", named.card)
     return register_dataset(named)
 
 
@@ -127,7 +126,7 @@ def test_a_run_on_episodes_from_a_file_scores_in_isolation_and_verifies(
 ) -> None:
     """The row is ranked and scored again; the file with the answers is hidden from the method's process."""
     monkeypatch.chdir(tmp_path)
-    dataset = mine(monkeypatch)
+    dataset = mine()
     drawn = PROTOCOL.validate_python(ON_MINE)
     export_episodes(drawn, dataset, "test", 7, 4, tmp_path / "e.parquet")
     (tmp_path / "fixed.yaml").write_text(json.dumps({**ON_MINE, "scoring": {"episodes": "e.parquet"}}))
@@ -146,10 +145,8 @@ def test_a_run_on_episodes_from_a_file_scores_in_isolation_and_verifies(
     )
 
 
-def test_images_of_their_own_lie_beside_the_file_and_are_hidden(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dataset = mine(monkeypatch)
+def test_images_of_their_own_lie_beside_the_file_and_are_hidden(tmp_path: Path) -> None:
+    dataset = mine()
     (tmp_path / "images").mkdir()
     rows = []
     for t in range(9):
@@ -203,9 +200,9 @@ def test_drawings_are_decoded_as_those_of_omniglot_are() -> None:
     ],
 )
 def test_images_that_the_data_set_has_not_are_refused_with_their_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
+    tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
-    dataset = mine(monkeypatch)
+    dataset = mine()
     rows = [
         {
             "episode": 0,
@@ -226,10 +223,8 @@ def test_images_that_the_data_set_has_not_are_refused_with_their_row(
     assert said in str(caught.value)
 
 
-def test_targets_that_contradict_the_classes_of_the_data_set_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dataset = mine(monkeypatch)
+def test_targets_that_contradict_the_classes_of_the_data_set_are_refused(tmp_path: Path) -> None:
+    dataset = mine()
     file = tmp_path / "e.jsonl"
     export_episodes(PROTOCOL.validate_python(ON_MINE), dataset, "test", 0, 2, file)
     rows = [json.loads(line) for line in file.read_text().splitlines()]
@@ -247,12 +242,10 @@ def test_targets_that_contradict_the_classes_of_the_data_set_are_refused(
     assert f"row {other + 1}, target: found" in str(caught.value)
 
 
-def test_images_that_are_not_square_are_not_turned_by_a_quarter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = mine(monkeypatch)
+def test_images_that_are_not_square_are_not_turned_by_a_quarter(tmp_path: Path) -> None:
+    made = mine()
     wide = dataclasses.replace(made.card, image_shape=(1, 14, 28))
-    monkeypatch.setitem(CARDS, "mine", wide)
+    CARDS["mine"] = wide
     dataset = dataclasses.replace(made, card=wide, images=np.ascontiguousarray(made.images[:, :, :14]))
     rows = []
     for t in range(9):
@@ -291,10 +284,8 @@ def test_episodes_with_images_of_their_own_may_need_more_than_the_test_split_has
         assert PROTOCOL.validate_python({**needs, "scoring": {"episodes": str(file)}}).test_episodes == 1
 
 
-def test_numbers_beyond_the_file_and_data_without_it_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dataset = mine(monkeypatch)
+def test_numbers_beyond_the_file_and_data_without_it_are_refused(tmp_path: Path) -> None:
+    dataset = mine()
     export_episodes(PROTOCOL.validate_python(ON_MINE), dataset, "test", 0, 2, tmp_path / "e.jsonl")
     fixed = from_file(PROTOCOL.validate_python(ON_MINE), tmp_path / "e.jsonl")
     with pytest.raises(UserError, match=r"has 2 episodes, from 0; episode 2 does not exist"):
@@ -306,8 +297,8 @@ def test_numbers_beyond_the_file_and_data_without_it_are_refused(
     assert plan.target.shape == (1, 9)
 
 
-def test_lint_finds_images_that_come_back_and_episodes_that_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = mine(monkeypatch)
+def test_lint_finds_images_that_come_back_and_episodes_that_do(tmp_path: Path) -> None:
+    dataset = mine()
     file = tmp_path / "e.jsonl"
     export_episodes(PROTOCOL.validate_python(ON_MINE), dataset, "test", 0, 3, file)
     rows = [json.loads(line) for line in file.read_text().splitlines()]
